@@ -1,0 +1,391 @@
+"""The run on disk: what an analysis writes and what everybody reads back.
+
+    run.json                 what was done, on what, with what; status running, complete or partial
+    layers.json              every conv layer, analysed or not
+    units.parquet            a row a unit and kind, the union of the tasks' tables
+    tasks/SLUG/KIND-FIRST-LAST.parquet + .png   one finished task: its rows and an atlas of its pictures
+    maps/SLUG.parquet, maps/SLUG-N.png          activation maps: a row a channel and image, an atlas an image
+    images/N.json + .png     each input image as the network saw it, and what the network answered
+
+Files are written beside their place, flushed, and renamed; a task is finished when its .parquet exists. Knows files
+and tables; knows nothing of torch, ONNX or HTML.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from analyzer import atlas
+from converters.errors import RunError
+
+SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
+
+UNIT_SCHEMA = pa.schema(
+    [
+        ("layer", pa.string()),  # the user's name of the layer
+        ("channel", pa.int32()),
+        ("objective", pa.string()),  # channel: mean of the map; neuron: one position of it
+        ("method", pa.string()),  # analytic: closed form; ascent: gradient ascent
+        ("space", pa.string()),  # image: pixels; input: the layer's own input, each channel from low 0 to high 255
+        ("activation", pa.float64()),  # objective value of the saved 8-bit picture, by ONNX Runtime
+        ("robust", pa.float64()),  # mean of the objective over 16 fixed jitters of it; null where not measured
+        ("random", pa.float64()),  # the best objective value of 16 random domain images on the same canvas
+        ("bound", pa.float64()),  # no input of the domain can exceed it; null where none is known
+        ("bound_kind", pa.string()),  # exact, interval, or null
+        ("gap", pa.float64()),  # bound − activation, in units of activation
+        ("status", pa.string()),  # ok, unraised, dead, diverged
+        ("steps", pa.int32()),
+        ("seconds", pa.float64()),
+        ("row", pa.int32()),  # which neuron of the canvas's map (objective neuron), else null
+        ("column", pa.int32()),
+        ("atlas", pa.string()),  # path inside the run, or null where there is no picture
+        ("tile", pa.int32()),
+        ("height", pa.int32()),  # of the picture, pixels
+        ("width", pa.int32()),
+        ("bands", pa.int32()),  # 1 grey, 3 RGB, else planes stacked in the atlas
+    ]
+)
+
+MAP_SCHEMA = pa.schema(
+    [
+        ("image", pa.int32()),
+        ("channel", pa.int32()),
+        ("minimum", pa.float32()),
+        ("mean", pa.float32()),
+        ("maximum", pa.float32()),
+        ("row", pa.int32()),  # where the maximum is, in the map
+        ("column", pa.int32()),
+        ("atlas", pa.string()),  # null where the picture was not kept
+        ("tile", pa.int32()),
+        ("height", pa.int32()),  # of the map; grey 0 stands for the map's minimum and 255 for its maximum
+        ("width", pa.int32()),
+    ]
+)
+
+
+def slugs(names: Sequence[str]) -> dict[str, str]:
+    """A safe file name for each layer name: ASCII letters, digits and dashes, at most 60 characters.
+
+    Names that would collide (also on file systems that ignore case) get a short hash of the real name.
+    """
+    plain = {name: re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60].strip("-") for name in names}
+    seen = Counter(slug.lower() for slug in plain.values())
+    return {name: slug if slug and seen[slug.lower()] == 1 else _hashed(slug, name) for name, slug in plain.items()}
+
+
+def _hashed(slug: str, name: str) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{slug[:51]}-{digest}".strip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKey:
+    """Which files a task owns."""
+
+    slug: str  # of the layer
+    kind: str  # objective-method, such as channel-ascent
+    first: int  # lowest channel
+    last: int  # highest channel
+
+    @property
+    def stem(self) -> str:
+        """Path of the task's files inside the run, without suffix."""
+        return f"tasks/{self.slug}/{self.kind}-{self.first}-{self.last}"
+
+
+class RunWriter:
+    """The one process that writes a run. Use as a context manager: the lock is held inside it.
+
+    Args:
+        folder: made where it is missing; an existing folder must be an unfinished or finished run of the same plan.
+        plan: hash of everything that decides the results.
+
+    Raises:
+        RunError: the folder cannot be written, is no run, belongs to another plan, or another process writes it.
+    """
+
+    def __init__(self, folder: Path, plan: str) -> None:
+        self.folder = folder
+        self.plan = plan
+        self._lock: io.TextIOWrapper | None = None
+
+    def __enter__(self) -> RunWriter:
+        existing = self._read_existing()
+        with self._translated_errors():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("a")
+        if not _lock(self._lock):
+            self._lock.close()
+            raise RunError(f"{self.folder}: another process is writing this run; wait for it, or choose another --out")
+        if existing is not None and existing.get("plan") != self.plan:
+            self._lock.close()
+            raise RunError(
+                f"{self.folder}: holds a run with other settings or another model; choose another --out, "
+                f"or remove it with `filterscope clean {self.folder}`"
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()  # the operating system lets the lock go with the file
+
+    def _read_existing(self) -> dict[str, Any] | None:
+        if not self.folder.exists():
+            return None
+        if not self.folder.is_dir():
+            raise RunError(f"{self.folder}: is a file; --out names a folder")
+        if (self.folder / "run.json").is_file():
+            return _read_json(self.folder / "run.json")
+        if any(path.name != ".lock" for path in self.folder.iterdir()):
+            raise RunError(f"{self.folder}: is not empty and not a run; choose another --out")
+        return None
+
+    def done(self, key: TaskKey) -> bool:
+        """Whether the task's table is there."""
+        return (self.folder / f"{key.stem}.parquet").is_file()
+
+    def has(self, relative: str) -> bool:
+        """Whether a file of the run is there."""
+        return (self.folder / relative).is_file()
+
+    def write_task(self, key: TaskKey, rows: Sequence[dict[str, Any]], tiles: np.ndarray | None) -> None:
+        """Save what a task found: pictures first, the table last, so that a table means a finished task.
+
+        Args:
+            key: the task.
+            rows: one a unit, fields of UNIT_SCHEMA but for atlas and tile, which are filled in here.
+            tiles: (len(rows), H, W, C) uint8, or None where the task has no pictures.
+        """
+        located = [dict(row) for row in rows]
+        if tiles is not None:
+            self.write_bytes(f"{key.stem}.png", atlas.to_png(atlas.pack(tiles)))
+            for index, row in enumerate(located):
+                row |= {
+                    "atlas": f"{key.stem}.png",
+                    "tile": index,
+                    "height": tiles.shape[1],
+                    "width": tiles.shape[2],
+                    "bands": tiles.shape[3],
+                }
+        self.write_table(f"{key.stem}.parquet", pa.Table.from_pylist(located, UNIT_SCHEMA))
+
+    def write_table(self, relative: str, table: pa.Table) -> None:
+        """Write a Parquet table in one step."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write_bytes(relative, buffer.getvalue())
+
+    def write_json(self, relative: str, value: Any) -> None:
+        """Write JSON in one step; NaN is refused, since JSON has none."""
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+        self.write_bytes(relative, text.encode("utf-8", "backslashreplace"))
+
+    def write_bytes(self, relative: str, content: bytes) -> None:
+        """Write a file beside its place, flush it, rename it: it is whole, or it is not there.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        path = self.folder / relative
+        beside = path.with_name(f".{path.name}.part")
+        with self._translated_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with beside.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.replace(path)
+            except OSError:
+                beside.unlink(missing_ok=True)
+                raise
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        """Write run.json; `schema` and `plan` are added."""
+        self.write_json("run.json", {"schema": SCHEMA, "plan": self.plan} | info)
+
+    def write_units(self) -> pa.Table:
+        """Gather the tasks' tables into units.parquet and return it."""
+        table = gather_units(self.folder)
+        self.write_table("units.parquet", table)
+        return table
+
+    @contextlib.contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise RunError(
+                    f"{self.folder}: the disk is full; free some space and run the same command again, "
+                    "finished tasks are kept"
+                ) from error
+            raise RunError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+class Run:
+    """A run as it lies on disk, finished or not. Reads lazily; writes nothing.
+
+    Args:
+        folder: the run.
+
+    Raises:
+        RunError: no run there, a newer schema, or a damaged file (named).
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "run.json").is_file():
+            raise RunError(f"{self.folder}: is not a run of filterscope (it has no run.json)")
+        self.info: dict[str, Any] = _read_json(self.folder / "run.json")
+        self._atlas = lru_cache(maxsize=4)(self._read_picture)
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """Every conv layer in network order, as in layers.json (docs/run-format.md)."""
+        content: list[dict[str, Any]] = _read_json(self.folder / "layers.json")["layers"]
+        return content
+
+    @cached_property
+    def units(self) -> pa.Table:
+        """UNIT_SCHEMA: a row a unit and kind. Gathered from finished tasks while the run is under way."""
+        path = self.folder / "units.parquet"
+        return _read_table(path) if path.is_file() else gather_units(self.folder)
+
+    @cached_property
+    def images(self) -> list[dict[str, Any]]:
+        """What images/N.json say, in order of N."""
+        paths = sorted((self.folder / "images").glob("*.json"), key=lambda path: int(path.stem))
+        return [_read_json(path) for path in paths]
+
+    def image(self, index: int) -> np.ndarray:
+        """Input image `index` as the network saw it, (H, W, C) uint8."""
+        return self._picture_planes(self._atlas(f"images/{index}.png"), self.images[index])
+
+    def maps(self, slug: str) -> pa.Table:
+        """MAP_SCHEMA of one layer; empty where no images were given or the layer is not done."""
+        path = self.folder / "maps" / f"{slug}.parquet"
+        return _read_table(path) if path.is_file() else MAP_SCHEMA.empty_table()
+
+    def tile(self, row: dict[str, Any]) -> np.ndarray | None:
+        """The picture of one row of `units` or `maps`, (H, W, C) uint8; None where there is none."""
+        if row["atlas"] is None:
+            return None
+        sheet = self._atlas(row["atlas"])
+        try:
+            return atlas.unpack(sheet, row["tile"], row["height"], row["width"], row.get("bands", 1))
+        except IndexError as error:
+            raise RunError(f"{self.folder / row['atlas']}: damaged ({error}); delete it and run again") from error
+
+    def _read_picture(self, relative: str) -> np.ndarray:
+        path = self.folder / relative
+        try:
+            with Image.open(path) as picture:
+                return np.asarray(picture)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RunError(f"{path}: missing or damaged picture; delete it and its .parquet and run again") from error
+
+    @staticmethod
+    def _picture_planes(sheet: np.ndarray, image: dict[str, Any]) -> np.ndarray:
+        return atlas.unpack(sheet, 0, image["height"], image["width"], image["bands"])
+
+
+def gather_units(folder: Path) -> pa.Table:
+    """The union of the finished tasks' tables, in network order, then kind, then channel."""
+    order = {}
+    if (folder / "layers.json").is_file():
+        order = {layer["name"]: layer["index"] for layer in _read_json(folder / "layers.json")["layers"]}
+    tables = [_read_table(path) for path in sorted((folder / "tasks").rglob("*.parquet"))]
+    if not tables:
+        return UNIT_SCHEMA.empty_table()
+    table = pa.concat_tables(tables)
+    position = pa.array([order.get(name, len(order)) for name in table["layer"].to_pylist()], pa.int32())
+    keyed = table.append_column("_position", position)
+    by = [(key, "ascending") for key in ("_position", "objective", "method", "channel")]
+    return keyed.sort_by(by).drop_columns("_position")
+
+
+def remove(folder: Path) -> None:
+    """Delete a run's own files, and the folder when nothing else is in it.
+
+    Raises:
+        RunError: the folder is no run.
+    """
+    if not (folder / "run.json").is_file():
+        raise RunError(f"{folder}: is not a run of filterscope (it has no run.json); nothing was removed")
+    for pattern in ("tasks/*/*", "maps/*", "images/*", "site/assets/*", "site/*"):
+        _unlink(path for path in folder.glob(pattern) if path.is_file())
+    _unlink(folder / name for name in ("units.parquet", "layers.json", ".lock", "run.json"))
+    for sub in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):  # somebody else's files are in it: they stay
+            sub.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        path.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: missing or damaged; run the same command again") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: damaged: not a JSON object")
+    if content.get("schema", SCHEMA) > SCHEMA:
+        raise RunError(
+            f"{path}: written by a newer filterscope (format {content['schema']}, this one reads up to {SCHEMA}); "
+            "update filterscope"
+        )
+    return content
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunError(f"{path}: damaged; delete it and run the same command again") from error
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: io.TextIOWrapper) -> bool:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _lock(file: io.TextIOWrapper) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,82 @@
+"""A network as plain data: nodes, values, constants.
+
+What the analyzer reads of a model. Names, numbers and shapes only: it knows nothing of ONNX's protobuf, of torch or
+of files, so that any floor may take it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from converters.errors import ModelError
+
+Shape = tuple[int | str | None, ...]  # int: known; str: a named free dimension; None: unknown
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq: arrays among the attributes compare element by element
+class Node:
+    """One operation: values in, values out."""
+
+    name: str  # unique within the graph
+    op: str  # "Conv", "Relu", …
+    domain: str  # "" for the standard operators, otherwise such as "com.microsoft"
+    inputs: tuple[str, ...]  # value names; "" where an optional input is absent
+    outputs: tuple[str, ...]  # value names; "" where an optional output is not wanted
+    attributes: Mapping[str, Any]  # ints, floats, str, lists of these, np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Nodes in an order in which they can run, and what is known of their values."""
+
+    nodes: tuple[Node, ...]  # topological: a node stands after all that it reads
+    inputs: tuple[str, ...]  # what the caller feeds; an initializer that a file also lists as input is not one
+    outputs: tuple[str, ...]
+    initializers: Mapping[str, np.ndarray]  # constants: weights, shapes, scales
+    shapes: Mapping[str, Shape]  # inferred, of every value known
+    dtypes: Mapping[str, str]  # as numpy names them: "float32", "int64"
+    _producers: dict[str, Node] = field(init=False, repr=False)
+    _consumers: dict[str, tuple[Node, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        producers = {value: node for node in self.nodes for value in node.outputs if value}
+        consumers: dict[str, tuple[Node, ...]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                consumers[value] = (*consumers.get(value, ()), node)
+        object.__setattr__(self, "_producers", producers)
+        object.__setattr__(self, "_consumers", consumers)
+
+    def producer(self, value: str) -> Node | None:
+        """Node that writes `value`; None for a graph input, an initializer and the absent input ""."""
+        return self._producers.get(value)
+
+    def consumers(self, value: str) -> tuple[Node, ...]:
+        """Nodes that read `value`, in graph order, each once however often it reads it."""
+        return self._consumers.get(value, ()) if value else ()
+
+    def check(self) -> None:
+        """Prove that the graph can be walked.
+
+        Raises:
+            ModelError: a node name is used twice, a value is written twice, a node reads what nothing before it
+                gives, or a graph output that nothing gives.
+        """
+        names: set[str] = set()
+        known = {*self.inputs, *self.initializers}
+        for node in self.nodes:
+            if node.name in names:
+                raise ModelError(f"{node.name}: two nodes have this name; node names must be unique")
+            names.add(node.name)
+            for value in node.inputs:
+                if value and value not in known:
+                    raise ModelError(f"{node.name} ({node.op}): reads {value!r}, which no node before it writes")
+            for value in node.outputs:
+                if value and value in known:
+                    raise ModelError(f"{node.name} ({node.op}): writes {value!r}, which exists already")
+                known.add(value)
+        for value in self.outputs:
+            if value not in known:
+                raise ModelError(f"graph output {value!r}: no node writes it")
