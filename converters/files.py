@@ -1,0 +1,164 @@
+"""Reading an ONNX file that a stranger made: whole, safe and small enough, or one clear line.
+
+Knows ONNX's protobuf and the file system; changes nothing in the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper
+
+from converters.errors import ModelError
+
+OTHER_FRAMEWORKS = {
+    ".pt": "PyTorch",
+    ".pth": "PyTorch",
+    ".pt2": "PyTorch",
+    ".th": "PyTorch",
+    ".safetensors": "PyTorch",
+    ".keras": "Keras",
+    ".h5": "Keras",
+    ".hdf5": "Keras",
+    ".pb": "TensorFlow",
+    ".tflite": "TensorFlow Lite",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelFile:
+    """A model as it stands in its file, external data read in."""
+
+    path: Path
+    sha256: str  # of the file, and of the external data where it has some
+    proto: onnx.ModelProto
+
+
+def read(path: str | Path) -> ModelFile:
+    """Read an ONNX model and prove that it is one.
+
+    Args:
+        path: an .onnx file; tensors kept outside it must lie in its folder or below.
+
+    Raises:
+        ModelError: no such file, another format, truncated, external data missing or outside the model's folder,
+            tensors that would not fit in memory, or a graph that ONNX's own checker refuses.
+    """
+    path = Path(path)
+    content = _content(path)
+    proto = _parse(path, content)
+    digest = hashlib.sha256(content)
+    tensors = list(_tensors(proto))
+    _check_sizes(path, tensors)
+    for location in _external_files(path, tensors):
+        digest.update(hashlib.sha256(location.read_bytes()).digest())
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(path.parent))
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
+    return ModelFile(path, digest.hexdigest(), proto)
+
+
+def _content(path: Path) -> bytes:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file")
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; name the .onnx file itself")
+    framework = OTHER_FRAMEWORKS.get(path.suffix.lower())
+    if framework:
+        raise ModelError(f"{path}: a {framework} file cannot be opened yet; export it to ONNX and give the .onnx file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    if not content:
+        raise ModelError(f"{path}: is empty")
+    return content
+
+
+def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelError(f"{path}: not an ONNX model, or only a part of one; export or download it again") from error
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX model: it holds no graph")
+    return proto
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+    while graphs:
+        graph = graphs.pop()
+        yield from getattr(graph, "initializer", ())
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from attribute.tensors
+                graphs.extend(attribute.graphs)
+                if attribute.HasField("t"):
+                    yield attribute.t
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)
+
+
+def _declared_bytes(tensor: onnx.TensorProto) -> int:
+    try:
+        itemsize = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    except (KeyError, TypeError):
+        itemsize = 1
+    return math.prod(tensor.dims) * itemsize
+
+
+def _check_sizes(path: Path, tensors: list[onnx.TensorProto]) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 36
+    total = 0
+    for tensor in tensors:
+        if any(extent < 0 for extent in tensor.dims):
+            raise ModelError(f"{path}: tensor {tensor.name!r} has a negative dimension {list(tensor.dims)}")
+        total += _declared_bytes(tensor)
+        if total > memory:
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} declares {list(tensor.dims)} values; with it the model would not fit "
+                f"in this machine's {memory / 2**30:.0f} GiB of memory"
+            )
+
+
+def _external_files(path: Path, tensors: list[onnx.TensorProto]) -> list[Path]:
+    """Files that hold tensors, each inside the model's folder. Links are followed before that is judged."""
+    folder = path.parent.resolve()
+    found: dict[Path, None] = {}
+    for tensor in tensors:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        file = (folder / location).resolve()
+        if not location or not file.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} points to {location!r}, outside the model's folder; "
+                "that is refused: keep the data beside the model"
+            )
+        if not file.is_file():
+            raise ModelError(
+                f"{path}: its external data {location!r} is missing; keep it in the same folder as the model"
+            )
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", 0)) or _declared_bytes(tensor)
+        if offset + length > file.stat().st_size:
+            raise ModelError(f"{path}: its external data {location!r} is shorter than tensor {tensor.name!r} needs")
+        found[file] = None
+    return list(found)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

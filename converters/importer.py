@@ -1,0 +1,144 @@
+"""The torch twin: the canonical graph as a torch.fx module, to take gradients from.
+
+onnx2torch builds the module; our own table of converters (converters.ops) stands before its table: a node whose
+operator is in ours is shown to the builder under the domain "filterscope", which only our converters serve.
+Knows torch and ONNX; knows nothing of layers or pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx
+import torch
+from torch import fx
+
+from converters import ops
+from converters.canonical import CanonicalModel
+from converters.errors import UnsupportedOperatorError
+from converters.onnx2torch_loader import load
+from converters.runtime import extract, shortened
+
+DOMAIN = "filterscope"
+
+
+@dataclass(frozen=True, eq=False)
+class TorchTwin:
+    """The canonical network in torch: eval mode, weights frozen, every value of it within reach."""
+
+    module: fx.GraphModule
+    values: dict[str, fx.Node]  # value name → the fx node that computes it
+
+    def cut(self, outputs: Sequence[str]) -> fx.GraphModule:
+        """The part of the network that leads to some values.
+
+        Args:
+            outputs: value names.
+
+        Returns:
+            Module that takes the network's input (model's own layout) and returns a tuple, a tensor a value. It
+            shares its weights with the twin.
+        """
+        graph = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
+        needed = _ancestors([self.values[name] for name in outputs])
+        for node in self.module.graph.nodes:
+            if node in needed or node.op == "placeholder":
+                copied[node] = graph.node_copy(node, lambda old: copied[old])
+        graph.output(tuple(copied[self.values[name]] for name in outputs))
+        return fx.GraphModule(self.module, graph)
+
+
+def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwin:
+    """Import the canonical graph, or the part of it that leads to `outputs`, into torch.
+
+    Raises:
+        UnsupportedOperatorError: a node that has no converter, named with its operator and opset.
+    """
+    load()
+    ops.register()
+    proto = extract(model.proto, outputs) if outputs else model.proto
+    view = _view(proto)
+    with _quiet():
+        try:
+            from onnx2torch.converter import convert
+
+            module = convert(view)
+        except (NotImplementedError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+            raise UnsupportedOperatorError(_blame(proto, view, error)) from error
+    module.eval()
+    module.requires_grad_(False)
+    return TorchTwin(module, _values(view, module))
+
+
+def _view(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph as the builder is shown it: nodes n0, n1, …; operators of our table in our domain."""
+    view = onnx.ModelProto()
+    view.CopyFrom(proto)
+    ours = ops.table()
+    for index, node in enumerate(view.graph.node):
+        node.name = f"n{index}"
+        if not node.domain and node.op_type in ours:
+            node.domain = DOMAIN
+    view.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    return view
+
+
+def _values(view: onnx.ModelProto, module: fx.GraphModule) -> dict[str, fx.Node]:
+    calls = {str(node.target).rpartition("/")[2]: node for node in module.graph.nodes if node.op == "call_module"}
+    values: dict[str, fx.Node] = {}
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    values.update(zip((value.name for value in view.graph.input), placeholders, strict=True))
+    for node in view.graph.node:
+        call = calls[node.name]
+        if len(node.output) == 1:
+            values[node.output[0]] = call
+            continue
+        for index, name in enumerate(node.output):
+            if name:
+                with module.graph.inserting_after(call):
+                    values[name] = module.graph.call_function(_item, (call, index))
+    return values
+
+
+def _item(values: Sequence[torch.Tensor], index: int) -> torch.Tensor:
+    return values[index]
+
+
+def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    seen: set[fx.Node] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack.extend(node.all_input_nodes)
+    return seen
+
+
+def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> str:
+    """One line that names the node: the builder's own errors name the operator at best."""
+    version = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    for real, shown in zip(proto.graph.node, view.graph.node, strict=True):
+        if shown.domain != DOMAIN and f"operation_type='{shown.op_type}'" in str(error):
+            domain = f" of {real.domain}" if real.domain else ""
+            return (
+                f"{real.name}: operator {real.op_type}{domain} (opset {version}) has no converter into torch; "
+                "`filterscope inspect` still lists the layers"
+            )
+    return f"cannot be imported into torch: {shortened(error)}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The builder warns about what our table replaces."""
+    logging.getLogger("onnx2torch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+

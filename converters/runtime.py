@@ -1,0 +1,124 @@
+"""ONNX Runtime: the judge of every number.
+
+Knows ONNX Runtime and how to cut a model down to the values wanted; knows nothing of layers or pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from converters.errors import ModelError
+
+ERRORS_ONLY = 3  # ONNX Runtime's severity: its warnings concern its own optimiser
+
+
+class Session:
+    """A model, or the part of it that leads to some values, ready to run.
+
+    Args:
+        proto: the model.
+        outputs: values to compute; none: the model's own outputs.
+        shape: declare the input to have this shape instead (a name for a free dimension), so that a network with a
+            fixed input size can be run, up to an inner layer, on a smaller canvas.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model.
+    """
+
+    def __init__(
+        self, proto: onnx.ModelProto, outputs: Sequence[str] = (), *, shape: Sequence[int | str] | None = None
+    ) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        options.use_deterministic_compute = True
+        part = extract(proto, outputs, shape=shape) if outputs or shape else proto
+        self.outputs: tuple[str, ...] = tuple(outputs) or tuple(value.name for value in proto.graph.output)
+        try:
+            self._session = ort.InferenceSession(part.SerializeToString(), options, providers=providers())
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise ModelError(f"ONNX Runtime refuses the model: {shortened(error)}") from error
+        self.input = self._session.get_inputs()[0].name
+
+    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Values of `outputs` for a batch in the model's own layout.
+
+        Raises:
+            ModelError: the model does not run on an input of this shape.
+        """
+        try:
+            values = self._session.run(list(self.outputs), {self.input: x})
+        except Exception as error:
+            raise ModelError(f"does not run on an input of shape {list(x.shape)}: {shortened(error)}") from error
+        return dict(zip(self.outputs, values, strict=True))
+
+
+def providers() -> list[str]:
+    """CUDA where its libraries load, then the CPU. Asked for only where it loads: elsewhere it prints errors."""
+    import onnxruntime as ort
+
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        import torch
+
+        if torch.cuda.is_available():
+            with contextlib.suppress(AttributeError):  # ONNX Runtime before 1.21 has no preload_dlls
+                ort.preload_dlls()
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+def extract(
+    proto: onnx.ModelProto, outputs: Sequence[str], *, shape: Sequence[int | str] | None = None
+) -> onnx.ModelProto:
+    """The part of a model that leads to `outputs`.
+
+    Args:
+        proto: a model without functions, its weights inside it.
+        outputs: names of values; none: the model's own outputs.
+        shape: the shape to declare for the model's input; None keeps its own.
+
+    Raises:
+        ModelError: a name that no node writes.
+    """
+    graph = proto.graph
+    wanted = list(outputs) or [value.name for value in graph.output]
+    producers = {name: node for node in graph.node for name in node.output if name}
+    for name in wanted:
+        if name not in producers:
+            raise ModelError(f"{name}: no node of the model writes this value")
+    needed = set(_ancestors(wanted, producers))
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    part.graph.name = graph.name
+    part.graph.node.extend(node for node in graph.node if needed.intersection(node.output))
+    read = {name for node in part.graph.node for name in node.input}
+    part.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
+    constants = {tensor.name for tensor in graph.initializer}
+    part.graph.input.extend(value for value in graph.input if value.name not in constants)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    if shape is not None:
+        kind = part.graph.input[0].type.tensor_type.elem_type
+        part.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info(part.graph.input[0].name, kind, shape))
+    return part
+
+
+def _ancestors(wanted: Sequence[str], producers: dict[str, Any]) -> Iterator[str]:
+    stack, seen = list(wanted), set()
+    while stack:
+        name = stack.pop()
+        if name in seen or name not in producers:
+            continue
+        seen.add(name)
+        yield name
+        stack.extend(producers[name].input)
+
+
+def shortened(error: BaseException, limit: int = 240) -> str:
+    """The first words of somebody else's error, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
