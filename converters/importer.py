@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import torch
-from torch import fx
+from torch import fx, nn
 
 from converters import ops
 from converters.canonical import CanonicalModel
@@ -32,6 +33,7 @@ class TorchTwin:
 
     module: fx.GraphModule
     values: dict[str, fx.Node]  # value name → the fx node that computes it
+    calls: dict[str, fx.Node]  # name of a canonical node → the fx node that calls its module
 
     def cut(self, outputs: Sequence[str]) -> fx.GraphModule:
         """The part of the network that leads to some values.
@@ -51,6 +53,38 @@ class TorchTwin:
                 copied[node] = graph.node_copy(node, lambda old: copied[old])
         graph.output(tuple(copied[self.values[name]] for name in outputs))
         return fx.GraphModule(self.module, graph)
+
+    def answer(self, node: str, given: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """What one node's module makes of given inputs.
+
+        Args:
+            node: name of a canonical node.
+            given: the node's inputs that are not constants, by value name.
+
+        Returns:
+            One array an output.
+        """
+        call = self.calls[node]
+        tensors = {self.values[name]: torch.from_numpy(np.array(array)) for name, array in given.items()}
+
+        def argument(source: fx.Node) -> torch.Tensor:
+            if source.op == "get_attr":
+                constant = _attribute(self.module, str(source.target))
+                assert isinstance(constant, torch.Tensor)
+                return constant
+            return tensors[self._canonical(source)]
+
+        arguments = fx.map_arg((call.args, call.kwargs), argument)
+        with torch.no_grad():
+            result = self.module.get_submodule(str(call.target))(*arguments[0], **arguments[1])
+        answers = result if isinstance(result, (tuple, list)) else (result,)
+        return tuple(torch.as_tensor(answer).numpy() for answer in answers)
+
+    def _canonical(self, source: fx.Node) -> fx.Node:
+        """The fx node in `values` for an argument; the builder makes item nodes of its own for each reader."""
+        if source.op != "call_function":
+            return source
+        return next(node for node in self.values.values() if node.op == "call_function" and node.args == source.args)
 
 
 def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwin:
@@ -72,7 +106,9 @@ def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwi
             raise UnsupportedOperatorError(_blame(proto, view, error)) from error
     module.eval()
     module.requires_grad_(False)
-    return TorchTwin(module, _values(view, module))
+    calls = {str(node.target).rpartition("/")[2]: node for node in module.graph.nodes if node.op == "call_module"}
+    by_name = {node.name: calls[shown.name] for node, shown in zip(proto.graph.node, view.graph.node, strict=True)}
+    return TorchTwin(module, _values(view, module, calls), by_name)
 
 
 def _view(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -88,8 +124,7 @@ def _view(proto: onnx.ModelProto) -> onnx.ModelProto:
     return view
 
 
-def _values(view: onnx.ModelProto, module: fx.GraphModule) -> dict[str, fx.Node]:
-    calls = {str(node.target).rpartition("/")[2]: node for node in module.graph.nodes if node.op == "call_module"}
+def _values(view: onnx.ModelProto, module: fx.GraphModule, calls: dict[str, fx.Node]) -> dict[str, fx.Node]:
     values: dict[str, fx.Node] = {}
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     values.update(zip((value.name for value in view.graph.input), placeholders, strict=True))
@@ -107,6 +142,11 @@ def _values(view: onnx.ModelProto, module: fx.GraphModule) -> dict[str, fx.Node]
 
 def _item(values: Sequence[torch.Tensor], index: int) -> torch.Tensor:
     return values[index]
+
+
+def _attribute(module: nn.Module, path: str) -> object:
+    owner, _, name = path.rpartition(".")
+    return getattr(module.get_submodule(owner), name)
 
 
 def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
@@ -140,5 +180,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-

@@ -6,7 +6,7 @@ Knows ONNX Runtime and how to cut a model down to the values wanted; knows nothi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,14 +46,18 @@ class Session:
             raise ModelError(f"ONNX Runtime refuses the model: {shortened(error)}") from error
         self.input = self._session.get_inputs()[0].name
 
-    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, x: np.ndarray, others: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Values of `outputs` for a batch in the model's own layout.
+
+        Args:
+            x: the first input.
+            others: further inputs by name, where the model has them.
 
         Raises:
             ModelError: the model does not run on an input of this shape.
         """
         try:
-            values = self._session.run(list(self.outputs), {self.input: x})
+            values = self._session.run(list(self.outputs), {self.input: x} | dict(others or {}))
         except Exception as error:
             raise ModelError(f"does not run on an input of shape {list(x.shape)}: {shortened(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
