@@ -43,6 +43,7 @@ class CanonicalModel:
     proto: onnx.ModelProto = field(repr=False)  # normal form
     notes: tuple[str, ...]  # what was changed, a sentence each
     layer_names: Mapping[str, str]  # node name → the name its user knows, for each convolution
+    normalised: frozenset[str]  # nodes into which a BatchNorm was folded
 
     @property
     def input(self) -> str:
@@ -75,6 +76,22 @@ class CanonicalModel:
         """The normal form as plain data."""
         return graph_of(self.proto)
 
+    def shapes_at(self, shape: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
+        """Concrete shape of every value for an input of this shape: inferred, and measured where that fails.
+
+        Raises:
+            ModelError: the model does not run at this size.
+        """
+        from converters.runtime import Session
+
+        inferred = graph_of(onnx.shape_inference.infer_shapes(resized(self.proto, shape), data_prop=True))
+        known = {name: extents for name, extents in inferred.shapes.items() if all(isinstance(e, int) for e in extents)}
+        missing = [name for node in inferred.nodes for name in node.outputs if name and name not in known]
+        if missing:
+            values = Session(self.proto, missing).run(np.zeros(shape, np.float32))
+            known |= {name: value.shape for name, value in values.items()}
+        return {name: tuple(int(e) for e in extents if e is not None) for name, extents in known.items()}
+
 
 def canonicalize(file: ModelFile) -> CanonicalModel:
     """Bring a model into normal form.
@@ -89,11 +106,12 @@ def canonicalize(file: ModelFile) -> CanonicalModel:
     for step in STEPS:
         notes.extend(step(model))
     names = layer_names(model)  # before folding: a folded convolution's output carries its follower's name
-    notes.extend(folding.fold_into_convolutions(model))
+    folded, normalised = folding.fold_into_convolutions(model)
+    notes.extend(folded)
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]
     proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    return CanonicalModel(file.path, file.sha256, file.proto, proto, tuple(notes), names)
+    return CanonicalModel(file.path, file.sha256, file.proto, proto, tuple(notes), names, normalised)
 
 
 def _check_kind(file: ModelFile) -> None:
@@ -198,6 +216,18 @@ STEPS: tuple[Callable[[ir.Model], list[str]], ...] = (  # in this order; each re
     _sort,
     _name_nodes,
 )
+
+
+def resized(proto: onnx.ModelProto, shape: tuple[int, int, int, int]) -> onnx.ModelProto:
+    """The model with its input declared to have this shape, and nothing said of inner values."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.value_info[:]
+    value = copy.graph.input[0]
+    value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+    for output in copy.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return copy
 
 
 def graph_of(proto: onnx.ModelProto) -> Graph:

@@ -12,13 +12,17 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 DEFAULT_EPSILON = 1e-5  # BatchNormalization's, by the ONNX specification
 
 
-def fold_into_convolutions(model: ir.Model) -> list[str]:
+def fold_into_convolutions(model: ir.Model) -> tuple[list[str], frozenset[str]]:
     """Fold a BatchNormalization, or a bias that stands apart, into the convolution before it.
 
     Only where the convolution feeds nothing else. Its output takes over the name of the value it now computes, so
     that the value can still be found in the original file.
+
+    Returns:
+        Notes, a sentence each, and the names of the nodes into which a BatchNormalization went.
     """
     folded: dict[str, int] = {}
+    normalised: set[str] = set()
     for node in list(model.graph):
         if node.op_type not in CONVOLUTIONS or node.domain:
             continue
@@ -28,12 +32,14 @@ def fold_into_convolutions(model: ir.Model) -> list[str]:
                 break
             _apply(model, node, follower, *affine)
             folded[follower.op_type] = folded.get(follower.op_type, 0) + 1
+            if follower.op_type == "BatchNormalization":
+                normalised.add(str(node.name))
     notes = []
     if "BatchNormalization" in folded:
         notes.append(f"{folded['BatchNormalization']} BatchNorms were folded into the convolution before them.")
     if "Add" in folded:
         notes.append(f"{folded['Add']} biases that stood apart were folded into their convolution.")
-    return notes
+    return notes, frozenset(normalised)
 
 
 def _only_consumer(node: ir.Node) -> ir.Node | None:

@@ -1,0 +1,496 @@
+"""Receptive fields: the exact set of input rows and columns that a neuron depends on.
+
+One neuron is followed backwards through the graph, each operator naming the positions it reads, on an axis without
+ends: padding moves a field and does not shrink it. Rows and columns are followed apart, so that a cross of a 1×7 and a
+7×1 kernel becomes its hull. Knows graphs; knows nothing of ONNX Runtime or pictures.
+
+Source of the idea that strides multiply and kernels add: Araujo, Norris & Sim 2019, doi:10.23915/distill.00021. Sets
+of positions instead of sizes make it exact on branches, dilations and upsampling too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from converters.graph import Graph, Node
+
+Positions = np.ndarray  # (n,) int64, sorted, unique
+Needs = tuple[Positions, Positions]  # rows, columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """What one neuron sees, in input pixels; pairs are (rows, columns)."""
+
+    size: tuple[int, int]  # of the hull
+    jump: tuple[float, float]  # between neighbouring neurons; below 1 after upsampling
+    start: tuple[float, float]  # first row and column of the neuron at (0, 0); negative where padding is seen
+    offsets: Needs  # the rows and columns seen, counted from the first: gaps where dilation leaves some out
+
+    def at(self, row: int, column: int) -> tuple[int, int]:
+        """First row and column that the neuron at this position of the map sees."""
+        return (
+            math.floor(self.start[0] + row * self.jump[0]),
+            math.floor(self.start[1] + column * self.jump[1]),
+        )
+
+
+class FieldWalk:
+    """Receptive fields of values of one graph.
+
+    Args:
+        graph: the network.
+        value: its image input.
+        axes: which of its axes are height and width: (2, 3) or (1, 2).
+        shapes: concrete shape of every value for one image at the size analysed.
+    """
+
+    def __init__(self, graph: Graph, value: str, axes: tuple[int, int], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.graph = graph
+        self.input = value
+        self.shapes = shapes
+        self.axes: dict[str, tuple[int, int] | None] = {value: axes}  # None: depends on the image, has no place in it
+        self.jumps: dict[str, tuple[float, float]] = {value: (1.0, 1.0)}
+        self.order = {node.name: index for index, node in enumerate(graph.nodes)}
+        for node in graph.nodes:
+            self._forward(node)
+
+    def field(self, value: str) -> tuple[Field | None, bool]:
+        """The local field of a value's neurons, and whether a global operation stands before it.
+
+        Returns:
+            The field without what passes through global operations (the gates of squeeze-and-excitation, attention),
+            None where nothing else leads to the image; and whether there are such operations.
+        """
+        if self.axes.get(value) is None:
+            return None, True
+        height, width = self._extent(value)
+        found, is_global = self._walk(value, (height // 2, width // 2))
+        if found is None:
+            return None, True
+        rows, columns = found
+        jump = self.jumps[value]
+        if all(float(step).is_integer() for step in jump):
+            start = (rows[0] - height // 2 * jump[0], columns[0] - width // 2 * jump[1])
+        else:
+            first, _ = self._walk(value, (0, 0))
+            assert first is not None
+            start = (float(first[0][0]), float(first[1][0]))
+        size = (int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
+        return Field(size, jump, (float(start[0]), float(start[1])), (rows - rows[0], columns - columns[0])), is_global
+
+    def _extent(self, value: str) -> tuple[int, int]:
+        axes = self.axes[value]
+        assert axes is not None
+        shape = self.shapes[value]
+        return shape[axes[0]], shape[axes[1]]
+
+    def _walk(self, value: str, position: tuple[int, int]) -> tuple[Needs | None, bool]:
+        needs: dict[str, Needs] = {value: (np.array([position[0]]), np.array([position[1]]))}
+        is_global = False
+        first = self.graph.producer(value)
+        pending = set() if first is None else {first.name}
+        while pending:
+            name = max(pending, key=self.order.__getitem__)  # the last in graph order: all its readers are done
+            pending.discard(name)
+            node = self.graph.nodes[self.order[name]]
+            wanted = [needs[output] for output in node.outputs if output in needs]
+            if not wanted:
+                continue
+            for source, read in self._reads(node, wanted[0] if len(wanted) == 1 else _union(wanted)):
+                if read is None:
+                    is_global = True
+                    continue
+                needs[source] = _union([needs[source], read]) if source in needs else read
+                producer = self.graph.producer(source)
+                if producer is not None:
+                    pending.add(producer.name)
+            is_global = is_global or node.op in WHOLE_MAP_STATISTICS
+        return needs.get(self.input), is_global
+
+    def _reads(self, node: Node, wanted: Needs) -> list[tuple[str, Needs | None]]:
+        """For each data input of a node: the positions read of it, None for all of them."""
+        found: list[tuple[str, Needs | None]] = []
+        for source in node.inputs:
+            if source not in self.axes:
+                continue  # a constant, or computed from constants and shapes alone
+            if self.axes[source] is None or self._is_gate(node, source):
+                found.append((source, None))
+                continue
+            found.append((source, self._positions(node, source, wanted)))
+        return found
+
+    def _is_gate(self, node: Node, source: str) -> bool:
+        """A 1×1 map that is spread over a larger one."""
+        output = node.outputs[0]
+        if node.op not in BROADCASTING or self.axes.get(output) is None:
+            return False
+        return self._extent(source) == (1, 1) and self._extent(output) != (1, 1)
+
+    def _positions(self, node: Node, source: str, wanted: Needs) -> Needs:
+        rows = self._axis_positions(node, source, 0, wanted[0])
+        return rows, self._axis_positions(node, source, 1, wanted[1])
+
+    def _axis_positions(self, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+        rule = POSITIONS.get(node.op)
+        return wanted if rule is None else rule(self, node, source, axis, wanted)
+
+    # forward: where height and width are in each value, and how far apart its neurons look
+
+    def _forward(self, node: Node) -> None:
+        sources = [name for name in node.inputs if name in self.axes]
+        if not sources or node.op in NO_DATA:
+            return
+        axes = self._axes_after(node, sources)
+        for output in node.outputs:
+            if not output:
+                continue
+            self.axes[output] = axes if axes is not None and self._fits(output, axes) else None
+            if self.axes[output] is not None:
+                source = next(name for name in sources if self.axes[name] is not None)
+                self.jumps[output] = self._jump_after(node, source)
+
+    def _fits(self, output: str, axes: tuple[int, int]) -> bool:
+        return output in self.shapes and len(self.shapes[output]) > max(axes)
+
+    def _axes_after(self, node: Node, sources: Sequence[str]) -> tuple[int, int] | None:
+        placed = [name for name in sources if self.axes[name] is not None]
+        if not placed or node.op in GLOBAL or node.outputs[0] not in self.shapes:
+            return None
+        source = max(placed, key=lambda name: math.prod(self._extent(name)))
+        axes = self.axes[source]
+        assert axes is not None
+        if node.op in IMAGE_SHAPED and axes != (2, 3):
+            return None
+        rank, rank_out = len(self.shapes[source]), len(self.shapes[node.outputs[0]])
+        rule = AXES.get(node.op)
+        if rule is not None:
+            return rule(self, node, source, axes)
+        if node.op in BROADCASTING:
+            return axes[0] - rank + rank_out, axes[1] - rank + rank_out
+        return axes if node.op in POSITIONAL else None
+
+    def _jump_after(self, node: Node, source: str) -> tuple[float, float]:
+        steps = [self._step(node, axis) for axis in (0, 1)]
+        before = self.jumps[source]
+        return before[0] * steps[0], before[1] * steps[1]
+
+    def _step(self, node: Node, axis: int) -> float:
+        """Input positions per output position."""
+        if node.op in WINDOWS:
+            return float(_window(node, self, axis)[1])
+        if node.op == "ConvTranspose":
+            return 1.0 / _window(node, self, axis)[1]
+        if node.op == "Resize":
+            return 1.0 / self._scale(node, axis)
+        if node.op == "DepthToSpace":
+            return 1.0 / int(node.attributes["blocksize"])
+        if node.op == "SpaceToDepth":
+            return float(node.attributes["blocksize"])
+        if node.op == "Slice":
+            return float(self._slice(node, axis)[1])
+        return 1.0
+
+    def constant(self, node: Node, index: int) -> np.ndarray | None:
+        """A node's input where it is a constant."""
+        if len(node.inputs) <= index:
+            return None
+        return self.graph.initializers.get(node.inputs[index])
+
+    def _scale(self, node: Node, axis: int) -> float:
+        """Output positions per input position of a Resize, along one spatial axis."""
+        source, output = node.inputs[0], node.outputs[0]
+        axes = self.axes[source]
+        assert axes is not None
+        scales = self.constant(node, 2)
+        listed = node.attributes.get("axes")
+        if scales is not None and scales.size:
+            index = axes[axis] if listed is None else list(listed).index(axes[axis])
+            return float(scales[index])
+        return self.shapes[output][axes[axis]] / self.shapes[source][axes[axis]]
+
+    def _slice(self, node: Node, axis: int) -> tuple[int, int]:
+        """First position and step of a Slice along one spatial axis."""
+        axes = self.axes[node.inputs[0]]
+        starts, listed, steps = (self.constant(node, index) for index in (1, 3, 4))
+        assert axes is not None
+        if starts is None:
+            return 0, 1
+        on = list(range(len(starts))) if listed is None else [int(a) for a in listed]
+        rank = len(self.shapes[node.inputs[0]])
+        for index, sliced in enumerate(on):
+            if sliced % rank == axes[axis]:
+                step = 1 if steps is None else int(steps[index])
+                extent = self.shapes[node.inputs[0]][axes[axis]]
+                start = int(starts[index])
+                start = max(0, start + extent) if start < 0 else min(start, extent - 1 if step < 0 else extent)
+                return start, step
+        return 0, 1
+
+
+def _union(needs: Sequence[Needs]) -> Needs:
+    return tuple(np.unique(np.concatenate([need[axis] for need in needs])) for axis in (0, 1))  # type: ignore[return-value]
+
+
+def _window(node: Node, walk: FieldWalk, axis: int) -> tuple[int, int, int, int]:
+    """Kernel, stride, dilation and padding before the first position, of a convolution or pooling."""
+    kernel = node.attributes.get("kernel_shape")
+    if kernel is None:
+        kernel = walk.shapes[node.inputs[1]][2:]
+    rank = len(kernel)
+    stride = list(node.attributes.get("strides", [1] * rank))
+    dilation = list(node.attributes.get("dilations", [1] * rank))
+    return int(kernel[axis]), int(stride[axis]), int(dilation[axis]), resolved_pads(node, walk.shapes)[axis]
+
+
+def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int]:
+    """Padding of a convolution or pooling, begins then ends, with auto_pad worked out at these shapes."""
+    extents = shapes[node.inputs[0]][2:]
+    rank = len(extents)
+    mode = node.attributes.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", ""):
+        return [int(pad) for pad in node.attributes.get("pads", [0] * 2 * rank)]
+    if mode == "VALID":
+        return [0] * 2 * rank
+    kernel = node.attributes.get("kernel_shape") or shapes[node.inputs[1]][2:]
+    stride = node.attributes.get("strides", [1] * rank)
+    dilation = node.attributes.get("dilations", [1] * rank)
+    begins, ends = [], []
+    for extent, size, step, gap in zip(extents, kernel, stride, dilation, strict=True):
+        if node.op == "ConvTranspose":
+            total = max(0, (size - 1) * gap + 1 - step)
+        else:
+            total = max(0, (math.ceil(extent / step) - 1) * step + (size - 1) * gap + 1 - extent)
+        small = total // 2
+        begins.append(small if mode == "SAME_UPPER" else total - small)
+        ends.append(total - begins[-1])
+    return begins + ends
+
+
+def _windowed(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    if source != node.inputs[0]:
+        return wanted
+    kernel, stride, dilation, before = _window(node, walk, axis)
+    return np.unique(wanted[:, None] * stride - before + np.arange(kernel) * dilation)
+
+
+def _transposed(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    kernel, stride, dilation, before = _window(node, walk, axis)
+    reached = wanted[:, None] + before - np.arange(kernel) * dilation
+    return np.unique(reached[reached % stride == 0] // stride)
+
+
+def _resized(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    scale = walk._scale(node, axis)
+    mode = node.attributes.get("mode", "nearest")
+    where = _source_coordinate(walk, node, axis, wanted.astype(np.float64), scale)
+    if mode == "nearest":
+        rounding = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
+        return np.unique(rounding(where).astype(np.int64))
+    below = np.floor(where).astype(np.int64)
+    reach = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
+    on_grid = where == below  # a weight of zero reads nothing
+    reads = [below, *(below[~on_grid] + offset for offset in reach if offset)]
+    return np.unique(np.concatenate(reads))
+
+
+def _source_coordinate(walk: FieldWalk, node: Node, axis: int, out: np.ndarray, scale: float) -> np.ndarray:
+    """Formula of Resize's coordinate_transformation_mode (ONNX operator specification, Resize)."""
+    mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
+    axes = walk.axes[node.inputs[0]]
+    assert axes is not None
+    before = walk.shapes[node.inputs[0]][axes[axis]]
+    after = walk.shapes[node.outputs[0]][axes[axis]]
+    if mode == "asymmetric":
+        return np.asarray(out / scale)
+    if mode == "align_corners":
+        return np.asarray(out * (before - 1) / max(after - 1, 1))
+    if mode == "pytorch_half_pixel" and after == 1:
+        return np.zeros_like(out)
+    return np.asarray((out + 0.5) / scale - 0.5)
+
+
+def _half_down(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.ceil(x - 0.5))
+
+
+def _half_up(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.floor(x + 0.5))
+
+
+NEAREST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "round_prefer_floor": _half_down,
+    "round_prefer_ceil": _half_up,
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def _sliced(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    start, step = walk._slice(node, axis)
+    return np.unique(wanted * step + start)
+
+
+def _padded(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    pads, listed = walk.constant(node, 1), walk.constant(node, 3)
+    axes = walk.axes[source]
+    rank = len(walk.shapes[source])
+    if pads is None or axes is None:
+        return wanted
+    on = [int(a) % rank for a in listed] if listed is not None else list(range(rank))
+    return wanted - int(pads[on.index(axes[axis])]) if axes[axis] in on else wanted
+
+
+def _joined(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    axes = walk.axes[source]
+    rank = len(walk.shapes[source])
+    if axes is None or int(node.attributes["axis"]) % rank != axes[axis]:
+        return wanted
+    before = sum(walk.shapes[name][axes[axis]] for name in node.inputs[: node.inputs.index(source)])
+    own = wanted - before
+    return own[(own >= 0) & (own < walk.shapes[source][axes[axis]])]
+
+
+def _to_space(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    return np.unique(wanted // int(node.attributes["blocksize"]))
+
+
+def _to_depth(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    block = int(node.attributes["blocksize"])
+    return np.unique(wanted[:, None] * block + np.arange(block))
+
+
+Rule = Callable[[FieldWalk, Node, str, int, Positions], Positions]
+
+WINDOWS = {"Conv", "MaxPool", "AveragePool", "LpPool"}
+IMAGE_SHAPED = {*WINDOWS, "ConvTranspose", "DepthToSpace", "SpaceToDepth"}  # height and width are axes 2 and 3
+POSITIONS: dict[str, Rule] = {  # which input positions an output position reads; not listed: its own
+    **dict.fromkeys(WINDOWS, _windowed),
+    "ConvTranspose": _transposed,
+    "Resize": _resized,
+    "Slice": _sliced,
+    "Pad": _padded,
+    "Concat": _joined,
+    "DepthToSpace": _to_space,
+    "SpaceToDepth": _to_depth,
+}
+
+
+def _transposed_axes(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int]) -> tuple[int, int] | None:
+    order = list(node.attributes.get("perm", range(len(walk.shapes[source]))[::-1]))
+    rows, columns = order.index(axes[0]), order.index(axes[1])
+    return (rows, columns) if rows < columns else None  # an image on its side is not followed
+
+
+def _kept_in_reshape(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width survive where each stays an axis of its own: what stands before it has the same product."""
+    before, after = walk.shapes[source], walk.shapes[node.outputs[0]]
+    places = []
+    for axis in axes:
+        leading = math.prod(before[:axis])
+        found = [i for i in range(len(after)) if math.prod(after[:i]) == leading and after[i] == before[axis]]
+        if not found:
+            return None
+        places.append(found[-1])
+    return (places[0], places[1]) if places[0] < places[1] else None
+
+
+def _outside(axis_of: Callable[[FieldWalk, Node, str], set[int]]) -> Callable[..., tuple[int, int] | None]:
+    """Rule of an operator that mixes along some axes: none of them may be height or width."""
+
+    def rule(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int]) -> tuple[int, int] | None:
+        mixed = axis_of(walk, node, source)
+        if mixed & set(axes):
+            return None
+        if len(walk.shapes[node.outputs[0]]) == len(walk.shapes[source]):
+            return axes
+        return axes[0] - sum(a < axes[0] for a in mixed), axes[1] - sum(a < axes[1] for a in mixed)
+
+    return rule
+
+
+def _reduced(walk: FieldWalk, node: Node, source: str) -> set[int]:
+    rank = len(walk.shapes[source])
+    listed: Any = walk.constant(node, 1)
+    if listed is None:
+        listed = node.attributes.get("axes", range(rank))
+    return {int(a) % rank for a in listed}
+
+
+def _one_axis(default: int) -> Callable[[FieldWalk, Node, str], set[int]]:
+    def axis_of(walk: FieldWalk, node: Node, source: str) -> set[int]:
+        return {int(node.attributes.get("axis", default)) % len(walk.shapes[source])}
+
+    return axis_of
+
+
+def _from_axis(walk: FieldWalk, node: Node, source: str) -> set[int]:
+    rank = len(walk.shapes[source])
+    return set(range(int(node.attributes.get("axis", -1)) % rank, rank))
+
+
+def _contracted(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int]) -> tuple[int, int] | None:
+    """MatMul by a constant on the right mixes the last axis alone."""
+    rank = len(walk.shapes[source])
+    if source != node.inputs[0] or walk.constant(node, 1) is None or rank - 1 in axes:
+        return None
+    return axes
+
+
+def _squeezed(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int]) -> tuple[int, int] | None:
+    rank = len(walk.shapes[source])
+    listed = walk.constant(node, 1)
+    gone = {int(a) % rank for a in listed} if listed is not None else set()
+    if not gone or gone & set(axes):
+        return None
+    return axes[0] - sum(a < axes[0] for a in gone), axes[1] - sum(a < axes[1] for a in gone)
+
+
+def _unsqueezed(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int]) -> tuple[int, int] | None:
+    rank = len(walk.shapes[node.outputs[0]])
+    listed = walk.constant(node, 1)
+    new = {int(a) % rank for a in listed} if listed is not None else set()
+    old = [axis for axis in range(rank) if axis not in new]
+    return old[axes[0]], old[axes[1]]
+
+
+REDUCTIONS = (
+    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
+    *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
+)
+AXES: dict[str, Callable[..., tuple[int, int] | None]] = {  # where height and width are afterwards
+    "Transpose": _transposed_axes,
+    "Reshape": _kept_in_reshape,
+    "Squeeze": _squeezed,
+    "Unsqueeze": _unsqueezed,
+    "MatMul": _contracted,
+    "LayerNormalization": _outside(_from_axis),
+    **dict.fromkeys(REDUCTIONS, _outside(_reduced)),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _outside(_one_axis(-1))),
+    "LpNormalization": _outside(_one_axis(-1)),
+    **dict.fromkeys(("Gather", "Split"), _outside(_one_axis(0))),
+}
+BROADCASTING = {
+    *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "PRelu", "Where", "Mod"),
+    *("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "Expand"),
+}
+ACTIVATIONS = {
+    *("Relu", "Clip", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu"),
+    *("Mish", "Softplus", "Softsign", "ThresholdedRelu", "Shrink", "Swish"),
+}
+WHOLE_MAP_STATISTICS = {"InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization"}
+POSITIONAL = {  # height and width stay where they are
+    *POSITIONS,
+    *ACTIVATIONS,
+    *WHOLE_MAP_STATISTICS,
+    *("Identity", "Cast", "Dropout", "BatchNormalization", "LRN", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf"),
+    *("Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Not", "IsNaN", "IsInf"),
+    *("DequantizeLinear", "QuantizeLinear"),
+}
+GLOBAL = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Flatten", "Gemm", "Einsum"}
+NO_DATA = {"Shape", "Size", "ConstantOfShape"}  # depend on the image's size, not on its pixels

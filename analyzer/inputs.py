@@ -1,0 +1,523 @@
+"""What the network's input means: layout, channels, size, and the numbers that stand for black and white.
+
+Some of it the graph shows, some the file's metadata say, the rest is an option or an assumption; `InputSpec.why` tells
+which. Pixels are 8-bit RGB, u = pixel / 255; the network sees x = (u · high − mean) / std. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from converters.errors import InputError, SettingsError
+from converters.graph import Graph, Node, Shape
+
+LAYOUTS = {"NCHW": 1, "NHWC": 3}  # layout: its channel axis
+ORDERS = ("RGB", "BGR")
+SIZES = (224, 32, 28, 299, 256, 64, 96, 128, 160, 192, 320, 384, 416, 512, 640)  # sides tried where the file fixes none
+CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}  # input: weights
+KEEP_CHANNELS = {  # operators after which each axis means what it meant before, and has as many channels
+    *("Identity", "Cast", "Dropout", "Add", "Sub", "Mul", "Div", "Pow", "Clip", "Relu", "Pad", "Resize", "Upsample"),
+    *("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+    *("MaxPool", "AveragePool", "LRN", "Transpose"),
+}
+KEEP_AXES = {*KEEP_CHANNELS, "Slice", "Split", "Concat"}
+SQUEEZED = (
+    0.3  # an 8-bit image that spans less than this after the graph's own scaling was not meant to enter like that
+)
+FIT = 0.03  # how far a calibrated range may be from a preset's domain, in widths of the domain
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How 8-bit pixels become the network's numbers: x = (u · high − mean) / std, u = pixel / 255."""
+
+    name: str  # a preset's, or "custom"
+    high: float  # what 8-bit 255 becomes before mean and std: 1.0 or 255.0; 8-bit 0 is 0.0
+    mean: tuple[float, ...]  # one value, or one a channel in the network's channel order
+    std: tuple[float, ...]  # likewise; may be negative (an inverted image), never 0
+    order: str  # "RGB" or "BGR": the network's channel order; means something for 3 channels only
+
+
+PRESETS: dict[str, Preprocessing] = {
+    preset.name: preset
+    for preset in (
+        Preprocessing("unit", 1.0, (0.0,), (1.0,), "RGB"),
+        Preprocessing("imagenet", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB"),
+        Preprocessing("symmetric", 1.0, (0.5,), (0.5,), "RGB"),
+        Preprocessing("raw255", 255.0, (0.0,), (1.0,), "RGB"),
+        Preprocessing("caffe-bgr", 255.0, (104.0, 117.0, 123.0), (1.0,), "BGR"),
+    )
+}
+
+# Metadata keys and values: ONNX, docs/MetadataProps.md, "Image".
+NOMINAL_RANGES: dict[str, Preprocessing] = {
+    "NominalRange_0_255": PRESETS["raw255"],
+    "Normalized_0_1": PRESETS["unit"],
+    "Normalized_1_1": PRESETS["symmetric"],
+    "NominalRange_16_235": Preprocessing("custom", 255.0, (-16 * 255 / 219,), (255 / 219,), "RGB"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """The network's image input, as understood."""
+
+    name: str  # the ONNX value
+    layout: str  # "NCHW" | "NHWC"
+    channels: int
+    height: int
+    width: int
+    preprocessing: Preprocessing
+    why: str  # one sentence: where the preprocessing comes from
+    certain: bool  # False: merely assumed
+    fixed_size: bool  # the file itself fixes height and width
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise SettingsError(f"layout {self.layout!r}: give --layout NCHW or --layout NHWC")
+        if min(self.channels, self.height, self.width) < 1:
+            raise InputError(
+                f"input {self.name!r}: {self.channels} channels at {self.height}x{self.width} is no image; "
+                "give --input-channels and --input-size"
+            )
+        for values in (self.preprocessing.mean, self.preprocessing.std):
+            if len(values) not in (1, self.channels):
+                raise SettingsError(
+                    f"preprocessing {self.preprocessing.name!r} is for {len(values)} channels, input {self.name!r} "
+                    f"has {self.channels}; give --preprocess unit, or a mean and std of your own"
+                )
+
+    @property
+    def bands(self) -> str:
+        """How a picture of this input is shown: "rgb", "grey" or "multi" (a plane a channel)."""
+        return {3: "rgb", 1: "grey"}.get(self.channels, "multi")
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and offset, float64 (C,) in the network's channel order: x = u · scale + offset, u in [0, 1]."""
+        mean = np.broadcast_to(np.asarray(self.preprocessing.mean, np.float64), self.channels)
+        std = np.broadcast_to(np.asarray(self.preprocessing.std, np.float64), self.channels)
+        return self.preprocessing.high / std, -mean / std
+
+    def domain(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest x that an 8-bit image can have, float64 (C,) in the network's channel order."""
+        scale, offset = self.affine()
+        return np.minimum(offset, scale + offset), np.maximum(offset, scale + offset)
+
+    def to_model(self, pixels: np.ndarray) -> np.ndarray:
+        """What the network is fed for some pictures.
+
+        Args:
+            pixels: (N, H, W, C) uint8, RGB order, any H and W.
+
+        Returns:
+            (N, C, H, W) or (N, H, W, C) as the layout says, float32: each of the 256 values of a channel is computed
+            in float64 and rounded once.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != self.channels:
+            raise InputError(
+                f"input {self.name!r}: pixels are (N, H, W, {self.channels}) uint8, got {pixels.shape} {pixels.dtype}"
+            )
+        scale, offset = self.affine()
+        table = (np.arange(256)[:, None] / 255 * scale + offset).astype(np.float32)  # (256, C)
+        n, height, width, channels = pixels.shape
+        first = self.layout == "NCHW"
+        x = np.empty((n, channels, height, width) if first else pixels.shape, np.float32)
+        for channel, source in enumerate(self._pixel_channels()):
+            plane = table[:, channel][pixels[..., source]]
+            if first:
+                x[:, channel] = plane
+            else:
+                x[..., channel] = plane
+        return x
+
+    def to_pixels(self, x: np.ndarray) -> np.ndarray:
+        """The 8-bit pictures nearest to some inputs: the inverse of `to_model`.
+
+        Args:
+            x: (N, …) finite floats in the network's layout and channel order.
+
+        Returns:
+            (N, H, W, C) uint8, RGB order, rounded and clipped to 0..255.
+        """
+        scale, offset = self.affine()
+        last = np.moveaxis(np.asarray(x, np.float64), LAYOUTS[self.layout], 3)
+        pixels = np.clip(np.rint((last - offset) / scale * 255), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels[..., self._pixel_channels()])  # reversing twice is the identity
+
+    def _pixel_channels(self) -> list[int]:
+        """For each channel of the network, the channel of an RGB picture that it is."""
+        channels = list(range(self.channels))
+        return channels[::-1] if self.channels == 3 and self.preprocessing.order == "BGR" else channels
+
+
+def preset(name: str) -> Preprocessing:
+    """The preset of that name.
+
+    Raises:
+        SettingsError: there is none; suggests the nearest.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise SettingsError(f"--preprocess {name}: {hint}presets are {', '.join(PRESETS)}")
+
+
+def custom(
+    high: float, mean: Sequence[float], std: Sequence[float], order: str = "RGB", channels: int = 3
+) -> Preprocessing:
+    """A preprocessing of the user's own.
+
+    Args:
+        high: what 8-bit 255 becomes before mean and std.
+        mean, std: one value, or one a channel in the network's channel order.
+
+    Raises:
+        SettingsError: a length that is neither 1 nor the channel count, a std of 0, a number that is not finite, an
+            order other than RGB and BGR.
+    """
+    for option, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise SettingsError(f"--{option}: {len(values)} values for {channels} channels; give one, or one a channel")
+        if not np.all(np.isfinite(values)):
+            raise SettingsError(f"--{option}: {_numbers(values)} are not all finite numbers")
+    if not all(std):
+        raise SettingsError(f"--std: {_numbers(std)} has a zero, and the input is divided by it")
+    if not np.isfinite(high) or high <= 0:
+        raise SettingsError(f"input range: 8-bit 255 becomes {high:g}; it must be above 0, as a rule 1 or 255")
+    if order not in ORDERS:
+        raise SettingsError(f"channel order {order!r}: give RGB or BGR")
+    return Preprocessing("custom", float(high), tuple(map(float, mean)), tuple(map(float, std)), order)
+
+
+def input_spec(
+    graph: Graph,
+    metadata: Mapping[str, str],
+    classes: int | None,
+    *,
+    layout: str | None = None,
+    channels: int | None = None,
+    size: tuple[int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    runs: Callable[[tuple[int, int, int, int]], bool] | None = None,
+) -> InputSpec:
+    """The network's input, from the graph where it shows it and from the options where they are given.
+
+    Args:
+        metadata: the file's key-value pairs.
+        classes: how many classes the network tells apart, where known.
+        layout, channels, size, preprocessing: the user's options; they fill gaps and cannot contradict the graph.
+        runs: whether the network runs on an input of this shape; asked where the file leaves a side open.
+
+    Raises:
+        InputError: no image input, or one whose channels or size cannot be found.
+        SettingsError: an option contradicts the graph.
+    """
+    value = image_input(graph)
+    layout, channels = layout_of(graph, value, layout, channels)
+    height, width, fixed = size_of(value, graph.shapes[value], layout, channels, size, runs)
+    why, certain = "From the option --preprocess.", True
+    if preprocessing is None:
+        preprocessing, why, certain = guess_preprocessing(graph, metadata, channels, classes, layout=layout)
+    return InputSpec(value, layout, channels, height, width, preprocessing, why, certain, fixed)
+
+
+def image_input(graph: Graph) -> str:
+    """Name of the graph's first input with four axes.
+
+    Raises:
+        InputError: it has none.
+    """
+    for value in graph.inputs:
+        if len(graph.shapes.get(value, ())) == 4:
+            return value
+    found = ", ".join(f"{value} {list(graph.shapes.get(value, ()))}" for value in graph.inputs) or "none"
+    raise InputError(f"no image input: it has four axes (batch, channels, height, width); this model's inputs: {found}")
+
+
+def layout_of(graph: Graph, value: str, layout: str | None = None, channels: int | None = None) -> tuple[str, int]:
+    """Layout and channel count of an image input.
+
+    The first convolution that the input reaches tells: it sums over channels, and the Transposes before it tell which
+    axis of the input they are. Without one, an axis of 1, 3 or 4 is taken for the channels.
+
+    Args:
+        layout, channels: the user's options.
+
+    Raises:
+        InputError: the graph does not show them and no option gives them.
+        SettingsError: an option contradicts the graph.
+    """
+    if layout not in (*LAYOUTS, None):
+        raise SettingsError(f"--layout {layout}: give NCHW or NHWC")
+    shape = [_known(side) for side in graph.shapes[value]]
+    axis, summed = _first_convolution(graph, value)
+    if axis is None:
+        few = [a for a in LAYOUTS.values() if shape[a] in (1, 3, 4)]
+        axis = few[0] if len(few) == 1 else None
+    elif layout is not None and LAYOUTS[layout] != axis:
+        raise SettingsError(
+            f"--layout {layout}: the first convolution takes axis {axis} of input {value!r} as channels"
+        )
+    if layout is not None:
+        axis = LAYOUTS[layout]
+    count = None if axis is None else shape[axis] or summed
+    if axis is None or (count is None and channels is None):
+        raise InputError(
+            f"input {value!r} {_side_by_side(graph.shapes[value])}: unknown number of input channels: "
+            "give --layout and --input-channels"
+        )
+    if None not in (count, channels) and count != channels:
+        raise SettingsError(f"--input-channels {channels}: input {value!r} has {count}")
+    return ("NCHW" if axis == 1 else "NHWC"), count or channels or 0
+
+
+def _first_convolution(graph: Graph, value: str) -> tuple[int | None, int | None]:
+    """Axis of `value` that the first convolution sums over, and how many channels it sums; None where not shown."""
+    axes: dict[str, tuple[int, ...]] = {value: (0, 1, 2, 3)}  # for each axis of a value, the input's axis it came from
+    regrouped: set[str] = set()  # values whose channel count may differ from the input's
+    for node in graph.nodes:
+        source = next((name for name in node.inputs if name in axes), None)
+        if source is None:
+            continue
+        if node.op in CONVOLUTIONS:
+            weights = node.inputs[CONVOLUTIONS[node.op]]
+            kernel = graph.shapes.get(weights) or np.shape(graph.initializers.get(weights, 0))
+            if source != node.inputs[0] or len(kernel) not in (0, 4):
+                continue
+            groups = int(node.attributes.get("group", 1))
+            summed = _known(kernel[0] if node.op == "ConvTranspose" else kernel[1]) if kernel else None
+            if summed is not None and node.op != "ConvTranspose":
+                summed *= groups
+            axis = axes[source][1]
+            return (axis if axis in LAYOUTS.values() else None), None if source in regrouped else summed
+        if node.op == "Transpose":
+            order = node.attributes.get("perm", (3, 2, 1, 0))
+            axes[node.outputs[0]] = tuple(axes[source][axis] for axis in order)
+        elif node.op in KEEP_AXES:
+            axes.update(dict.fromkeys(node.outputs, axes[source]))
+        if source in regrouped or node.op not in KEEP_CHANNELS:
+            regrouped.update(node.outputs)
+    return None, None
+
+
+def size_of(
+    value: str,
+    shape: Shape,
+    layout: str,
+    channels: int,
+    wanted: tuple[int, int] | None = None,
+    runs: Callable[[tuple[int, int, int, int]], bool] | None = None,
+) -> tuple[int, int, bool]:
+    """Height and width to analyse at, and whether the file itself fixes both.
+
+    Args:
+        value, shape: the input and its declared shape.
+        wanted: the user's option.
+        runs: whether the network runs on an input of this shape; without it, the first candidate is taken.
+
+    Raises:
+        InputError: no size that runs.
+        SettingsError: the option contradicts the file.
+    """
+    declared = [_known(side) for axis, side in enumerate(shape) if axis not in (0, LAYOUTS[layout])]
+    if wanted is not None:
+        for side, asked in zip(declared, wanted, strict=True):
+            if asked < 1 or side not in (None, asked):
+                raise SettingsError(
+                    f"--input-size {_side_by_side(wanted)}: the file fixes input {value!r} to {_side_by_side(declared)}"
+                )
+    if declared[0] is not None and declared[1] is not None:
+        return declared[0], declared[1], True
+    candidates = [wanted] if wanted else [(declared[0] or side, declared[1] or side) for side in SIZES]
+    for height, width in candidates:
+        tried = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+        if runs is None or runs(tried):
+            return height, width, False
+    if wanted is not None:
+        raise InputError(f"--input-size {_side_by_side(wanted)}: the network does not run at this size; give another")
+    raise InputError(
+        f"input {value!r} {_side_by_side(shape)}: the network runs at none of the sizes tried "
+        f"({_side_by_side(candidates[0])} to {_side_by_side(candidates[-1])}); give --input-size HEIGHTxWIDTH"
+    )
+
+
+def guess_preprocessing(
+    graph: Graph,
+    metadata: Mapping[str, str],
+    channels: int,
+    classes: int | None,
+    *,
+    layout: str | None = None,
+) -> tuple[Preprocessing, str, bool]:
+    """What the network's numbers mean, from the file's metadata or from the first nodes; failing that, an assumption.
+
+    A graph that normalises its input itself shows what it expects: `x − 127` is meant for 0..255, `(x − 0.45) / 0.22`
+    for 0..1. A convolution at the input shows nothing, whatever its weights.
+
+    Args:
+        metadata: the file's key-value pairs; Windows ML's `Image.…` keys are understood.
+        classes: how many classes the network tells apart, where known.
+        layout: as found or as given; None: looked for in the graph.
+
+    Returns:
+        The preprocessing, a sentence that says where it comes from, and whether it is more than an assumption.
+    """
+    value = image_input(graph)
+    order = "BGR" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "RGB"
+    stated = metadata.get("Image.NominalPixelRange", "")
+    if stated in NOMINAL_RANGES:
+        found = _in_order(NOMINAL_RANGES[stated], order)
+        return found, f"From the file's metadata: Image.NominalPixelRange is {stated}.", True
+    axis = LAYOUTS[layout or layout_of(graph, value, channels=channels)[0]]
+    shown = _shown_by_graph(graph, value, axis, channels)
+    if shown is not None:
+        found, why = shown
+        return (_in_order(found, order) if order == "BGR" else found), why, True
+    found = PRESETS["imagenet" if channels == 3 and classes in (1000, 1001) else "unit"]
+    reason = f"{classes} classes suggest ImageNet" if found.name == "imagenet" else "pixels from 0 to 1"
+    return (
+        _in_order(found, order),
+        f"Assumed: {found.name} ({reason}), as neither the graph nor the file's metadata say; "
+        "--preprocess gives another.",
+        False,
+    )
+
+
+def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> tuple[Preprocessing, str] | None:
+    """Preprocessing that the arithmetic right behind the input gives away, and the sentence that says so."""
+    scale, offset = np.ones(channels), np.zeros(channels)  # the graph computes x · scale + offset, per channel
+    steps: list[str] = []
+    while True:
+        followers = [node for node in graph.consumers(value) if node.op != "Shape"]
+        if len(followers) != 1:
+            break
+        (node,) = followers
+        if node.op in ("Sub", "Add", "Mul", "Div"):
+            constant = _constant(graph, node, value, axis, channels)
+            if constant is None or (node.op == "Div" and (value != node.inputs[0] or not constant.all())):
+                break
+            if node.op == "Sub" and value != node.inputs[0]:
+                scale, offset = -scale, constant - offset
+            elif node.op in ("Sub", "Add"):
+                offset = offset + (constant if node.op == "Add" else -constant)
+            else:
+                factor = constant if node.op == "Mul" else 1 / constant
+                scale, offset = scale * factor, offset * factor
+            verb = {"Sub": "subtracts", "Add": "adds", "Mul": "multiplies by", "Div": "divides by"}[node.op]
+            steps.append(f"{node.op} at node {node.name!r} {verb} {_numbers(constant)}")
+        elif node.op == "BatchNormalization" and axis == 1 and not steps:
+            return _shown_by_statistics(graph, node)
+        elif node.op == "QuantizeLinear" and not steps:
+            return _shown_by_quantisation(graph, node)
+        elif node.op == "Transpose":
+            axis = list(node.attributes.get("perm", (3, 2, 1, 0))).index(axis)
+        elif node.op not in ("Identity", "Cast", "Dropout"):
+            break
+        value = node.outputs[0]
+    found = _range_of(scale, offset) if scale.all() else None
+    if found is None:
+        return None
+    return found, f"{', '.join(steps)}, so the graph expects {_expected(found)}."
+
+
+def _range_of(scale: np.ndarray, offset: np.ndarray) -> Preprocessing | None:
+    """Preprocessing for which x · scale + offset, (C,) each, makes sense as a normalisation; None: it does not tell."""
+    mean = -offset / scale  # the input that becomes 0
+    size = np.abs(scale)
+    if np.all((mean >= 2) & (mean <= 255) & (255 * size >= SQUEEZED)):
+        return _ordered(PRESETS["raw255"], mean)
+    if np.all((mean >= 0.05) & (mean <= 1) & (size >= SQUEEZED)):
+        return _ordered(PRESETS["unit"], 255 * mean)
+    if np.all(np.abs(mean) < 1e-6) and np.all((255 * size >= SQUEEZED) & (255 * size <= 10)):
+        return PRESETS["raw255"]
+    if np.all(np.abs(mean) < 1e-6) and np.all((size >= 100) & (size <= 300)):
+        return PRESETS["unit"]
+    return None
+
+
+def _ordered(found: Preprocessing, mean255: np.ndarray) -> Preprocessing:
+    """`found` in BGR order where the means, on the scale 0..255, are ImageNet's from blue to red."""
+    if len(mean255) == 3 and np.allclose(mean255, PRESETS["caffe-bgr"].mean, atol=1.5):
+        return _in_order(found, "BGR")
+    return found
+
+
+def _in_order(found: Preprocessing, order: str) -> Preprocessing:
+    """The same for a network whose channels come in `order`."""
+    if found.order == order:
+        return found
+    return replace(found, name="custom", mean=found.mean[::-1], std=found.std[::-1], order=order)
+
+
+def _shown_by_statistics(graph: Graph, node: Node) -> tuple[Preprocessing, str] | None:
+    """What a BatchNormalization at the input has learnt of its input: its running mean and variance are the data's."""
+    mean, variance = (graph.initializers.get(name) for name in node.inputs[3:5])
+    if mean is None or variance is None:
+        return None
+    mean = np.asarray(mean, np.float64)
+    std = np.sqrt(np.asarray(variance, np.float64))
+    where = f"BatchNormalization at node {node.name!r} has a running mean of {_numbers(mean)}"
+    if np.all((mean >= 5) & (mean <= 250) & (std >= 5)):
+        return PRESETS["raw255"], f"{where}, so the graph expects {_expected(PRESETS['raw255'])}."
+    # Narrow on purpose: data of mean 0 and deviation 1, or in −1..1, must not pass for 0..1.
+    if np.all((mean >= 0.25) & (mean <= 0.75) & (std <= 0.4)):
+        return PRESETS["unit"], f"{where}, so the graph expects {_expected(PRESETS['unit'])}."
+    return None
+
+
+def _shown_by_quantisation(graph: Graph, node: Node) -> tuple[Preprocessing, str] | None:
+    """The preset whose domain is the range that an 8-bit QuantizeLinear at the input can hold."""
+    scale, zero = (graph.initializers.get(name) for name in (*node.inputs, "", "")[1:3])
+    if scale is None or zero is None or np.size(scale) != 1 or zero.dtype not in (np.uint8, np.int8):
+        return None
+    limits = np.iinfo(zero.dtype)
+    held = (np.array([limits.min, limits.max]) - float(zero.item())) * float(scale.item())
+    for candidate in PRESETS.values():
+        ends = (np.array([[0.0], [candidate.high]]) - candidate.mean) / candidate.std
+        low, high = ends.min(), ends.max()
+        if np.all(np.abs(held - (low, high)) <= FIT * (high - low)):
+            spans = f"QuantizeLinear at node {node.name!r} holds {held[0]:.3g} to {held[1]:.3g}"
+            return candidate, f"{spans}, the range of preset {candidate.name}."
+    return None
+
+
+def _constant(graph: Graph, node: Node, value: str, axis: int, channels: int) -> np.ndarray | None:
+    """The other operand of `node` as (C,) float64; None where it is no constant, or not one a channel.
+
+    A constant that differs from place to place (a mean image) counts with its mean.
+    """
+    other = node.inputs[1] if node.inputs[0] == value else node.inputs[0]
+    constant = graph.initializers.get(other)
+    if constant is None or constant.ndim > 4:
+        return None
+    full = np.asarray(constant, np.float64).reshape((1,) * (4 - constant.ndim) + constant.shape)
+    if not np.isfinite(full).all():
+        return None
+    means = full.mean(axis=tuple(a for a in range(4) if a != axis))
+    return np.broadcast_to(means, channels) if len(means) in (1, channels) else None
+
+
+def _expected(found: Preprocessing) -> str:
+    return f"0..{found.high:g}" + (" in BGR order" if found.order == "BGR" else "")
+
+
+def _numbers(values: Any) -> str:
+    """A few numbers for a sentence: one where all are equal, the first four where there are many."""
+    numbers = [f"{number:.4g}" for number in np.atleast_1d(values)]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    return ", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else "")
+
+
+def _side_by_side(sides: Sequence[int | str | None]) -> str:
+    return "x".join(str(side or "?") for side in sides)
+
+
+def _known(side: int | str | None) -> int | None:
+    return side if isinstance(side, int) and side > 0 else None

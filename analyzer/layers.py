@@ -1,0 +1,296 @@
+"""The convolution layers of a network: what each is, what it sees, and how they follow each other.
+
+A layer is a Conv or ConvTranspose of the canonical graph; a unit is one of its output channels. Knows graphs; knows
+nothing of pictures or files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.fields import Field, FieldWalk, resolved_pads
+from converters.errors import SettingsError
+from converters.graph import Graph, Node
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+ACTIVATION_NAMES = {  # operator → the name its users know
+    "Relu": "relu",
+    "LeakyRelu": "leaky_relu",
+    "PRelu": "prelu",
+    "Elu": "elu",
+    "Selu": "selu",
+    "Celu": "celu",
+    "Sigmoid": "sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+    "HardSwish": "hardswish",
+    "Tanh": "tanh",
+    "Gelu": "gelu",
+    "Mish": "mish",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Swish": "silu",
+    "ThresholdedRelu": "thresholded_relu",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConvLayer:
+    """One convolution layer of the canonical graph."""
+
+    index: int  # in graph order, from 0
+    name: str  # as its user knows it
+    node: str  # name of the canonical node
+    value: str  # its output, the pre-activation; the original file has a value of this name too
+    source: str  # its input value
+    op: str  # Conv or ConvTranspose
+    rank: int  # spatial dimensions: 2 is analysed, others are listed
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[int, ...]  # begins, then ends; auto_pad worked out at the size analysed
+    auto_pad: str  # as the file says
+    groups: int
+    in_channels: int
+    out_channels: int
+    output_shape: tuple[int, ...]  # (C, H, W) at the size analysed
+    parameters: int
+    macs: int  # multiply-accumulates for one image, bias excluded
+    bias: bool
+    batchnorm: bool  # whether a BatchNorm was folded into it
+    nonlinearity: str  # what follows: relu, relu6, silu, …, none
+    field: Field | None  # the local field; None where only global operations lead to the image
+    is_global: bool  # a global operation stands before it: its field is the whole input
+    depth: int  # convolutions before it, on the longest path
+    predecessors: tuple[str, ...]  # layers that feed it without another convolution between
+    sees_image: bool  # nothing but an affine map of each pixel stands before it
+    weight: np.ndarray | None  # (C_out, C_in / groups, …) float32; None where the kernel is computed at run time
+    bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none
+
+    def to_json(self) -> dict[str, Any]:
+        """What `inspect --json` and layers.json say of it (docs/run-format.md)."""
+        field = self.field
+        return {
+            "index": self.index,
+            "name": self.name,
+            "node": self.node,
+            "value": self.value,
+            "op": self.op,
+            "rank": self.rank,
+            "kernel": list(self.kernel),
+            "stride": list(self.stride),
+            "dilation": list(self.dilation),
+            "pads": list(self.pads),
+            "auto_pad": self.auto_pad,
+            "groups": self.groups,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "output_shape": list(self.output_shape),
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "bias": self.bias,
+            "batchnorm": self.batchnorm,
+            "nonlinearity": self.nonlinearity,
+            "field": {
+                "size": None if field is None else list(field.size),
+                "jump": None if field is None else list(field.jump),
+                "start": None if field is None else list(field.start),
+                "global": self.is_global,
+                "local": field is not None,
+            },
+            "depth": self.depth,
+            "predecessors": list(self.predecessors),
+            "sees_image": self.sees_image,
+        }
+
+
+def conv_layers(
+    graph: Graph,
+    image: str,
+    axes: tuple[int, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str],
+    normalised: Iterable[str] = (),
+) -> list[ConvLayer]:
+    """Every convolution layer of a network, in graph order.
+
+    Args:
+        graph: the canonical graph.
+        image: its image input.
+        axes: which of its axes are height and width: (2, 3) or (1, 2).
+        shapes: concrete shape of every value for one image at the size analysed.
+        names: node name → the name its user knows.
+        normalised: nodes into which a BatchNorm was folded.
+    """
+    walk = FieldWalk(graph, image, axes, shapes)
+    family = _Family(graph, image)
+    normalised = set(normalised)
+    convolutions = [node for node in graph.nodes if node.op in CONVOLUTIONS and not node.domain]
+    return [
+        _layer(index, node, walk, family, names, node.name in normalised) for index, node in enumerate(convolutions)
+    ]
+
+
+def select(layers: Sequence[ConvLayer], wanted: Sequence[str]) -> list[ConvLayer]:
+    """Layers by name, node, value, number or glob, in network order; all of them for an empty list.
+
+    Raises:
+        SettingsError: nothing matches; the nearest names are suggested.
+    """
+    if not wanted:
+        return list(layers)
+    chosen: set[int] = set()
+    for pattern in wanted:
+        found = [layer.index for layer in layers if _matches(layer, pattern)]
+        if not found:
+            names = [layer.name for layer in layers]
+            near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
+            raise SettingsError(f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)")
+        chosen.update(found)
+    return [layer for layer in layers if layer.index in chosen]
+
+
+def _matches(layer: ConvLayer, pattern: str) -> bool:
+    own = (layer.name, layer.node, layer.value)
+    if pattern in own or pattern == f"#{layer.index}":
+        return True
+    return any(fnmatch.fnmatchcase(name, pattern) for name in own)
+
+
+class _Family:
+    """Which convolutions stand before which, found once for the whole graph."""
+
+    def __init__(self, graph: Graph, image: str) -> None:
+        self.graph = graph
+        self.depth: dict[str, int] = {image: 0}  # value → convolutions on the longest path to it
+        self.feeding: dict[str, frozenset[str]] = {image: frozenset()}  # value → convolutions that feed it directly
+        self.affine: set[str] = {image}  # values that are an affine map of single pixels
+        for node in graph.nodes:
+            sources = [name for name in node.inputs if name in self.depth]
+            if not sources:
+                continue
+            depth = max(self.depth[name] for name in sources)
+            feeding = frozenset().union(*(self.feeding[name] for name in sources))
+            if node.op in CONVOLUTIONS:
+                depth, feeding = depth + 1, frozenset({node.name})
+            for output in node.outputs:
+                self.depth[output], self.feeding[output] = depth, feeding
+            if len(sources) == 1 and sources[0] in self.affine and self._is_affine(node):
+                self.affine.update(node.outputs)
+
+    def _is_affine(self, node: Node) -> bool:
+        if node.op in ("Transpose", "Identity", "Cast"):
+            return True
+        return node.op in ("Add", "Sub", "Mul", "Div") and any(name in self.graph.initializers for name in node.inputs)
+
+
+def _layer(
+    index: int, node: Node, walk: FieldWalk, family: _Family, names: Mapping[str, str], normalised: bool
+) -> ConvLayer:
+    graph, shapes = walk.graph, walk.shapes
+    output, source = node.outputs[0], node.inputs[0]
+    kernel_shape = shapes.get(node.inputs[1]) or graph.initializers[node.inputs[1]].shape
+    groups = int(node.attributes.get("group", 1))
+    rank = len(kernel_shape) - 2
+    transposed = node.op == "ConvTranspose"
+    c_out = kernel_shape[1] * groups if transposed else kernel_shape[0]
+    c_in = kernel_shape[0] if transposed else kernel_shape[1] * groups
+    bias = graph.initializers.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    out_shape = tuple(shapes[output])
+    placed = shapes[source][2:] if transposed else out_shape[2:]
+    field, is_global = walk.field(output) if rank == 2 else (None, False)
+    order = {other.name: position for position, other in enumerate(graph.nodes)}
+    return ConvLayer(
+        index=index,
+        name=names.get(node.name, node.name),
+        node=node.name,
+        value=output,
+        source=source,
+        op=node.op,
+        rank=rank,
+        kernel=tuple(kernel_shape[2:]),
+        stride=tuple(node.attributes.get("strides", [1] * rank)),
+        dilation=tuple(node.attributes.get("dilations", [1] * rank)),
+        pads=tuple(resolved_pads(node, shapes)),
+        auto_pad=node.attributes.get("auto_pad", "NOTSET"),
+        groups=groups,
+        in_channels=c_in,
+        out_channels=c_out,
+        output_shape=out_shape[1:],
+        parameters=math.prod(kernel_shape) + (0 if bias is None else int(bias.size)),
+        macs=math.prod(placed) * math.prod(kernel_shape),
+        bias=bias is not None and bool(np.any(bias)),
+        batchnorm=normalised,
+        nonlinearity=nonlinearity(graph, output),
+        field=field,
+        is_global=is_global,
+        depth=family.depth[output] - 1,
+        predecessors=tuple(
+            names.get(name, name) for name in sorted(family.feeding.get(source, ()), key=order.__getitem__)
+        ),
+        sees_image=source in family.affine,
+        weight=_kernel(graph, node, groups),
+        bias_vector=np.zeros(c_out, np.float32) if bias is None else bias.astype(np.float32),
+    )
+
+
+def _kernel(graph: Graph, node: Node, groups: int) -> np.ndarray | None:
+    """(C_out, C_in / groups, …): a ConvTranspose's (C_in, C_out / groups, …) turned over group by group."""
+    weight = graph.initializers.get(node.inputs[1])
+    if weight is None or node.op == "Conv":
+        return weight
+    by_group = weight.reshape(groups, -1, *weight.shape[1:])
+    return np.ascontiguousarray(np.swapaxes(by_group, 1, 2).reshape(-1, by_group.shape[1], *weight.shape[2:]))
+
+
+def nonlinearity(graph: Graph, value: str) -> str:
+    """The non-linearity that reads a value, by the name its users know; "none" where something else reads it."""
+    readers = graph.consumers(value)
+    ops = {node.op for node in readers}
+    if len(readers) == 1:
+        reader = readers[0]
+        if reader.op == "Clip":
+            return _clip_name(graph, reader)
+        if reader.op == "Max" and any(_scalar(graph, name) == 0.0 for name in reader.inputs):
+            return "relu"
+        return ACTIVATION_NAMES.get(reader.op, "none")
+    if len(readers) == 2 and "Mul" in ops:
+        product = next(node for node in readers if node.op == "Mul")
+        other = next((node for node in readers if node is not product), product)
+        if other.op == "Sigmoid" and other.outputs[0] in product.inputs:
+            return "silu"
+        if other.op == "HardSigmoid" or (other.op == "Add" and _shifted_by_three(graph, other)):
+            return "hardswish"
+        if other.op == "Div":
+            return "gelu"
+    if ops == {"Div", "Mul"} or ops == {"Mul"}:
+        return "gelu" if any("Erf" in _ops_after(graph, node) for node in readers) else "none"
+    return "none"
+
+
+def _clip_name(graph: Graph, node: Node) -> str:
+    low, high = (_scalar(graph, name) for name in (*node.inputs[1:], "", "")[:2])
+    if low != 0.0:
+        return "clip"
+    if high is None or high > 1e30:
+        return "relu"
+    return "relu6" if high == 6.0 else "clip"
+
+
+def _scalar(graph: Graph, name: str) -> float | None:
+    constant = graph.initializers.get(name)
+    return float(constant.reshape(-1)[0]) if constant is not None and constant.size == 1 else None
+
+
+def _shifted_by_three(graph: Graph, node: Node) -> bool:
+    return any(_scalar(graph, name) == 3.0 for name in node.inputs)
+
+
+def _ops_after(graph: Graph, node: Node) -> set[str]:
+    return {reader.op for reader in graph.consumers(node.outputs[0])}
