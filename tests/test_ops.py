@@ -6,9 +6,7 @@ Gradients are held against finite differences in float64.
 """
 
 import functools
-import subprocess
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-import converters.ops
 from converters.errors import UnsupportedOperatorError
-from converters.ops import DOMAIN, OPSET, register, table
-from converters.ops.resize import Axis, Sampling, _resample, _resize
+from converters.ops import DOMAIN, OPSET, register, resize, table
 
 RANDOM = np.random.default_rng(20)
 
@@ -530,6 +526,68 @@ def test_a_module_follows_its_input_to_another_device(case: Case) -> None:
     answer = module(*[torch.from_numpy(array).to("meta") for array in fed(case, case.x, folded=True)])
     for tensor in answer if isinstance(answer, tuple) else (answer,):
         assert tensor.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        (case("Conv", {"pads": [1, 1, 1, 1]}, IMAGE, f(4, 3, 3, 3), f(4)), nn.Conv2d),
+        (case("Conv", VALID, f(1, 2, 9), f(4, 2, 3)), nn.Conv1d),
+        (case("ConvTranspose", {"strides": [2, 2]}, IMAGE, f(3, 4, 3, 3), f(4)), nn.ConvTranspose2d),
+        (case("Clip", {}, IMAGE, scalar(0.0), scalar(6.0)), nn.ReLU6),
+        (case("Clip", {}, IMAGE, scalar(0.0)), nn.ReLU),
+        (case("Clip", {}, IMAGE, scalar(0.0), scalar(np.finfo(np.float32).max)), nn.ReLU),
+        (case("AveragePool", {**K3, "pads": [1, 1, 1, 1]}, IMAGE), nn.AvgPool2d),
+    ],
+    ids=str,
+)
+def test_a_plain_node_becomes_the_plain_torch_module(case: Case, kind: type[nn.Module]) -> None:
+    module = torch_module(case, folded=True)
+    assert any(type(part) is kind for part in module.modules())
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scale"),
+    [
+        ({"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}, 3.0),
+        ({"nearest_mode": "round_prefer_floor"}, 2.0),
+        ({"mode": "linear"}, 2.0),
+        ({"mode": "linear"}, 0.5),
+        ({"mode": "linear", "coordinate_transformation_mode": "align_corners"}, 1.5),
+        ({"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}, 3.0),
+    ],
+)
+@pytest.mark.parametrize("side", [8, 50, 226])
+def test_where_torch_has_its_own_resize_it_equals_the_formula(
+    attributes: dict[str, Any], scale: float, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = np.array([1, 1, scale, scale], np.float32)
+    module = torch_module(case("Resize", attributes, f(1, 2, side, side), None, scales), folded=True).double()
+    x = torch.randn(1, 2, side, side, dtype=torch.float64)
+    with monkeypatch.context() as patch:
+        patch.setattr(resize, "_resample", None)  # nothing calls it: torch's own is at work
+        quick = module(x)
+    monkeypatch.setattr(resize, "_is_spatial", lambda *_: False)
+    torch.testing.assert_close(quick, module(x), rtol=0, atol=1e-4)  # torch's positions are float32
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (case("MaxPool", K3, IMAGE, outputs=2), "the_node (MaxPool): only its first output"),
+        (case("Dropout", {}, IMAGE, scalar(0.5), scalar(True, np.bool_)), "drops at random"),
+        (case("Cast", {"to": TensorProto.STRING}, IMAGE), "casts to ONNX data type 8"),
+        (case("Conv", {}, f(1, 2, 3, 3, 3, 3), f(1, 2, 1, 1, 1, 1)), "has 4 spatial axes"),
+        (case("Constant", {"value_string": "text"}, None), "no tensor of numbers"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_imported_is_named(case: Case, words: str) -> None:
+    with pytest.raises(UnsupportedOperatorError) as raised:
+        torch_module(case, folded=True)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:

@@ -14,16 +14,16 @@ from converters.ops import (
     activations,
     comparisons,
     convolution,
+    grid_sample,
     indexing,
     normalization,
     pooling,
     reductions,
+    resize,
     selection,
     shapes,
     values,
 )
-from converters.ops.grid_sample import grid_sample
-from converters.ops.resize import resize
 
 if TYPE_CHECKING:
     from converters.ops.common import Converter
@@ -57,7 +57,7 @@ _TABLE: "dict[str, Converter]" = {
     "GlobalLpPool": pooling.global_lp_pool,
     "GlobalMaxPool": pooling.global_max_pool,
     "GreaterOrEqual": comparisons.greater_or_equal,
-    "GridSample": grid_sample,
+    "GridSample": grid_sample.grid_sample,
     "GroupNormalization": normalization.group_normalization,
     "HardSigmoid": activations.hard_sigmoid,
     "HardSwish": activations.hard_swish,
@@ -88,7 +88,7 @@ _TABLE: "dict[str, Converter]" = {
     "ReduceSum": reductions.reduce_sum,
     "ReduceSumSquare": reductions.reduce_sum_square,
     "Reshape": shapes.reshape,
-    "Resize": resize,
+    "Resize": resize.resize,
     "ScatterElements": indexing.scatter_elements,
     "ScatterND": indexing.scatter_nd,
     "Selu": activations.selu,

@@ -28,17 +28,11 @@ def clip(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
             return result(node, nn.ReLU6(), node.input_values[:1])
         if not present(node, 2) or (high is not None and high.item() >= _LARGEST):
             return result(node, nn.ReLU(), node.input_values[:1])
-    if low is None and high is None and (present(node, 1) or present(node, 2)):
-        return bind(node, graph, _clamp)
     return bind(node, graph, _clamp, numbers=(1, 2))
 
 
-def _clamp(
-    x: torch.Tensor, low: torch.Tensor | float | None = None, high: torch.Tensor | float | None = None
-) -> torch.Tensor:
-    if low is None and high is None:
-        return x
-    return torch.clamp(x, low, high)  # type: ignore[arg-type]  # torch takes any mixture but for tensor with number
+def _clamp(x: torch.Tensor, low: float | None = None, high: float | None = None) -> torch.Tensor:
+    return x if low is None and high is None else torch.clamp(x, low, high)
 
 
 def gelu(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":

@@ -106,7 +106,9 @@ def _resize(
         for axis in map(Axis, places, lengths, counts, scales, crops)
         if axis.count != axis.length or axis.scale != 1.0 or (cropping and axis.crop != (0.0, 1.0))
     ]
-    if _is_spatial(x, todo):
+    if not todo:
+        return x
+    if _is_spatial(x, todo) and not cropping:
         size = [*x.shape[2:]]
         for axis in todo:
             size[axis.index - 2] = axis.count
@@ -154,7 +156,7 @@ def _is_torch_linear(axes: list[Axis], sampling: Sampling) -> bool:
     if sampling.coordinates not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         return False
     return all(
-        axis.count == axis.length * axis.scale  # torch computes the scale anew from the sizes
+        math.isclose(axis.count, axis.length * axis.scale, rel_tol=1e-6)  # torch takes the scale from the sizes
         and (axis.count > 1 or sampling.coordinates != "pytorch_half_pixel")
         and (axis.scale >= 1 or not sampling.antialias)
         for axis in axes
