@@ -1,0 +1,309 @@
+"""The main job: from an opened network and some images to a run on disk.
+
+open → plan → execute: images are read and stored, the network's answers to them are measured layer by layer, every
+unit of the plan is maximised. What is finished is never done again. Knows the other rooms of the analyzer and their
+order; knows nothing of HTML or of the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from analyzer import atlas, executors, images
+from analyzer.activations import layer_groups, write_maps
+from analyzer.images import Source
+from analyzer.maximize.presets import quality
+from analyzer.network import Network
+from analyzer.plan import Plan, Settings, Task, make_plan, settings_json
+from analyzer.run import SCHEMA, Run, RunWriter, slugs
+from analyzer.tasks import Workshop
+from converters import cache
+from converters.errors import FilterscopeError
+
+if TYPE_CHECKING:
+    from converters.parity import Parity
+
+TOP = 5  # predictions kept of each image
+
+
+class Progress(Protocol):
+    """Who is told how far the work is."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins that has `total` steps."""
+
+    def advance(self, count: int = 1) -> None:
+        """Some steps of the stage are done."""
+
+
+class Silent:
+    """Progress for nobody."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+
+@dataclass(eq=False)
+class Analysis:
+    """One analysis on its way; its info is what run.json says.
+
+    Args:
+        network: the opened network.
+        settings: what is asked for.
+        sources: the user's images.
+        out: folder of the run.
+        device: where ascent computes: auto, cpu, cuda, …
+        labels: class names in order, or none.
+        command: what was typed, for the record.
+        progress: who is told how far the work is.
+    """
+
+    network: Network
+    settings: Settings
+    sources: Sequence[Source]
+    out: Path
+    device: str = "auto"
+    labels: Sequence[str] = ()
+    command: Sequence[str] = ()
+    progress: Progress = field(default_factory=Silent)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Run:
+        """Do what is not done yet.
+
+        Raises:
+            FilterscopeError: the user's input, before anything is written, or the folder.
+            KeyboardInterrupt: run.json then says that the run is partial; the same command goes on with it.
+        """
+        from analyzer.maximize.engine import batch_size, choose_device
+
+        self._started = time.perf_counter()
+        grade = quality(self.settings.quality)
+        shop = Workshop(self.network, grade, self.settings.seed, choose_device(self.device))
+        with self._timed("images"):
+            pictures = self._read_images()
+            if self.labels:
+                self._check_labels()
+        with self._timed("prove"):
+            parity = self.network.prove(pictures[0] if pictures else None)
+        batches = {
+            layer.name: batch_size(self.network, layer, shop.canvas(layer, "channel"))
+            for layer in self.network.layers
+            if layer.rank == 2
+        }
+        hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures]
+        plan = make_plan(self.network, self.settings, hashes, batches)
+        with RunWriter(self.out, plan.identity) as writer:
+            self._info = self._first_info(parity, plan, shop)
+            try:
+                self._execute(writer, shop, plan, pictures)
+            except BaseException:  # an interrupt too: what is done stays, and run.json says how far it came
+                self._close(writer, "partial")
+                raise
+            self._close(writer, "complete")
+        return Run(self.out)
+
+    def _read_images(self) -> list[np.ndarray]:
+        self.progress.stage("reading images", len(self.sources))
+        self._photos = []
+        pictures = []
+        for info, pixels in images.load(self.sources, self.network.input, self.settings.resize):
+            self._photos.append(info)
+            pictures.append(pixels)
+            self.progress.advance()
+        return pictures
+
+    def _check_labels(self) -> None:
+        from converters.errors import SettingsError
+
+        classes = self.network.shapes[self.network.model.graph.outputs[0]][-1]
+        if len(self.labels) != classes:
+            raise SettingsError(f"--labels: {len(self.labels)} names for {classes} outputs; give one name a line")
+
+    def _execute(self, writer: RunWriter, shop: Workshop, plan: Plan, pictures: list[np.ndarray]) -> None:
+        names = slugs([layer.name for layer in self.network.layers])
+        writer.write_info(self._info)
+        writer.write_json("layers.json", self._layers_json(shop, plan, names))
+        with self._timed("activations"):
+            self._write_images(writer, pictures)
+            self._write_maps(writer, plan, names, pictures)
+        with self._timed("maximize"):
+            self.progress.stage("maximising units", sum(len(task.channels) for task in plan.tasks))
+            executors.local(shop, plan.tasks, names, writer, self._task_done)
+        writer.write_units()
+
+    def _task_done(self, task: Task, known: bool) -> None:
+        self._info["tasks"]["done"] += 1
+        self._info["tasks"]["found_done"] += int(known)
+        self.progress.advance(len(task.channels))
+
+    def _write_images(self, writer: RunWriter, pictures: list[np.ndarray]) -> None:
+        missing = [index for index in range(len(pictures)) if not writer.has(f"images/{index}.json")]
+        if not missing:
+            return
+        session = self.network.session([])
+        for index in missing:
+            pixels = pictures[index]
+            answer = session.run(self.network.input.to_model(pixels[None]))
+            photo = self._photos[index]
+            writer.write_bytes(f"images/{index}.png", atlas.to_png(atlas.pack(pixels[None])))
+            writer.write_json(
+                f"images/{index}.json",
+                {
+                    "schema": SCHEMA,
+                    "index": index,
+                    "source": str(self.sources[index].path),
+                    "name": photo.name,
+                    "original": list(photo.size),
+                    "height": pixels.shape[0],
+                    "width": pixels.shape[1],
+                    "bands": pixels.shape[2],
+                    "label": photo.label,
+                    "prediction": prediction(next(iter(answer.values())), self.labels),
+                },
+            )
+
+    def _write_maps(self, writer: RunWriter, plan: Plan, names: dict[str, str], pictures: list[np.ndarray]) -> None:
+        if not pictures:
+            return
+        wanted = [layer for layer in self.network.layers if layer.name in plan.channels]
+        missing = [layer for layer in wanted if not writer.has(f"maps/{names[layer.name]}.parquet")]
+        self.progress.stage("activation maps", len(missing))
+        for group in layer_groups(self.network, missing, len(pictures)):
+            write_maps(self.network, group, names, pictures, writer, self.settings.map_pictures)
+            self.progress.advance(len(group))
+
+    def _layers_json(self, shop: Workshop, plan: Plan, names: dict[str, str]) -> dict[str, Any]:
+        listed = []
+        for layer in self.network.layers:
+            chosen = plan.channels.get(layer.name, ())
+            canvases = {kind: list(shop.canvas(layer, kind).size) for kind in ("channel", "neuron")} if chosen else {}
+            listed.append(
+                layer.to_json()
+                | {
+                    "slug": names[layer.name],
+                    "analysed": bool(chosen),
+                    "channels": list(chosen),
+                    "canvas": canvases,
+                }
+            )
+        return {"schema": SCHEMA, "layers": listed}
+
+    def _first_info(self, parity: Parity, plan: Plan, shop: Workshop) -> dict[str, Any]:
+        spec = self.network.input
+        grade = shop.quality
+        return {
+            "status": "running",
+            "filterscope": cache.versions().get("filterscope", "unknown"),
+            "command": list(self.command),
+            "seed": self.settings.seed,
+            "settings": settings_json(self.settings)
+            | {"steps": grade.steps, "canvas_cap": grade.cap, "patience": grade.patience, "rate": grade.rate},
+            "versions": cache.versions() | {"python": platform.python_version()},
+            "device": device_json(str(shop.device)),
+            "model": self.network.to_json() | {"parity": parity.summary()},
+            "input": {
+                "name": spec.name,
+                "layout": spec.layout,
+                "channels": spec.channels,
+                "height": spec.height,
+                "width": spec.width,
+                "bands": spec.bands,
+                "preprocessing": {
+                    "name": spec.preprocessing.name,
+                    "high": spec.preprocessing.high,
+                    "mean": list(spec.preprocessing.mean),
+                    "std": list(spec.preprocessing.std),
+                    "order": spec.preprocessing.order,
+                },
+                "why": spec.why,
+                "certain": spec.certain,
+            },
+            "timings": self.timings,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": None,
+            "peak_memory_mib": None,
+            "tasks": {"planned": len(plan.tasks), "done": 0, "found_done": 0},
+        }
+
+    def _close(self, writer: RunWriter, status: str) -> None:
+        self.timings["total"] = time.perf_counter() - self._started
+        self._info |= {
+            "status": status,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds") if status == "complete" else None,
+            "peak_memory_mib": peak_memory_mib(),
+            "timings": {name: round(seconds, 3) for name, seconds in self.timings.items()},
+        }
+        with contextlib.suppress(FilterscopeError) if status == "partial" else contextlib.nullcontext():
+            writer.write_info(self._info)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = time.perf_counter() - started
+
+
+def prediction(output: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | None:
+    """The highest outputs of a classifier; None where the first output is no list of scores.
+
+    Args:
+        output: the network's first output for one image.
+        labels: class names in order, or none.
+
+    Returns:
+        kind "probability" where the scores are a distribution, else "score" (as the network gave them), and the
+        highest of them, best first.
+    """
+    scores = output.reshape(-1).astype(np.float64)
+    if len(output) != 1 or scores.size < 2 or scores.size != output.shape[1] or not np.isfinite(scores).all():
+        return None
+    is_distribution = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return {
+        "kind": "probability" if is_distribution else "score",
+        "top": [{"index": int(i), "label": labels[i] if labels else None, "score": float(scores[i])} for i in best],
+    }
+
+
+def device_json(kind: str) -> dict[str, Any]:
+    """What computed: kind, name, threads."""
+    import torch
+
+    if kind.startswith("cuda"):
+        return {"kind": kind, "name": torch.cuda.get_device_name(), "threads": torch.get_num_threads()}
+    return {"kind": kind, "name": _processor(), "threads": torch.get_num_threads()}
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory this process has held, MiB; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

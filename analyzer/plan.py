@@ -1,0 +1,154 @@
+"""The plan: settings become an ordered list of tasks, small pure values that any executor may run.
+
+Knows layers and settings; runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from analyzer.layers import ConvLayer, select
+from analyzer.network import Network
+from analyzer.run import SCHEMA, TaskKey
+from converters.errors import SettingsError
+
+AUTO_ALL = 1024  # a network of at most so many channels is analysed whole
+AUTO_PER_LAYER = 16
+OBJECTIVES = ("channel", "neuron")
+TASK_UNITS = 64  # about so many units an ascent task: a crash loses no more
+ANALYTIC_UNITS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for, and what decides the results."""
+
+    quality: str = "draft"
+    objectives: tuple[str, ...] = ("channel",)  # of the ascent
+    layers: tuple[str, ...] = ()  # names and globs; none: all
+    channels: str = "auto"  # auto, all, a number a layer ("32 per layer" is "32/layer"), or a list such as "0,4,8-11"
+    seed: int = 0
+    map_pictures: int = 12  # images whose activation maps are kept as pictures
+    resize: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Some units of one layer, maximised in one way."""
+
+    layer: str
+    objective: str  # channel or neuron
+    method: str  # ascent or analytic
+    channels: tuple[int, ...]
+
+    def key(self, slugs: dict[str, str]) -> TaskKey:
+        """The files that the task owns."""
+        kind = f"{self.objective}-{self.method}"
+        return TaskKey(slugs[self.layer], kind, min(self.channels), max(self.channels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """All tasks of a run, and the hash of everything that decides its results."""
+
+    identity: str
+    tasks: tuple[Task, ...]
+    channels: dict[str, tuple[int, ...]] = field(default_factory=dict)  # analysed layer → its analysed channels
+
+
+def make_plan(network: Network, settings: Settings, images: Sequence[str], batch: dict[str, int]) -> Plan:
+    """Tasks for a network.
+
+    Args:
+        settings: what the user asked for.
+        images: a hash an image, in order.
+        batch: layer name → units that climb together; a task is a whole number of such batches.
+
+    Raises:
+        SettingsError: a layer or channel that does not exist, an unknown objective.
+    """
+    for objective in settings.objectives:
+        if objective not in OBJECTIVES:
+            raise SettingsError(f"objective {objective!r}: give {' or '.join(OBJECTIVES)}")
+    analysed = [layer for layer in select(network.layers, settings.layers) if layer.rank == 2]
+    chosen = choose_channels(analysed, settings.channels)
+    tasks: list[Task] = []
+    for layer in analysed:
+        channels = chosen[layer.name]
+        tasks += [
+            Task(layer.name, "neuron", "analytic", part)
+            for part in _parts(channels, ANALYTIC_UNITS)
+            if layer.weight is not None
+        ]
+        size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
+        for objective in settings.objectives:
+            tasks += [Task(layer.name, objective, "ascent", part) for part in _parts(channels, size)]
+    content = {
+        "schema": SCHEMA,
+        "model": network.model.sha256,
+        "input": repr(network.input),
+        "settings": {key: value for key, value in asdict(settings).items() if key not in ("layers", "channels")},
+        "channels": chosen,
+        "images": list(images),
+    }
+    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return Plan(identity, tuple(tasks), chosen)
+
+
+def choose_channels(layers: Sequence[ConvLayer], wanted: str) -> dict[str, tuple[int, ...]]:
+    """Which channels of each layer are analysed.
+
+    Args:
+        wanted: "auto": all of a network of at most 1,024 channels, else 16 a layer, evenly spaced; "all"; "N/layer";
+            or a list of numbers and ranges that every layer must have.
+
+    Raises:
+        SettingsError: not of these forms, or a channel that a layer does not have.
+    """
+    if wanted == "auto":
+        wanted = "all" if sum(layer.out_channels for layer in layers) <= AUTO_ALL else f"{AUTO_PER_LAYER}/layer"
+    if wanted == "all":
+        return {layer.name: tuple(range(layer.out_channels)) for layer in layers}
+    count, slash, unit = wanted.partition("/")
+    if slash and unit == "layer" and count.isdecimal() and int(count) > 0:
+        return {layer.name: evenly_spaced(layer.out_channels, int(count)) for layer in layers}
+    listed = _listed(wanted)
+    for layer in layers:
+        if max(listed) >= layer.out_channels:
+            raise SettingsError(
+                f"--channels {wanted}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
+                "choose its layer with --layers, or other channels"
+            )
+    return {layer.name: listed for layer in layers}
+
+
+def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
+    """At most `count` of 0 … total − 1, evenly spaced, the first among them."""
+    if count >= total:
+        return tuple(range(total))
+    return tuple(index * total // count for index in range(count))
+
+
+def _listed(wanted: str) -> tuple[int, ...]:
+    found: set[int] = set()
+    for part in wanted.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise SettingsError(
+                f"--channels {wanted}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11"
+            )
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+def _parts(channels: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
+    return [channels[start : start + size] for start in range(0, len(channels), size)]
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """Settings for run.json."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}

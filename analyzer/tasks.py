@@ -1,0 +1,187 @@
+"""Doing one task: pictures of some units, and the numbers that stand beside them.
+
+Knows the ways of maximising and the meter; knows nothing of files or of who runs the task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer.analytic import image_maximisers, input_maximisers
+from analyzer.bounds import Interval, intervals
+from analyzer.canvas import Canvas, canvas_for
+from analyzer.layers import ConvLayer
+from analyzer.maximize.presets import Quality
+from analyzer.measure import Meter
+from analyzer.network import Network
+from analyzer.plan import Task
+
+if TYPE_CHECKING:
+    import torch
+
+RECTIFIED = ("relu", "relu6")  # after these, a unit that can never exceed 0 is dead
+
+
+@dataclass(eq=False)
+class Workshop:
+    """A network with what its tasks share: canvases, bounds, meters, the best of random images.
+
+    Args:
+        network: the opened network.
+        quality: how much work goes into a picture.
+        seed: of the run.
+        device: where ascent computes.
+    """
+
+    network: Network
+    quality: Quality
+    seed: int
+    device: torch.device
+    _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
+    _bounds: dict[str, Interval] | None = None
+    _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
+
+    def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
+        """Size of the pictures of a layer and objective."""
+        key = (layer.name, objective)
+        if key not in self._canvases:
+            self._canvases[key] = canvas_for(self.network, layer, objective, self.quality.cap)
+        return self._canvases[key]
+
+    def bound(self, layer: ConvLayer) -> Interval:
+        """Interval of a layer's pre-activations, a value a channel."""
+        return self._all_bounds()[layer.value]
+
+    def source_bound(self, layer: ConvLayer) -> Interval:
+        """Interval of a layer's input, a value a channel."""
+        return self._all_bounds()[layer.source]
+
+    def _all_bounds(self) -> dict[str, Interval]:
+        if self._bounds is None:
+            self._bounds = intervals(self.network)
+        return self._bounds
+
+    def meter(self, layer: ConvLayer, objective: str) -> tuple[Meter, np.ndarray]:
+        """The layer's meter, and each unit's best objective over 16 random images."""
+        key = (layer.name, objective)
+        if self._meter is None or self._meter[0] != key:
+            meter = Meter(self.network, layer, self.canvas(layer, objective))
+            self._meter = (key, meter, meter.best_of_random())
+        return self._meter[1], self._meter[2]
+
+
+def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+    """Rows (fields of UNIT_SCHEMA) and pictures of a task: (N, H, W, C) uint8, or None."""
+    layer = shop.network.layer(task.layer)
+    if task.method == "ascent":
+        return _ascent(shop, layer, task)
+    if layer.sees_image and layer.op == "Conv":
+        return _analytic_image(shop, layer, task)
+    return _analytic_input(shop, layer, task)
+
+
+def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+    from analyzer.maximize.engine import ascend
+
+    channels = np.array(task.channels)
+    canvas = shop.canvas(layer, task.objective)
+    climbed = ascend(shop.network, layer, canvas, task.objective, task.channels, shop.quality, shop.seed, shop.device)
+    meter, random = shop.meter(layer, task.objective)
+    activation = meter.activation(climbed.tiles, channels)
+    robust = meter.robust(climbed.tiles, channels)
+    bound, kind = _upper_bound(shop, layer, task)
+    highest = shop.bound(layer).high
+    rows = []
+    for index, channel in enumerate(task.channels):
+        limit = _finite(bound[index])
+        rows.append(
+            _row(task, channel, "image", canvas)
+            | {
+                "activation": activation[index],
+                "robust": robust[index],
+                "random": random[channel],
+                "bound": limit,
+                "bound_kind": None if limit is None else kind,
+                "gap": None if limit is None else limit - activation[index],
+                "status": _status(
+                    bool(climbed.diverged[index]),
+                    layer.nonlinearity in RECTIFIED and highest[channel] <= 0,
+                    activation[index] > random[channel],
+                ),
+                "steps": int(climbed.steps[index]),
+                "seconds": climbed.seconds / len(channels),
+            }
+        )
+    return rows, climbed.tiles
+
+
+def _upper_bound(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[np.ndarray, str]:
+    """What no input of the domain can exceed: exact for a neuron of a layer that sees the image."""
+    if task.objective == "neuron" and layer.sees_image and layer.op == "Conv" and layer.weight is not None:
+        return image_maximisers(shop.network, layer, task.channels).values, "exact"
+    return shop.bound(layer).high[list(task.channels)], "interval"
+
+
+def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+    units = image_maximisers(shop.network, layer, task.channels)
+    canvas = shop.canvas(layer, "neuron")
+    tiles = units.tiles
+    meter, random = shop.meter(layer, "neuron")
+    channels = np.array(task.channels)
+    activation = meter.activation(tiles, channels)
+    robust = meter.robust(tiles, channels)
+    highest = shop.bound(layer).high
+    rows = [
+        _row(task, channel, "image", canvas)
+        | {
+            "activation": activation[index],
+            "robust": robust[index],
+            "random": random[channel],
+            "bound": units.values[index],
+            "bound_kind": "exact",
+            "gap": units.values[index] - activation[index],
+            "status": _status(
+                False,
+                layer.nonlinearity in RECTIFIED and highest[channel] <= 0,
+                activation[index] > random[channel],
+            ),
+        }
+        for index, channel in enumerate(task.channels)
+    ]
+    return rows, tiles
+
+
+def _analytic_input(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+    units = input_maximisers(shop.network, layer, task.channels, shop.source_bound(layer))
+    rows = [
+        _row(task, channel, "input", None) | {"activation": _finite(units.values[index]), "status": "ok"}
+        for index, channel in enumerate(task.channels)
+    ]
+    return rows, units.tiles
+
+
+def _row(task: Task, channel: int, space: str, canvas: Canvas | None) -> dict[str, Any]:
+    return {
+        "layer": task.layer,
+        "channel": channel,
+        "objective": task.objective,
+        "method": task.method,
+        "space": space,
+        "row": None if canvas is None or task.objective == "channel" else canvas.row,
+        "column": None if canvas is None or task.objective == "channel" else canvas.column,
+    }
+
+
+def _status(diverged: bool, dead: bool, raised: bool) -> str:
+    if diverged:
+        return "diverged"
+    if dead:
+        return "dead"
+    return "ok" if raised else "unraised"
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

@@ -1,0 +1,5 @@
+"""`python -m filterscope`."""
+
+from filterscope.cli import main
+
+main()

@@ -1,0 +1,304 @@
+"""The command line: reads options, calls the API, prints results on stdout and everything else on stderr.
+
+Only this module prints and decides exit codes. Heavy imports happen inside the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
+
+if TYPE_CHECKING:
+    from analyzer.network import Network
+
+app = typer.Typer(
+    help="See what every filter of a trained convolutional network responds to.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Start with: filterscope demo    or: filterscope analyze model.onnx --images photos/",
+)
+
+Model = Annotated[Path, typer.Argument(help="The network, an ONNX file.", show_default=False)]
+Preprocess = Annotated[
+    str | None, typer.Option(help="unit, imagenet, symmetric, raw255 or caffe-bgr; otherwise found in the graph.")
+]
+Mean = Annotated[str | None, typer.Option(help="Subtracted from each channel, such as 0.5 or 0.485,0.456,0.406.")]
+Std = Annotated[str | None, typer.Option(help="Each channel is divided by it, such as 0.5 or 0.229,0.224,0.225.")]
+High = Annotated[float | None, typer.Option(help="What white (8-bit 255) is before --mean and --std: 1 or 255.")]
+Order = Annotated[str | None, typer.Option(help="Channel order of the network: RGB or BGR.")]
+Layout = Annotated[str | None, typer.Option(help="NCHW or NHWC, where the graph does not tell.")]
+InputChannels = Annotated[int | None, typer.Option(help="Channels of the input, where the graph does not tell.")]
+InputSize = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonLog = Annotated[bool, typer.Option("--json-log", help="Progress as JSON lines.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"filterscope {version('filterscope')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """See what every filter of a trained convolutional network responds to."""
+
+
+@app.command()
+def inspect(
+    model: Model,
+    preprocess: Preprocess = None,
+    mean: Mean = None,
+    std: Std = None,
+    high: High = None,
+    order: Order = None,
+    layout: Layout = None,
+    input_channels: InputChannels = None,
+    input_size: InputSize = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).")] = False,
+) -> None:
+    """List a network's convolution layers, its input as understood, and the proof of its import."""
+    from converters.errors import UnsupportedOperatorError
+    from filterscope import inspection
+
+    network = _open(model, preprocess, mean, std, high, order, layout, input_channels, input_size)
+    parity, refusal = None, None
+    if not as_json:
+        typer.echo(inspection.table(network))
+        typer.echo(inspection.totals(network))
+    try:
+        parity = network.prove()
+    except UnsupportedOperatorError as error:
+        refusal = error
+    if as_json:
+        typer.echo(json.dumps(inspection.as_json(network, parity), indent=1))
+    elif parity is not None:
+        typer.echo(inspection.parity_lines(parity))
+    if refusal is not None:
+        raise refusal
+
+
+@app.command()
+def analyze(
+    model: Model,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="Photos: a file, folder, glob, .npz or .npy (file.npz:0-99 for some). May be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run [default: MODEL-filterscope].")] = None,
+    quality: Annotated[str, typer.Option(help="draft, standard or fine: 32, 128 or 512 steps.")] = "draft",
+    objective: Annotated[
+        list[str] | None, typer.Option(help="channel, neuron; may be repeated [default: channel].")
+    ] = None,
+    layers: Annotated[list[str] | None, typer.Option(help="Names or globs; may be repeated [default: all].")] = None,
+    channels: Annotated[str, typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    preprocess: Preprocess = None,
+    mean: Mean = None,
+    std: Std = None,
+    high: High = None,
+    order: Order = None,
+    layout: Layout = None,
+    input_channels: InputChannels = None,
+    input_size: InputSize = None,
+    resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    quiet: Quiet = False,
+    json_log: JsonLog = False,
+) -> None:
+    """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
+    from analyzer.plan import Settings
+
+    network = _open(model, preprocess, mean, std, high, order, layout, input_channels, input_size)
+    settings = Settings(
+        quality=quality,
+        objectives=tuple(dict.fromkeys(objective or ["channel"])),
+        layers=tuple(layers or ()),
+        channels=channels,
+        seed=seed,
+        map_pictures=maps,
+        resize=resize,
+    )
+    names = _labels(labels) if labels else ()
+    folder = out or Path(f"{model.stem}-filterscope")
+    if not network.input.certain and preprocess is None:
+        say(f"note: {network.input.why}")
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("demo-filterscope"),
+    quality: Annotated[str, typer.Option(help="draft, standard or fine.")] = "standard",
+    quiet: Quiet = False,
+    json_log: JsonLog = False,
+) -> None:
+    """Analyse the bundled CIFAR-10 network on a handful of real photos."""
+    from filterscope import demo as bundled
+
+    network = bundled.network()
+    settings = bundled.settings(quality)
+    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """Make the pages of a run again, also of one that is not finished."""
+    from filterscope import api
+
+    typer.echo(api.report(run))
+
+
+@app.command()
+def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """Remove a run's files, and its folder when nothing else is in it."""
+    from analyzer.run import remove
+
+    remove(run)
+
+
+def _analyze(
+    network: Network,
+    images: list[str] | list[Path],
+    out: Path,
+    settings: Any,
+    device: str,
+    labels: Any,
+    quiet: bool,
+    json_log: bool,
+) -> None:
+    from filterscope import api
+    from filterscope.progress import choose
+
+    progress = choose(quiet, json_log)
+    try:
+        run = api.analyze(
+            network,
+            images,
+            out,
+            settings=settings,
+            device=device,
+            labels=labels,
+            command=["filterscope", *sys.argv[1:]],
+            progress=progress,
+        )
+        progress.stage("making pages", 1)
+        page = api.report(run)
+        progress.advance()
+    except KeyboardInterrupt:
+        progress.close()
+        say(f"interrupted; what is done is kept in {out}: run the same command again to go on")
+        raise
+    finally:
+        progress.close()
+    typer.echo(page)
+
+
+def _open(
+    model: Path,
+    preprocess: str | None,
+    mean: str | None,
+    std: str | None,
+    high: float | None,
+    order: str | None,
+    layout: str | None,
+    input_channels: int | None,
+    input_size: str | None,
+) -> Network:
+    from analyzer.inputs import custom, preset
+    from analyzer.network import InputOptions, open_network
+    from converters.errors import SettingsError
+
+    chosen = None
+    if mean is not None or std is not None or high is not None or order is not None:
+        base = preset(preprocess or "unit")
+        numbers = [_numbers("--mean", mean, base.mean), _numbers("--std", std, base.std)]
+        chosen = custom(
+            base.high if high is None else high, numbers[0], numbers[1], order or base.order, input_channels or 3
+        )
+    elif preprocess is not None:
+        chosen = preset(preprocess)
+    size = None
+    if input_size is not None:
+        sides = input_size.lower().split("x")
+        if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+            raise SettingsError(f"--input-size {input_size}: give HEIGHTxWIDTH, such as 240x320")
+        size = (int(sides[0]), int(sides[1]))
+    return open_network(model, InputOptions(layout, input_channels, size, chosen))
+
+
+def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
+    from converters.errors import SettingsError
+
+    if text is None:
+        return default
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"{option} {text}: give a number, or one a channel separated by commas") from error
+
+
+def _labels(path: Path) -> list[str]:
+    import csv
+
+    from converters.errors import SettingsError
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--labels {path}: cannot be read as text") from error
+    if path.suffix.lower() != ".csv":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    rows = list(csv.DictReader(text.splitlines()))
+    column = next((name for name in ("name", "label", "class") if rows and name in rows[0]), None)
+    if column is None:
+        raise SettingsError(f"--labels {path}: no column is called name, label or class")
+    return [row[column] for row in rows]
+
+
+def main() -> NoReturn:
+    """Entry point of the command."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    from converters.errors import FilterscopeError
+
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    command = typer.main.get_command(app)
+    try:
+        command.main(arguments, prog_name="filterscope", standalone_mode=False)
+    except FilterscopeError as error:
+        say(f"error: {error}")
+        return USERS_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own: a usage error
+            error.show()
+            return int(error.exit_code)
+        return our_fault(error)
+    return DONE
+
+
+def _as_interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

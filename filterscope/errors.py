@@ -1,0 +1,25 @@
+"""From exceptions to exit codes: 0 done, 2 the user's input, 130 interrupted, 1 our fault."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def say(text: str) -> None:
+    """One line on stderr; text that came from a file is data, and control characters in it are not obeyed."""
+    shown = "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+    sys.stderr.write(shown + "\n")
+
+
+def our_fault(error: BaseException) -> int:
+    """Save the traceback and say where it is."""
+    with tempfile.NamedTemporaryFile("w", prefix="filterscope-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    say(f"filterscope failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    say(f"This is our fault, not yours. The traceback is in {Path(file.name)}; please report it.")
+    return OUR_FAULT
