@@ -31,10 +31,10 @@ lint: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## measure speed; writes docs/performance.md
-	$(BIN)/python benchmarks/whole_network.py
+	$(BIN)/python benchmarks/speed.py
 
-coverage: $(STAMP) ## slow, wide checks on many networks
-	FILTERSCOPE_SLOW=1 $(BIN)/python -m pytest
+coverage: $(STAMP) ## open many networks; writes docs/coverage.md
+	$(BIN)/python benchmarks/coverage.py
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) demo-filterscope .pytest_cache .mypy_cache .ruff_cache

@@ -221,7 +221,7 @@ def input_spec(
     value = image_input(graph)
     layout, channels = layout_of(graph, value, layout, channels)
     height, width, fixed = size_of(value, graph.shapes[value], layout, channels, size, runs)
-    why, certain = "From the option --preprocess.", True
+    why, certain = "As the options say.", True
     if preprocessing is None:
         preprocessing, why, certain = guess_preprocessing(graph, metadata, channels, classes, layout=layout)
     return InputSpec(value, layout, channels, height, width, preprocessing, why, certain, fixed)

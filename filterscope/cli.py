@@ -228,10 +228,10 @@ def _open(
     chosen = None
     if mean is not None or std is not None or high is not None or order is not None:
         base = preset(preprocess or "unit")
-        numbers = [_numbers("--mean", mean, base.mean), _numbers("--std", std, base.std)]
-        chosen = custom(
-            base.high if high is None else high, numbers[0], numbers[1], order or base.order, input_channels or 3
-        )
+        means, stds = _numbers("--mean", mean, base.mean), _numbers("--std", std, base.std)
+        listed = max(len(means), len(stds))  # the network's own count is compared with it once it is open
+        count = input_channels or (listed if listed > 1 else 3)
+        chosen = custom(base.high if high is None else high, means, stds, order or base.order, count)
     elif preprocess is not None:
         chosen = preset(preprocess)
     size = None

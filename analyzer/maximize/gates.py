@@ -24,13 +24,13 @@ class _OpenGate(torch.autograd.Function):
     """clamp(x, 0, ceiling) whose gradient passes inside, and a part of it where following it would bring x inside."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, ceiling: float) -> torch.Tensor:  # type: ignore[override]
+    def forward(context: Any, x: torch.Tensor, ceiling: float) -> torch.Tensor:
         context.save_for_backward(x)
         context.ceiling = ceiling
         return x.clamp(0.0, ceiling)
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (x,) = context.saved_tensors
         low, high = x <= 0, x >= context.ceiling
         blocked = (low & (gradient < 0)) | (high & (gradient > 0))
