@@ -42,6 +42,12 @@ def outward(low: np.ndarray, high: np.ndarray, magnitude: np.ndarray | float, te
     return low - slack, high + slack
 
 
+def rounded(low: np.ndarray, high: np.ndarray) -> Pair:
+    """Outward by the rounding of a result that keeps its sign, whatever is rounded."""
+    wide = outward(low, high, np.maximum(abs(low), abs(high)))
+    return np.where(low >= 0, np.maximum(wide[0], 0), wide[0]), np.where(high <= 0, np.minimum(wide[1], 0), wide[1])
+
+
 def unbounded(rank: int) -> Pair:
     ends = np.full((1,) * rank, np.inf)
     return -ends, ends
@@ -113,6 +119,8 @@ def _monotone(function: Callable[[np.ndarray, Mapping[str, Any]], np.ndarray], a
 
     def rule(node: Node, operands: Operands) -> Pair:
         low, high = (function(end, node.attributes) for end in operands[0])
+        if absolute == 0:
+            return rounded(low, high)
         if math.isinf(absolute):
             return low, high  # no arithmetic, no rounding
         return outward(low, high, np.maximum(abs(low), abs(high)) + absolute)
@@ -203,15 +211,13 @@ def _subtract(node: Node, operands: Operands) -> Pair:
 
 def _multiply(node: Node, operands: Operands) -> Pair:
     corners = [times(a, b) for a in operands[0] for b in operands[1]]
-    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-    return outward(low, high, np.maximum(abs(low), abs(high)))
+    return rounded(np.minimum.reduce(corners), np.maximum.reduce(corners))
 
 
 def _reciprocal(node: Node, operands: Operands) -> Pair:
     low, high = operands[0]
     crosses = (low <= 0) & (high >= 0)
-    ends = np.where(crosses, -np.inf, 1 / high), np.where(crosses, np.inf, 1 / low)
-    return outward(*ends, np.where(crosses, 0, np.maximum(abs(ends[0]), abs(ends[1]))))
+    return rounded(np.where(crosses, -np.inf, 1 / high), np.where(crosses, np.inf, 1 / low))
 
 
 def _divide(node: Node, operands: Operands) -> Pair:
@@ -269,8 +275,7 @@ def _power(node: Node, operands: Operands) -> Pair:
         base = _absolute(node, [base])
     elif np.any(base[0] < 0):
         return unbounded(0)
-    low, high = base[0] ** power, base[1] ** power
-    return outward(low, high, np.maximum(low, high))
+    return rounded(base[0] ** power, base[1] ** power)
 
 
 def _where(node: Node, operands: Operands) -> Pair:
@@ -285,7 +290,7 @@ def _square_root(node: Node, operands: Operands) -> Pair:
     low, high = operands[0]
     if np.any(low < 0):
         return unbounded(0)
-    return outward(np.sqrt(low), np.sqrt(high), np.sqrt(high))
+    return rounded(np.sqrt(low), np.sqrt(high))
 
 
 def _logarithm(node: Node, operands: Operands) -> Pair:
