@@ -82,11 +82,12 @@ def _statistics(maps: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _atlas(maps: np.ndarray) -> bytes:
-    """Each map from its own minimum, black, to its own maximum, white; a constant map is black."""
-    low = maps.min(axis=(1, 2), keepdims=True)
-    spread = maps.max(axis=(1, 2), keepdims=True) - low
-    scaled = (maps - low) * (255 / np.where(spread > 0, spread, 1))
-    return atlas.to_png(atlas.pack(np.rint(scaled).astype(np.uint8)[..., None]))
+    """Each map from its own minimum, black, to its own maximum, white; a constant map and what is no number: black."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        low = maps.min(axis=(1, 2), keepdims=True)
+        spread = maps.max(axis=(1, 2), keepdims=True) - low
+        share = np.nan_to_num((maps - low) / np.where(spread > 0, spread, 1))
+    return atlas.to_png(atlas.pack(np.rint(share * 255).astype(np.uint8)[..., None]))
 
 
 def _table(slug: str, layer: ConvLayer, found: list[dict[str, np.ndarray]], pictures: int) -> pa.Table:

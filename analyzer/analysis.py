@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import platform
 import sys
 import time
@@ -25,11 +26,11 @@ from analyzer.activations import layer_groups, write_maps
 from analyzer.images import Source
 from analyzer.maximize.presets import quality
 from analyzer.network import Network
-from analyzer.plan import Plan, Settings, Task, make_plan, settings_json
-from analyzer.run import SCHEMA, Run, RunWriter, slugs
+from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_json
+from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
 from analyzer.tasks import Workshop
 from converters import cache
-from converters.errors import FilterscopeError
+from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
     from converters.parity import Parity
@@ -89,15 +90,17 @@ class Analysis:
             FilterscopeError: the user's input, before anything is written, or the folder.
             KeyboardInterrupt: run.json then says that the run is partial; the same command goes on with it.
         """
-        from analyzer.maximize.engine import batch_size, choose_device
-
         self._started = time.perf_counter()
-        grade = quality(self.settings.quality)
-        shop = Workshop(self.network, grade, self.settings.seed, choose_device(self.device))
+        selection(self.network.layers, self.settings)  # what is wrong is said before the long work
+        refuse_foreign(self.out)
+        if self.labels:
+            self._check_labels()
         with self._timed("images"):
             pictures = self._read_images()
-            if self.labels:
-                self._check_labels()
+        from analyzer.maximize.engine import batch_size, choose_device
+
+        grade = quality(self.settings.quality)
+        shop = Workshop(self.network, grade, self.settings.seed, choose_device(self.device))
         with self._timed("prove"):
             parity = self.network.prove(pictures[0] if pictures else None)
         batches = {
@@ -118,7 +121,8 @@ class Analysis:
         return Run(self.out)
 
     def _read_images(self) -> list[np.ndarray]:
-        self.progress.stage("reading images", len(self.sources))
+        if self.sources:
+            self.progress.stage("reading images", len(self.sources))
         self._photos = []
         pictures = []
         for info, pixels in images.load(self.sources, self.network.input, self.settings.resize):
@@ -128,11 +132,12 @@ class Analysis:
         return pictures
 
     def _check_labels(self) -> None:
-        from converters.errors import SettingsError
-
-        classes = self.network.shapes[self.network.model.graph.outputs[0]][-1]
-        if len(self.labels) != classes:
-            raise SettingsError(f"--labels: {len(self.labels)} names for {classes} outputs; give one name a line")
+        output = self.network.model.graph.outputs[0]
+        shape = self.network.shapes.get(output, ())
+        if len(shape) < 2 or math.prod(shape) != shape[1]:
+            raise SettingsError(f"--labels: the network's first output, {output} {list(shape)}, is no list of scores")
+        if len(self.labels) != shape[1]:
+            raise SettingsError(f"--labels: {len(self.labels)} names for {shape[1]} outputs; give one name a line")
 
     def _execute(self, writer: RunWriter, shop: Workshop, plan: Plan, pictures: list[np.ndarray]) -> None:
         names = slugs([layer.name for layer in self.network.layers])
@@ -152,7 +157,8 @@ class Analysis:
         self.progress.advance(len(task.channels))
 
     def _write_images(self, writer: RunWriter, pictures: list[np.ndarray]) -> None:
-        missing = [index for index in range(len(pictures)) if not writer.has(f"images/{index}.json")]
+        # Names of the classes may come with a later session, and are no part of the plan.
+        missing = [i for i in range(len(pictures)) if self.labels or not writer.has(f"images/{i}.json")]
         if not missing:
             return
         session = self.network.session([])

@@ -50,12 +50,14 @@ def unpack(sheet: np.ndarray, index: int, height: int, width: int, bands: int) -
     Raises:
         IndexError: the atlas holds no such tile.
     """
+    if min(height, width, bands) < 1:
+        raise IndexError(f"no tile has {height}×{width} pixels in {bands} bands")
     stacked = height * (1 if bands in (1, 3) else bands)
     columns = sheet.shape[1] // width
     row, column = divmod(index, max(columns, 1))
     tile = sheet[row * stacked : (row + 1) * stacked, column * width : (column + 1) * width]
-    if index < 0 or tile.shape[:2] != (stacked, width):
-        raise IndexError(f"tile {index} of {height}×{width} lies outside an atlas of {sheet.shape[0]}×{sheet.shape[1]}")
+    if index < 0 or tile.shape != (stacked, width, 3)[: 3 if bands == 3 else 2]:
+        raise IndexError(f"tile {index} of {height}×{width}×{bands} lies outside an atlas of {sheet.shape}")
     if bands == 3:
         return tile
     return np.moveaxis(tile.reshape(-1, height, width), 0, -1)

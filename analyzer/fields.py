@@ -19,13 +19,18 @@ import numpy as np
 
 from converters.graph import Graph, Node
 
+ROUNDING = 1e-6  # of a pixel: a jump of a third is no exact number
 Positions = np.ndarray  # (n,) int64, sorted, unique
 Needs = tuple[Positions, Positions]  # rows, columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """What one neuron sees, in input pixels; pairs are (rows, columns)."""
+    """What one neuron sees, in input pixels; pairs are (rows, columns).
+
+    It is the neuron in the middle of the map. All others see the same, moved, but in a network that upsamples, where
+    it holds for every n-th of them only and the rest may see a few pixels more, or fewer, or elsewhere.
+    """
 
     size: tuple[int, int]  # of the hull
     jump: tuple[float, float]  # between neighbouring neurons; below 1 after upsampling
@@ -34,10 +39,8 @@ class Field:
 
     def at(self, row: int, column: int) -> tuple[int, int]:
         """First row and column that the neuron at this position of the map sees."""
-        return (
-            math.floor(self.start[0] + row * self.jump[0]),
-            math.floor(self.start[1] + column * self.jump[1]),
-        )
+        first = (self.start[0] + row * self.jump[0], self.start[1] + column * self.jump[1])
+        return math.floor(first[0] + ROUNDING), math.floor(first[1] + ROUNDING)
 
 
 class FieldWalk:
@@ -75,14 +78,9 @@ class FieldWalk:
             return None, True
         rows, columns = found
         jump = self.jumps[value]
-        if all(float(step).is_integer() for step in jump):
-            start = (rows[0] - height // 2 * jump[0], columns[0] - width // 2 * jump[1])
-        else:
-            first, _ = self._walk(value, (0, 0))
-            assert first is not None
-            start = (float(first[0][0]), float(first[1][0]))
+        start = (float(rows[0] - height // 2 * jump[0]), float(columns[0] - width // 2 * jump[1]))
         size = (int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
-        return Field(size, jump, (float(start[0]), float(start[1])), (rows - rows[0], columns - columns[0])), is_global
+        return Field(size, jump, start, (rows - rows[0], columns - columns[0])), is_global
 
     def _extent(self, value: str) -> tuple[int, int]:
         axes = self.axes[value]
@@ -119,7 +117,7 @@ class FieldWalk:
         for source in node.inputs:
             if source not in self.axes:
                 continue  # a constant, or computed from constants and shapes alone
-            if self.axes[source] is None or self._is_gate(node, source):
+            if self.axes[source] is None or self._is_gate(node, source) or self._is_kernel(node, source):
                 found.append((source, None))
                 continue
             found.append((source, self._positions(node, source, wanted)))
@@ -131,6 +129,10 @@ class FieldWalk:
         if node.op not in BROADCASTING or self.axes.get(output) is None:
             return False
         return self._extent(source) == (1, 1) and self._extent(output) != (1, 1)
+
+    def _is_kernel(self, node: Node, source: str) -> bool:
+        """A kernel made from the image, as in a correlation of two maps."""
+        return node.op in KERNELS and source in node.inputs[1:]
 
     def _positions(self, node: Node, source: str, wanted: Needs) -> Needs:
         rows = self._axis_positions(node, source, 0, wanted[0])
@@ -208,10 +210,10 @@ class FieldWalk:
         axes = self.axes[source]
         assert axes is not None
         scales = self.constant(node, 2)
-        listed = node.attributes.get("axes")
         if scales is not None and scales.size:
-            index = axes[axis] if listed is None else list(listed).index(axes[axis])
-            return float(scales[index])
+            rank = len(self.shapes[source])
+            listed = [int(a) % rank for a in node.attributes.get("axes", range(rank))]
+            return float(scales[listed.index(axes[axis])]) if axes[axis] in listed else 1.0
         return self.shapes[output][axes[axis]] / self.shapes[source][axes[axis]]
 
     def _slice(self, node: Node, axis: int) -> tuple[int, int]:
@@ -253,7 +255,7 @@ def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int
     extents = shapes[node.inputs[0]][2:]
     rank = len(extents)
     mode = node.attributes.get("auto_pad", "NOTSET")
-    if mode in ("NOTSET", ""):
+    if mode in ("NOTSET", "") and "output_shape" not in node.attributes:
         return [int(pad) for pad in node.attributes.get("pads", [0] * 2 * rank)]
     if mode == "VALID":
         return [0] * 2 * rank
@@ -261,9 +263,11 @@ def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int
     stride = node.attributes.get("strides", [1] * rank)
     dilation = node.attributes.get("dilations", [1] * rank)
     begins, ends = [], []
-    for extent, size, step, gap in zip(extents, kernel, stride, dilation, strict=True):
+    extra = node.attributes.get("output_padding", [0] * rank)
+    after = shapes[node.outputs[0]][2:]
+    for axis, (extent, size, step, gap) in enumerate(zip(extents, kernel, stride, dilation, strict=True)):
         if node.op == "ConvTranspose":
-            total = max(0, (size - 1) * gap + 1 - step)
+            total = max(0, (extent - 1) * step + extra[axis] + (size - 1) * gap + 1 - after[axis])
         else:
             total = max(0, (math.ceil(extent / step) - 1) * step + (size - 1) * gap + 1 - extent)
         small = total // 2
@@ -273,8 +277,6 @@ def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int
 
 
 def _windowed(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    if source != node.inputs[0]:
-        return wanted
     kernel, stride, dilation, before = _window(node, walk, axis)
     return np.unique(wanted[:, None] * stride - before + np.arange(kernel) * dilation)
 
@@ -293,10 +295,19 @@ def _resized(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positi
         rounding = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
         return np.unique(rounding(where).astype(np.int64))
     below = np.floor(where).astype(np.int64)
+    if node.attributes.get("antialias") and scale < 1:
+        return _antialiased(where, scale, 1 if mode == "linear" else 2)
     reach = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
     on_grid = where == below  # a weight of zero reads nothing
     reads = [below, *(below[~on_grid] + offset for offset in reach if offset)]
     return np.unique(np.concatenate(reads))
+
+
+def _antialiased(where: np.ndarray, scale: float, reach: int) -> Positions:
+    """A filter that is stretched by what the image is shrunk by; it is zero at `reach` and beyond."""
+    span = np.arange(math.floor(where.min() - reach / scale), math.ceil(where.max() + reach / scale) + 1)
+    near = np.abs(span - where[:, None]) * scale < reach
+    return np.asarray(span[near.any(axis=0)])
 
 
 def _source_coordinate(walk: FieldWalk, node: Node, axis: int, out: np.ndarray, scale: float) -> np.ndarray:
@@ -312,7 +323,8 @@ def _source_coordinate(walk: FieldWalk, node: Node, axis: int, out: np.ndarray, 
         return np.asarray(out * (before - 1) / max(after - 1, 1))
     if mode == "pytorch_half_pixel" and after == 1:
         return np.zeros_like(out)
-    return np.asarray((out + 0.5) / scale - 0.5)
+    shift = before / 2 - after / scale / 2 if mode == "half_pixel_symmetric" else 0.0
+    return np.asarray(shift + (out + 0.5) / scale - 0.5)
 
 
 def _half_down(x: np.ndarray) -> np.ndarray:
@@ -367,6 +379,7 @@ def _to_depth(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Posit
 
 Rule = Callable[[FieldWalk, Node, str, int, Positions], Positions]
 
+KERNELS = {"Conv", "ConvTranspose"}
 WINDOWS = {"Conv", "MaxPool", "AveragePool", "LpPool"}
 IMAGE_SHAPED = {*WINDOWS, "ConvTranspose", "DepthToSpace", "SpaceToDepth"}  # height and width are axes 2 and 3
 POSITIONS: dict[str, Rule] = {  # which input positions an output position reads; not listed: its own

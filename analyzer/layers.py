@@ -187,7 +187,8 @@ class _Family:
     def _is_affine(self, node: Node) -> bool:
         if node.op in ("Transpose", "Identity", "Cast"):
             return True
-        return node.op in ("Add", "Sub", "Mul", "Div") and any(name in self.graph.initializers for name in node.inputs)
+        constants = [name in self.graph.initializers for name in node.inputs]
+        return (node.op in ("Add", "Sub", "Mul") and any(constants)) or (node.op == "Div" and constants[1])
 
 
 def _layer(
@@ -267,6 +268,8 @@ def nonlinearity(graph: Graph, value: str) -> str:
             return "silu"
         if other.op == "HardSigmoid" or (other.op == "Add" and _shifted_by_three(graph, other)):
             return "hardswish"
+        if other.op == "Softplus":
+            return "mish"
         if other.op == "Div":
             return "gelu"
     if ops == {"Div", "Mul"} or ops == {"Mul"}:

@@ -30,7 +30,7 @@ class Meter:
         self.network = network
         self.layer = layer
         self.canvas = canvas
-        self._session = network.session([layer.value], canvas.size)
+        self._session = network.session([layer.value], canvas.size, threads=1)  # tasks run side by side
         down, right = layer.field.jump if layer.field else (1.0, 1.0)
         positions = canvas.height * canvas.width / max(1.0, down * right)
         self._batch = max(1, min(64, int(BATCH_BYTES // (4 * positions * layer.out_channels + 1))))
@@ -44,12 +44,12 @@ class Meter:
         Returns:
             (N, C_out) float64.
         """
-        parts = []
-        for start in range(0, len(pixels), self._batch):
-            x = self.network.input.to_model(pixels[start : start + self._batch])
-            maps = self._session.run(x)[self.layer.value]
-            parts.append(self._objective(maps))
-        return np.concatenate(parts)
+        return self._run(self.network.input.to_model(pixels))
+
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        """Objective of every unit on inputs in the model's own layout: (N, C_out)."""
+        parts = [self._session.run(x[i : i + self._batch])[self.layer.value] for i in range(0, len(x), self._batch)]
+        return np.concatenate([self._objective(maps) for maps in parts])
 
     def _objective(self, maps: np.ndarray) -> np.ndarray:
         if self.canvas.row is None:
@@ -65,9 +65,11 @@ class Meter:
         draws = jitters(self.canvas.size)
         if not draws.any():  # 4 % of a canvas this small is less than half a pixel
             return self.activation(pixels, channels)
+        x = self.network.input.to_model(pixels)
+        units = np.arange(len(pixels))
         total = np.zeros(len(pixels))
         for down, right in draws:
-            total += self.activation(shifted(pixels, int(down), int(right)), channels)
+            total += self._run(shifted(x, int(down), int(right), self.network.axes))[units, channels]
         return total / len(draws)
 
     def best_of_random(self) -> np.ndarray:
@@ -82,9 +84,13 @@ def jitters(size: tuple[int, int]) -> np.ndarray:
     return np.stack([rng.integers(-r, r + 1, JITTERS) for r in reach], axis=1)
 
 
-def shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Pictures moved by whole pixels, their edges repeated: same shape."""
-    height, width = pixels.shape[1:3]
-    rows = np.clip(np.arange(height) - down, 0, height - 1)
-    columns = np.clip(np.arange(width) - right, 0, width - 1)
-    return pixels[:, rows][:, :, columns]
+def shifted(x: np.ndarray, down: int, right: int, axes: tuple[int, int]) -> np.ndarray:
+    """Images moved by whole pixels, their edges repeated: same shape.
+
+    Args:
+        x: images in any layout.
+        axes: which axes are height and width.
+    """
+    rows = np.clip(np.arange(x.shape[axes[0]]) - down, 0, x.shape[axes[0]] - 1)
+    columns = np.clip(np.arange(x.shape[axes[1]]) - right, 0, x.shape[axes[1]] - 1)
+    return x.take(rows, axes[0]).take(columns, axes[1])

@@ -5,6 +5,7 @@ The first station of the way open → plan → execute → render. Knows no pict
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Mapping
@@ -92,18 +93,19 @@ class Network:
         """The layer of this name."""
         return next(layer for layer in self.layers if layer.name == name)
 
-    def session(self, outputs: list[str], size: tuple[int, int] | None = None) -> Session:
+    def session(self, outputs: list[str], size: tuple[int, int] | None = None, threads: int = 0) -> Session:
         """The part of the network that leads to some values, in ONNX Runtime.
 
         Args:
             outputs: value names.
             size: height and width of a canvas; None: the model's own declaration.
+            threads: inside one operation; 0: one a processor.
         """
         shape: list[int | str] | None = None
         if size is not None:
             channels = self.input.channels
             shape = ["N", channels, *size] if self.input.layout == "NCHW" else ["N", *size, channels]
-        return Session(self.model.proto, outputs, shape=shape)
+        return Session(self.model.proto, outputs, shape=shape, threads=threads)
 
     def random_pixels(self, count: int, size: tuple[int, int], seed: int) -> np.ndarray:
         """Random images of the domain: (count, H, W, C) uint8, every pixel drawn by itself."""
@@ -129,7 +131,8 @@ class Network:
         name = cache.key("parity", self.model.sha256, repr(self.input), drawn)
         known = cache.load(name)
         if known is not None:
-            return Parity.from_json(known)
+            with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
+                return Parity.from_json(known)
         parity = verify(self.model, self.twin, self.input.to_model(pixels))
         cache.save(name, parity.to_json())
         return parity

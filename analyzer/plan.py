@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from analyzer.images import RESIZES
 from analyzer.layers import ConvLayer, select
+from analyzer.maximize.presets import quality
 from analyzer.network import Network
 from analyzer.run import SCHEMA, TaskKey
 from converters.errors import SettingsError
@@ -34,6 +37,18 @@ class Settings:
     seed: int = 0
     map_pictures: int = 12  # images whose activation maps are kept as pictures
     resize: str = "auto"
+
+    def __post_init__(self) -> None:
+        quality(self.quality)
+        for objective in self.objectives:
+            if objective not in OBJECTIVES:
+                raise SettingsError(f"--objective {objective}: give {' or '.join(OBJECTIVES)}")
+        if self.resize not in RESIZES:
+            raise SettingsError(f"--resize {self.resize}: give one of {', '.join(RESIZES)}")
+        _check_form(self.channels)
+        for option, number in (("seed", self.seed), ("maps", self.map_pictures)):
+            if number < 0:
+                raise SettingsError(f"--{option} {number}: give 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +84,13 @@ def make_plan(network: Network, settings: Settings, images: Sequence[str], batch
         batch: layer name → units that climb together; a task is a whole number of such batches.
 
     Raises:
-        SettingsError: a layer or channel that does not exist, an unknown objective.
+        SettingsError: a layer or channel that does not exist.
     """
-    for objective in settings.objectives:
-        if objective not in OBJECTIVES:
-            raise SettingsError(f"objective {objective!r}: give {' or '.join(OBJECTIVES)}")
-    analysed = [layer for layer in select(network.layers, settings.layers) if layer.rank == 2]
-    chosen = choose_channels(analysed, settings.channels)
+    chosen = selection(network.layers, settings)
     tasks: list[Task] = []
-    for layer in analysed:
+    for layer in network.layers:
+        if layer.name not in chosen:
+            continue
         channels = chosen[layer.name]
         tasks += [
             Task(layer.name, "neuron", "analytic", part)
@@ -99,6 +112,18 @@ def make_plan(network: Network, settings: Settings, images: Sequence[str], batch
     return Plan(identity, tuple(tasks), chosen)
 
 
+def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tuple[int, ...]]:
+    """Which layers are analysed, in network order, and which channels of each.
+
+    Raises:
+        SettingsError: a layer or channel that does not exist, or only layers that are not two-dimensional.
+    """
+    analysed = [layer for layer in select(layers, settings.layers) if layer.rank == 2]
+    if not analysed:
+        raise SettingsError("no two-dimensional convolution is among the layers chosen; others are listed only")
+    return choose_channels(analysed, settings.channels)
+
+
 def choose_channels(layers: Sequence[ConvLayer], wanted: str) -> dict[str, tuple[int, ...]]:
     """Which channels of each layer are analysed.
 
@@ -113,16 +138,19 @@ def choose_channels(layers: Sequence[ConvLayer], wanted: str) -> dict[str, tuple
         wanted = "all" if sum(layer.out_channels for layer in layers) <= AUTO_ALL else f"{AUTO_PER_LAYER}/layer"
     if wanted == "all":
         return {layer.name: tuple(range(layer.out_channels)) for layer in layers}
-    count, slash, unit = wanted.partition("/")
-    if slash and unit == "layer" and count.isdecimal() and int(count) > 0:
+    _check_form(wanted)
+    count, slash, _ = wanted.partition("/")
+    if slash:
         return {layer.name: evenly_spaced(layer.out_channels, int(count)) for layer in layers}
-    listed = _listed(wanted)
+    ranges = [(int(first), int(last or first)) for first, _, last in (p.partition("-") for p in wanted.split(","))]
+    highest = max(last for _, last in ranges)
     for layer in layers:
-        if max(listed) >= layer.out_channels:
+        if highest >= layer.out_channels:
             raise SettingsError(
                 f"--channels {wanted}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
                 "choose its layer with --layers, or other channels"
             )
+    listed = tuple(sorted({channel for first, last in ranges for channel in range(first, last + 1)}))
     return {layer.name: listed for layer in layers}
 
 
@@ -133,16 +161,15 @@ def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
     return tuple(index * total // count for index in range(count))
 
 
-def _listed(wanted: str) -> tuple[int, ...]:
-    found: set[int] = set()
+def _check_form(wanted: str) -> None:
+    if wanted in ("auto", "all") or re.fullmatch(r"[1-9]\d{0,8}/layer", wanted, re.ASCII):
+        return
     for part in wanted.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        numbers = re.fullmatch(r" *(\d{1,9})(?:-(\d{1,9}))? *", part, re.ASCII)
+        if not numbers or int(numbers[2] or numbers[1]) < int(numbers[1]):
             raise SettingsError(
                 f"--channels {wanted}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11"
             )
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
 
 
 def _parts(channels: tuple[int, ...], size: int) -> list[tuple[int, ...]]:

@@ -22,7 +22,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -32,12 +32,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from analyzer import atlas
 from converters.errors import RunError
 
 SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
+LARGEST_ATLAS = 1 << 30  # pixels
 
 UNIT_SCHEMA = pa.schema(
     [
@@ -82,19 +83,38 @@ MAP_SCHEMA = pa.schema(
 )
 
 
+SLUG = r"[A-Za-z0-9-]{1,60}"
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
+OWN_FILES = re.compile(  # paths that a run may hold
+    rf"(units\.parquet|layers\.json|run\.json|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
+    rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
+    rf"|site/(index|method|layer-{SLUG}|image-\d+)\.html|site/assets/[^/]+|\.site\.(part|old)/.+)"
+)
+OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|site(/assets)?|\.site\.(part|old)(/.+)?")
+
+
 def slugs(names: Sequence[str]) -> dict[str, str]:
     """A safe file name for each layer name: ASCII letters, digits and dashes, at most 60 characters.
 
-    Names that would collide (also on file systems that ignore case) get a short hash of the real name.
+    Names that would collide (also on file systems that ignore case) get a short hash of the real name, and so do names
+    without a single safe character and those that stand for devices on Windows.
     """
     plain = {name: re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60].strip("-") for name in names}
     seen = Counter(slug.lower() for slug in plain.values())
-    return {name: slug if slug and seen[slug.lower()] == 1 else _hashed(slug, name) for name, slug in plain.items()}
+    taken = DEVICES | {slug.lower() for slug in plain.values()} | {""}
+    found = {}
+    for name, slug in plain.items():
+        found[name] = slug
+        if not slug or slug.lower() in DEVICES or seen[slug.lower()] > 1:
+            hashed = (_hashed(slug, name, digits) for digits in range(8, 60))
+            found[name] = next(longer for longer in hashed if longer.lower() not in taken)
+            taken.add(found[name].lower())
+    return found
 
 
-def _hashed(slug: str, name: str) -> str:
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{slug[:51]}-{digest}".strip("-")
+def _hashed(slug: str, name: str, digits: int) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+    return f"{slug[: 59 - digits]}-{digest}".lstrip("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +149,16 @@ class RunWriter:
         self._lock: io.TextIOWrapper | None = None
 
     def __enter__(self) -> RunWriter:
-        existing = self._read_existing()
-        with self._translated_errors():
+        refuse_foreign(self.folder)
+        with _translated_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / ".lock").open("a")
-        if not _lock(self._lock):
-            self._lock.close()
-            raise RunError(f"{self.folder}: another process is writing this run; wait for it, or choose another --out")
-        if existing is not None and existing.get("plan") != self.plan:
-            self._lock.close()
-            raise RunError(
-                f"{self.folder}: holds a run with other settings or another model; choose another --out, "
-                f"or remove it with `filterscope clean {self.folder}`"
-            )
+        lock = _locked(self.folder)
+        try:
+            self._refuse_other_plan()
+        except RunError:
+            lock.close()
+            raise
+        self._lock = lock
         return self
 
     def __exit__(
@@ -150,16 +167,12 @@ class RunWriter:
         if self._lock is not None:
             self._lock.close()  # the operating system lets the lock go with the file
 
-    def _read_existing(self) -> dict[str, Any] | None:
-        if not self.folder.exists():
-            return None
-        if not self.folder.is_dir():
-            raise RunError(f"{self.folder}: is a file; --out names a folder")
-        if (self.folder / "run.json").is_file():
-            return _read_json(self.folder / "run.json")
-        if any(path.name != ".lock" for path in self.folder.iterdir()):
-            raise RunError(f"{self.folder}: is not empty and not a run; choose another --out")
-        return None
+    def _refuse_other_plan(self) -> None:
+        if _is_run(self.folder) and _read_info(self.folder).get("plan") != self.plan:
+            raise RunError(
+                f"{self.folder}: holds a run with other settings or another model; choose another --out, "
+                f"or remove it with `filterscope clean {self.folder}`"
+            )
 
     def done(self, key: TaskKey) -> bool:
         """Whether the task's table is there."""
@@ -209,7 +222,7 @@ class RunWriter:
         """
         path = self.folder / relative
         beside = path.with_name(f".{path.name}.part")
-        with self._translated_errors():
+        with _translated_errors(self.folder):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with beside.open("wb") as file:
@@ -217,7 +230,7 @@ class RunWriter:
                     file.flush()
                     os.fsync(file.fileno())
                 beside.replace(path)
-            except OSError:
+            except BaseException:  # an interrupt too
                 beside.unlink(missing_ok=True)
                 raise
 
@@ -230,18 +243,6 @@ class RunWriter:
         table = gather_units(self.folder)
         self.write_table("units.parquet", table)
         return table
-
-    @contextlib.contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise RunError(
-                    f"{self.folder}: the disk is full; free some space and run the same command again, "
-                    "finished tasks are kept"
-                ) from error
-            raise RunError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from error
 
 
 class Run:
@@ -256,67 +257,70 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not (self.folder / "run.json").is_file():
+        if not _is_run(self.folder):
             raise RunError(f"{self.folder}: is not a run of filterscope (it has no run.json)")
-        self.info: dict[str, Any] = _read_json(self.folder / "run.json")
+        self.info: dict[str, Any] = _read_info(self.folder)
         self._atlas = lru_cache(maxsize=4)(self._read_picture)
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:
         """Every conv layer in network order, as in layers.json (docs/run-format.md)."""
-        content: list[dict[str, Any]] = _read_json(self.folder / "layers.json")["layers"]
-        return content
+        return _read_layers(self.folder)
 
     @cached_property
     def units(self) -> pa.Table:
         """UNIT_SCHEMA: a row a unit and kind. Gathered from finished tasks while the run is under way."""
         path = self.folder / "units.parquet"
-        return _read_table(path) if path.is_file() else gather_units(self.folder)
+        return _read_table(path, UNIT_SCHEMA) if path.is_file() else gather_units(self.folder)
 
     @cached_property
     def images(self) -> list[dict[str, Any]]:
         """What images/N.json say, in order of N."""
-        paths = sorted((self.folder / "images").glob("*.json"), key=lambda path: int(path.stem))
-        return [_read_json(path) for path in paths]
+        own = [path for path in (self.folder / "images").glob("*.json") if path.stem.isdecimal()]
+        return [_read_json(path) for path in sorted(own, key=lambda path: int(path.stem))]
 
     def image(self, index: int) -> np.ndarray:
         """Input image `index` as the network saw it, (H, W, C) uint8."""
-        return self._picture_planes(self._atlas(f"images/{index}.png"), self.images[index])
+        facts = self.images[index]
+        return self._cut(f"images/{index}.png", 0, facts["height"], facts["width"], facts["bands"])
 
     def maps(self, slug: str) -> pa.Table:
         """MAP_SCHEMA of one layer; empty where no images were given or the layer is not done."""
         path = self.folder / "maps" / f"{slug}.parquet"
-        return _read_table(path) if path.is_file() else MAP_SCHEMA.empty_table()
+        return _read_table(path, MAP_SCHEMA) if path.is_file() else MAP_SCHEMA.empty_table()
 
     def tile(self, row: dict[str, Any]) -> np.ndarray | None:
         """The picture of one row of `units` or `maps`, (H, W, C) uint8; None where there is none."""
         if row["atlas"] is None:
             return None
-        sheet = self._atlas(row["atlas"])
+        return self._cut(row["atlas"], row["tile"], row["height"], row["width"], row.get("bands", 1))
+
+    def _cut(self, relative: str, index: int, height: int, width: int, bands: int) -> np.ndarray:
         try:
-            return atlas.unpack(sheet, row["tile"], row["height"], row["width"], row.get("bands", 1))
+            return atlas.unpack(self._atlas(relative), index, height, width, bands)
         except IndexError as error:
-            raise RunError(f"{self.folder / row['atlas']}: damaged ({error}); delete it and run again") from error
+            raise RunError(f"{self.folder / relative}: damaged ({error}); {_again(relative)}") from error
 
     def _read_picture(self, relative: str) -> np.ndarray:
         path = self.folder / relative
+        if not OWN_FILES.fullmatch(relative):
+            raise RunError(f"{path}: the run names a file that is not its own; make the run again")
         try:
-            with Image.open(path) as picture:
+            # Image.open refuses large pictures; an atlas of ours may be one.
+            with PngImageFile(path) as picture:
+                if picture.width * picture.height > LARGEST_ATLAS:
+                    raise ValueError("too large")
                 return np.asarray(picture)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise RunError(f"{path}: missing or damaged picture; delete it and its .parquet and run again") from error
-
-    @staticmethod
-    def _picture_planes(sheet: np.ndarray, image: dict[str, Any]) -> np.ndarray:
-        return atlas.unpack(sheet, 0, image["height"], image["width"], image["bands"])
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise RunError(f"{path}: missing or damaged picture; {_again(relative)}") from error
 
 
 def gather_units(folder: Path) -> pa.Table:
     """The union of the finished tasks' tables, in network order, then kind, then channel."""
     order = {}
     if (folder / "layers.json").is_file():
-        order = {layer["name"]: layer["index"] for layer in _read_json(folder / "layers.json")["layers"]}
-    tables = [_read_table(path) for path in sorted((folder / "tasks").rglob("*.parquet"))]
+        order = {layer["name"]: layer["index"] for layer in _read_layers(folder)}
+    tables = [_read_table(path, UNIT_SCHEMA) for path in sorted((folder / "tasks").glob("*/*.parquet"))]
     if not tables:
         return UNIT_SCHEMA.empty_table()
     table = pa.concat_tables(tables)
@@ -330,45 +334,111 @@ def remove(folder: Path) -> None:
     """Delete a run's own files, and the folder when nothing else is in it.
 
     Raises:
-        RunError: the folder is no run.
+        RunError: the folder is no run, another process is writing it, or a file cannot be deleted.
     """
-    if not (folder / "run.json").is_file():
+    if not _is_run(folder):
         raise RunError(f"{folder}: is not a run of filterscope (it has no run.json); nothing was removed")
-    for pattern in ("tasks/*/*", "maps/*", "images/*", "site/assets/*", "site/*"):
-        _unlink(path for path in folder.glob(pattern) if path.is_file())
-    _unlink(folder / name for name in ("units.parquet", "layers.json", ".lock", "run.json"))
-    for sub in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        with contextlib.suppress(OSError):  # somebody else's files are in it: they stay
-            sub.rmdir()
+    with _locked(folder), _translated_errors(folder):
+        for root, _, names in os.walk(folder, topdown=False):  # run.json is in the last of them; links are not followed
+            inner = Path(root).relative_to(folder)
+            for name in sorted(names, key="run.json".__eq__):
+                plain = name[1:-5] if name.startswith(".") and name.endswith(".part") else name
+                if OWN_FILES.fullmatch((inner / plain).as_posix()):
+                    Path(root, name).unlink()
+            if OWN_FOLDERS.fullmatch(inner.as_posix()):
+                with contextlib.suppress(OSError):  # somebody else's files are in it: they stay
+                    Path(root).rmdir()
     with contextlib.suppress(OSError):
+        (folder / ".lock").unlink()
         folder.rmdir()
 
 
-def _unlink(paths: Iterable[Path]) -> None:
-    for path in list(paths):
-        path.unlink(missing_ok=True)
+def refuse_foreign(folder: Path) -> None:
+    """See that a run may be written into a folder, as far as can be told without writing.
+
+    Raises:
+        RunError: it is a file, cannot be looked at, or holds something else.
+    """
+    with _translated_errors(folder):
+        if not folder.exists() or _is_run(folder):
+            return
+        if not folder.is_dir():
+            raise RunError(f"{folder}: is a file; --out names a folder")
+        if any(path.name not in (".lock", ".run.json.part") for path in folder.iterdir()):
+            raise RunError(f"{folder}: is not empty and not a run; choose another --out")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / "run.json").is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    return _read_json(folder / "run.json", f"remove the run with `filterscope clean {folder}`")
+
+
+def _read_layers(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "layers.json"
+    layers = _read_json(path).get("layers")
+    try:
+        if all(re.fullmatch(SLUG, layer["slug"]) for layer in layers or ()):  # slugs become paths
+            return list(layers or ())
+    except (TypeError, KeyError):
+        pass
+    raise RunError(f"{path}: damaged; delete it and run the same command again")
+
+
+def _read_json(path: Path, remedy: str = "delete it and run the same command again") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: missing or damaged; run the same command again") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: damaged: not a JSON object")
-    if content.get("schema", SCHEMA) > SCHEMA:
+        schema = content.get("schema", SCHEMA)
+        newer = schema > SCHEMA
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise RunError(f"{path}: missing or damaged; {remedy}") from error
+    if newer:
         raise RunError(
-            f"{path}: written by a newer filterscope (format {content['schema']}, this one reads up to {SCHEMA}); "
+            f"{path}: written by a newer filterscope (format {schema}, this one reads up to {SCHEMA}); "
             "update filterscope"
         )
-    return content
+    return dict(content)
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        return pq.read_table(path).select(schema.names).cast(schema)
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged; delete it and run the same command again") from error
+
+
+def _again(relative: str) -> str:
+    """What makes a picture of the run again: it belongs to a table or to facts, without which it counts as missing."""
+    if relative.startswith("images/"):
+        return "delete it and its .json and run the same command again"
+    return "delete it and its .parquet and run the same command again"
+
+
+@contextlib.contextmanager
+def _translated_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"{folder}: the disk is full; free some space and run the same command again, finished tasks are kept"
+            ) from error
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _locked(folder: Path) -> io.TextIOWrapper:
+    """The run's lock, held as long as the file is open."""
+    with _translated_errors(folder):
+        file = (folder / ".lock").open("a")
+    if not _lock(file):
+        file.close()
+        raise RunError(f"{folder}: another process is writing this run; wait for it, or choose another --out")
+    return file
 
 
 if sys.platform == "win32":

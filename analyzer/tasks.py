@@ -5,7 +5,8 @@ Knows the ways of maximising and the meter; knows nothing of files or of who run
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,9 +41,23 @@ class Workshop:
     quality: Quality
     seed: int
     device: torch.device
+    stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
     _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
+
+    def prepare(self) -> None:
+        """Make what several threads would otherwise make at once."""
+        _ = self.network.twin
+        self._all_bounds()
+
+    def for_a_thread(self) -> Workshop:
+        """The same workshop with a meter of its own; the calling thread then computes alone, not in a team."""
+        import torch
+
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # holds for this thread
+        return replace(self, _meter=None)
 
     def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
         """Size of the pictures of a layer and objective."""
@@ -88,7 +103,9 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
 
     channels = np.array(task.channels)
     canvas = shop.canvas(layer, task.objective)
-    climbed = ascend(shop.network, layer, canvas, task.objective, task.channels, shop.quality, shop.seed, shop.device)
+    climbed = ascend(
+        shop.network, layer, canvas, task.objective, task.channels, shop.quality, shop.seed, shop.device, shop.stop
+    )
     meter, random = shop.meter(layer, task.objective)
     activation = meter.activation(climbed.tiles, channels)
     robust = meter.robust(climbed.tiles, channels)

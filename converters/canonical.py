@@ -7,6 +7,7 @@ exact, the batch dimension free, every node and every shape named. Knows ONNX; k
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,9 +23,11 @@ import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 
 from converters import folding
+from converters.batch import constant, free_batch
 from converters.errors import ModelError
 from converters.files import ModelFile
 from converters.graph import Graph, Node, Shape
+from converters.runtime import shortened
 
 OPSET = 21  # the newest that ONNX Runtime's CUDA kernels cover; PyTorch's exporter of today writes 20
 BATCH = "N"  # the name of the free batch dimension
@@ -101,16 +104,19 @@ def canonicalize(file: ModelFile) -> CanonicalModel:
     """
     _check_kind(file)
     notes: list[str] = []
-    proto = _raise_opset(file, notes)
-    model = ir.from_proto(proto)
-    for step in STEPS:
-        notes.extend(step(model))
-    names = layer_names(model)  # before folding: a folded convolution's output carries its follower's name
-    folded, normalised = folding.fold_into_convolutions(model)
-    notes.extend(folded)
-    proto = ir.to_proto(model)
-    del proto.graph.value_info[:]
-    proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    raised = _raise_opset(file, notes)
+    try:
+        model = ir.from_proto(raised)
+        for step in STEPS:
+            notes.extend(step(model))
+        names = layer_names(model)  # before folding: a folded convolution's output carries its follower's name
+        folded, normalised = folding.fold_into_convolutions(model)
+        notes.extend(folded)
+        proto = ir.to_proto(model)
+        del proto.graph.value_info[:]
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(file.path, file.sha256, file.proto, proto, tuple(notes), names, normalised)
 
 
@@ -157,8 +163,18 @@ def _raise_opset(file: ModelFile, notes: list[str]) -> onnx.ModelProto:
     except Exception as error:  # the converter raises bare RuntimeErrors and its own kinds
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"{file.path}: opset {opset} cannot be brought to opset {OPSET}: {first[:200]}") from error
+    if opset < 11:
+        _place_pixels_as_before(raised)
     notes.append(f"Operators were brought from opset {opset} to opset {OPSET}.")
     return raised
+
+
+def _place_pixels_as_before(raised: onnx.ModelProto) -> None:
+    """Opset 11 made Resize's placing of pixels a choice; the converter leaves its default, not the old way."""
+    for node in raised.graph.node:
+        if node.op_type == "Resize":
+            node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+            node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
 
 
 def _opset(proto: onnx.ModelProto) -> int:
@@ -179,9 +195,16 @@ def _fold_constants(model: ir.Model) -> list[str]:
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     before = model.graph.num_nodes()
     lift(model)
-    optimizer.fold_constants_ir(
-        model, onnx_shape_inference=True, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT
-    )
+    try:
+        optimizer.fold_constants_ir(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=FOLD_LIMIT,
+            output_size_limit=FOLD_LIMIT,
+            should_fold=_may_fold,
+        )
+    except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
+        raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
     lift(model)
     passes.IdentityEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -189,8 +212,22 @@ def _fold_constants(model: ir.Model) -> list[str]:
     return [f"{before - after} nodes that compute constants were folded."] if after < before else []
 
 
+def _may_fold(node: ir.Node) -> bool | None:
+    """Whether a node of constants is folded; None leaves it to the optimiser, which looks at a result's size too late.
+
+    It would keep ConstantOfShape, which stands before many an Expand, and DequantizeLinear, which hides a kernel.
+    """
+    if node.op_type == "ConstantOfShape":
+        extents = constant(node.inputs[0])
+        return extents is not None and math.prod(int(extent) for extent in extents) <= FOLD_LIMIT
+    shape = node.outputs[0].shape
+    if shape is not None and math.prod(extent for extent in shape if isinstance(extent, int)) > FOLD_LIMIT:
+        return False
+    return True if node.op_type == "DequantizeLinear" else None
+
+
 def _free_batch(model: ir.Model) -> list[str]:
-    return folding.free_batch(model, BATCH)
+    return free_batch(model, BATCH)
 
 
 def _name_nodes(model: ir.Model) -> list[str]:
@@ -309,9 +346,19 @@ def _user_name(kernel: str, node: str, output: str) -> str:
     module = re.fullmatch(r"(.+?)[./](weight|kernel)(:0)?", kernel)
     if module and not module[1].startswith("onnx::"):
         return module[1]
-    path = re.fullmatch(r"/?(.+?)/(Conv|ConvTranspose|Conv2D|convolution|BiasAdd)(_\d+)?", node)
+    path = re.fullmatch(r"(/?)(.+?)/(Conv|ConvTranspose|Conv2D|convolution|BiasAdd)(_\d+)?", node)
     if path:
-        return path[1]
+        return _module_path(path[2]) if path[1] else path[2]
     numbered = re.fullmatch(r"(p2o\.)?(Conv|ConvTranspose)[_.@]\d+", node)
     paddle = re.fullmatch(r"(.+)\.tmp_\d+", output)
     return paddle[1] if numbered and paddle else node
+
+
+def _module_path(scopes: str) -> str:
+    """PyTorch's scopes as its module path: "layer1/layer1.0/conv1", where a scope may repeat the one that holds it."""
+    path: list[str] = []
+    for scope in scopes.split("/"):
+        if path and scope.startswith(f"{path[-1]}."):
+            path.pop()
+        path.append(scope)
+    return ".".join(path)

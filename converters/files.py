@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +70,20 @@ def read(path: str | Path) -> ModelFile:
 
 
 def _content(path: Path) -> bytes:
-    if not path.exists():
-        raise ModelError(f"{path}: no such file")
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder; name the .onnx file itself")
-    framework = OTHER_FRAMEWORKS.get(path.suffix.lower())
-    if framework:
-        raise ModelError(f"{path}: a {framework} file cannot be opened yet; export it to ONNX and give the .onnx file")
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise ModelError(f"{path}: is a folder; name the .onnx file itself")
+        if not stat.S_ISREG(kind):  # a pipe or a device may never end
+            raise ModelError(f"{path}: is no plain file; name an .onnx file")
+        framework = OTHER_FRAMEWORKS.get(path.suffix.lower())
+        if framework:
+            raise ModelError(
+                f"{path}: a {framework} file cannot be opened yet; export it to ONNX and give the .onnx file"
+            )
         content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     if not content:
@@ -87,7 +93,7 @@ def _content(path: Path) -> bytes:
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     try:
-        proto = onnx.ModelProto.FromString(content)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise ModelError(f"{path}: not an ONNX model, or only a part of one; export or download it again") from error
     if not proto.HasField("graph") or not proto.graph.node:
@@ -100,10 +106,14 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     while graphs:
         graph = graphs.pop()
         yield from getattr(graph, "initializer", ())
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            yield from (sparse.values, sparse.indices)
         for node in graph.node:
             for attribute in node.attribute:
                 yield from attribute.tensors
                 graphs.extend(attribute.graphs)
+                for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
+                    yield from (sparse.values, sparse.indices)
                 if attribute.HasField("t"):
                     yield attribute.t
                 if attribute.HasField("g"):
@@ -115,7 +125,7 @@ def _declared_bytes(tensor: onnx.TensorProto) -> int:
         itemsize = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     except (KeyError, TypeError):
         itemsize = 1
-    return math.prod(tensor.dims) * itemsize
+    return math.prod(int(extent) for extent in tensor.dims) * itemsize
 
 
 def _check_sizes(path: Path, tensors: list[onnx.TensorProto]) -> None:
@@ -140,7 +150,7 @@ def _external_files(path: Path, tensors: list[onnx.TensorProto]) -> list[Path]:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
+        location = entries.get("location", "").replace("\0", "")
         file = (folder / location).resolve()
         if not location or not file.is_relative_to(folder):
             raise ModelError(
@@ -151,9 +161,13 @@ def _external_files(path: Path, tensors: list[onnx.TensorProto]) -> list[Path]:
             raise ModelError(
                 f"{path}: its external data {location!r} is missing; keep it in the same folder as the model"
             )
-        offset = int(entries.get("offset", 0))
-        length = int(entries.get("length", 0)) or _declared_bytes(tensor)
-        if offset + length > file.stat().st_size:
+        try:
+            offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
+        except ValueError:
+            offset = length = -1
+        if offset < 0 or length < 0:
+            raise ModelError(f"{path}: tensor {tensor.name!r} does not say where in {location!r} it begins and ends")
+        if offset + (length or _declared_bytes(tensor)) > file.stat().st_size:
             raise ModelError(f"{path}: its external data {location!r} is shorter than tensor {tensor.name!r} needs")
         found[file] = None
     return list(found)

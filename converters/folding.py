@@ -1,12 +1,14 @@
-"""Two rewrites of the normal form: what follows a convolution goes into it, and the batch dimension becomes free.
+"""A BatchNorm or a bias that follows a convolution goes into it.
 
-Works on onnx-ir graphs; knows nothing of files. Both are exact: comparison A (converters.parity) proves it each time.
+Works on onnx-ir graphs; knows nothing of files. Exact: comparison A (converters.parity) proves it each time.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+
+from converters.batch import constant, initializer
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 DEFAULT_EPSILON = 1e-5  # BatchNormalization's, by the ONNX specification
@@ -50,15 +52,9 @@ def _only_consumer(node: ir.Node) -> ir.Node | None:
     return consumers[0]
 
 
-def _constant(value: ir.Value | None) -> np.ndarray | None:
-    if value is None or value.const_value is None or value.is_graph_input():
-        return None
-    return value.const_value.numpy()
-
-
 def _affine(follower: ir.Node, conv: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
     """Scale and shift, each (C,) float64, that `follower` applies to each output channel of `conv`; else None."""
-    weight = _constant(conv.inputs[1])
+    weight = constant(conv.inputs[1])
     if weight is None or (_bias(conv) is None and len(conv.inputs) > 2 and conv.inputs[2] is not None):
         return None
     channels = _output_channels(conv, weight)
@@ -73,7 +69,7 @@ def _batch_norm(follower: ir.Node, conv: ir.Node, channels: int) -> tuple[np.nda
     training = follower.attributes.get("training_mode")
     if follower.inputs[0] is not conv.outputs[0] or (training is not None and training.as_int() == 1):
         return None
-    parameters = [_constant(value) for value in follower.inputs[1:5]]
+    parameters = [constant(value) for value in follower.inputs[1:5]]
     if any(array is None or array.shape != (channels,) for array in parameters):
         return None
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
@@ -85,7 +81,7 @@ def _batch_norm(follower: ir.Node, conv: ir.Node, channels: int) -> tuple[np.nda
 
 def _separate_bias(follower: ir.Node, conv: ir.Node, channels: int, rank: int) -> tuple[np.ndarray, np.ndarray] | None:
     other = follower.inputs[1] if follower.inputs[0] is conv.outputs[0] else follower.inputs[0]
-    bias = _constant(other)
+    bias = constant(other)
     if bias is None or bias.ndim > rank:
         return None
     aligned = bias.reshape((1,) * (rank - bias.ndim) + bias.shape)
@@ -95,7 +91,7 @@ def _separate_bias(follower: ir.Node, conv: ir.Node, channels: int, rank: int) -
 
 
 def _bias(conv: ir.Node) -> np.ndarray | None:
-    return _constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
+    return constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
 
 
 def _output_channels(conv: ir.Node, weight: np.ndarray) -> int:
@@ -105,7 +101,7 @@ def _output_channels(conv: ir.Node, weight: np.ndarray) -> int:
 
 
 def _apply(model: ir.Model, conv: ir.Node, follower: ir.Node, scale: np.ndarray, shift: np.ndarray) -> None:
-    weight, bias = _constant(conv.inputs[1]), _bias(conv)
+    weight, bias = constant(conv.inputs[1]), _bias(conv)
     assert weight is not None
     if conv.op_type == "Conv":
         scaled = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
@@ -117,53 +113,13 @@ def _apply(model: ir.Model, conv: ir.Node, follower: ir.Node, scale: np.ndarray,
     old = np.zeros(len(scale)) if bias is None else bias.astype(np.float64)
     output = follower.outputs[0]
     name = output.name
-    conv.replace_input_with(1, _initializer(model, f"{conv.inputs[1].name}_folded", scaled, weight.dtype))
+    conv.replace_input_with(1, initializer(model, f"{name}_kernel_folded", scaled.astype(weight.dtype)))
     if len(conv.inputs) < 3:
         conv.resize_inputs(3)
-    conv.replace_input_with(2, _initializer(model, f"{name}_bias_folded", old * scale + shift, weight.dtype))
+    shifted = (old * scale + shift).astype(weight.dtype)
+    conv.replace_input_with(2, initializer(model, f"{name}_bias_folded", shifted))
     result = conv.outputs[0]
     output.replace_all_uses_with(result, replace_graph_outputs=True)
     model.graph.remove(follower, safe=True)
     result.name = name
     result.shape, result.type = output.shape, output.type
-
-
-def _initializer(model: ir.Model, name: str, array: np.ndarray, dtype: np.dtype) -> ir.Value:
-    unique, index = name, 1
-    while unique in model.graph.initializers:
-        unique, index = f"{name}_{index}", index + 1
-    value = ir.Value(name=unique, const_value=ir.tensor(array.astype(dtype), name=unique))
-    value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(dtype)
-    model.graph.register_initializer(value)
-    return value
-
-
-def free_batch(model: ir.Model, name: str) -> list[str]:
-    """Make the input's first dimension free, and mend the Reshapes whose target had its size baked in.
-
-    A Reshape of data (not of weights) whose constant target starts with the old batch size b gets a free first
-    dimension: −1 where no other −1 stands in it, else 0, which copies the input's.
-    """
-    value = model.graph.inputs[0]
-    if value.shape is None:
-        return []
-    batch = value.shape[0]
-    value.shape = ir.Shape([name, *value.shape[1:]])
-    for output in model.graph.outputs:
-        output.shape = None
-    if not isinstance(batch, int) or batch < 1:
-        return []
-    mended = 0
-    for node in model.graph:
-        if node.op_type != "Reshape" or _constant(node.inputs[0]) is not None:
-            continue
-        target = _constant(node.inputs[1])
-        if target is None or not target.size or target[0] != batch:
-            continue
-        freed = target.copy()
-        freed[0] = 0 if -1 in target[1:] else -1
-        node.replace_input_with(1, _initializer(model, f"{node.inputs[1].name}_freed", freed, freed.dtype))
-        node.attributes.pop("allowzero", None)
-        mended += 1
-    notes = [f"The batch dimension, fixed at {batch} in the file, was made free."]
-    return [f"{notes[0][:-1]} ({mended} Reshapes mended)."] if mended else notes

@@ -102,6 +102,8 @@ def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwi
             from onnx2torch.converter import convert
 
             module = convert(view)
+        except UnsupportedOperatorError as error:  # from our own table, which knows the node by the view's name
+            raise UnsupportedOperatorError(_renamed(proto, view, str(error))) from error
         except (NotImplementedError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
             raise UnsupportedOperatorError(_blame(proto, view, error)) from error
     module.eval()
@@ -120,6 +122,8 @@ def _view(proto: onnx.ModelProto) -> onnx.ModelProto:
         node.name = f"n{index}"
         if not node.domain and node.op_type in ours:
             node.domain = DOMAIN
+        while not node.output[-1]:  # the builder takes an unwanted output's place for a second output
+            node.output.pop()
     view.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     return view
 
@@ -158,6 +162,13 @@ def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
             seen.add(node)
             stack.extend(node.all_input_nodes)
     return seen
+
+
+def _renamed(proto: onnx.ModelProto, view: onnx.ModelProto, message: str) -> str:
+    for real, shown in zip(proto.graph.node, view.graph.node, strict=True):
+        if message.startswith((f"{shown.name} ", f"{shown.name}:")):
+            return f"{real.name}{message[len(shown.name) :]}"
+    return message
 
 
 def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> str:

@@ -21,8 +21,8 @@ import numpy as np
 import onnx
 import torch
 
-from converters.canonical import CONVOLUTIONS, CanonicalModel
-from converters.errors import ParityError
+from converters.canonical import BATCH, CONVOLUTIONS, CanonicalModel
+from converters.errors import ModelError, ParityError
 from converters.importer import TorchTwin
 from converters.runtime import Session, extract
 
@@ -59,8 +59,21 @@ class Parity:
     warnings: tuple[str, ...]  # agreement worse than 1e-4, a sentence each
 
     def to_json(self) -> dict[str, Any]:
-        """For the cache and the run."""
-        return asdict(self) | {"agrees": AGREES, "refused": REFUSED, "batches": list(BATCHES)}
+        """Everything, for the cache."""
+        return asdict(self)
+
+    def summary(self) -> dict[str, Any]:
+        """What run.json says of it (docs/run-format.md)."""
+        ends = self.end_to_end
+        return {
+            "limit": AGREES,
+            "refuse": REFUSED,
+            "batches": list(BATCHES),
+            "original": {"worst": self.original.error, "value": self.original.value, "node": self.original.node},
+            "nodes": {"worst": self.nodes.error, "node": self.nodes.node, "op": self.nodes.op},
+            "end_to_end": {"worst": ends.error, "layer": ends.node},
+            "warnings": list(self.warnings),
+        }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Parity:
@@ -79,17 +92,25 @@ def verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray) -> Parit
 
     Raises:
         ParityError: a value is off by more than 1e-3, or NaN on one side only; the first such node is named.
+        ModelError: the original, or its canonical form, does not run at batch 3.
     """
     warnings: list[str] = []
-    original, nodes, ends = [], [], []
-    for batch in BATCHES:
-        x = samples[:1] if batch == 1 else samples[-batch:]
-        original += [_judged(model, d, "original and canonical form", warnings) for d in _original(model, x)]
-        nodes += [_judged(model, d, "canonical form and torch", warnings) for d in _nodes(model, twin, x)]
-        ends += list(_end_to_end(model, twin, x))
+    batches = [samples[:1] if batch == 1 else samples[-batch:] for batch in BATCHES]
+    try:
+        original = [_judged(model, d, "original and canonical form", warnings) for d in _original(model, batches)]
+    except ModelError as error:
+        size = _fixed_batch(model)
+        if size is None:
+            raise
+        hint = f"the file was exported for batch size {size}; export it with a free batch dimension"
+        raise type(error)(f"{error}; {hint}") from error
+    nodes, ends = [], []
     layers: dict[str, float] = {}
-    for difference in ends:
-        layers[difference.node] = max(difference.error, layers.get(difference.node, 0.0))
+    for node, by_itself, whole in _torch(model, twin, batches):
+        nodes += [_judged(model, d, "canonical form and torch", warnings) for d in by_itself]
+        for difference in whole:
+            ends.append(difference)
+            layers[node] = max(difference.error, layers.get(node, 0.0))
     return Parity(
         original=max(original, key=_error),
         nodes=max(nodes, key=_error),
@@ -108,15 +129,20 @@ def relative_error(found: np.ndarray, expected: np.ndarray, least: float = 1e-6)
         return math.inf, math.nan, math.nan
     if not expected.size:
         return 0.0, 0.0, 0.0
-    a, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        distance = np.where(same, 0.0, np.abs(a - b))
-    distance[np.isnan(distance)] = math.inf
-    worst = int(distance.argmax())
-    finite = np.abs(b[np.isfinite(b)])
-    scale = max(least, float(finite.max()) if finite.size else 0.0)
-    return float(distance[worst] / scale), float(b[worst]), float(a[worst])
+    a, b = found.ravel(), expected.ravel()
+    if a.dtype != np.float32 or b.dtype != np.float32:
+        a, b = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.abs(a - b)
+    worst = int(distance.argmax())  # the first NaN, where there is one
+    if np.isfinite(distance[worst]):  # then every number on both sides is
+        largest = max(float(b.max()), -float(b.min()))
+    else:
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        distance = np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
+        worst = int(distance.argmax())
+        largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    return float(distance[worst]) / max(least, largest), float(b[worst]), float(a[worst])
 
 
 def _error(difference: Difference) -> float:
@@ -138,32 +164,33 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
 
 
 def _opset_of(model: CanonicalModel) -> int:
-    return next(entry.version for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx"))
+    return next(int(entry.version) for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _original(model: CanonicalModel, x: np.ndarray) -> Iterator[Difference]:
+def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[Difference]:
     """Each canonical node on the original's own values, so that a network that amplifies rounding is not blamed.
 
     Values that exist in both forms are compared; node by node they add up to the whole network.
     """
-    own = {name for node in model.original.graph.node for name in node.output}
+    fixed = _fixed_batch(model)
+    own = {name for node in model.original.graph.node for name in node.output if name}
     nodes = list(model.proto.graph.node)
     shared = {name for node in nodes for name in node.output if name in own}
-    batch = _fixed_batch(model)
-    for chunk in _node_chunks(model, [node for node in nodes if shared.intersection(node.output)], len(x)):
+    if fixed is not None:  # what says the batch size itself differs by right
+        shared = {name for name in shared if _batch_axis(model, name) is not None}
+    for chunk in _chunks(model, [node for node in nodes if shared.intersection(node.output)], batches[-1].shape):
         names = [name for node in chunk for name in node.output if name in shared]
         forced, given = _forced(model, names, shared)
         fetched = list(dict.fromkeys([*names, *given]))
-        expected = _run_in_batches(Session(_with_outputs(model.original, fetched), fetched), x, batch)
-        session = Session(forced, [_own(name) for name in names])
-        found = session.run(x, {name: expected[name] for name in given})
-        for node in chunk:
-            for name in node.output:
-                if name in shared:
-                    shown = model.layer_names.get(node.name, node.name)
-                    least = RANGES.get(node.op_type, 1e-6)
-                    error, want, got = relative_error(found[_own(name)], expected[name], least)
-                    yield Difference(name, shown, node.op_type, len(x), error, want, got)
+        original = Session(_with_outputs(model.original, fetched), fetched)
+        canonical = Session(forced, [_own(name) for name in names])
+        for x in batches:
+            expected = original.run(x) if fixed in (None, len(x)) else _run_in_batches(model, original, x, fixed)
+            found = canonical.run(x, {name: expected[name] for name in given})
+            for node in chunk:
+                for name in node.output:
+                    if name in shared:
+                        yield _difference(model, node, name, found[_own(name)], expected[name], len(x))
 
 
 def _own(name: str) -> str:
@@ -182,7 +209,7 @@ def _forced(model: CanonicalModel, names: Sequence[str], shared: set[str]) -> tu
     given = [name for name in shared if name in read]
     for name in given:
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(model.graph.dtypes.get(name, "float32")))
-        part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, None))
+        part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, model.graph.shapes.get(name)))
     if model.input not in read:  # a chunk that does not begin at the image still takes it, unused
         part.graph.node.append(onnx.helper.make_node("Identity", [model.input], [_own(model.input)]))
     return part, given
@@ -199,71 +226,77 @@ def _with_outputs(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPro
 def _fixed_batch(model: CanonicalModel) -> int | None:
     value = next(value for value in model.original.graph.input if value.name == model.input)
     size: int = value.type.tensor_type.shape.dim[0].dim_value
-    return size if size > 0 else None
+    return int(size) if size > 0 else None
 
 
-def _run_in_batches(session: Session, x: np.ndarray, batch: int | None) -> dict[str, np.ndarray]:
-    """What the original answers; a file with a fixed batch size is run as often as it takes."""
-    if batch is None or batch == len(x):
-        return session.run(x)
-    parts = []
-    for start in range(0, len(x), batch):
-        part = x[start : start + batch]
-        filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        parts.append({name: value[: len(part)] for name, value in session.run(filled).items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _batch_axis(model: CanonicalModel, name: str) -> int | None:
+    """The axis along which a value holds one picture after the other; None where it has none."""
+    shape = model.graph.shapes.get(name, (BATCH,))
+    free = [axis for axis, extent in enumerate(shape) if not isinstance(extent, int)]
+    return next((axis for axis in free if shape[axis] == BATCH), free[0] if free else None)
 
 
-def _nodes(model: CanonicalModel, twin: TorchTwin, x: np.ndarray) -> Iterator[Difference]:
+def _run_in_batches(model: CanonicalModel, original: Session, x: np.ndarray, batch: int) -> dict[str, np.ndarray]:
+    """What an original with a fixed batch size answers when it is run as often as it takes."""
+    filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
+    parts = [original.run(filled[start : start + batch]) for start in range(0, len(filled), batch)]
+    joined = {}
+    for name in parts[0]:
+        axis = _batch_axis(model, name) or 0
+        whole = np.concatenate([part[name] for part in parts], axis)
+        joined[name] = whole.take(range(whole.shape[axis] * len(x) // len(filled)), axis)
+    return joined
+
+
+def _torch(
+    model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray]
+) -> Iterator[tuple[str, list[Difference], list[Difference]]]:
+    """For each node that torch has, its outputs' differences on ONNX Runtime's inputs of that node; and, for a
+    convolution, the difference when torch runs the whole network up to it by itself."""
+    written = {name for node in model.proto.graph.node for name in node.output if name}
     imported = [node for node in model.proto.graph.node if any(name in twin.values for name in node.output)]
-    constants = {tensor.name for tensor in model.proto.graph.initializer}
-    for nodes in _node_chunks(model, imported, len(x)):
-        written = {name for node in model.proto.graph.node for name in node.output}
-        names = [name for node in nodes for name in (*node.input, *node.output)]
-        wanted = [name for name in dict.fromkeys(names) if name in written]
-        values = Session(model.proto, wanted).run(x) | {model.input: x}
-        for node in nodes:
-            given = {name: values[name] for name in node.input if name and name not in constants}
-            answers = twin.answer(node.name, given)
-            for name, answer in zip(node.output, answers, strict=False):
-                if name:
-                    shown = model.layer_names.get(node.name, node.name)
-                    error, want, got = relative_error(answer, values[name], RANGES.get(node.op_type, 1e-6))
-                    yield Difference(name, shown, node.op_type, len(x), error, want, got)
+    for nodes in _chunks(model, imported, batches[-1].shape):
+        read = [name for node in nodes for name in (*node.input, *node.output)]
+        canonical = Session(model.proto, [name for name in dict.fromkeys(read) if name in written])
+        convolutions = [node.output[0] for node in nodes if node.op_type in CONVOLUTIONS]
+        network = twin.cut(convolutions)
+        for x in batches:
+            values = canonical.run(x) | {model.input: x}
+            with torch.no_grad():
+                ends = dict(zip(convolutions, network(torch.from_numpy(x)), strict=True))
+            for node in nodes:
+                given = {name: values[name] for name in node.input if name in values}
+                answers = zip(node.output, twin.answer(node.name, given), strict=False)
+                by_itself = [_difference(model, node, n, found, values[n], len(x)) for n, found in answers if n]
+                whole = [
+                    _difference(model, node, name, ends[name].numpy(), values[name], len(x))
+                    for name in node.output
+                    if name in ends
+                ]
+                yield node.name, by_itself, whole
 
 
-def _end_to_end(model: CanonicalModel, twin: TorchTwin, x: np.ndarray) -> Iterator[Difference]:
-    convolutions = {node.output[0]: node for node in model.proto.graph.node if node.op_type in CONVOLUTIONS}
-    for names in _chunks(model, [name for name in convolutions if name in twin.values], len(x)):
-        expected = Session(model.proto, names).run(x)
-        with torch.no_grad():
-            found = twin.cut(names)(torch.from_numpy(x))
-        for name, answer in zip(names, found, strict=True):
-            node = convolutions[name]
-            error, want, got = relative_error(answer.numpy(), expected[name])
-            yield Difference(name, node.name, node.op_type, len(x), error, want, got)
+def _difference(
+    model: CanonicalModel, node: onnx.NodeProto, name: str, found: np.ndarray, expected: np.ndarray, batch: int
+) -> Difference:
+    error, want, got = relative_error(found, expected, RANGES.get(node.op_type, 1e-6))
+    shown = model.layer_names.get(node.name, node.name)
+    return Difference(name, shown, node.op_type, batch, error, want, got)
 
 
-def _bytes(model: CanonicalModel, name: str, batch: int) -> int:
-    shape = model.graph.shapes.get(name, ())
-    return 4 * math.prod(extent if isinstance(extent, int) else batch for extent in shape)
-
-
-def _chunks(model: CanonicalModel, names: Sequence[str], batch: int) -> Iterator[list[str]]:
-    """Names in groups whose values fit into CHUNK_BYTES together."""
-    chunk: list[str] = []
+def _chunks(
+    model: CanonicalModel, nodes: Sequence[onnx.NodeProto], shape: tuple[int, ...]
+) -> Iterator[list[onnx.NodeProto]]:
+    """Nodes in groups whose outputs, for an input of this shape, fit into CHUNK_BYTES together."""
+    shapes = model.shapes_at((shape[0], shape[1], shape[2], shape[3]))
+    chunk: list[onnx.NodeProto] = []
     size = 0
-    for name in names:
-        size += _bytes(model, name, batch)
-        if chunk and size > CHUNK_BYTES:
+    for node in nodes:
+        own = sum(4 * math.prod(shapes.get(name, ())) for name in node.output)
+        if chunk and size + own > CHUNK_BYTES:
             yield chunk
-            chunk, size = [], _bytes(model, name, batch)
-        chunk.append(name)
+            chunk, size = [], 0
+        chunk.append(node)
+        size += own
     if chunk:
         yield chunk
-
-
-def _node_chunks(model: CanonicalModel, nodes: Sequence[onnx.NodeProto], batch: int) -> Iterator[list[onnx.NodeProto]]:
-    by_output = {node.output[0]: node for node in nodes}
-    for names in _chunks(model, list(by_output), batch):
-        yield [by_output[name] for name in names]

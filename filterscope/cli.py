@@ -5,8 +5,10 @@ Only this module prints and decides exit codes. Heavy imports happen inside the 
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +20,8 @@ from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
 
 if TYPE_CHECKING:
     from analyzer.network import Network
+
+LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -125,7 +129,6 @@ def analyze(
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
     from analyzer.plan import Settings
 
-    network = _open(model, preprocess, mean, std, high, order, layout, input_channels, input_size)
     settings = Settings(
         quality=quality,
         objectives=tuple(dict.fromkeys(objective or ["channel"])),
@@ -136,6 +139,7 @@ def analyze(
         resize=resize,
     )
     names = _labels(labels) if labels else ()
+    network = _open(model, preprocess, mean, std, high, order, layout, input_channels, input_size)
     folder = out or Path(f"{model.stem}-filterscope")
     if not network.input.certain and preprocess is None:
         say(f"note: {network.input.why}")
@@ -201,10 +205,11 @@ def _analyze(
         progress.stage("making pages", 1)
         page = api.report(run)
         progress.advance()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         progress.close()
-        say(f"interrupted; what is done is kept in {out}: run the same command again to go on")
-        raise
+        kept = f"what is done is kept in {out}" if (out / "run.json").is_file() else "nothing was written yet"
+        say(f"interrupted; {kept}: run the same command again to go on")
+        raise typer.Exit(INTERRUPTED) from error
     finally:
         progress.close()
     typer.echo(page)
@@ -231,15 +236,17 @@ def _open(
         means, stds = _numbers("--mean", mean, base.mean), _numbers("--std", std, base.std)
         listed = max(len(means), len(stds))  # the network's own count is compared with it once it is open
         count = input_channels or (listed if listed > 1 else 3)
-        chosen = custom(base.high if high is None else high, means, stds, order or base.order, count)
+        chosen = custom(base.high if high is None else high, means, stds, (order or base.order).upper(), count)
     elif preprocess is not None:
         chosen = preset(preprocess)
     size = None
     if input_size is not None:
-        sides = input_size.lower().split("x")
-        if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", input_size, re.ASCII | re.IGNORECASE)
+        if not sides:
             raise SettingsError(f"--input-size {input_size}: give HEIGHTxWIDTH, such as 240x320")
-        size = (int(sides[0]), int(sides[1]))
+        size = (int(sides[1]), int(sides[2]))
+        if max(size) > LARGEST_SIDE:
+            raise SettingsError(f"--input-size {input_size}: a side has at most {LARGEST_SIDE} pixels")
     return open_network(model, InputOptions(layout, input_channels, size, chosen))
 
 
@@ -264,12 +271,18 @@ def _labels(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--labels {path}: cannot be read as text") from error
     if path.suffix.lower() != ".csv":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    rows = list(csv.DictReader(text.splitlines()))
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        if not names:
+            raise SettingsError(f"--labels {path}: is empty; give one name a line")
+        return names
+    try:
+        rows = list(csv.DictReader(text.splitlines()))
+    except csv.Error as error:
+        raise SettingsError(f"--labels {path}: cannot be read as a table ({error})") from error
     column = next((name for name in ("name", "label", "class") if rows and name in rows[0]), None)
     if column is None:
         raise SettingsError(f"--labels {path}: no column is called name, label or class")
-    return [row[column] for row in rows]
+    return [row[column] or "" for row in rows]
 
 
 def main() -> NoReturn:
@@ -281,14 +294,20 @@ def _run(arguments: list[str]) -> int:
     from converters.errors import FilterscopeError
 
     signal.signal(signal.SIGTERM, _as_interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a layer's name may hold what the terminal cannot show
     command = typer.main.get_command(app)
     try:
-        command.main(arguments, prog_name="filterscope", standalone_mode=False)
+        code = command.main(arguments, prog_name="filterscope", standalone_mode=False)
     except FilterscopeError as error:
         say(f"error: {error}")
         return USERS_INPUT
     except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
         return INTERRUPTED
+    except MemoryError:
+        say("error: this machine's memory does not hold it; give a smaller --input-size, or a smaller network")
+        return USERS_INPUT
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -297,7 +316,7 @@ def _run(arguments: list[str]) -> int:
             error.show()
             return int(error.exit_code)
         return our_fault(error)
-    return DONE
+    return DONE if code is None else int(code)
 
 
 def _as_interrupt(_number: int, _frame: object) -> None:

@@ -12,7 +12,7 @@ DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 def say(text: str) -> None:
     """One line on stderr; text that came from a file is data, and control characters in it are not obeyed."""
-    shown = "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+    shown = "".join(character if character.isprintable() else "�" for character in text)
     sys.stderr.write(shown + "\n")
 
 

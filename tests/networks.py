@@ -1,6 +1,5 @@
 """Networks for the tests: of a few nodes, built here, and the real ones where they are at hand."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from converters.files import ModelFile
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real models and images; its README.md says whose
 MODELS = DATA / "models" / "onnx"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real models and images are not beside the project")
-slow = pytest.mark.skipif(os.environ.get("FILTERSCOPE_SLOW") != "1", reason="takes long; FILTERSCOPE_SLOW=1 runs it")
 
 
 def build(
@@ -44,7 +42,7 @@ def build(
     for op, inputs, written, *attributes in nodes:
         names = [["" if name == "_" else name for name in text.split()] for text in (inputs, written)]
         built.append(helper.make_node(op, *names, **dict(*attributes)))
-    shown = outputs or [built[-1].output[0]]
+    shown = outputs or [next(filter(None, built[-1].output))]
     inputs = [helper.make_tensor_value_info("x", dtype, shape)]
     if listed:
         inputs += [

@@ -226,8 +226,8 @@ def test_torch_and_onnx_runtime_are_fed_the_same_numbers(network, name):
 def test_a_shift_repeats_the_edge():
     pixels = np.arange(12, dtype=np.uint8).reshape(1, 3, 4, 1)
 
-    assert shifted(pixels, 1, 0)[0, :, 0, 0].tolist() == [0, 0, 4]
-    assert shifted(pixels, 0, -2)[0, 0, :, 0].tolist() == [2, 3, 3, 3]
+    assert shifted(pixels, 1, 0, (1, 2))[0, :, 0, 0].tolist() == [0, 0, 4]
+    assert shifted(pixels, 0, -2, (1, 2))[0, 0, :, 0].tolist() == [2, 3, 3, 3]
 
 
 def test_jitter_is_four_per_cent_of_the_canvas_and_fixed():

@@ -10,6 +10,7 @@ Ba 2015.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def ascend(
     quality: Quality,
     seed: int,
     device: torch.device,
+    stop: threading.Event | None = None,
 ) -> Ascent:
     """Maximise some units of one layer.
 
@@ -64,12 +66,16 @@ def ascend(
         objective: "channel" or "neuron".
         channels: the units.
         seed: with the same plan on the same kind of machine, the same pictures.
+        stop: set by another thread, it ends the ascent at the next step.
 
     Returns:
         8-bit pictures of the domain, one a unit.
+
+    Raises:
+        InterruptedError: `stop` was set.
     """
     started = time.perf_counter()
-    climb = _Climb(network, layer, canvas, objective, quality, seed, device)
+    climb = _Climb(network, layer, canvas, objective, quality, seed, device, stop or threading.Event())
     size = batch_size(network, layer, canvas)
     parts = [climb.run(list(channels[i : i + size])) for i in range(0, len(channels), size)]
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
@@ -127,7 +133,9 @@ class _Climb:
         quality: Quality,
         seed: int,
         device: torch.device,
+        stop: threading.Event,
     ) -> None:
+        self.stop = stop
         self.layer, self.canvas, self.objective = layer, canvas, objective
         self.quality, self.seed, self.device = quality, seed, device
         self.bands = network.input.channels
@@ -149,6 +157,8 @@ class _Climb:
         taken = np.zeros(len(channels), np.int32)
         diverged = np.zeros(len(channels), bool)
         for step in range(self.quality.steps):
+            if self.stop.is_set():
+                raise InterruptedError(f"{self.layer.name}: stopped at step {step}")
             values, gradient = self._gradient(state, step)
             broken = ~torch.isfinite(gradient).flatten(1).all(dim=1)
             state.climb(gradient, self._rate(state, step))

@@ -9,23 +9,12 @@ Source: Olah et al. 2017, doi:10.23915/distill.00007, section Transformation rob
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """How far a picture is moved; all zero: not at all."""
-
-    jitter: float  # to each side, as a part of the canvas
-    rotation: float  # degrees to each side
-    scaling: float  # largest relative change of size
-
-
-STILL = Strength(0.0, 0.0, 0.0)
+from analyzer.maximize.presets import STILL, Strength
 
 
 def transform(pictures: torch.Tensor, strength: Strength, seed: int, step: int) -> torch.Tensor:
