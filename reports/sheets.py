@@ -1,0 +1,173 @@
+"""Sprite sheets: many pictures of one size in few WebP files, and the style rules that cut each one out.
+
+A sheet holds columns × rows tiles. Its place is given in per cent, so that one rule serves every size at which a
+page shows the tile. Knows pixels, WebP and CSS; knows nothing of runs or pages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+SIDE = 2048  # pixels, of a sheet: 16 MiB once a browser has decoded it
+MOST = 128  # tiles a sheet: a browser that scrolls by fetches little that it does not show
+PIXELATED = 64  # pictures with both sides below it are shown with hard pixels, enlarged by a whole factor
+PLANES = 16  # bands shown of a picture that is neither grey nor RGB
+LOSSY = {"quality": 95, "method": 1}
+TRUE_ENOUGH = 32.0  # dB: colour noise at full contrast falls to 15 dB in a lossy WebP, which halves colour resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How tiles lie in sheets."""
+
+    columns: int
+    rows: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a full sheet."""
+        return self.columns * self.rows
+
+    def sheet(self, tiles: list[np.ndarray]) -> np.ndarray:
+        """One sheet of tiles of one shape, (rows·H, columns·W, bands); places beyond the last tile are black."""
+        height, width, bands = tiles[0].shape
+        sheet = np.zeros((self.rows * height, self.columns * width, bands), np.uint8)
+        for index, tile in enumerate(tiles):
+            row, column = divmod(index, self.columns)
+            sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
+        return sheet
+
+    def rules(self) -> Iterator[str]:
+        """CSS: `.t0`, `.t1`, … put a tile's place into `background-position`."""
+        for index in range(self.tiles):
+            row, column = divmod(index, self.columns)
+            yield f".t{index}{{background-position:{offset(column, self.columns)} {offset(row, self.rows)}}}"
+
+
+def grid_for(count: int, height: int, width: int) -> Grid:
+    """The grid of nearly square sheets for `count` pictures, the largest of which is height × width."""
+    tiles = max(1, min(count, MOST, max(1, SIDE // height) * max(1, SIDE // width)))
+    columns = min(tiles, max(1, round(math.sqrt(tiles * height / width))))
+    return Grid(columns, math.ceil(tiles / columns))
+
+
+def offset(index: int, count: int) -> str:
+    """CSS background-position that shows part `index` of `count` equal parts."""
+    return f"{100 * index / (count - 1):.6g}%" if count > 1 else "0"
+
+
+def shown_size(height: int, width: int, target: int) -> tuple[int, int]:
+    """(height, width) in CSS pixels: the largest whole multiple within `target`, or reduced to it."""
+    side = max(height, width)
+    if side <= target:
+        factor = target // side
+        return height * factor, width * factor
+    return max(1, round(height * target / side)), max(1, round(width * target / side))
+
+
+def within(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) in pixels, reduced where it is larger than `side`."""
+    return min(height, shown_size(height, width, side)[0]), min(width, shown_size(height, width, side)[1])
+
+
+def rendering(height: int, width: int) -> str:
+    """CSS declaration: hard pixels for small pictures, smooth ones for others."""
+    return "image-rendering:pixelated" if max(height, width) < PIXELATED else "image-rendering:auto"
+
+
+def visible(picture: np.ndarray) -> np.ndarray:
+    """A picture a browser can show: grey and RGB as they are, other bands as grey planes side by side.
+
+    Args:
+        picture: (H, W, C) uint8.
+
+    Returns:
+        (H', W', 1 or 3) uint8. Of more than 16 bands, 16 evenly spaced ones.
+    """
+    bands = picture.shape[2]
+    if bands in (1, 3):
+        return picture
+    planes = picture[:, :, np.unique(np.linspace(0, bands - 1, min(bands, PLANES)).round().astype(int))]
+    height, width, shown = planes.shape
+    return planes_grid(shown, height, width).sheet([planes[:, :, band : band + 1] for band in range(shown)])
+
+
+def planes_grid(bands: int, height: int, width: int) -> Grid:
+    """How the planes of a picture with many bands lie side by side."""
+    return grid_for(min(bands, PLANES), height, width)
+
+
+def visible_size(height: int, width: int, bands: int) -> tuple[int, int]:
+    """(height, width) of what `visible` returns."""
+    if bands in (1, 3):
+        return height, width
+    grid = planes_grid(bands, height, width)
+    return grid.rows * height, grid.columns * width
+
+
+def reduced(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture at another, smaller size, each pixel the mean of those it stands for; (H, W, C) uint8."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    small = np.asarray(_image(picture).resize((width, height), Image.Resampling.BOX))
+    return small.reshape(height, width, -1)
+
+
+def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
+    """A picture as WebP, and what it lost: the peak signal-to-noise ratio in dB, infinite where nothing.
+
+    Where a lossy file would not be true (32 dB), the lossless one is taken. The loss is measured on a band of 256 rows
+    in the middle: all of it would take as long as the encoding.
+    """
+    image = _image(sheet)
+    if not lossless:
+        middle = max(0, sheet.shape[0] // 2 - 128)
+        fidelity = _signal_to_noise(_image(sheet[middle : middle + 256]))
+        if fidelity >= TRUE_ENOUGH:
+            return _encoded(image, **LOSSY), fidelity
+    return _encoded(image, lossless=True, quality=0, method=0), math.inf
+
+
+def cell(tile: np.ndarray, side: int) -> np.ndarray:
+    """A grey tile in the middle of a transparent square, so that tiles of several sizes share a sheet.
+
+    Args:
+        tile: (H, W, 1) uint8, at most `side` high and wide; enlarged by a whole factor where it fits.
+        side: of the square, pixels.
+
+    Returns:
+        (side, side, 4) uint8.
+    """
+    factor = side // max(tile.shape[:2])
+    grey = np.kron(tile[:, :, 0], np.ones((factor, factor), np.uint8))
+    height, width = grey.shape
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side, 4), np.uint8)
+    square[top : top + height, left : left + width, :3] = grey[:, :, None]
+    square[top : top + height, left : left + width, 3] = 255
+    return square
+
+
+def _image(planes: np.ndarray) -> Image.Image:
+    """(H, W, 1, 3 or 4) uint8 as a Pillow image."""
+    return Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes)
+
+
+def _encoded(image: Image.Image, **options: int | bool) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return buffer.getvalue()
+
+
+def _signal_to_noise(image: Image.Image) -> float:
+    """What lossy WebP leaves of a picture, dB."""
+    with Image.open(io.BytesIO(_encoded(image, **LOSSY))) as decoded:
+        difference = np.asarray(decoded.convert(image.mode)).astype(np.int16) - np.asarray(image)
+    error = float(np.mean(np.square(difference, dtype=np.float32)))
+    return 10 * math.log10(255**2 / error) if error else math.inf

@@ -1,0 +1,641 @@
+"""The static site, read back as a browser would: links, sprites, numbers, names.
+
+The oracle is the run itself: what a page shows is cut out of its sheets again and compared with the run's pictures.
+"""
+
+from __future__ import annotations
+
+import errno
+import html.parser
+import io
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic_run import HOSTILE_NAMES, synthetic_run
+
+from analyzer.run import Run, RunWriter
+from converters.errors import RunError
+from reports import sheets, site, words
+from reports.site import render
+
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+@dataclass
+class Element:
+    """One element of a page: its tag, its attributes, all text inside it."""
+
+    tag: str
+    attributes: dict[str, str]
+    parents: tuple[Element, ...]
+    data: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.data)
+
+    @property
+    def classes(self) -> set[str]:
+        return set(self.attributes.get("class", "").split())
+
+
+@dataclass
+class Page(html.parser.HTMLParser):
+    """A page as a flat list of its elements."""
+
+    elements: list[Element] = field(default_factory=list)
+    open_ones: list[Element] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {name: value or "" for name, value in attrs}, tuple(self.open_ones))
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open_ones.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open_ones, f"</{tag}> closes nothing"
+        assert self.open_ones[-1].tag == tag, f"</{tag}> closes <{self.open_ones[-1].tag}>"
+        self.open_ones.pop()
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open_ones:
+            element.data.append(data)
+
+    def select(self, tag: str = "", class_: str = "", within: Element | None = None) -> list[Element]:
+        return [
+            element
+            for element in self.elements
+            if (not tag or element.tag == tag)
+            and (not class_ or class_ in element.classes)
+            and (within is None or within in element.parents)
+        ]
+
+    @property
+    def text(self) -> str:
+        return self.elements[0].text
+
+    @property
+    def ids(self) -> list[str]:
+        return [element.attributes["id"] for element in self.elements if "id" in element.attributes]
+
+
+def read(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    page.close()
+    assert not page.open_ones, f"{path.name}: <{page.open_ones[-1].tag}> is never closed"
+    return page
+
+
+RUNS = {  # name → what synthetic_run is given
+    "plain": {},
+    "hostile": {"layers": 6, "names": HOSTILE_NAMES, "images": 8},
+    "partial": {"status": "partial", "unfinished": ["conv1"]},
+    "running": {"status": "running", "unfinished": ["conv1", "conv2"], "certain": False},
+    "without images": {"images": 0},
+    "grey 28": {"size": (28, 28), "bands": 1, "images": 2},
+    "five bands": {"bands": 5, "size": (24, 32), "images": 2},
+    "large": {"picture": 90, "size": (240, 320), "layers": 2, "channels": 4, "images": 1},
+    "more images than shown": {"images": 15, "layers": 2, "channels": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    """Each run with its rendered site, made once."""
+    made = {}
+
+    def get(name: str) -> tuple[Run, Path]:
+        if name not in made:
+            run = Run(synthetic_run(tmp_path_factory.mktemp("run") / "run", **RUNS[name]))
+            made[name] = run, render(run).parent
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(params=RUNS)
+def made(request, sites):
+    return sites(request.param)
+
+
+def pages_of(folder: Path) -> dict[str, Page]:
+    return {path.name: read(path) for path in sorted(folder.glob("*.html"))}
+
+
+def test_every_link_leads_to_a_file_of_the_site_and_to_an_id_in_it(made):
+    _, folder = made
+    pages = pages_of(folder)
+    for name, page in pages.items():
+        assert len(page.ids) == len(set(page.ids)), f"{name}: an id stands twice"
+        for element in page.elements:
+            for attribute in ("href", "src"):
+                target = element.attributes.get(attribute)
+                if target is None:
+                    continue
+                file, _, anchor = unquote(target).partition("#")
+                inside = (folder / (file or name)).resolve()
+                assert inside.is_file(), f"{name}: {target} leads nowhere"
+                assert folder.resolve() in inside.parents, f"{name}: {target} leads out of the site"
+                assert not anchor or anchor in pages[file or name].ids, f"{name}: {target} has no such place"
+    for sheet in (folder / "assets").glob("*.css"):
+        for target in re.findall(r"url\(([^)]*)\)", sheet.read_text()):
+            assert (sheet.parent / target).is_file(), f"{sheet.name}: {target} leads nowhere"
+
+
+def test_no_page_holds_inline_style_or_script_or_reaches_out(made):
+    _, folder = made
+    for name, page in pages_of(folder).items():
+        assert not page.select("style"), name
+        for element in page.elements:
+            assert "style" not in element.attributes, f"{name}: {element}"
+            assert not [key for key in element.attributes if key.startswith("on")], f"{name}: {element}"
+            if element.tag == "script":
+                assert element.attributes["src"] == "assets/site.js", name
+                assert not element.text, name
+        policy = next(e for e in page.select("meta") if e.attributes.get("http-equiv") == "Content-Security-Policy")
+        assert policy.attributes["content"].startswith("default-src 'none'")
+        assert "unsafe" not in policy.attributes["content"]
+        assert "//" not in policy.attributes["content"]
+
+
+def test_names_come_out_as_text_and_never_as_markup_or_paths(sites):
+    run, folder = sites("hostile")
+    for path in folder.rglob("*"):
+        assert re.fullmatch(r"[A-Za-z0-9.-]+", path.name), path
+    for name, page in pages_of(folder).items():
+        tags = Counter(element.tag for element in page.elements)
+        assert tags["script"] == (1 if name.startswith("layer-") else 0), name
+        assert "49" not in page.select("h1")[0].text, "a template was run on a name"
+    for layer in run.layers:
+        if layer["analysed"]:
+            heading = read(folder / f"layer-{layer['slug']}.html").select("h1")[0]
+            assert heading.text == words.clean(layer["name"])
+            assert not {e.tag for e in read(folder / f"layer-{layer['slug']}.html").select(within=heading)} - {"bdi"}
+
+
+def test_every_layer_and_every_unit_is_there(made):
+    run, folder = made
+    index = read(folder / "index.html")
+    assert len(index.select("li", "layer")) == len(run.layers)
+    for layer in run.layers:
+        entry = next(e for e in index.select("li", "layer") if e.attributes["id"] == f"layer-{layer['slug']}")
+        if layer["analysed"]:
+            page = read(folder / f"layer-{layer['slug']}.html")
+            assert [unit.attributes["id"] for unit in page.select("article")] == [f"u{c}" for c in layer["channels"]]
+        else:
+            assert "Not analysed" in entry.text
+            assert not (folder / f"layer-{layer['slug']}.html").exists()
+
+
+def test_numbers_on_the_page_are_those_of_the_table(made):
+    run, folder = made
+    rows = {(r["layer"], r["channel"], r["objective"], r["method"]): r for r in run.units.to_pylist()}
+    titles = {"Channel": ("channel", "ascent"), "Neuron": ("neuron", "ascent"), "Analytic": ("neuron", "analytic")}
+    seen = 0
+    for layer in filter(lambda layer: layer["analysed"], run.layers):
+        page = read(folder / f"layer-{layer['slug']}.html")
+        for unit in page.select("article"):
+            for figure in page.select("figure", within=unit):
+                if "is-missing" in figure.classes:
+                    continue
+                title = page.select("b", within=figure)[0].text.partition(",")[0]
+                row = rows[layer["name"], int(unit.attributes["data-channel"]), *titles[title]]
+                names = [e.text for e in page.select("dt", within=figure)]
+                shown = dict(zip(names, [e.text for e in page.select("dd", within=figure)], strict=True))
+                bound = shown.get("exact best" if row["bound_kind"] == "exact" else "upper bound")
+                for text, value in (
+                    (shown["activation"], row["activation"]),
+                    (shown.get("after jitter"), row["robust"]),
+                    (shown.get("best random"), row["random"]),
+                    (bound, row["bound"]),
+                ):
+                    if value is None:
+                        assert text in (None, "–")
+                    else:
+                        assert float(text.replace("−", "-").replace(",", "")) == pytest.approx(value, rel=5e-3)
+                assert figure.attributes["data-status"] == row["status"]
+                labels = [e.text for e in page.select("span", "badge", figure)]
+                assert labels == ([] if row["status"] == "ok" else [row["status"]])
+                seen += 1
+    assert seen == len(rows)
+
+
+def test_json_beside_a_page_holds_the_table_exactly(made):
+    run, folder = made
+    rows = Counter()
+    for layer in filter(lambda layer: layer["analysed"], run.layers):
+        told = json.loads((folder / "assets" / f"layer-{layer['slug']}.json").read_text(encoding="utf-8"))
+        maps = {(r["image"], r["channel"]): r["maximum"] for r in run.maps(layer["slug"]).to_pylist()}
+        for unit in told["units"]:
+            for picture in unit["pictures"]:
+                key = layer["name"], unit["channel"], picture["objective"], picture["method"], picture["activation"]
+                rows[key] += 1
+            for fact in unit["maps"]:
+                assert fact["maximum"] == pytest.approx(maps[fact["image"], unit["channel"]])
+    names = ("layer", "channel", "objective", "method", "activation")
+    assert rows == Counter(tuple(row[name] for name in names) for row in run.units.to_pylist())
+    index = json.loads((folder / "assets" / "index.json").read_text(encoding="utf-8"))
+    assert index["totals"]["pictures"] == sum(row["atlas"] is not None for row in run.units.to_pylist())
+    assert [layer["slug"] for layer in index["layers"]] == [layer["slug"] for layer in run.layers]
+
+
+# Sprites
+
+
+class Styles:
+    """The few kinds of rule that the generated style sheets hold."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.folder = paths[0].parent
+        self.rules: dict[str, dict[str, str]] = {}
+        for path in paths:
+            for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", path.read_text()):
+                for selector in selectors.split(","):
+                    pairs = [declaration.split(":", 1) for declaration in body.split(";")]
+                    self.rules.setdefault(selector.strip(), {}).update(pairs)
+
+    def get(self, *selectors: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for selector in selectors:
+            found |= self.rules.get(selector, {})
+        return found
+
+
+def cut(styles: Styles, rules: dict[str, str]) -> np.ndarray:
+    """What an element with these rules shows, at the sheet's own resolution, (H, W, bands)."""
+    with Image.open(styles.folder / re.findall(r"url\((.*?)\)", rules["background-image"])[0]) as picture:
+        sheet = np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGB"))
+    columns, rows = (int(part.rstrip("%")) // 100 for part in rules["background-size"].split())
+    x, y = rules.get("background-position", "0 0").split()
+    x, y = rules.get("background-position-x", x), rules.get("background-position-y", y)
+    column, row = (float(at.rstrip("%")) / 100 * (count - 1) for at, count in ((x, columns), (y, rows)))
+    assert column == pytest.approx(round(column), abs=1e-3)
+    assert row == pytest.approx(round(row), abs=1e-3)
+    assert sheet.shape[0] % rows == 0
+    assert sheet.shape[1] % columns == 0
+    height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
+    return sheet[round(row) * height :, round(column) * width :][:height, :width]
+
+
+def numbered(classes: set[str], letter: str) -> str:
+    return next(name for name in classes if re.fullmatch(rf"{letter}\d+", name))
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile", "grey 28", "five bands", "large"])
+def test_each_sprite_shows_its_own_unit(name, sites):
+    run, folder = sites(name)
+    kinds = {"Channel": ("channel", "ascent"), "Neuron": ("neuron", "ascent"), "Analytic": ("neuron", "analytic")}
+    rows = {(r["layer"], r["channel"], r["objective"], r["method"]): r for r in run.units.to_pylist()}
+    compared = 0
+    for layer in filter(lambda layer: layer["analysed"], run.layers):
+        page = read(folder / f"layer-{layer['slug']}.html")
+        styles = Styles(folder / "assets" / f"layer-{layer['slug']}.css")
+        for sprite in page.select("span", "px"):
+            unit, figure = (next(e for e in sprite.parents if e.tag == tag) for tag in ("article", "figure"))
+            title = page.select("b", within=figure)[0].text.partition(",")[0]
+            row = rows[layer["name"], int(unit.attributes["data-channel"]), *kinds[title]]
+            kind, sheet, tile = (numbered(sprite.classes, letter) for letter in "kst")
+            shown = cut(styles, styles.get(f".{kind}", f".{kind}.{sheet}", f".{tile}"))
+            expected = run.tile(row)
+            assert expected is not None
+            if row["bands"] not in (1, 3):
+                shown = shown[: row["height"], : row["width"]]  # the first plane stands first
+                expected = expected[:, :, :1]
+            np.testing.assert_array_equal(shown, np.broadcast_to(expected, shown.shape))
+            compared += 1
+    assert compared == len(rows)
+
+
+@pytest.mark.parametrize("name", ["plain", "grey 28", "more images than shown"])
+def test_each_map_stands_under_its_own_image(name, sites):
+    run, folder = sites(name)
+    for layer in filter(lambda layer: layer["analysed"], run.layers):
+        page = read(folder / f"layer-{layer['slug']}.html")
+        styles = Styles(folder / "assets" / f"layer-{layer['slug']}.css", folder / "assets" / "images.css")
+        maps = {(r["image"], r["channel"]): r for r in run.maps(layer["slug"]).to_pylist()}
+        for maps_of_unit in page.select("p", "maps"):
+            channel = int(maps_of_unit.parents[-2].attributes["data-channel"])
+            links = page.select("a", within=maps_of_unit)
+            assert len(links) == min(12, len(run.images))
+            sheet, unit = (numbered(maps_of_unit.classes, letter) for letter in "nm")
+            for link in links:
+                image = int(numbered(link.classes, "i")[1:])
+                row = maps[image, channel]
+                assert link.attributes["href"] == f"image-{image}.html"
+                assert float(link.text.replace("−", "-")) == pytest.approx(row["maximum"], rel=5e-3)
+                common = (f".i{image}::after",)
+                rules = styles.get(".maps a::after", f".{unit} a::after", f".{sheet} a::after", *common)
+                shown = cut(styles, rules)[:, :, 0]
+                tile = run.tile(row)
+                assert tile is not None
+                assert shown.shape == tile.shape[:2]  # below 48 pixels: not reduced
+                np.testing.assert_array_equal(shown, tile[:, :, 0])
+                thumb = cut(styles, styles.get(".maps a::before", f".i{image}::before"))
+                whole = run.image(image)
+                assert abs(thumb.mean() - whole.mean()) < 2
+                assert np.abs(thumb.mean((0, 1)) - whole.mean((0, 1))).max() < 3
+
+
+def test_the_strip_of_a_layer_shows_its_strongest_channels(sites):
+    run, folder = sites("plain")
+    page = read(folder / "index.html")
+    styles = Styles(folder / "assets" / "index.css")
+    for layer in filter(lambda layer: layer["analysed"], run.layers):
+        rows = [r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["objective"] == "channel"]
+        fine = sorted((r for r in rows if r["status"] == "ok"), key=lambda r: r["random"] - r["activation"])
+        entry = next(e for e in page.select("li", "layer") if e.attributes["id"] == f"layer-{layer['slug']}")
+        links = page.select("a", within=page.select("p", "strip", entry)[0])
+        assert [link.text.strip() for link in links] == [str(row["channel"]) for row in fine]
+        for link, row in zip(links, fine, strict=True):
+            assert link.attributes["href"] == f"layer-{layer['slug']}.html#u{row['channel']}"
+            tile = numbered(page.select("span", "px", link)[0].classes, "t")
+            shown = cut(styles, styles.get(f".j{layer['index']} .px", f".strip .{tile}"))
+            np.testing.assert_array_equal(shown, run.tile(row))
+
+
+def test_an_images_page_shows_the_channels_that_fire_most_on_it(sites):
+    run, folder = sites("plain")
+    for image in range(len(run.images)):
+        page = read(folder / f"image-{image}.html")
+        styles = Styles(folder / "assets" / f"image-{image}.css")
+        sections = page.select("section", "firing")
+        assert len(sections) == 3
+        for section, layer in zip(sections, run.layers, strict=False):
+            rows = [row for row in run.maps(layer["slug"]).to_pylist() if row["image"] == image]
+            best = sorted(rows, key=lambda row: (-row["maximum"], row["channel"]))[:8]
+            links = page.select("a", within=page.select("p", "strip", section)[0])
+            assert [link.attributes["href"].partition("#u")[2] for link in links] == [str(r["channel"]) for r in best]
+            for link, row in zip(links, best, strict=True):
+                sprite = page.select("span", "px", link)[0]
+                shown = cut(styles, styles.get(".px", f".{numbered(sprite.classes, 't')}"))
+                tile = run.tile(row)
+                assert tile is not None
+                factor = 112 // max(tile.shape)
+                enlarged = np.repeat(np.repeat(tile[:, :, 0], factor, 0), factor, 1)
+                opaque = shown[..., 3] == 255
+                assert opaque.sum() == enlarged.size
+                np.testing.assert_array_equal(shown[opaque][:, 0], enlarged.ravel())
+
+
+# What is missing, and what is large
+
+
+@pytest.mark.parametrize("name", ["partial", "running"])
+def test_an_unfinished_run_says_what_is_missing(name, sites):
+    run, folder = sites(name)
+    index = read(folder / "index.html")
+    banner = index.select("div", "banner")[0].text
+    assert {"partial": "This run is partial", "running": "still under way"}[name] in banner
+    done = run.info["tasks"]
+    assert f"{done['done']} of {done['planned']} tasks done" in " ".join(banner.split())
+    layer = run.layers[1]
+    assert "6 pictures of 6 of the kind “Neuron” and all activation maps" in " ".join(banner.split())
+    page = read(folder / f"layer-{layer['slug']}.html")
+    assert "Not finished" in page.select("div", "banner")[0].text
+    assert len(page.select("figure", "is-missing")) == 6
+    assert "not in this run" in page.text
+    whole = read(folder / f"layer-{run.layers[0]['slug']}.html")
+    assert not whole.select("div", "banner")
+
+
+def test_assumed_preprocessing_is_a_visible_warning(sites):
+    for name, warned in (("plain", False), ("running", True)):
+        banners = [e.text for e in read(sites(name)[1] / "index.html").select("div", "banner")]
+        assert any("assumed, not known" in text for text in banners) == warned
+
+
+def test_units_that_are_not_fine_are_said_to_be_so(sites):
+    _, folder = sites("plain")
+    index = " ".join(read(folder / "index.html").text.split())
+    assert "6 pictures did not rise above random images, 3 channels are proven dead and 6 pictures diverged." in index
+    page = read(folder / "layer-features-0-conv.html")
+    for channel, word in ((1, "unraised"), (2, "dead"), (3, "diverged")):
+        unit = next(e for e in page.select("article") if e.attributes["id"] == f"u{channel}")
+        claims = [e.text for e in page.select("p", "claim", unit)]
+        assert len(claims) == 1
+        assert word in claims[0]
+        sprites = page.select("span", "px", unit)
+        assert [word in e.attributes["aria-label"] for e in sprites] == [True, True, False]  # the formula holds
+
+
+def test_images_without_a_page_are_named_by_number(sites):
+    run, folder = sites("more images than shown")
+    assert len(list(folder.glob("image-*.html"))) == 12
+    assert "3 more were measured" in read(folder / "index.html").text
+    far = [r for r in run.maps(run.layers[0]["slug"]).to_pylist() if r["image"] >= 12]
+    assert far, "the synthetic run measures all of its images"
+
+
+def test_a_run_that_has_hardly_begun_renders(tmp_path):
+    with RunWriter(tmp_path / "run", "plan") as writer:
+        writer.write_json("layers.json", {"schema": 1, "layers": []})
+        writer.write_info({"status": "running"})
+    page = read(render(Run(tmp_path / "run")))
+    assert "No pictures yet." in page.text
+    assert "still under way" in page.text
+
+
+def test_many_units_render_and_each_atlas_is_read_once(tmp_path, monkeypatch):
+    names: list[str] = []
+    original = Run._read_picture
+    monkeypatch.setattr(Run, "_read_picture", lambda run, name: names.append(name) or original(run, name))
+    folder = synthetic_run(tmp_path, layers=1, channels=2000, images=2, size=(28, 28), bands=1, not_analysed=0)
+    run = Run(folder)
+    page = read(render(run).parent / "layer-features-0-conv.html")
+    assert len(page.select("article")) == 2000
+    assert len(names) == len(set(names))
+    last = page.select("article")[-1]
+    sprite = page.select("span", "px", last)[0]
+    styles = Styles(folder / "site" / "assets" / "layer-features-0-conv.css")
+    kind, sheet, tile = (numbered(sprite.classes, letter) for letter in "kst")
+    shown = cut(styles, styles.get(f".{kind}", f".{kind}.{sheet}", f".{tile}"))
+    row = next(r for r in run.units.to_pylist() if r["channel"] == 1999 and r["objective"] == "channel")
+    np.testing.assert_array_equal(shown, np.broadcast_to(run.tile(row), shown.shape))
+
+
+def test_pictures_beyond_the_budget_are_lossy_and_the_method_says_so(tmp_path, monkeypatch):
+    folder = synthetic_run(tmp_path, layers=2, channels=2, images=1, size=(128, 128), picture=100, not_analysed=0)
+    run = Run(folder)
+    assert "stored without loss" in read(render(run).parent / "method.html").text
+    exact = (folder / "site" / "assets" / "layer-features-1-conv-0-0.webp").read_bytes()
+    monkeypatch.setattr(site, "LOSSLESS_PIXELS", 0)
+    text = " ".join(read(render(run).parent / "method.html").text.split())
+    assert "WebP of quality 95" in text
+    told = float(re.findall(r"worst sheet here keeps ([\d.]+) dB", text)[0])
+    lossy = (folder / "site" / "assets" / "layer-features-1-conv-0-0.webp").read_bytes()
+    assert len(lossy) < len(exact)
+    a, b = (np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float) for content in (exact, lossy))
+    measured = 10 * math.log10(255**2 / ((a - b) ** 2).mean())
+    assert 32 <= told <= measured + 0.06
+    small = (folder / "site" / "assets" / "layer-features-1-conv-2-0.webp").read_bytes()
+    assert b"VP8L" in small[:32], "pictures below 64 pixels stay lossless"
+
+
+def test_a_picture_that_a_lossy_file_would_spoil_stays_lossless():
+    colour_noise = np.random.default_rng(0).integers(0, 2, (64, 64, 3)).astype(np.uint8) * 255
+    content, fidelity = sheets.webp(colour_noise, lossless=False)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), colour_noise)
+    assert fidelity == math.inf
+
+
+# The folder
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path, sites):
+    run, folder = sites("hostile")
+    again = render(run, tmp_path / "again").parent
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}
+
+
+def disk_is_full(path: Path, content: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_failure_leaves_the_old_site(tmp_path, monkeypatch):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=2, images=1))
+    page = render(run)
+    before = page.read_bytes()
+    failures = [
+        ((words, "facts", lambda layer: 1 / 0), pytest.raises(ZeroDivisionError)),
+        ((Path, "write_bytes", disk_is_full), pytest.raises(RunError, match=r"cannot be written.*free some space")),
+    ]
+    for broken, raises in failures:
+        with monkeypatch.context() as patched:
+            patched.setattr(*broken)
+            with raises:
+                render(run)
+    assert page.read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if "site" in path.name) == ["site"]
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=2, images=0))
+    for name in (".site.part", ".site.old"):
+        (tmp_path / "run" / name / "assets").mkdir(parents=True)
+    render(run)
+    render(run)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if "site" in path.name) == ["site"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=2, images=0))
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "index.html").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("thesis", "file"):
+        with pytest.raises(RunError, match=f"{name}: holds something else"):
+            render(run, tmp_path / name)
+    assert (tmp_path / "thesis" / "index.html").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    assert render(run, tmp_path / "empty").is_file()
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=2, images=0))
+    (tmp_path / "run" / "tasks" / "features-0-conv" / "channel-ascent-0-1.png").unlink()
+    with pytest.raises(RunError, match=r"channel-ascent-0-1\.png: missing or damaged"):
+        render(run)
+    assert not (tmp_path / "run" / "site").exists()
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (12.3456, "12.3"),
+        (9.996, "10.0"),
+        (-0.0123, "−0.0123"),
+        (1234.5, "1,230"),
+        (99999.0, "1.00·10⁵"),
+        (1.5e6, "1.50·10⁶"),
+        (-1.2e-4, "−1.20·10⁻⁴"),
+        (float("nan"), "not a number"),
+        (float("-inf"), "−∞"),
+    ],
+)
+def test_a_number_has_three_digits_and_no_e(value, text):
+    assert words.figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.394, "39 %"),
+        (1.0, "100 %"),
+        (0.9999, "99.9 %"),
+        (0.0, "0 %"),
+        (1e-9, "under 1 %"),
+        (-0.001, "0 %"),
+        (-0.25, "−25 %"),
+        (None, "–"),
+    ],
+)
+def test_a_share_is_0_or_100_only_where_it_is_nothing_or_all(share, text):
+    assert words.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: words.count(1, "channel"), "1 channel"),
+        (lambda: words.count(17056, "channel"), "17,056 channels"),
+        (lambda: words.large(3_487_816), "3.49 million"),
+        (lambda: words.duration(0.84), "0.8 s"),
+        (lambda: words.duration(59.6), "1 min 00 s"),
+        (lambda: words.duration(3780), "1 h 03 min"),
+        (lambda: words.mebibytes(2048), "2.0 GiB"),
+        (lambda: words.limit(1e-3), "10⁻³"),
+        (lambda: words.listed(["a"]), "a"),
+        (lambda: words.listed(["a", "b", "c"]), "a, b and c"),
+        (lambda: words.listed(list("abcdefgh")), "a, b, c, d, e and 3 more"),
+        (lambda: words.shortened("x" * 300, 9), "xxxx…xxxx"),
+        (lambda: words.clean("a\x00b\ud800c"), "a\ufffdb\ufffdc"),
+        (lambda: words.moment("2025-01-02T03:04:05+00:00"), "2025-01-02 03:04 UTC"),
+    ],
+)
+def test_quantities_are_said_as_people_say_them(call, text):
+    assert call() == text
+
+
+@pytest.mark.parametrize(
+    ("how", "formula"),
+    [
+        ({"high": 1.0, "mean": [0.0], "std": [1.0]}, "pixel ÷ 255"),
+        ({"high": 255.0, "mean": [0.0], "std": [1.0]}, "pixel"),
+        ({"high": 1.0, "mean": [0.5], "std": [0.5]}, "(pixel ÷ 255 − 0.5) ÷ 0.5"),
+        ({"high": 1.0, "mean": [0.0], "std": [2.0]}, "pixel ÷ 255 ÷ 2"),
+        ({"high": 255.0, "mean": [104.0, 117.0, 123.0], "std": [1.0]}, "pixel − (104, 117, 123)"),
+        ({"high": 2.0, "mean": [0.0], "std": [1.0]}, "pixel ÷ 255 × 2"),
+    ],
+)
+def test_preprocessing_is_told_as_a_formula(how, formula):
+    assert site.summary.preprocessing({"name": "some", "order": "RGB"} | how) == f"preprocessing “some”: {formula}"
+    assert site.summary.preprocessing({"name": "some", "order": "BGR"} | how).endswith("channels reversed to BGR")
+
+
+@pytest.mark.parametrize(("height", "width", "target"), [(3, 3, 112), (20, 20, 112), (240, 320, 112), (63, 7, 64)])
+def test_pictures_keep_their_shape_and_small_ones_grow_by_whole_factors(height, width, target):
+    shown = sheets.shown_size(height, width, target)
+    assert max(shown) <= target
+    assert shown[0] / shown[1] == pytest.approx(height / width, rel=0.02)
+    if max(height, width) <= target:
+        assert shown[0] % height == 0
+        assert shown[1] % width == 0
+        assert max(shown) > target / 2
