@@ -177,7 +177,10 @@ def open_network(path: str | Path, options: InputOptions | None = None) -> Netwo
     )
     first = spec.layout == "NCHW"
     size = (1, spec.channels, spec.height, spec.width) if first else (1, spec.height, spec.width, spec.channels)
-    shapes = model.shapes_at(size)
+    try:
+        shapes = model.shapes_at(size)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     axes = (2, 3) if first else (1, 2)
     layers = conv_layers(graph, spec.name, axes, shapes, model.layer_names, model.normalised)
     return Network(model, spec, shapes, tuple(layers))

@@ -124,7 +124,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
                 "bound_kind": None if limit is None else kind,
                 "gap": None if limit is None else limit - activation[index],
                 "status": _status(
-                    bool(climbed.diverged[index]),
+                    bool(climbed.diverged[index] or not np.isfinite(activation[index])),
                     layer.nonlinearity in RECTIFIED and highest[channel] <= 0,
                     activation[index] > random[channel],
                 ),

@@ -99,11 +99,10 @@ def verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray) -> Parit
     try:
         original = [_judged(model, d, "original and canonical form", warnings) for d in _original(model, batches)]
     except ModelError as error:
+        where = "" if isinstance(error, ParityError) else f"{model.path}: "
         size = _fixed_batch(model)
-        if size is None:
-            raise
-        hint = f"the file was exported for batch size {size}; export it with a free batch dimension"
-        raise type(error)(f"{error}; {hint}") from error
+        hint = f"; the file was exported for batch size {size}: export it with a free batch dimension" if size else ""
+        raise type(error)(f"{where}{error}{hint}") from error
     nodes, ends = [], []
     layers: dict[str, float] = {}
     for node, by_itself, whole in _torch(model, twin, batches):

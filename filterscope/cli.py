@@ -294,6 +294,7 @@ def _run(arguments: list[str]) -> int:
     from converters.errors import FilterscopeError
 
     signal.signal(signal.SIGTERM, _as_interrupt)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin beside ONNX Runtime's
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a layer's name may hold what the terminal cannot show
     command = typer.main.get_command(app)

@@ -430,7 +430,7 @@ def test_an_input_is_understood_from_graph_and_options_together():
     assert (made.preprocessing, made.certain, made.fixed_size) == (PRESETS["unit"], False, False)
     given_by_user = input_spec(graph, {}, 10, size=(40, 50), preprocessing=SVHN)
     assert (given_by_user.preprocessing, given_by_user.certain, given_by_user.height) == (SVHN, True, 40)
-    assert "--preprocess" in given_by_user.why
+    assert given_by_user.why == "As the options say."
 
 
 # --- real networks

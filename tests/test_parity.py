@@ -1,0 +1,407 @@
+"""The proof of an import: it passes what is equal, refuses what is not, and names where it began."""
+
+import dataclasses
+import json
+import math
+import re
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from networks import MODELS, build, canonical, needs_data, normal
+from onnx import numpy_helper
+from torch import nn
+
+import converters.importer
+from analyzer.network import open_network
+from converters import cache
+from converters.canonical import OPSET
+from converters.errors import ModelError, ParityError
+from converters.importer import import_torch
+from converters.parity import AGREES, REFUSED, Parity, relative_error, verify
+
+SAME = {"pads": [1, 1, 1, 1]}
+SAMPLES = normal(3, 3, 16, 16, seed=7)
+
+
+def network(**options):
+    """Two convolutions with a Split, a residual and a head between and behind them."""
+    nodes = [
+        ("Conv", "x first.weight", "c", SAME),
+        ("Relu", "c", "r", {"name": "activation"}),
+        ("Split", "r sizes", "a b", {"axis": 1, "name": "halves"}),
+        ("Concat", "b a", "j", {"axis": 1}),
+        ("Conv", "j second.weight bias", "d", SAME),
+        ("Add", "d r", "s"),
+        ("GlobalAveragePool", "s", "p"),
+        ("Flatten", "p", "f"),
+        ("Gemm", "f k", "y", {"name": "head"}),
+    ]
+    constants = {
+        "first.weight": normal(4, 3, 3, 3),
+        "second.weight": normal(4, 4, 3, 3),
+        "bias": normal(4),
+        "sizes": np.array([1, 3]),
+        "k": normal(4, 5),
+    }
+    return build(nodes, constants, **options)
+
+
+# --- the error
+
+
+def by_definition(found, expected):
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(a - b).max() / max(1e-6, np.abs(b).max()))
+
+
+arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=5), elements=st.floats(-1e6, 1e6, width=32))
+
+
+@given(arrays, st.floats(-1e-3, 1e-3))
+def test_the_error_is_its_definition(expected, change):
+    found = (expected * (1 + change)).astype(np.float32)
+    error, want, got = relative_error(found, expected)
+    assert error == pytest.approx(by_definition(found, expected), rel=1e-5, abs=1e-12)
+    assert want in expected
+    assert got in found
+
+
+@given(arrays)
+def test_what_is_equal_has_no_error(array):
+    assert relative_error(array, array.copy())[0] == 0.0
+
+
+NAN, INF = math.nan, math.inf
+ERRORS = {  # found, expected, error
+    "agree": ([1, 2], [1, 2], 0.0),
+    "relative to the largest": ([1.5, 100], [1, 100], 0.005),
+    "relative to the least": ([3e-7, 0], [0, 0], 0.3),
+    "NaN on both sides": ([NAN, 1], [NAN, 1], 0.0),
+    "NaN on both sides, error elsewhere": ([NAN, 1.5], [NAN, 1], 0.5),
+    "NaN found": ([NAN, 1], [2, 1], INF),
+    "NaN expected": ([2, 1], [NAN, 1], INF),
+    "NaN in another place": ([NAN, 1], [1, NAN], INF),
+    "infinite on both sides": ([INF, -INF, 1], [INF, -INF, 1], 0.0),
+    "of another sign": ([INF], [-INF], INF),
+    "infinite found": ([INF, 1], [1, 1], INF),
+    "infinite expected": ([1, 1], [INF, 1], INF),
+    "NaN for infinite": ([NAN], [INF], INF),
+    "beyond float32 together": ([3e38], [-3e38], INF),
+    "nothing but NaN": ([NAN, NAN], [NAN, NAN], 0.0),
+    "nothing at all": ([], [], 0.0),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_the_error_of_a_pair_of_arrays(name):
+    found, expected, error = ERRORS[name]
+    measured, want, got = relative_error(np.array(found, np.float32), np.array(expected, np.float32))
+    assert measured == pytest.approx(error, rel=1e-6)
+    if error and not math.isnan(want):
+        assert want in np.array(expected, np.float32)
+    if found and not math.isnan(got):
+        assert got in np.array(found, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.float16, np.float64, np.uint8])
+def test_other_types_of_number_are_compared_too(dtype):
+    expected = np.array([0, 1, 1, 0]).astype(dtype)
+    assert relative_error(expected, expected.copy())[0] == 0.0
+    assert relative_error(1 - expected.astype(np.float32), expected)[0] == 1.0
+
+
+def test_shapes_that_differ_are_an_infinite_error():
+    assert relative_error(np.zeros((1, 4), np.float32), np.zeros((4,), np.float32))[0] == INF
+
+
+# --- what agrees
+
+
+def test_an_import_that_agrees_says_how_closely():
+    model = canonical(network())
+    parity = verify(model, import_torch(model), SAMPLES)
+    assert max(parity.original.error, parity.nodes.error, parity.end_to_end.error) < 1e-5
+    assert parity.warnings == ()
+    names = [node.name for node in model.graph.nodes if node.op == "Conv"]
+    assert sorted(parity.layers) == sorted(names)
+    assert max(parity.layers.values()) == parity.end_to_end.error
+    assert Parity.from_json(json.loads(json.dumps(parity.to_json()))) == parity
+
+
+FORMS = {
+    "free": {},
+    "one picture": {"shape": (1, 3, 16, 16)},
+    "two pictures": {"shape": (2, 3, 16, 16)},
+    "any size": {"shape": ("N", 3, "H", "W")},
+    "opset 13": {"opset": 13, "ir_version": 7},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_batch_size_of_the_file_is_compared(form):
+    model = canonical(network(**FORMS[form]))
+    parity = verify(model, import_torch(model), SAMPLES)
+    assert parity.original.error < 1e-5
+    assert parity.nodes.error < 1e-5
+
+
+def test_a_batch_axis_that_is_not_the_first_is_found():
+    nodes = [
+        ("Conv", "x w", "c", SAME),
+        ("Transpose", "c", "t", {"perm": [1, 2, 0, 3]}),
+        ("Relu", "t", "r"),
+        ("Transpose", "r", "back", {"perm": [2, 0, 1, 3]}),
+        ("Shape", "back", "shape"),
+        ("Reshape", "back shape", "y"),
+    ]
+    model = canonical(build(nodes, {"w": normal(4, 3, 3, 3)}, shape=(1, 3, "H", "W")))
+    assert verify(model, import_torch(model), SAMPLES).original.error == 0.0
+
+
+def test_values_that_do_not_fit_into_memory_together_are_compared_in_parts(monkeypatch):
+    model = canonical(network())
+    whole = verify(model, import_torch(model), SAMPLES)
+    monkeypatch.setattr("converters.parity.CHUNK_BYTES", 5000)
+    parts = verify(model, import_torch(model), SAMPLES)
+    assert parts.layers.keys() == whole.layers.keys()
+    assert parts.nodes.error == pytest.approx(whole.nodes.error, abs=1e-6)
+
+
+REAL = ["mnist_cntk", "cifar10_cnn4", "svhn_cnn6", "ppocr_v2_cls", "ultraface_slim_320_simplified"]
+REAL += ["ultraface_rfb_320", "ppocr_v4_det", "mobilenetv2_fp32_dequant"]
+
+
+@needs_data
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_file_is_proven(name):
+    parity = open_network(MODELS / f"{name}.onnx").prove()
+    assert max(parity.original.error, parity.nodes.error) <= AGREES
+    assert parity.end_to_end.error <= AGREES
+    assert parity.warnings == ()
+
+
+# --- what does not
+
+
+class Changed(nn.Module):
+    """A module whose answers are changed."""
+
+    def __init__(self, module, change):
+        super().__init__()
+        self.module, self.change = module, change
+
+    def forward(self, *inputs):
+        return self.change(self.module(*inputs))
+
+
+def sabotage(twin, node, change):
+    owner, _, name = str(twin.calls[node].target).rpartition(".")
+    parent = twin.module.get_submodule(owner)
+    parent.add_module(name, Changed(parent.get_submodule(name), change))
+
+
+def one_weight(twin, node):
+    module = twin.module.get_submodule(str(twin.calls[node].target))
+    weight = next(tensor for tensor in module.state_dict().values() if tensor.ndim == 4)
+    weight[1, 2, 0, 1] += 0.5
+
+
+def with_nan(tensor):
+    return torch.where(tensor == tensor.max(), torch.nan, tensor)
+
+
+NUMBER = r"(nan|-?\d[\d.e+-]*)"
+
+
+def on_black(tensor):
+    return tensor + (tensor.abs().amax((1, 2, 3), keepdim=True) == 0)
+
+
+SABOTAGES = {  # node; what is done to its module; as the message names it
+    "a weight": ("node of second.weight", one_weight, r"second \(Conv"),
+    "NaN": ("activation", lambda twin, node: sabotage(twin, node, with_nan), r"activation \(Relu"),
+    "a shape": ("head", lambda twin, node: sabotage(twin, node, lambda y: y[:, :-1]), r"head \(Gemm"),
+    "a factor": ("head", lambda twin, node: sabotage(twin, node, lambda y: y * 1.002), r"head \(Gemm"),
+    "one of two outputs": (
+        "halves",
+        lambda twin, node: sabotage(twin, node, lambda parts: (parts[0], parts[1] + 1)),
+        r"halves \(Split",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_twin_that_differs_is_refused_and_the_first_node_is_named(name):
+    node, change, shown = SABOTAGES[name]
+    model = canonical(network())
+    twin = import_torch(model)
+    if node not in twin.calls:
+        node = next(key for key, layer in model.layer_names.items() if f"{layer}.weight" in node)
+    change(twin, node)
+    words = (
+        rf"^model.onnx: canonical form and torch first differ at {shown}, opset {OPSET}\): {NUMBER} against {NUMBER}"
+    )
+    with pytest.raises(ParityError, match=words) as refusal:
+        verify(model, twin, SAMPLES)
+    assert "limit 0.001; the model is not used" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_users_image_is_compared_too():
+    """It stands first, before the three that are drawn."""
+    model = canonical(network())
+    twin = import_torch(model)
+    sabotage(twin, "activation", on_black)
+    verify(model, twin, SAMPLES)
+    with pytest.raises(ParityError, match=r"activation \(Relu, opset 21\): 0 against 1 at batch 1"):
+        verify(model, twin, np.concatenate([np.zeros((1, 3, 16, 16), np.float32), SAMPLES]))
+
+
+def changed_constant(model, name, change):
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == name)
+    array = numpy_helper.to_array(tensor).copy()
+    change(array)
+    tensor.CopyFrom(numpy_helper.from_array(array, name))
+    return dataclasses.replace(model, proto=proto)
+
+
+def test_a_canonical_form_that_differs_is_refused_and_the_first_node_is_named():
+    def add(array):
+        array[2] += 0.1
+
+    model = changed_constant(canonical(network()), "bias", add)
+    words = rf"original and canonical form first differ at second \(Conv, opset {OPSET}\): {NUMBER} against {NUMBER} at"
+    with pytest.raises(ParityError, match=words):
+        verify(model, import_torch(model), SAMPLES)
+
+
+def test_a_batch_size_that_cannot_be_freed_is_told_with_what_to_do():
+    nodes = [("Conv", "x w", "c", SAME), ("Reshape", "c t", "r"), ("Gemm", "r k", "y")]
+    nodes.insert(1, ("Transpose", "c", "turned", {"perm": [1, 2, 0, 3]}))
+    nodes[2] = ("Reshape", "turned t", "r")
+    model = canonical(
+        build(nodes, {"w": normal(4, 3, 3, 3), "t": np.array([4, 256]), "k": normal(256, 2)}, shape=(1, 3, 16, 16))
+    )
+    with pytest.raises(ModelError, match="was exported for batch size 1: export it with a free batch dimension"):
+        verify(model, import_torch(model), SAMPLES)
+
+
+@pytest.mark.parametrize("factor", [1 + 3e-4, 1 - 8e-4])
+def test_a_small_difference_is_a_warning(factor):
+    model = canonical(network())
+    twin = import_torch(model)
+    sabotage(twin, "head", lambda y: y * factor)
+    parity = verify(model, twin, SAMPLES)
+    assert AGREES < parity.nodes.error < REFUSED
+    assert parity.nodes.node == "head"
+    first = parity.warnings[0]
+    assert re.match(rf"canonical form and torch differ by 0\.000\d at head \(Gemm, opset {OPSET}\): ", first)
+
+
+@pytest.mark.parametrize("factor", [1 + 2e-5, 1 - 9e-5])
+def test_what_is_within_rounding_is_no_warning(factor):
+    model = canonical(network())
+    twin = import_torch(model)
+    sabotage(twin, "head", lambda y: y * factor)
+    assert verify(model, twin, SAMPLES).warnings == ()
+
+
+def test_a_network_that_amplifies_rounding_is_not_refused_for_it():
+    """Differences of neighbours cancel all but the rounding, which a large factor then shows."""
+    nodes = [
+        ("Conv", "x w", "c", SAME),
+        ("Mul", "c large", "m"),
+        ("Add", "m huge", "h"),
+        ("Sub", "h huge", "s"),
+        ("Conv", "s v", "y", SAME),
+    ]
+    model = canonical(
+        build(
+            nodes,
+            {
+                "w": normal(4, 3, 3, 3),
+                "v": normal(2, 4, 3, 3),
+                "large": np.float32(1000),
+                "huge": np.full((1, 4, 1, 1), 3e8, np.float32),
+            },
+        )
+    )
+    parity = verify(model, import_torch(model), SAMPLES)
+    assert parity.nodes.error < AGREES
+    assert parity.warnings == ()
+
+
+# --- the cache
+
+
+@pytest.fixture
+def proven(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save_model(network(), path)
+    return path, open_network(path).prove()
+
+
+@pytest.fixture
+def without_import(monkeypatch):
+    def refuse(*inputs):
+        raise AssertionError("torch twin was imported")
+
+    monkeypatch.setattr(converters.importer, "import_torch", refuse)
+
+
+def test_a_second_opening_is_proven_from_the_cache(proven, without_import):
+    path, parity = proven
+    assert open_network(path).prove() == parity
+
+
+@pytest.mark.parametrize("change", ["file", "image", "library"])
+def test_what_decides_the_proof_decides_the_entry(proven, without_import, change, monkeypatch):
+    path, _ = proven
+    first = None
+    if change == "file":
+        model = network()
+        model.doc_string = "changed"
+        onnx.save_model(model, path)
+    elif change == "image":
+        first = np.zeros((16, 16, 3), np.uint8)
+    else:
+        monkeypatch.setattr(cache, "versions", lambda: {"torch": "0.0"})
+    with pytest.raises(AssertionError, match="was imported"):
+        open_network(path).prove(first)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"original": 1}', '{"layers": {}}', "\0\0", "null"])
+def test_a_damaged_entry_is_ignored_and_mended(proven, content):
+    path, parity = proven
+    entries = list(cache._folder().glob("*.json"))
+    assert len(entries) == 1
+    entries[0].write_text(content)
+    assert open_network(path).prove() == parity
+    assert json.loads(entries[0].read_text())["layers"] == parity.layers
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setattr(cache, "_folder", lambda: tmp_path / "taken" / "parity")
+    cache.save("name", {})
+    assert cache.load("name") is None
+
+
+def test_a_refusal_is_not_kept(proven, monkeypatch):
+    path, _ = proven
+    model = network()
+    model.doc_string = "another"
+    onnx.save_model(model, path)
+    opened = open_network(path)
+    one_weight(opened.twin, opened.layers[1].node)
+    before = set(cache._folder().iterdir())
+    with pytest.raises(ParityError):
+        opened.prove()
+    assert set(cache._folder().iterdir()) == before
