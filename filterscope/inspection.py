@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 SCHEMA = 1
-COLUMNS = "{:>3}  {:<26} {:<10} {:>11} {:>9} {:>9} {:>7} {:>7} {}"
+COLUMNS = "{:>3}  {:<27} {:<10} {:>11} {:>9} {:>9} {:>7} {:>7} {}"
 HEAD = COLUMNS.format("#", "layer", "kernel", "channels", "output", "field", "params", "MACs", "then")
 
 
@@ -107,7 +107,7 @@ def _line(layer: ConvLayer) -> str:
     output = "×".join(map(str, layer.output_shape[1:]))
     cells = COLUMNS.format(
         layer.index,
-        _clipped(plain(layer.name), 26),
+        _clipped(plain(layer.name), 27),
         kernel,
         f"{layer.in_channels}→{layer.out_channels}",
         output,
