@@ -34,7 +34,7 @@ MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 1 << 17  # of all canvases of a batch: more no longer fits the processor's caches
 LARGEST_BATCH = 128
 SMALLEST_FOURIER = 12  # pixels a side; a smaller canvas is held as pixels
-OPEN_GATES = 1 / 4 / 8  # part of the steps in which gradients pass closed ReLUs
+OPEN_GATES = 1 / 32  # part of the steps in which gradients pass closed ReLUs
 GAIN = 0.005  # relative gain that counts as progress
 BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
 
