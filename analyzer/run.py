@@ -360,11 +360,13 @@ def refuse_foreign(folder: Path) -> None:
         RunError: it is a file, cannot be looked at, or holds something else.
     """
     with _translated_errors(folder):
-        if not folder.exists() or _is_run(folder):
-            return
-        if not folder.is_dir():
+        if folder.is_file():
             raise RunError(f"{folder}: is a file; --out names a folder")
-        if any(path.name not in (".lock", ".run.json.part") for path in folder.iterdir()):
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise RunError(f"{folder}: cannot be written below {nearest}; choose another --out")
+        own = (".lock", ".run.json.part")  # of a run that died at once
+        if nearest == folder and not _is_run(folder) and any(path.name not in own for path in folder.iterdir()):
             raise RunError(f"{folder}: is not empty and not a run; choose another --out")
 
 

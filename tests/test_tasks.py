@@ -223,6 +223,15 @@ def test_rows_fit_the_schema_and_come_back_from_disk(units, network, tmp_path):
         np.testing.assert_array_equal(Run(tmp_path / "run").tile(found), tile)
 
 
+def test_a_task_of_some_channels_gives_their_own_numbers(network, units):
+    for method, objective in (("ascent", "channel"), ("ascent", "neuron"), ("analytic", "neuron")):
+        rows, _ = run_task(workshop(network), Task("one", objective, method, (2, 5)))
+        for row in rows:
+            ((expected, _),) = of(units, layer="one", method=method, objective=objective, channel=row["channel"])
+            for name in ("activation", "robust", "random", "bound"):
+                assert row[name] == pytest.approx(expected[name], rel=1e-4)
+
+
 def test_a_task_gives_the_same_whatever_was_done_before_it(network):
     """Tasks are values: another order, another workshop, the same rows but for the time they took."""
     tasks = [Task("two", "channel", "ascent", (0, 2)), Task("one", "neuron", "ascent", (0,))]
