@@ -41,6 +41,8 @@ class ModelFile:
     path: Path
     sha256: str  # of the file, and of the external data where it has some
     proto: onnx.ModelProto
+    notes: tuple[str, ...] = ()  # how another framework's model became ONNX, a sentence each
+    converted: bool = False  # whether `proto` is our export of the file rather than what stands in it
 
 
 def read(path: str | Path) -> ModelFile:

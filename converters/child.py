@@ -1,0 +1,135 @@
+"""Another framework's model becomes ONNX in a process of its own, and is proven to have stayed the same.
+
+A script of `converters/scripts/` is given a request and a folder. It writes the model, and what the source answered to
+random images at batch 1 and 3; ONNX Runtime must give the same answers. With the process go the framework's memory and
+its logs. The scripts import nothing of ours: the user's own packages may bear our packages' names.
+
+In the folder:
+    request.json   given: what the script is to do
+    model.onnx     the model; tensors of a large one beside it
+    samples.npz    "x1.0" the first input at batch 1, "y3.1" the second output at batch 3; in the order of the graph
+    result.json    {"notes": [sentence, …], …}, or {"error": one line} where the user can mend it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from converters.errors import ModelError
+
+SCRIPTS = Path(__file__).parent / "scripts"
+LIMIT = 1e-3  # relative error above which source and export are two networks
+KEPT_LINES = 3  # of what a process wrote when it died without a word of its own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conversion:
+    """What a script made of a model."""
+
+    proto: onnx.ModelProto  # its tensors read in
+    sha256: str  # of the ONNX bytes
+    result: Mapping[str, Any]  # what the script says of it
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it was done, a sentence each."""
+        return tuple(self.result.get("notes", ()))
+
+
+def convert(
+    script: str,
+    request: Mapping[str, Any],
+    shown: str,
+    *,
+    search: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Conversion:
+    """Run a script and prove what it made.
+
+    Args:
+        script: file name in `converters/scripts/`.
+        request: what it is to do; JSON.
+        shown: the model as the user named it, for messages.
+        search: folders that its imports look into first.
+        environment: variables to set.
+
+    Raises:
+        ModelError: the script refused, died, or its export differs from the source.
+    """
+    with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+        folder = Path(place)
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        result = _run(script, folder, shown, search, environment or {})
+        proto = onnx.load(folder / "model.onnx")
+        with np.load(folder / "samples.npz") as samples:
+            prove(proto, dict(samples), shown)
+    digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    return Conversion(proto, digest, result)
+
+
+def prove(proto: onnx.ModelProto, samples: Mapping[str, np.ndarray], shown: str) -> None:
+    """See that ONNX Runtime answers as the source did.
+
+    Args:
+        proto: the export.
+        samples: inputs and outputs of the source, named as in samples.npz.
+        shown: the model as the user named it.
+
+    Raises:
+        ModelError: an output differs by more than 1e-3, relative to its largest value.
+    """
+    from converters.parity import relative_error
+    from converters.runtime import Session
+
+    outputs = [value.name for value in proto.graph.output]
+    session = Session(proto)
+    for batch in sorted({name[1:].partition(".")[0] for name in samples}):
+        given = [samples[f"x{batch}.{index}"] for index in range(sum(n.startswith(f"x{batch}.") for n in samples))]
+        names = [value.name for value in proto.graph.input]
+        answers = session.run(given[0], dict(zip(names[1:], given[1:], strict=True)))
+        for index, name in enumerate(outputs):
+            error, expected, found = relative_error(answers[name], samples[f"y{batch}.{index}"])
+            if error > LIMIT:
+                raise ModelError(
+                    f"{shown}: the exported ONNX differs from the source at output {name!r}, batch {batch}: "
+                    f"{expected:.6g} against {found:.6g}, relative error {error:.2g}; it is not used"
+                )
+
+
+def _run(
+    script: str, folder: Path, shown: str, search: Sequence[Path], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    known = os.environ.get("PYTHONPATH")
+    paths = [*map(str, search), *([known] if known else [])]
+    variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)}
+    ended = subprocess.run(
+        # -P: the script's own folder is not searched, where names such as "keras" are ours
+        [sys.executable, "-P", str(SCRIPTS / script), str(folder)],
+        env=variables,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()][-KEPT_LINES:]
+        raise ModelError(
+            f"{shown}: the conversion to ONNX ended with code {ended.returncode}: {' | '.join(said)[:500]}"
+        ) from error
+    if "error" in result:
+        raise ModelError(f"{shown}: {result['error']}")
+    return result

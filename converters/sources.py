@@ -1,0 +1,82 @@
+"""Whatever the user names as a model, read as ONNX.
+
+Which reader is asked: `files` for ONNX, `keras` for .keras, .h5, .hdf5 and SavedModel folders, `pytorch` for .pt2,
+TorchScript, factories and live modules. Knows how each is recognised; knows nothing of what is inside.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters import files
+from converters.errors import SettingsError
+from converters.files import ModelFile
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KERAS = (".keras", ".h5", ".hdf5")
+PYTORCH = (".pt", ".pth", ".pt2", ".th", ".ckpt", ".bin", ".safetensors")
+FACTORY = re.compile(r"(?P<module>.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the user says of a model that is not ONNX yet; None where the model is to tell."""
+
+    trust: bool = False  # may a file that is a program be run?
+    weights: Path | None = None  # for a PyTorch factory
+    channels: int | None = None  # of the example image that an export needs
+    size: tuple[int, int] | None = None  # height and width of that image
+
+
+def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -> ModelFile:
+    """Read a model of any supported kind as ONNX.
+
+    Args:
+        source: a file, a SavedModel folder, `package.module:factory`, `path/to/file.py:factory`, or a live nn.Module.
+        options: see SourceOptions.
+
+    Raises:
+        ModelError: the source cannot be read, is a program and not trusted, or does not convert.
+        SettingsError: weights where no factory is named.
+    """
+    options = options or SourceOptions()
+    if not isinstance(source, (str, Path)):
+        from converters import pytorch
+
+        return pytorch.read_module(source, options)
+    path = Path(source)
+    if not path.exists() and FACTORY.fullmatch(str(source)):
+        from converters import pytorch
+
+        return pytorch.read_factory(str(source), options)
+    if options.weights is not None:
+        raise SettingsError(
+            f"--weights {options.weights}: goes with a factory that makes the network, such as "
+            f"package.module:factory or file.py:factory, not with {source}"
+        )
+    if path.suffix.lower() in KERAS or (path / "saved_model.pb").is_file():
+        from converters import keras
+
+        return keras.read(path, options)
+    if path.suffix.lower() in PYTORCH:
+        from converters import pytorch
+
+        return pytorch.read_file(path, options)
+    return files.read(path)
+
+
+def is_converted(source: str | Path | nn.Module) -> bool:
+    """Whether reading this source means converting it, which takes a while."""
+    if not isinstance(source, (str, Path)):
+        return True
+    path = Path(source)
+    return (
+        path.suffix.lower() in (*KERAS, *PYTORCH)
+        or (path / "saved_model.pb").is_file()
+        or (not path.exists() and FACTORY.fullmatch(str(source)) is not None)
+    )
