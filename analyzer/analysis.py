@@ -142,6 +142,9 @@ class Analysis:
     def _execute(self, writer: RunWriter, shop: Workshop, plan: Plan, pictures: list[np.ndarray]) -> None:
         names = slugs([layer.name for layer in self.network.layers])
         writer.write_info(self._info)
+        model = self.network.model
+        if model.converted and not writer.has("model.onnx"):
+            writer.write_bytes("model.onnx", model.original.SerializeToString(deterministic=True))
         writer.write_json("layers.json", self._layers_json(shop, plan, names))
         with self._timed("activations"):
             self._write_images(writer, pictures)

@@ -21,10 +21,12 @@ from analyzer.layers import ConvLayer, conv_layers
 from converters import cache
 from converters.canonical import CanonicalModel, canonicalize
 from converters.errors import ModelError
-from converters.files import read
 from converters.runtime import Session
+from converters.sources import SourceOptions, read
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from converters.importer import TorchTwin
     from converters.parity import Parity
 
@@ -39,6 +41,8 @@ class InputOptions:
     channels: int | None = None
     size: tuple[int, int] | None = None
     preprocessing: Preprocessing | None = None
+    image: str | None = None  # name of the image input, where there are several
+    feeds: Mapping[str, np.ndarray] = field(default_factory=dict)  # what the other inputs get, by name
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +158,20 @@ class Network:
         }
 
 
-def open_network(path: str | Path, options: InputOptions | None = None) -> Network:
-    """Open a model file, understand its input and list its layers.
+def open_network(
+    source: str | Path | nn.Module,
+    options: InputOptions | None = None,
+    *,
+    weights: Path | None = None,
+    trust: bool = False,
+) -> Network:
+    """Open a model, understand its input and list its layers.
+
+    Args:
+        source: what `converters.sources.read` reads: a file, a SavedModel folder, a factory, a live nn.Module.
+        options: what the user says of the input.
+        weights: of a PyTorch factory.
+        trust: whether a source that is a program may be run.
 
     Raises:
         ModelError: the file is no model that can be analysed.
@@ -163,7 +179,7 @@ def open_network(path: str | Path, options: InputOptions | None = None) -> Netwo
         SettingsError: an option contradicts the graph.
     """
     options = options or InputOptions()
-    model = canonicalize(read(path))
+    model = canonicalize(read(source, SourceOptions(trust, weights, options.channels, options.size)))
     graph = model.graph
     spec = input_spec(
         graph,
@@ -180,7 +196,7 @@ def open_network(path: str | Path, options: InputOptions | None = None) -> Netwo
     try:
         shapes = model.shapes_at(size)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{model.path}: {error}") from error
     axes = (2, 3) if first else (1, 2)
     layers = conv_layers(graph, spec.name, axes, shapes, model.layer_names, model.normalised)
     return Network(model, spec, shapes, tuple(layers))

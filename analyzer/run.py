@@ -86,7 +86,7 @@ MAP_SCHEMA = pa.schema(
 SLUG = r"[A-Za-z0-9-]{1,60}"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
 OWN_FILES = re.compile(  # paths that a run may hold
-    rf"(units\.parquet|layers\.json|run\.json|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
+    rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
     rf"|site/(index|method|layer-{SLUG}|image-\d+)\.html|site/assets/[^/]+|\.site\.(part|old)/.+)"
 )

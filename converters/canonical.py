@@ -45,6 +45,7 @@ class CanonicalModel:
     original: onnx.ModelProto = field(repr=False)  # as it stood in the file
     proto: onnx.ModelProto = field(repr=False)  # normal form
     notes: tuple[str, ...]  # what was changed, a sentence each
+    converted: bool  # whether `original` is our export of another framework's model
     layer_names: Mapping[str, str]  # node name → the name its user knows, for each convolution
     normalised: frozenset[str]  # nodes into which a BatchNorm was folded
 
@@ -103,7 +104,7 @@ def canonicalize(file: ModelFile) -> CanonicalModel:
         ModelError: no image input, no convolution, or an operator set that cannot be raised.
     """
     _check_kind(file)
-    notes: list[str] = []
+    notes = list(file.notes)
     raised = _raise_opset(file, notes)
     try:
         model = ir.from_proto(raised)
@@ -117,7 +118,7 @@ def canonicalize(file: ModelFile) -> CanonicalModel:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
-    return CanonicalModel(file.path, file.sha256, file.proto, proto, tuple(notes), names, normalised)
+    return CanonicalModel(file.path, file.sha256, file.proto, proto, tuple(notes), file.converted, names, normalised)
 
 
 def _check_kind(file: ModelFile) -> None:

@@ -5,7 +5,7 @@ Knows which room does what; does nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,37 +14,50 @@ from analyzer.inputs import Preprocessing, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
 from analyzer.run import Run
-from converters.errors import FilterscopeError
+from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
     from analyzer.images import Source
 
-__all__ = ["FilterscopeError", "Run", "analyze", "open", "report"]
+__all__ = ["FilterscopeError", "Run", "analyze", "convert", "open", "report"]
 
 
 def open(  # the name users expect: fs.open(...)
-    path: str | Path,
+    source: str | Path | nn.Module,
     *,
+    weights: str | Path | None = None,
+    trust: bool = False,
     preprocess: str | Preprocessing | None = None,
     size: tuple[int, int] | None = None,
     layout: str | None = None,
     channels: int | None = None,
+    image: str | None = None,
+    feeds: Mapping[str, np.ndarray] | None = None,
 ) -> Network:
     """Open a trained network.
 
     Args:
-        path: an ONNX file.
+        source: an ONNX or Keras file, a SavedModel folder, a .pt2 or TorchScript file, `package.module:factory`,
+            `path/to/file.py:factory`, or a live nn.Module.
+        weights: of a PyTorch factory: a state dict, or a checkpoint with one inside.
+        trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
             shows it, else an assumption that `network.input.why` states.
         size: height and width to analyse at, where the file leaves them open.
         layout: NCHW or NHWC, where the graph does not tell.
         channels: of the input, where the graph does not tell.
+        image: name of the image input, where the network has several.
+        feeds: what the other inputs get, by name, without a batch dimension or with one of 1.
 
     Raises:
-        FilterscopeError: the file, or an option that contradicts it.
+        FilterscopeError: the source, or an option that contradicts it.
     """
     chosen = preset(preprocess) if isinstance(preprocess, str) else preprocess
-    return open_network(path, InputOptions(layout, channels, size, chosen))
+    options = InputOptions(layout, channels, size, chosen, image, feeds or {})
+    return open_network(source, options, weights=None if weights is None else Path(weights), trust=trust)
 
 
 def analyze(
@@ -89,6 +102,35 @@ def analyze(
         progress or Silent(),
     )
     return analysis.run()
+
+
+def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = False) -> Path:
+    """Write a network as ONNX.
+
+    Args:
+        model: from `open`, or a path.
+        out: the file to write.
+        canonical: the normal form that is analysed; otherwise the export of another framework's model as it came.
+
+    Returns:
+        `out`.
+
+    Raises:
+        FilterscopeError: the model is ONNX already and no normal form is asked for, the normal form is not the same
+            network, or the file cannot be written.
+    """
+    network = model if isinstance(model, Network) else open(model)
+    if not canonical and not network.model.converted:
+        raise SettingsError(f"{network.model.path}: is ONNX already; canonical writes its normal form")
+    if canonical:
+        network.prove()
+    proto = network.model.proto if canonical else network.model.original
+    path = Path(out)
+    try:
+        path.write_bytes(proto.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be written ({error.strerror})") from error
+    return path
 
 
 def report(run: Run | str | Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
+from filterscope.options import Opening, opens_a_model
 
 if TYPE_CHECKING:
     from analyzer.network import Network
-
-LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -30,17 +28,6 @@ app = typer.Typer(
     epilog="Start with: filterscope demo    or: filterscope analyze model.onnx --images photos/",
 )
 
-Model = Annotated[Path, typer.Argument(help="The network, an ONNX file.", show_default=False)]
-Preprocess = Annotated[
-    str | None, typer.Option(help="unit, imagenet, symmetric, raw255 or caffe-bgr; otherwise found in the graph.")
-]
-Mean = Annotated[str | None, typer.Option(help="Subtracted from each channel, such as 0.5 or 0.485,0.456,0.406.")]
-Std = Annotated[str | None, typer.Option(help="Each channel is divided by it, such as 0.5 or 0.229,0.224,0.225.")]
-High = Annotated[float | None, typer.Option(help="What white (8-bit 255) is before --mean and --std: 1 or 255.")]
-Order = Annotated[str | None, typer.Option(help="Channel order of the network: RGB or BGR.")]
-Layout = Annotated[str | None, typer.Option(help="NCHW or NHWC, where the graph does not tell.")]
-InputChannels = Annotated[int | None, typer.Option(help="Channels of the input, where the graph does not tell.")]
-InputSize = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonLog = Annotated[bool, typer.Option("--json-log", help="Progress as JSON lines.")]
 
@@ -63,23 +50,16 @@ def _root(
 
 
 @app.command()
+@opens_a_model
 def inspect(
-    model: Model,
-    preprocess: Preprocess = None,
-    mean: Mean = None,
-    std: Std = None,
-    high: High = None,
-    order: Order = None,
-    layout: Layout = None,
-    input_channels: InputChannels = None,
-    input_size: InputSize = None,
+    opening: Opening,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).")] = False,
 ) -> None:
     """List a network's convolution layers, its input as understood, and the proof of its import."""
     from converters.errors import UnsupportedOperatorError
     from filterscope import inspection
 
-    network = _open(model, preprocess, mean, std, high, order, layout, input_channels, input_size)
+    network = opening.open()
     parity, refusal = None, None
     if not as_json:
         typer.echo(inspection.table(network))
@@ -97,8 +77,9 @@ def inspect(
 
 
 @app.command()
+@opens_a_model
 def analyze(
-    model: Model,
+    opening: Opening,
     images: Annotated[
         list[str] | None,
         typer.Option(help="Photos: a file, folder, glob, .npz or .npy (file.npz:0-99 for some). May be repeated."),
@@ -112,14 +93,6 @@ def analyze(
     channels: Annotated[str, typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.")] = "auto",
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    preprocess: Preprocess = None,
-    mean: Mean = None,
-    std: Std = None,
-    high: High = None,
-    order: Order = None,
-    layout: Layout = None,
-    input_channels: InputChannels = None,
-    input_size: InputSize = None,
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
@@ -139,9 +112,9 @@ def analyze(
         resize=resize,
     )
     names = _labels(labels) if labels else ()
-    network = _open(model, preprocess, mean, std, high, order, layout, input_channels, input_size)
-    folder = out or Path(f"{model.stem}-filterscope")
-    if not network.input.certain and preprocess is None:
+    network = opening.open()
+    folder = out or Path(f"{opening.stem}-filterscope")
+    if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
     _analyze(network, images or [], folder, settings, device, names, quiet, json_log)
 
@@ -159,6 +132,21 @@ def demo(
     network = bundled.network()
     settings = bundled.settings(quality)
     _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log)
+
+
+@app.command()
+@opens_a_model
+def convert(
+    opening: Opening,
+    out: Annotated[Path | None, typer.Option(help="The file to write [default: MODEL.onnx].")] = None,
+    canonical: Annotated[
+        bool, typer.Option("--canonical", help="The normal form that is analysed: float32, constants folded.")
+    ] = False,
+) -> None:
+    """Write a Keras or PyTorch network as ONNX, proven to answer as its source does."""
+    from filterscope import api
+
+    typer.echo(api.convert(opening.open(), out or Path(f"{opening.stem}.onnx"), canonical=canonical))
 
 
 @app.command()
@@ -213,52 +201,6 @@ def _analyze(
     finally:
         progress.close()
     typer.echo(page)
-
-
-def _open(
-    model: Path,
-    preprocess: str | None,
-    mean: str | None,
-    std: str | None,
-    high: float | None,
-    order: str | None,
-    layout: str | None,
-    input_channels: int | None,
-    input_size: str | None,
-) -> Network:
-    from analyzer.inputs import custom, preset
-    from analyzer.network import InputOptions, open_network
-    from converters.errors import SettingsError
-
-    chosen = None
-    if mean is not None or std is not None or high is not None or order is not None:
-        base = preset(preprocess or "unit")
-        means, stds = _numbers("--mean", mean, base.mean), _numbers("--std", std, base.std)
-        listed = max(len(means), len(stds))  # the network's own count is compared with it once it is open
-        count = input_channels or (listed if listed > 1 else 3)
-        chosen = custom(base.high if high is None else high, means, stds, (order or base.order).upper(), count)
-    elif preprocess is not None:
-        chosen = preset(preprocess)
-    size = None
-    if input_size is not None:
-        sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", input_size, re.ASCII | re.IGNORECASE)
-        if not sides:
-            raise SettingsError(f"--input-size {input_size}: give HEIGHTxWIDTH, such as 240x320")
-        size = (int(sides[1]), int(sides[2]))
-        if max(size) > LARGEST_SIDE:
-            raise SettingsError(f"--input-size {input_size}: a side has at most {LARGEST_SIDE} pixels")
-    return open_network(model, InputOptions(layout, input_channels, size, chosen))
-
-
-def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
-    from converters.errors import SettingsError
-
-    if text is None:
-        return default
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(f"{option} {text}: give a number, or one a channel separated by commas") from error
 
 
 def _labels(path: Path) -> list[str]:
