@@ -8,7 +8,8 @@ In the folder:
     request.json   given: what the script is to do
     model.onnx     the model; tensors of a large one beside it
     samples.npz    "x1.0" the first input at batch 1, "y3.1" the second output at batch 3; in the order of the graph
-    result.json    {"notes": [sentence, …], …}, or {"error": one line} where the user can mend it
+    result.json    {"notes": [sentence, …], …}, or {"error": one line} where the user can mend it; "export": true beside
+                   it says that another way of exporting may do
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from converters.errors import ModelError
 SCRIPTS = Path(__file__).parent / "scripts"
 LIMIT = 1e-3  # relative error above which source and export are two networks
 KEPT_LINES = 3  # of what a process wrote when it died without a word of its own
+
+
+class ExportError(ModelError):
+    """This way of exporting failed, or its result is another network; another way may do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +71,8 @@ def convert(
         environment: variables to set.
 
     Raises:
-        ModelError: the script refused, died, or its export differs from the source.
+        ExportError: the framework could not export it so, or the export differs from the source.
+        ModelError: the script refused, or died.
     """
     with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
         folder = Path(place)
@@ -88,23 +94,28 @@ def prove(proto: onnx.ModelProto, samples: Mapping[str, np.ndarray], shown: str)
         shown: the model as the user named it.
 
     Raises:
-        ModelError: an output differs by more than 1e-3, relative to its largest value.
+        ExportError: it does not run, or an output differs by more than 1e-3, relative to its largest value.
     """
     from converters.parity import relative_error
     from converters.runtime import Session
 
     outputs = [value.name for value in proto.graph.output]
-    session = Session(proto)
+    names = [value.name for value in proto.graph.input]
     for batch in sorted({name[1:].partition(".")[0] for name in samples}):
         given = [samples[f"x{batch}.{index}"] for index in range(sum(n.startswith(f"x{batch}.") for n in samples))]
-        names = [value.name for value in proto.graph.input]
-        answers = session.run(given[0], dict(zip(names[1:], given[1:], strict=True)))
-        for index, name in enumerate(outputs):
-            error, expected, found = relative_error(answers[name], samples[f"y{batch}.{index}"])
-            if error > LIMIT:
-                raise ModelError(
+        answered = [samples[f"y{batch}.{index}"] for index in range(sum(n.startswith(f"y{batch}.") for n in samples))]
+        if len(given) != len(names) or len(answered) != len(outputs):
+            raise ExportError(f"{shown}: the exported ONNX has other inputs or outputs than the source; it is not used")
+        try:
+            answers = Session(proto).run(given[0], dict(zip(names[1:], given[1:], strict=True)))
+        except ModelError as error:
+            raise ExportError(f"{shown}: the exported ONNX {error}") from error
+        for name, expected_output in zip(outputs, answered, strict=True):
+            distance, expected, found = relative_error(answers[name], expected_output)
+            if distance > LIMIT:
+                raise ExportError(
                     f"{shown}: the exported ONNX differs from the source at output {name!r}, batch {batch}: "
-                    f"{expected:.6g} against {found:.6g}, relative error {error:.2g}; it is not used"
+                    f"{expected:.6g} against {found:.6g}, relative error {distance:.2g}; it is not used"
                 )
 
 
@@ -131,5 +142,5 @@ def _run(
             f"{shown}: the conversion to ONNX ended with code {ended.returncode}: {' | '.join(said)[:500]}"
         ) from error
     if "error" in result:
-        raise ModelError(f"{shown}: {result['error']}")
+        raise (ExportError if result.get("export") else ModelError)(f"{shown}: {result['error']}")
     return result

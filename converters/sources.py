@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converters import files
 from converters.errors import SettingsError
@@ -31,6 +31,7 @@ class SourceOptions:
     weights: Path | None = None  # for a PyTorch factory
     channels: int | None = None  # of the example image that an export needs
     size: tuple[int, int] | None = None  # height and width of that image
+    example: Any = None  # input tensors of a live module, where an image alone does not do
 
 
 def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -> ModelFile:

@@ -1,0 +1,228 @@
+"""PyTorch networks as ONNX: exported programs, TorchScript, factories with weights, live modules.
+
+What would run as a program (TorchScript, a pickled module, an archive with pickles inside) is recognised here, before
+anything of it is loaded, and refused unless trusted. Exporting happens in a process of its own
+(scripts/pytorch_export.py), but for a live module. Knows torch's file formats; knows nothing of layers.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import pickle
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from converters import child
+from converters.errors import ModelError, SettingsError
+from converters.files import ModelFile
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from converters.sources import SourceOptions
+
+SCRIPT = "pytorch_export.py"
+EXPORTERS = ("dynamo", "legacy", "fixed")  # tried in this order
+NEEDS_FACTORY = (
+    "holds weights and no network; name what makes the network, and give the file as its weights: "
+    "filterscope inspect package.module:factory --weights {name}"
+)
+
+
+def read_file(path: Path, options: SourceOptions) -> ModelFile:
+    """An exported program, TorchScript or a pickled module as ONNX.
+
+    Raises:
+        ModelError: no such file, weights alone, a program that is not trusted, or one that cannot be exported.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    kind, danger = _kind(path)
+    if danger and not options.trust:
+        raise ModelError(f"{path}: {danger}; --trust runs it, where you know who made it")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return _convert({"kind": kind, "path": str(path.absolute())}, str(path), options, [Path.cwd()], path, digest)
+
+
+def read_factory(source: str, options: SourceOptions) -> ModelFile:
+    """What `package.module:factory` or `path/to/file.py:factory` makes, with its weights, as ONNX.
+
+    Raises:
+        ModelError: the factory fails, the weights do not fit, or the network cannot be exported.
+        SettingsError: no such weights file.
+    """
+    module, _, name = source.rpartition(":")
+    weights = None
+    if options.weights is not None:
+        if not options.weights.is_file():
+            raise SettingsError(f"--weights {options.weights}: no such file")
+        weights = str(options.weights.absolute())
+    is_file = module.endswith(".py")
+    if is_file and not Path(module).is_file():
+        raise ModelError(f"{source}: there is no file {module}")
+    place = str(Path(module).absolute()) if is_file else module
+    search = [Path(place).parent if is_file else Path.cwd()]
+    request = {"kind": "factory", "path": place, "name": name, "weights": weights}
+    return _convert(request, source, options, search, Path(name), None)
+
+
+def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
+    """A live module as ONNX; the module itself is left as it is.
+
+    Raises:
+        ModelError: it is no nn.Module, does not run, or cannot be exported.
+    """
+    from torch import nn
+
+    from converters.scripts import pytorch_export
+
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"a {type(module).__name__} is no model; give a path, a factory or an nn.Module")
+    shown = type(module).__name__
+    own, notes = pytorch_export.prepared(copy.deepcopy(module))
+    request = {"channels": options.channels, "size": options.size}
+    failures: list[Exception] = []
+    for exporter in EXPORTERS:
+        said = list(notes)
+        with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+            folder = Path(place)
+            try:
+                example = _examples(options.example) or pytorch_export._example(own, request, said)
+                said.append(pytorch_export.export(own, example, folder, exporter))
+                proto = onnx.load(folder / "model.onnx")
+                with np.load(folder / "samples.npz") as samples:
+                    child.prove(proto, dict(samples), shown)
+            except (pytorch_export.ExportError, child.ExportError) as error:
+                failures.append(error)
+                continue
+            except pytorch_export.RefusedError as error:
+                raise ModelError(f"{shown}: {error}") from error
+        digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+        return ModelFile(Path(shown), digest, proto, tuple(said), converted=True)
+    raise ModelError(f"{shown}: {str(failures[0]).removeprefix(f'{shown}: ')}") from failures[0]
+
+
+def _examples(example: Any) -> list[Any]:
+    """The user's example as a list of tensors, none where there is none."""
+    if example is None:
+        return []
+    return list(example) if isinstance(example, (tuple, list)) else [example]
+
+
+def _convert(
+    request: Mapping[str, Any],
+    shown: str,
+    options: SourceOptions,
+    search: list[Path],
+    path: Path,
+    digest: str | None,
+) -> ModelFile:
+    given = dict(request) | {"channels": options.channels, "size": options.size}
+    first: child.ExportError | None = None
+    for exporter in EXPORTERS:
+        try:
+            made = child.convert(SCRIPT, given | {"exporter": exporter}, shown, search=search)
+        except child.ExportError as error:
+            first = first or error
+            continue
+        return ModelFile(path, digest or made.sha256, made.proto, made.notes, converted=True)
+    assert first is not None
+    raise first
+
+
+def _kind(path: Path) -> tuple[str, str]:
+    """How a file is loaded, and why that would run a program, empty where it would not."""
+    if path.suffix.lower() == ".safetensors":
+        raise ModelError(f"{path}: {NEEDS_FACTORY.format(name=path.name)}")
+    if not zipfile.is_zipfile(path):
+        return _pickled(path)
+    with zipfile.ZipFile(path) as archive:
+        names = [name.partition("/")[2] for name in archive.namelist()]
+        if "archive_format" in names or any(
+            name.startswith("serialized_exported_program") for name in archive.namelist()
+        ):
+            return "program", _danger_in_program(archive)
+        if "constants.pkl" in names:
+            return "torchscript", "is TorchScript, which is a program"
+    return _pickled(path)
+
+
+def _pickled(path: Path) -> tuple[str, str]:
+    """A file of torch.save: weights are refused with what to do, a module is a program."""
+    import torch
+
+    with path.open("rb") as file:
+        if not _is_pickle(file.read(4)):
+            raise ModelError(f"{path}: is no PyTorch file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return "pickle", "is a pickled module, which is a program (weights are safe: torch.save(network.state_dict()))"
+    except Exception as error:  # a damaged archive fails in many ways
+        raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged") from error
+    keys = [str(key) for key in content][:3] if isinstance(content, Mapping) else []
+    listed = f" ({', '.join(keys)}, …)" if keys else ""
+    raise ModelError(f"{path}{listed}: {NEEDS_FACTORY.format(name=path.name)}")
+
+
+def _danger_in_program(archive: zipfile.ZipFile) -> str:
+    """Why loading an archive of torch.export would run what is in it; empty where it would not.
+
+    torch.export.load unpickles what its configuration marks as pickled, falls back to full unpickling of examples and
+    of older archives' weights, and evaluates the expressions of symbolic shapes with sympy.
+    """
+    import torch
+
+    for name in archive.namelist():
+        content = archive.read(name)
+        if "custom_obj" in name:
+            return f"holds a pickled object ({name}), which is a program"
+        if name.endswith(".json"):
+            for key, value in _strings(json.loads(content)):
+                if key == "expr_str" and not _is_size(value):
+                    return f"holds an expression that is no size ({value[:40]!r} in {name}), which is a program"
+        elif name.endswith((".pt", ".pkl")) or _is_pickle(content):
+            try:
+                torch.load(io.BytesIO(content), weights_only=True)
+            except Exception:
+                return f"holds a pickle ({name}), which is a program"
+    return ""
+
+
+def _is_size(expression: str) -> bool:
+    """Whether an expression that sympy would evaluate can only be a size, such as Add(Symbol('s0', integer=True), 1).
+
+    It calls nothing but sympy's classes, whose names are capitalised, floor and ceiling; it holds no attribute, index
+    or text but a symbol's name.
+    """
+    plain = re.sub(r"'\w+'", "", expression)
+    calls = re.findall(r"(\w+)\s*\(", plain)
+    return re.fullmatch(r"[\w\s(),=+*/<>-]*", plain) is not None and all(
+        name[0].isupper() or name in ("floor", "ceiling") for name in calls
+    )
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether torch.load would take these bytes for its own: a zip archive, or pickle's opcode of a protocol."""
+    return content[:4] == b"PK\x03\x04" or (content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05")
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _strings(inner, str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, key)
