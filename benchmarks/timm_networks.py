@@ -97,11 +97,22 @@ def build(name: str):
         norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         for norm in norms:
             norm.momentum = None  # the mean over what follows: statistics that fit the weights
-        network(torch.randn(4, *size(network)))
+        network(pictures(8, *size(network)))
         for norm in norms:
             norm.running_mean.add_(0.1 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean))
-            norm.running_var.mul_(0.7 + 0.6 * torch.rand_like(norm.running_var))
+            norm.running_var.mul_(1 + 3 * torch.rand_like(norm.running_var))  # noise varies less deep inside
     return network.eval()
+
+
+def pictures(count: int, channels: int, height: int, width: int):
+    """Random pictures as different from each other as photos are: pixel noise alone looks the same everywhere, and
+    statistics taken from it make a network amplify rounding."""
+    import torch
+
+    noise = torch.rand(count, channels, height, width)
+    scales = [torch.rand(count, channels, side, side) for side in (1, 4, 16)]
+    smooth = [torch.nn.functional.interpolate(scale, (height, width), mode="bilinear") for scale in scales]
+    return (noise * torch.rand(count, 1, 1, 1) * 2 + sum(smooth)) / 4
 
 
 def size(network) -> tuple[int, int, int]:

@@ -16,6 +16,10 @@ from converters.errors import ModelError
 
 FATAL = 4  # ONNX Runtime's severity: its errors come as exceptions too, which we tell in our own words
 
+# Moves the zeros of a Pad into the MaxPool behind it, which pads with −∞: wrong where values are negative (a
+# pre-activation ResNet's stem, 0.4 off). Found in ONNX Runtime 1.31.
+UNSOUND = ["Pad_Fusion"]
+
 
 class Session:
     """A model, or the part of it that leads to some values, ready to run.
@@ -51,7 +55,9 @@ class Session:
         part = extract(proto, outputs, shape=shape) if outputs or shape else proto
         self.outputs: tuple[str, ...] = tuple(outputs) or tuple(value.name for value in proto.graph.output)
         try:
-            self._session = ort.InferenceSession(part.SerializeToString(), options, providers=providers())
+            self._session = ort.InferenceSession(
+                part.SerializeToString(), options, providers=providers(), disabled_optimizers=UNSOUND
+            )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise ModelError(f"ONNX Runtime refuses the model: {shortened(error)}") from error
         self.input = self._session.get_inputs()[0].name
