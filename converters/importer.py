@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from converters import ops
 from converters.canonical import CanonicalModel
 from converters.errors import UnsupportedOperatorError
 from converters.onnx2torch_loader import load
+from converters.opsets import opset_of
 from converters.runtime import extract, shortened
 
 DOMAIN = "filterscope"
@@ -82,9 +84,12 @@ class TorchTwin:
 
     def _canonical(self, source: fx.Node) -> fx.Node:
         """The fx node in `values` for an argument; the builder makes item nodes of its own for each reader."""
-        if source.op != "call_function":
-            return source
-        return next(node for node in self.values.values() if node.op == "call_function" and node.args == source.args)
+        return source if source.op != "call_function" else self._items[source.args]
+
+    @cached_property
+    def _items(self) -> dict[tuple[object, ...], fx.Node]:
+        """The outputs of nodes with several, by node and index."""
+        return {node.args: node for node in self.values.values() if node.op == "call_function"}
 
 
 def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwin:
@@ -93,18 +98,24 @@ def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwi
     Raises:
         UnsupportedOperatorError: a node that has no converter, named with its operator and opset.
     """
+    return import_graph(extract(model.proto, outputs) if outputs else model.proto)
+
+
+def import_graph(proto: onnx.ModelProto) -> TorchTwin:
+    """Import a graph of opset 21 whose nodes all have names of their own.
+
+    Raises:
+        UnsupportedOperatorError: a node that has no converter, named with its operator and opset.
+    """
     load()
     ops.register()
-    proto = extract(model.proto, outputs) if outputs else model.proto
     view = _view(proto)
     with _quiet():
         try:
             from onnx2torch.converter import convert
 
             module = convert(view)
-        except UnsupportedOperatorError as error:  # from our own table, which knows the node by the view's name
-            raise UnsupportedOperatorError(_renamed(proto, view, str(error))) from error
-        except (NotImplementedError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        except Exception as error:  # a converter of onnx2torch's raises whatever it meets
             raise UnsupportedOperatorError(_blame(proto, view, error)) from error
     module.eval()
     module.requires_grad_(False)
@@ -164,24 +175,33 @@ def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
     return seen
 
 
-def _renamed(proto: onnx.ModelProto, view: onnx.ModelProto, message: str) -> str:
-    for real, shown in zip(proto.graph.node, view.graph.node, strict=True):
-        if message.startswith((f"{shown.name} ", f"{shown.name}:")):
-            return f"{real.name}{message[len(shown.name) :]}"
-    return message
-
-
 def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> str:
-    """One line that names the node: the builder's own errors name the operator at best."""
-    version = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-    for real, shown in zip(proto.graph.node, view.graph.node, strict=True):
-        if shown.domain != DOMAIN and f"operation_type='{shown.op_type}'" in str(error):
-            domain = f" of {real.domain}" if real.domain else ""
-            return (
-                f"{real.name}: operator {real.op_type}{domain} (opset {version}) has no converter into torch; "
-                "`filterscope inspect` still lists the layers"
-            )
-    return f"cannot be imported into torch: {shortened(error)}"
+    """One line that names the node, its operator and opset: the builder's own errors name the operator at best."""
+    stopped = _stopped_at(error)
+    node = next(
+        (real for real, shown in zip(proto.graph.node, view.graph.node, strict=True) if shown.name == stopped), None
+    )
+    why = f"cannot be imported into torch: {shortened(error)}"
+    if node is None:
+        return why
+    if isinstance(error, UnsupportedOperatorError):  # from our own table, which knows the node by the view's name
+        why = str(error).partition(": ")[2]
+    elif "Converter is not implemented" in str(error):
+        why = "has no converter into torch"
+    domain = f" of {node.domain}" if node.domain else ""
+    operator = f"operator {node.op_type}{domain} (opset {opset_of(proto)})"
+    return f"{node.name}: {operator} {why}; `filterscope inspect` still lists the layers"
+
+
+def _stopped_at(error: Exception) -> str | None:
+    """The view's name of the node at which the builder was when it failed: its loop's own variable."""
+    trace = error.__traceback__
+    while trace is not None:
+        node = trace.tb_frame.f_locals.get("onnx_node")
+        if node is not None:
+            return str(node.name)
+        trace = trace.tb_next
+    return None
 
 
 @contextlib.contextmanager

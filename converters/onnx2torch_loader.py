@@ -1,16 +1,19 @@
-"""onnx2torch, imported on machines where its own import of torchvision would fail.
+"""onnx2torch, imported without torchvision until that is needed.
 
-onnx2torch 1.5.15 imports torchvision for two detection operators alone. torchvision's compiled part often does not fit
-the torch beside it (a CUDA build next to a CPU build), or torchvision is not there at all. Neither may stop a network
-without detection operators. Knows nothing of graphs.
+onnx2torch 1.5.15 imports torchvision for two detection operators alone. That takes a second (it brings torch's
+compiler with it); torchvision's compiled part often does not fit the torch beside it (a CUDA build next to a CPU
+build), or torchvision is not there at all. None of this may stop or slow a network without detection operators: a
+stand-in takes torchvision's place for the length of the import. Knows nothing of graphs.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import sys
 import warnings
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from converters.errors import ModelError, UnsupportedOperatorError
 
@@ -22,10 +25,7 @@ _SCHEMAS = {
 
 
 def load() -> ModuleType:
-    """The onnx2torch package, with whatever torchvision there is.
-
-    A torchvision that imports is used as it is. One whose binary does not load is imported with its two schemas
-    defined by hand. Where that fails too, a stand-in takes its place for the length of the import.
+    """The onnx2torch package, without torchvision being imported for it.
 
     Raises:
         ModelError: onnx2torch itself is not installed.
@@ -35,8 +35,8 @@ def load() -> ModuleType:
     if importlib.util.find_spec("onnx2torch") is None:
         raise ModelError("onnx2torch is not installed; `pip install onnx2torch==1.5.15` brings it")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision warns of binaries that nothing here calls
-        if _torchvision_imports():
+        warnings.simplefilter("ignore")  # it warns of what our own table replaces
+        if "torchvision" in sys.modules:
             return importlib.import_module("onnx2torch")
         sys.modules |= _stand_ins()
         try:
@@ -45,7 +45,11 @@ def load() -> ModuleType:
             _forget_torchvision()
 
 
-def _torchvision_imports() -> bool:
+def load_torchvision() -> bool:
+    """Import torchvision; False where that cannot be done.
+
+    One whose binary does not load is imported with its two schemas defined by hand: all but its own operators works.
+    """
     if _try_torchvision():
         return True
     if importlib.util.find_spec("torchvision") is None:
@@ -53,10 +57,8 @@ def _torchvision_imports() -> bool:
     import torch
 
     for name, schema in _SCHEMAS.items():
-        try:
+        with contextlib.suppress(RuntimeError):  # defined already, by the part of the binary that did load
             torch.library.define(name, schema)
-        except RuntimeError:  # defined already, by the part of the binary that did load
-            continue
     return _try_torchvision()
 
 
@@ -75,14 +77,25 @@ def _forget_torchvision() -> None:
 
 
 def _stand_ins() -> dict[str, ModuleType]:
-    """Modules that let `import torchvision` and `from torchvision.ops import …` pass, and refuse every call."""
+    """Modules that let `import torchvision` and `from torchvision.ops import …` pass."""
     package, ops = ModuleType("torchvision"), ModuleType("torchvision.ops")
     package.__path__ = []
     for name in ("box_convert", "nms", "roi_align"):
-        setattr(ops, name, _refuse)
+        setattr(ops, name, _later(name))
     package.ops = ops  # type: ignore[attr-defined]
     return {"torchvision": package, "torchvision.ops": ops}
 
 
-def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
-    raise UnsupportedOperatorError("NonMaxSuppression and RoiAlign need torchvision; `pip install torchvision`")
+def _later(name: str) -> Callable[..., Any]:
+    """torchvision's function of this name, imported when it is called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision warns of binaries that nothing here calls
+            if not load_torchvision():
+                raise UnsupportedOperatorError(
+                    "NonMaxSuppression and RoiAlign need torchvision; `pip install torchvision`"
+                )
+        return getattr(importlib.import_module("torchvision.ops"), name)(*args, **kwargs)
+
+    return call

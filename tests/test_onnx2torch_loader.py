@@ -23,10 +23,10 @@ package = load()
 assert load() is package
 assert package.__name__ == "onnx2torch"
 from onnx2torch.node_converters import nms
+assert not [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "torch._dynamo")]
 """
 
 STOOD_IN = """
-assert not [name for name in sys.modules if name.partition(".")[0] == "torchvision"]
 try:
     nms.torchvision.ops.nms(None, None, 0.5)
 except UnsupportedOperatorError as error:
@@ -42,7 +42,7 @@ def answer_of(script: str) -> str:
     return done.stdout
 
 
-def test_it_loads_beside_the_torchvision_of_this_machine_or_none() -> None:
+def test_it_loads_without_torchvision_and_without_torchs_compiler() -> None:
     assert answer_of(LOAD + "print('loaded')") == "loaded\n"
 
 
@@ -58,10 +58,22 @@ def test_a_torchvision_that_cannot_be_imported_counts_as_none(tmp_path: Path) ->
     assert "need torchvision" in answer_of(f"sys.path.insert(0, {str(tmp_path)!r})" + LOAD + STOOD_IN)
 
 
-def test_a_torchvision_that_works_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_torchvision_that_works_is_imported_when_it_is_called(tmp_path: Path) -> None:
     working = tmp_path / "torchvision"
     working.mkdir()
     (working / "__init__.py").write_text("from torchvision import ops")
     (working / "ops.py").write_text("def nms(*arguments): return 'its own'\nroi_align = box_convert = nms")
     script = f"sys.path.insert(0, {str(tmp_path)!r})" + LOAD + "print(nms.torchvision.ops.nms(None, None, 0.5))"
     assert answer_of(script) == "its own\n"
+
+
+def test_a_torchvision_that_is_imported_already_is_used_as_it_is(tmp_path: Path) -> None:
+    working = tmp_path / "torchvision"
+    working.mkdir()
+    (working / "__init__.py").write_text("from torchvision import ops")
+    (working / "ops.py").write_text("def nms(*arguments): return 'its own'\nroi_align = box_convert = nms")
+    script = (
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport torchvision\nfrom converters.onnx2torch_loader import load\n"
+    )
+    script += "load()\nfrom onnx2torch.node_converters import nms\nprint(nms.torchvision is torchvision)"
+    assert answer_of(script) == "True\n"

@@ -88,6 +88,14 @@ def thresholded_relu(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverte
     return bind(node, graph, F.threshold, threshold=attributes(node).get("alpha", 1.0), value=0.0)
 
 
+def parametric_relu(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    return bind(node, graph, _parametric_relu)
+
+
+def _parametric_relu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    return torch.where(x < 0, slope * x, x)
+
+
 def shrink(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
     return bind(node, graph, _shrink, limit=attributes(node).get("lambd", 0.5), bias=attributes(node).get("bias", 0.0))
 

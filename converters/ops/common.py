@@ -32,14 +32,22 @@ class Operation(nn.Module):
         known: dict[int, Any],
         numbers: frozenset[int],
         options: dict[str, Any],
+        typed: bool = False,
     ) -> None:
-        """`count` inputs in all; `known` by position; those at `numbers` become Python values at run time."""
+        """`count` inputs in all; `known` by position; those at `numbers` become Python values at run time.
+
+        A `typed` function is given `like`, an empty tensor of the type that float32 has in this module: after
+        `.double()` it is float64.
+        """
         super().__init__()
+        if typed:
+            self.register_buffer("like", torch.empty(0), persistent=False)
         self.function = function
         self.count = count
         self.known = known
         self.numbers = numbers
         self.options = options
+        self.typed = typed
 
     def forward(self, *values: torch.Tensor) -> Any:
         """`values`: the inputs that are not known, in the node's order."""
@@ -52,6 +60,8 @@ class Operation(nn.Module):
                 arguments.append(next(arriving).tolist())
             else:
                 arguments.append(next(arriving))
+        if self.typed:
+            return self.function(*arguments, like=self.like, **self.options)
         return self.function(*arguments, **self.options)
 
     def extra_repr(self) -> str:
@@ -64,6 +74,7 @@ def bind(
     function: Callable[..., Any],
     *,
     numbers: Collection[int] = (),
+    typed: bool = False,
     **options: Any,
 ) -> "OperationConverterResult":
     """The node as `function(*inputs, **options)`; absent inputs are None, those at `numbers` plain Python values."""
@@ -76,7 +87,7 @@ def bind(
             known[position] = graph.initializers[name].to_torch().tolist()
         else:
             arriving.append(name)
-    module = Operation(function, len(node.input_values), known, frozenset(numbers), options)
+    module = Operation(function, len(node.input_values), known, frozenset(numbers), options, typed)
     return result(node, module, arriving)
 
 

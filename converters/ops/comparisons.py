@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from converters.ops.arithmetic import elementwise
 from converters.ops.common import attributes, bind
 
 if TYPE_CHECKING:
@@ -12,16 +13,24 @@ if TYPE_CHECKING:
     from onnx2torch.utils.common import OperationConverterResult
 
 
+def less(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    return bind(node, graph, elementwise, by=torch.lt)
+
+
+def greater(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    return bind(node, graph, elementwise, by=torch.gt)
+
+
 def equal(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    return bind(node, graph, torch.eq)
+    return bind(node, graph, elementwise, by=torch.eq)
 
 
 def greater_or_equal(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    return bind(node, graph, torch.ge)
+    return bind(node, graph, elementwise, by=torch.ge)
 
 
 def less_or_equal(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    return bind(node, graph, torch.le)
+    return bind(node, graph, elementwise, by=torch.le)
 
 
 def is_nan(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":

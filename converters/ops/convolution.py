@@ -1,9 +1,10 @@
-"""Conv and ConvTranspose, in one to three spatial axes.
+"""Conv and ConvTranspose, in one to three spatial axes, and Col2Im, the last step of some.
 
 With constant weights the node becomes a plain nn.Conv2d (or its kin), so that whoever walks the torch twin finds what
 they know; with computed weights, a function of them. Pads that torch has no word for are made before, or cut after.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -134,16 +135,36 @@ def _transposed_pads(
     extra: Sequence[int],
     wanted: Sequence[int] | None,
 ) -> tuple[tuple[int, int], ...]:
-    """What to cut from the `full` output so that it has the `wanted` sizes, or with auto_pad SAME input × stride."""
+    """What to cut from the `full` output for the `wanted` sizes, or with auto_pad SAME for at most input × stride."""
     if not wanted and windows.auto_pad in ("NOTSET", "VALID"):
         return windows.padding(sizes)
     targets = wanted or [size * stride for size, stride in zip(sizes, windows.stride, strict=True)]
     pads = []
     for length, more, target in zip(full, extra, targets[-windows.rank :], strict=True):
-        total = length + more - target
+        total = length + more - target if wanted else max(length + more - target, 0)  # SAME cuts and never grows
         less = total // 2
         pads.append((less, total - less) if windows.auto_pad == "SAME_UPPER" else (total - less, less))
     return tuple(pads)
+
+
+def columns_to_image(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    return bind(node, graph, _columns_to_image, numbers=(1, 2), attributes=attributes(node))
+
+
+def _columns_to_image(
+    x: torch.Tensor, image: list[int], block: list[int], *, attributes: Mapping[str, Any]
+) -> torch.Tensor:
+    """Blocks (N, C · block, places) added up where they lie in an image (N, C, *image)."""
+    windows = Windows.of(block, attributes)
+    counts = windows.outputs(image)
+    blocks = x.reshape(x.shape[0], -1, *block, *counts)
+    y = x.new_zeros(*blocks.shape[:2], *(size + sum(pads) for size, pads in zip(image, windows.pads, strict=True)))
+    cell: Any  # the stubs know no starred index
+    for cell in itertools.product(*map(range, block)):
+        axes = zip(cell, windows.dilation, windows.stride, counts, strict=True)
+        lie = [slice(at * gap, at * gap + (count - 1) * step + 1, step) for at, gap, step, count in axes]
+        y[:, :, *lie] += blocks[:, :, *cell]
+    return spatial_pad(y, tuple((-begin, -end) for begin, end in windows.pads))
 
 
 def _put_in(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> None:

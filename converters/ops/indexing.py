@@ -23,6 +23,21 @@ def _gather_elements(x: torch.Tensor, indices: torch.Tensor, *, axis: int) -> to
     return x.gather(axis, _from_start(indices, x.shape[axis]))
 
 
+def gather_nd(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    return bind(node, graph, _gather_nd, batch=attributes(node).get("batch_dims", 0))
+
+
+def _gather_nd(x: torch.Tensor, indices: torch.Tensor, *, batch: int) -> torch.Tensor:
+    """`indices` (B…, …, k) name slices of `x` (B…, …) by its first k axes after the `batch` first, which go along."""
+    depth = indices.shape[-1]
+    along = [
+        torch.arange(length, device=x.device).reshape([-1 if axis == own else 1 for axis in range(indices.ndim - 1)])
+        for own, length in enumerate(x.shape[:batch])
+    ]
+    named = [_from_start(indices[..., axis], x.shape[batch + axis]) for axis in range(depth)]
+    return x[(*along, *named)]
+
+
 def scatter_elements(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
     axis, reduction = attributes(node).get("axis", 0), attributes(node).get("reduction", "none")
     return bind(node, graph, _scatter_elements, axis=axis, reduction=reduction)

@@ -105,6 +105,40 @@ def _group_normalization(
     return F.group_norm(x, groups, gamma, beta, epsilon)
 
 
+def layer_normalization(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    given = attributes(node)
+    return bind(
+        node,
+        graph,
+        _layer_normalization,
+        axis=given.get("axis", -1),
+        epsilon=given.get("epsilon", 1e-5),
+        outputs=len(node.output_values),
+    )
+
+
+def _layer_normalization(
+    x: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor | None = None,
+    *,
+    axis: int,
+    epsilon: float,
+    outputs: int,
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    first = axis % x.ndim
+    shape = x.shape[first:]
+    if outputs == 1 and gamma.shape == shape and (beta is None or beta.shape == shape):
+        return F.layer_norm(x, shape, gamma, beta, epsilon)
+    axes = tuple(range(first, x.ndim))
+    mean = x.mean(dim=axes, keepdim=True)
+    inverse = torch.rsqrt(x.var(dim=axes, correction=0, keepdim=True) + epsilon)
+    y = (x - mean) * inverse * gamma
+    return (
+        (y if beta is None else y + beta, mean, inverse)[:outputs] if outputs > 1 else y if beta is None else y + beta
+    )
+
+
 def lp_normalization(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
     axis, p = attributes(node).get("axis", -1), attributes(node).get("p", 2)
     return bind(node, graph, _lp_normalization, axis=axis, p=p)

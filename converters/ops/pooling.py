@@ -4,13 +4,14 @@ ONNX counts windows and padded cells in its own way (ceil_mode, count_include_pa
 padded to exactly what the windows reach; torch's own padding is used where both say the same.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from converters.ops.common import attributes, bind, refuse, result, single_output
+from converters.ops.common import attributes, bind, refuse, result
 from converters.ops.windows import Windows, spatial_pad
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ _MEAN_MODULES = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 def max_pool(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    single_output(node)
     windows = Windows.of(attributes(node)["kernel_shape"], attributes(node))
     if windows.rank not in _MAX_POOLS:
         refuse(node, f"has {windows.rank} spatial axes; 1 to 3 can be imported")
+    if any(node.output_values[1:]):
+        by_columns = bool(attributes(node).get("storage_order", 0))
+        return bind(node, graph, _max_pool_with_places, windows=windows, by_columns=by_columns)
     return bind(node, graph, _max_pool, windows=windows)
 
 
@@ -39,6 +42,40 @@ def _max_pool(x: torch.Tensor, *, windows: Windows) -> torch.Tensor:
         return pool(x, windows.kernel, windows.stride, symmetric, windows.dilation)
     padded = spatial_pad(x, windows.reach(x.shape[2:]), -torch.inf)
     return pool(padded, windows.kernel, windows.stride, 0, windows.dilation)
+
+
+def _max_pool_with_places(x: torch.Tensor, *, windows: Windows, by_columns: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The maxima, and where each stands in the whole of `x` laid out flat (by columns: each plane column by column)."""
+    sizes = x.shape[2:]
+    pads = windows.reach(sizes)
+    padded = spatial_pad(x if x.is_floating_point() else x.float(), pads, -torch.inf)
+    pool = _MAX_POOLS[windows.rank]
+    maxima, places = pool(padded, windows.kernel, windows.stride, 0, windows.dilation, return_indices=True)
+    inner = torch.zeros_like(places)  # torch counts within one padded plane
+    step = 1
+    strides = [math.prod(sizes[axis + 1 :]) for axis in range(windows.rank)]
+    if by_columns:
+        strides = [math.prod(sizes[:axis]) for axis in range(windows.rank)]
+    for axis in reversed(range(windows.rank)):
+        inner += (places // step % padded.shape[axis + 2] - pads[axis][0]) * strides[axis]
+        step *= padded.shape[axis + 2]
+    planes = torch.arange(x.shape[0] * x.shape[1], device=x.device) * math.prod(sizes)
+    return maxima.to(x.dtype), inner + planes.reshape(*x.shape[:2], *[1] * windows.rank)
+
+
+def max_unpool(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    windows = Windows.of(attributes(node)["kernel_shape"], attributes(node))
+    return bind(node, graph, _max_unpool, numbers=(2,), windows=windows)
+
+
+def _max_unpool(
+    x: torch.Tensor, places: torch.Tensor, shape: list[int] | None = None, *, windows: Windows
+) -> torch.Tensor:
+    """Each element where `places` says, in an output laid out flat; zeros elsewhere."""
+    axes = zip(x.shape[2:], windows.stride, windows.kernel, windows.pads, strict=True)
+    sizes = [(length - 1) * stride + kernel - begin - end for length, stride, kernel, (begin, end) in axes]
+    whole = shape or [*x.shape[:2], *sizes]
+    return x.new_zeros(math.prod(whole)).scatter(0, places.reshape(-1), x.reshape(-1)).reshape(whole)
 
 
 def average_pool(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":

@@ -57,7 +57,7 @@ def reduce_max(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResul
 
 
 def _max(x: torch.Tensor, axes: tuple[int, ...], keep: bool) -> torch.Tensor:
-    return x.amax(dim=axes, keepdim=keep)
+    return x.amax(dim=axes, keepdim=keep) if x.numel() else _of_nothing(x, axes, keep, largest=False)
 
 
 def reduce_min(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
@@ -65,7 +65,16 @@ def reduce_min(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResul
 
 
 def _min(x: torch.Tensor, axes: tuple[int, ...], keep: bool) -> torch.Tensor:
-    return x.amin(dim=axes, keepdim=keep)
+    return x.amin(dim=axes, keepdim=keep) if x.numel() else _of_nothing(x, axes, keep, largest=True)
+
+
+def _of_nothing(x: torch.Tensor, axes: tuple[int, ...], keep: bool, *, largest: bool) -> torch.Tensor:
+    """The extreme of no elements: what every element would exceed, or fall below."""
+    if x.is_floating_point():
+        value = torch.inf if largest else -torch.inf
+    else:
+        value = torch.iinfo(x.dtype).max if largest else torch.iinfo(x.dtype).min
+    return torch.full_like(x.float().sum(dim=axes, keepdim=keep), value, dtype=x.dtype)
 
 
 def reduce_prod(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":

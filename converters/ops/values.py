@@ -1,4 +1,4 @@
-"""Operators that make values or change their type: constants, casts, ranges, and to and from quantised integers."""
+"""Operators that make values or change their type: constants, casts and ranges."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from onnx2torch.onnx_node import OnnxNode
     from onnx2torch.utils.common import OperationConverterResult
 
-_DTYPES = {  # onnx.TensorProto.DataType → torch
+DTYPES = {  # onnx.TensorProto.DataType → torch
     1: torch.float32,
     2: torch.uint8,
     3: torch.int8,
@@ -58,11 +58,29 @@ def constant_(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult
 def constant_of_shape(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
     filling = attributes(node).get("value")
     value = torch.zeros(1) if filling is None else filling.to_torch()
-    return bind(node, graph, _filled, value=value.item(), dtype=value.dtype)
+    return bind(node, graph, _filled, typed=True, value=value.item(), dtype=value.dtype)
 
 
-def _filled(shape: torch.Tensor, *, value: float, dtype: torch.dtype) -> torch.Tensor:
-    return torch.full(shape.tolist(), value, dtype=dtype, device=shape.device)
+def _filled(shape: torch.Tensor, *, like: torch.Tensor, value: float, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full(shape.tolist(), value, dtype=_own(dtype, like), device=shape.device)
+
+
+def _own(dtype: torch.dtype, like: torch.Tensor) -> torch.dtype:
+    """The type that a module computes in where ONNX says `dtype`."""
+    return like.dtype if dtype == torch.float32 else dtype
+
+
+def eye_like(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    given = attributes(node)
+    target = given.get("dtype", 0)
+    if target and target not in DTYPES:
+        refuse(node, f"makes ONNX data type {target}, which torch lacks")
+    return bind(node, graph, _eye, typed=True, diagonal=given.get("k", 0), dtype=DTYPES.get(target))
+
+
+def _eye(x: torch.Tensor, *, like: torch.Tensor, diagonal: int, dtype: torch.dtype | None) -> torch.Tensor:
+    rows, columns = (torch.arange(length, device=x.device) for length in x.shape)
+    return (columns - rows[:, None] == diagonal).to(x.dtype if dtype is None else _own(dtype, like))
 
 
 def identity(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
@@ -86,13 +104,13 @@ class _DropoutWithMask(nn.Module):
 
 def cast(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
     target = attributes(node)["to"]
-    if target not in _DTYPES:
+    if target not in DTYPES:
         refuse(node, f"casts to ONNX data type {target}, which torch lacks")
-    return bind(node, graph, _cast, dtype=_DTYPES[target])
+    return bind(node, graph, _cast, typed=True, dtype=DTYPES[target])
 
 
-def _cast(x: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
-    return x.to(dtype)
+def _cast(x: torch.Tensor, *, like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.to(_own(dtype, like))
 
 
 def cast_like(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
@@ -109,55 +127,3 @@ def range_(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
 
 def _range(start: torch.Tensor, limit: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     return torch.arange(start.item(), limit.item(), step.item(), dtype=start.dtype, device=start.device)
-
-
-def dequantize_linear(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    axis, block = attributes(node).get("axis", 1), attributes(node).get("block_size", 0)
-    return bind(node, graph, _dequantize, axis=axis, block=block)
-
-
-def _dequantize(
-    x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None = None, *, axis: int, block: int
-) -> torch.Tensor:
-    step = _along(scale, x, axis, block)
-    numbers = x.to(scale.dtype)
-    if zero_point is None:
-        return numbers * step
-    return (numbers - _along(zero_point.to(scale.dtype), x, axis, block)) * step
-
-
-def quantize_linear(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    target = given.get("output_dtype", 0)
-    if target and target not in _DTYPES:
-        refuse(node, f"quantises to ONNX data type {target}, which torch lacks")
-    dtype = _DTYPES[target] if target else torch.uint8
-    return bind(node, graph, _quantize, axis=given.get("axis", 1), block=given.get("block_size", 0), dtype=dtype)
-
-
-def _quantize(
-    x: torch.Tensor,
-    scale: torch.Tensor,
-    zero_point: torch.Tensor | None = None,
-    *,
-    axis: int,
-    block: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    levels = torch.round(x / _along(scale, x, axis, block))
-    if zero_point is not None:
-        dtype = zero_point.dtype
-        levels = levels + _along(zero_point.to(x.dtype), x, axis, block)
-    limits = torch.iinfo(dtype)
-    return levels.clamp(limits.min, limits.max).to(dtype)
-
-
-def _along(parameter: torch.Tensor, x: torch.Tensor, axis: int, block: int) -> torch.Tensor:
-    """A scale or zero point in a shape that broadcasts over `x`: one for all, one per index of `axis`, or per block."""
-    if block:
-        return parameter.repeat_interleave(block, dim=axis).narrow(axis, 0, x.shape[axis])
-    if parameter.numel() == 1:
-        return parameter.reshape(())
-    sizes = [1] * x.ndim
-    sizes[axis] = -1
-    return parameter.reshape(sizes)
