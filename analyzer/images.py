@@ -35,6 +35,7 @@ ARRAY_KEYS = ("x_test", "x", "images", "data")  # of an .npz, the first that it 
 LABEL_KEYS = {"x_test": ("y_test",), "x": ("y", "labels"), "x_train": ("y_train",)}  # otherwise labels, then y
 RESIZES = ("auto", "crop", "cover", "squash", "fit")
 CROPPED = ("imagenet", "caffe-bgr")  # presets of networks that are evaluated on the centre of a larger picture
+MOST_SPARE = 8  # times the pixels wanted, that resizing all of a picture may make
 CENTRE = 0.875  # share of the resized picture's side that a centre crop keeps: 224 of 256
 GREY = 128  # border of a picture that does not fill the input
 
@@ -438,16 +439,21 @@ def _with_channels(photo: Photo, spec: InputSpec) -> np.ndarray:
 def _cover(pixels: np.ndarray, height: int, width: int, centre: float) -> np.ndarray:
     """The centre of a picture scaled so that the input is `centre` of it, along the axis that has less to spare.
 
-    The same as resizing all of it and cropping then, without making the part that is thrown away: the rounding of both
-    steps is that of torchvision's Resize and CenterCrop.
+    All of the picture is resized and then cropped; of a very long one, no more than the part that is wanted, to which
+    Pillow gives the same pixels but for a level here and there. The longer side is rounded to the nearest pixel, so
+    that the aspect is kept best (torchvision's Resize cuts it off), and an odd margin leaves its smaller half above
+    and on the left.
     """
     full_height, full_width = round(height / centre), round(width / centre)
     rows, columns = pixels.shape[:2]
     if full_height * columns >= full_width * rows:
-        full_width = max(full_width, full_height * columns // rows)
+        full_width = max(full_width, round(full_height * columns / rows))
     else:
-        full_height = max(full_height, full_width * rows // columns)
-    top, left = round((full_height - height) / 2), round((full_width - width) / 2)
+        full_height = max(full_height, round(full_width * rows / columns))
+    top, left = (full_height - height) // 2, (full_width - width) // 2
+    if full_height * full_width <= MOST_SPARE * height * width:
+        full = _resample(pixels, full_height, full_width, (0.0, 0.0, columns, rows))
+        return full[top : top + height, left : left + width]
     y, x = rows / full_height, columns / full_width  # pixels of the picture to one of the resized picture
     box = (left * x, top * y, min((left + width) * x, columns), min((top + height) * y, rows))
     return _resample(pixels, height, width, box)

@@ -179,7 +179,8 @@ def open_network(
         SettingsError: an option contradicts the graph.
     """
     options = options or InputOptions()
-    model = canonicalize(read(source, SourceOptions(trust, weights, options.channels, options.size)))
+    file = read(source, SourceOptions(trust, weights, options.channels, options.size))
+    model = canonicalize(file, options.image, options.feeds)
     graph = model.graph
     spec = input_spec(
         graph,

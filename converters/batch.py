@@ -7,11 +7,15 @@ one is not known here: comparison A (converters.parity) proves it each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
+BROADCAST = {  # operators that repeat an axis of length 1 by themselves
+    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Mean", "Sum", "PRelu", "MatMul", "Where", "Expand"),
+    *("And", "Or", "Xor", "Not", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+}
 STATES = {"RNN": (5,), "GRU": (5,), "LSTM": (5, 6)}  # inputs with the first states
 
 
@@ -65,7 +69,7 @@ def _expand(model: ir.Model, node: ir.Node, batch: int) -> bool:
     target = constant(node.inputs[1])
     if target is None or not target.size or target[0] != batch:
         return False
-    node.replace_input_with(1, _with_batch(model, node, target[1:]))
+    node.replace_input_with(1, with_batch(model, node, target[1:]))
     return True
 
 
@@ -93,8 +97,23 @@ def _concat(model: ir.Model, node: ir.Node, batch: int) -> bool:
         if array is None or not array.ndim or array.shape[0] != batch or not (array == array[:1]).all():
             continue
         one = initializer(model, f"{node.name}_{index}", array[:1])
-        target = _with_batch(model, node, np.array(array.shape[1:], np.int64))
-        node.replace_input_with(index, _inserted(model, node, "Expand", [one, target]))
+        target = with_batch(model, node, np.array(array.shape[1:], np.int64))
+        node.replace_input_with(index, inserted(model, node, "Expand", [one, target]))
+        mended = True
+    return mended
+
+
+def _broadcast(model: ir.Model, node: ir.Node, batch: int) -> bool:
+    """A constant that stands once for each picture, the same each time, stands once for all."""
+    shape = node.outputs[0].shape
+    if batch == 1 or shape is None or (node.op_type == "MatMul" and len(shape) < 3):
+        return False
+    mended = False
+    for index, value in enumerate(node.inputs):
+        array = constant(value)
+        if array is None or array.ndim != len(shape) or len(array) != batch or not (array == array[:1]).all():
+            continue
+        node.replace_input_with(index, initializer(model, f"{node.name}_{index}", array[:1]))
         mended = True
     return mended
 
@@ -111,6 +130,7 @@ def _recurrent(model: ir.Model, node: ir.Node, batch: int) -> bool:
 
 
 MENDS: dict[str, Callable[[ir.Model, ir.Node, int], bool]] = {  # each tells whether there was something to mend
+    **dict.fromkeys(BROADCAST, _broadcast),
     "Reshape": _reshape,
     "Expand": _expand,
     "Resize": _resize,
@@ -119,16 +139,21 @@ MENDS: dict[str, Callable[[ir.Model, ir.Node, int], bool]] = {  # each tells whe
 }
 
 
-def _with_batch(model: ir.Model, node: ir.Node, rest: np.ndarray) -> ir.Value:
+def with_batch(model: ir.Model, node: ir.Node, rest: np.ndarray) -> ir.Value:
     """The shape (N, *rest), N taken from the network's input at run time."""
-    batch = _inserted(model, node, "Shape", [model.graph.inputs[0]], {"start": 0, "end": 1})
+    batch = inserted(model, node, "Shape", [model.graph.inputs[0]], {"start": 0, "end": 1})
     others = initializer(model, f"{node.name}_extents", rest.astype(np.int64))
-    return _inserted(model, node, "Concat", [batch, others], {"axis": 0})
+    return inserted(model, node, "Concat", [batch, others], {"axis": 0})
 
 
-def _inserted(
-    model: ir.Model, before: ir.Node, op: str, inputs: list[ir.Value], attributes: dict[str, int] | None = None
+def inserted(
+    model: ir.Model,
+    before: ir.Node,
+    op: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: dict[str, int] | None = None,
 ) -> ir.Value:
+    """The output of a new node, which is put before another."""
     node = ir.node(op, inputs, attributes)
     model.graph.insert_before(before, node)
     return node.outputs[0]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,27 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 
-from converters import folding
+from converters import feeds as feeding
+from converters import folding, head
+from converters.aliases import drop_aliases, hidden
 from converters.batch import constant, free_batch
+from converters.branches import write_out
+from converters.constants import fold_several_outputs
 from converters.errors import ModelError
+from converters.extents import fold_extents
 from converters.files import ModelFile
 from converters.graph import Graph, Node, Shape
+from converters.layer_names import CONVOLUTIONS, layer_names
+from converters.opsets import opset_of, to_opset
+from converters.plain import Plain, plain_form
+from converters.runnable import runnable
 from converters.runtime import shortened
+from converters.sequences import list_sequences
+from converters.shapes import add_shapes, shapes_for
 
-OPSET = 21  # the newest that ONNX Runtime's CUDA kernels cover; PyTorch's exporter of today writes 20
 BATCH = "N"  # the name of the free batch dimension
 FOLD_LIMIT = 1 << 26  # elements of a constant that may be folded: a kernel behind a Transpose is large
-CONVOLUTIONS = ("Conv", "ConvTranspose")
-QUANTISED = ("QLinearConv", "ConvInteger")
+BECOME_CONVOLUTIONS = ("QLinearConv", "ConvInteger", "FusedConv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +56,7 @@ class CanonicalModel:
     converted: bool  # whether `original` is our export of another framework's model
     layer_names: Mapping[str, str]  # node name → the name its user knows, for each convolution
     normalised: frozenset[str]  # nodes into which a BatchNorm was folded
+    plain: Plain  # `original` said in float32 and standard operators, where that is not what it is
 
     @property
     def input(self) -> str:
@@ -63,7 +72,7 @@ class CanonicalModel:
     @property
     def opset(self) -> int:
         """Opset of the file."""
-        return _opset(self.original)
+        return opset_of(self.original)
 
     @property
     def producer(self) -> str:
@@ -80,6 +89,14 @@ class CanonicalModel:
         """The normal form as plain data."""
         return graph_of(self.proto)
 
+    def without_head(self) -> CanonicalModel:
+        """The network up to its last convolutions; itself where nothing follows them."""
+        part = head.to_convolutions(self.proto)
+        if part is None:
+            return self
+        add_shapes(part)
+        return replace(self, proto=part)
+
     def shapes_at(self, shape: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
         """Concrete shape of every value for an input of this shape: inferred, and measured where that fails.
 
@@ -88,63 +105,100 @@ class CanonicalModel:
         """
         from converters.runtime import Session
 
-        inferred = graph_of(onnx.shape_inference.infer_shapes(resized(self.proto, shape), data_prop=True))
-        known = {name: extents for name, extents in inferred.shapes.items() if all(isinstance(e, int) for e in extents)}
-        missing = [name for node in inferred.nodes for name in node.outputs if name and name not in known]
+        values = {value.name: _shape(value) for value in shapes_for(self.proto, shape) if _has_shape(value)}
+        values |= {name: array.shape for name, array in self.graph.initializers.items()}
+        known = {name: extents for name, extents in values.items() if all(isinstance(e, int) for e in extents)}
+        missing = [name for node in self.graph.nodes for name in node.outputs if name and name not in known]
         if missing:
-            values = Session(self.proto, missing).run(np.zeros(shape, np.float32))
-            known |= {name: value.shape for name, value in values.items()}
+            measured = Session(self.proto, missing).run(np.zeros(shape, np.float32))
+            known |= {name: value.shape for name, value in measured.items() if isinstance(value, np.ndarray)}
         return {name: tuple(int(e) for e in extents if e is not None) for name, extents in known.items()}
 
 
-def canonicalize(file: ModelFile) -> CanonicalModel:
+def canonicalize(
+    file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None
+) -> CanonicalModel:
     """Bring a model into normal form.
+
+    Args:
+        file: the model.
+        image: name of the input that takes the image, where there are several.
+        feeds: what each other input gets, by name: with a batch dimension of 1 or with none.
 
     Raises:
         ModelError: no image input, no convolution, or an operator set that cannot be raised.
+        SettingsError: `image` or `feeds` do not fit the inputs.
     """
     _check_kind(file)
+    fed = feeding.feed(file, image, feeds)
+    file = runnable(fed.file)
+    try:
+        return _in_normal_form(file, fed.repeated)
+    except ModelError as error:
+        part = head.to_convolutions(file.proto)
+        if part is None:
+            raise
+        try:
+            model = _in_normal_form(replace(file, proto=part), fed.repeated)
+        except ModelError:
+            raise error from None
+        note = f"What follows the last convolutions was cut off, since all of it {_reason(error, file.path)}."
+        return replace(model, original=file.proto, notes=(*model.notes, note))
+
+
+def _reason(error: ModelError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalModel:
     notes = list(file.notes)
     raised = _raise_opset(file, notes)
     try:
-        model = ir.from_proto(raised)
+        plain = plain_form(raised)
+        notes.extend(plain.notes)
+        model = ir.from_proto(plain.proto)
+        notes.extend(_inline(model))
+        _name_nodes(model)  # before folding, which names them all "node"
+        following = feeding.settle(model, repeated)
         for step in STEPS:
             notes.extend(step(model))
+        feeding.spread(model, following)
+        _sort(model)
+        _name_nodes(model)
         names = layer_names(model)  # before folding: a folded convolution's output carries its follower's name
         folded, normalised = folding.fold_into_convolutions(model)
         notes.extend(folded)
+        rounded = sum(node.op_type == "QuantizeLinear" for node in model.graph)
+        if rounded:
+            notes.append(f"{rounded} values are rounded to 8 bits as in the file; gradients pass them unchanged.")
+        _check_layers(model)
         proto = ir.to_proto(model)
-        del proto.graph.value_info[:]
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        notes.extend(head.cut_undecided(proto))
+        add_shapes(proto)
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
-    return CanonicalModel(file.path, file.sha256, file.proto, proto, tuple(notes), file.converted, names, normalised)
+    return CanonicalModel(
+        file.path, file.sha256, file.proto, proto, tuple(notes), file.converted, names, normalised, plain
+    )
 
 
 def _check_kind(file: ModelFile) -> None:
     graph = file.proto.graph
     constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    if not inputs:
+    if all(value.name in constants for value in graph.input):
         raise ModelError(f"{file.path}: has no input")
-    if len(inputs) > 1:
-        listed = ", ".join(value.name for value in inputs)
-        raise ModelError(f"{file.path}: has several inputs ({listed}); networks with one image input are analysed")
-    operators = [node.op_type for node in graph.node]
-    operators += [node.op_type for function in file.proto.functions for node in function.node]
-    if not any(op in CONVOLUTIONS for op in operators):
-        quantised = sorted({op for op in operators if op in QUANTISED})
-        if quantised:
-            raise ModelError(
-                f"{file.path}: its convolutions are 8-bit ({', '.join(quantised)}), which cannot be analysed yet; "
-                "give the float32 model"
-            )
-        kinds = ", ".join(sorted(set(operators))[:8])
-        raise ModelError(f"{file.path}: has no convolution layer; it holds {len(operators)} nodes: {kinds}")
-    kind = inputs[0].type.tensor_type.elem_type
-    if kind != onnx.TensorProto.FLOAT:
-        name = onnx.TensorProto.DataType.Name(kind).lower()
-        raise ModelError(f"{file.path}: its input is {name}, which cannot be analysed yet; give the float32 model")
+    operators = list(_operators([graph, *file.proto.functions]))
+    if not any(op in (*CONVOLUTIONS, *BECOME_CONVOLUTIONS) for op in operators):
+        counts = ", ".join(f"{count} {op}" for op, count in Counter(operators).most_common(8))
+        raise ModelError(f"{file.path}: has no convolution layer; it holds {len(operators)} nodes: {counts}")
+
+
+def _operators(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator[str]:
+    """Operators of all nodes, those inside branches and loops among them."""
+    for graph in graphs:
+        for node in graph.node:
+            yield node.op_type
+            yield from _operators(attribute.g for attribute in node.attribute if attribute.HasField("g"))
 
 
 def _raise_opset(file: ModelFile, notes: list[str]) -> onnx.ModelProto:
@@ -156,30 +210,26 @@ def _raise_opset(file: ModelFile, notes: list[str]) -> onnx.ModelProto:
     plain.graph.input.extend(inputs)
     plain.ir_version = max(plain.ir_version, 4)  # before 4, every initializer had to be an input too
     del plain.graph.value_info[:]  # what a file says of inner shapes may hold its own batch size
-    opset = _opset(plain)
-    if opset == OPSET:
-        return plain
     try:
-        raised = onnx.version_converter.convert_version(plain, OPSET)
-    except Exception as error:  # the converter raises bare RuntimeErrors and its own kinds
-        first = str(error).strip().splitlines()[0]
-        raise ModelError(f"{file.path}: opset {opset} cannot be brought to opset {OPSET}: {first[:200]}") from error
-    if opset < 11:
-        _place_pixels_as_before(raised)
-    notes.append(f"Operators were brought from opset {opset} to opset {OPSET}.")
+        notes.extend(head.cut_unknown(plain))
+        raised, done = to_opset(plain)
+    except ModelError as error:
+        raise ModelError(f"{file.path}: {error}") from error
+    notes.extend(done)
     return raised
 
 
-def _place_pixels_as_before(raised: onnx.ModelProto) -> None:
-    """Opset 11 made Resize's placing of pixels a choice; the converter leaves its default, not the old way."""
-    for node in raised.graph.node:
-        if node.op_type == "Resize":
-            node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
-            node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
-
-
-def _opset(proto: onnx.ModelProto) -> int:
-    return max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+def _check_layers(model: ir.Model) -> None:
+    """Convolutions inside a branch or a loop that the picture decides are no layers that each picture passes."""
+    if any(node.op_type in CONVOLUTIONS and not node.domain for node in model.graph):
+        return
+    undecided = [f"{node.name} ({node.op_type})" for node in model.graph if node.op_type in ("If", "Loop", "Scan")]
+    if undecided:
+        raise ModelError(
+            f"its convolutions stand inside {undecided[0]}, where the picture decides whether they run; export the "
+            "network without that branch or loop"
+        )
+    raise ModelError("no convolution leads from its image to its outputs")
 
 
 def _inline(model: ir.Model) -> list[str]:
@@ -190,27 +240,45 @@ def _inline(model: ir.Model) -> list[str]:
 
 
 def _fold_constants(model: ir.Model) -> list[str]:
+    """Fold constants, and write out the branches and loops that they decide, until nothing is left of either."""
+    folded, branches, loops = _fold(model), 0, 0
+    while any(found := (fold_extents(model) + list_sequences(model), *write_out(model))):
+        branches, loops = branches + found[1], loops + found[2]
+        folded += found[0] + _fold(model)
+    notes = [f"{folded} nodes that compute constants were folded."] if folded else []
+    if branches:
+        notes.append(f"{branches} branches whose condition is constant were written out.")
+    if loops:
+        notes.append(f"{loops} loops whose trip count is constant were written out.")
+    return notes
+
+
+def _fold(model: ir.Model) -> int:
+    """Fold constants once; how many nodes that saves."""
     from onnxscript import optimizer
 
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it reports each node that it leaves alone
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     before = model.graph.num_nodes()
+    is_new = True
+    while is_new:
+        lift(model)
+        try:
+            with hidden(model):
+                optimizer.fold_constants_ir(
+                    model,
+                    onnx_shape_inference=True,
+                    input_size_limit=FOLD_LIMIT,
+                    output_size_limit=FOLD_LIMIT,
+                    should_fold=_may_fold,
+                )
+            is_new = fold_several_outputs(model) > 0
+        except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
+            raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
     lift(model)
-    try:
-        optimizer.fold_constants_ir(
-            model,
-            onnx_shape_inference=True,
-            input_size_limit=FOLD_LIMIT,
-            output_size_limit=FOLD_LIMIT,
-            should_fold=_may_fold,
-        )
-    except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
-        raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
-    lift(model)
-    passes.IdentityEliminationPass()(model)
+    drop_aliases(model)
     passes.RemoveUnusedNodesPass()(model)
-    after = model.graph.num_nodes()
-    return [f"{before - after} nodes that compute constants were folded."] if after < before else []
+    return max(0, before - model.graph.num_nodes())
 
 
 def _may_fold(node: ir.Node) -> bool | None:
@@ -228,13 +296,15 @@ def _may_fold(node: ir.Node) -> bool | None:
 
 
 def _free_batch(model: ir.Model) -> list[str]:
-    return free_batch(model, BATCH)
+    """Folding again takes a third of the time that all of this takes: only where something changed."""
+    notes = free_batch(model, BATCH)
+    return [*notes, *_fold_constants(model)] if notes else []
 
 
 def _name_nodes(model: ir.Model) -> list[str]:
     """Give each node a name of its own: exporters leave them empty or use one twice."""
     taken: set[str] = set()
-    for index, node in enumerate(model.graph):
+    for index, node in enumerate(ir.traversal.RecursiveGraphIterator(model.graph)):
         wanted = node.name or f"{node.op_type}_{index}"
         node.name = wanted if wanted not in taken else f"{wanted}_{index}"
         taken.add(node.name)
@@ -247,33 +317,17 @@ def _sort(model: ir.Model) -> list[str]:
 
 
 STEPS: tuple[Callable[[ir.Model], list[str]], ...] = (  # in this order; each returns its notes
-    _inline,
     _fold_constants,
     _free_batch,
-    _fold_constants,
-    _sort,
-    _name_nodes,
 )
-
-
-def resized(proto: onnx.ModelProto, shape: tuple[int, int, int, int]) -> onnx.ModelProto:
-    """The model with its input declared to have this shape, and nothing said of inner values."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.graph.value_info[:]
-    value = copy.graph.input[0]
-    value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
-    for output in copy.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    return copy
 
 
 def graph_of(proto: onnx.ModelProto) -> Graph:
     """A model in normal form as plain data."""
     graph = proto.graph
     initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    values = [*graph.input, *graph.output, *graph.value_info]
-    shapes = {value.name: _shape(value) for value in values if value.type.tensor_type.HasField("shape")}
+    values = [*graph.output, *graph.value_info, *graph.input]
+    shapes = {value.name: _shape(value) for value in values if _has_shape(value)}
     dtypes = {value.name: _dtype(value) for value in values if value.type.tensor_type.elem_type}
     for name, array in initializers.items():
         shapes[name] = array.shape
@@ -310,6 +364,11 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
     return value
 
 
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    known: bool = value.type.tensor_type.HasField("shape")
+    return known
+
+
 def _shape(value: onnx.ValueInfoProto) -> Shape:
     dimensions: list[int | str | None] = []
     for dimension in value.type.tensor_type.shape.dim:
@@ -325,41 +384,3 @@ def _dtype(value: onnx.ValueInfoProto) -> str:
         return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)))
     except (KeyError, TypeError):
         return "unknown"
-
-
-def layer_names(model: ir.Model) -> dict[str, str]:
-    """The name that each convolution has for its user, by node name.
-
-    The module path is looked for in the kernel's name (PyTorch: "layer1.0.conv1.weight"), then in the node's, then in
-    the output's (PaddlePaddle: "conv2d_53.tmp_0"). A name that two layers would share gets the node's beside it.
-    """
-    convolutions = [node for node in model.graph if node.op_type in CONVOLUTIONS and not node.domain]
-    names = {
-        str(node.name): _user_name(str(node.inputs[1].name), str(node.name), str(node.outputs[0].name))
-        for node in convolutions
-        if node.inputs[1] is not None
-    }
-    counts = Counter(names.values())
-    return {node: name if counts[name] == 1 else f"{name} ({node})" for node, name in names.items()}
-
-
-def _user_name(kernel: str, node: str, output: str) -> str:
-    module = re.fullmatch(r"(.+?)[./](weight|kernel)(:0)?", kernel)
-    if module and not module[1].startswith("onnx::"):
-        return module[1]
-    path = re.fullmatch(r"(/?)(.+?)/(Conv|ConvTranspose|Conv2D|convolution|BiasAdd)(_\d+)?", node)
-    if path:
-        return _module_path(path[2]) if path[1] else path[2]
-    numbered = re.fullmatch(r"(p2o\.)?(Conv|ConvTranspose)[_.@]\d+", node)
-    paddle = re.fullmatch(r"(.+)\.tmp_\d+", output)
-    return paddle[1] if numbered and paddle else node
-
-
-def _module_path(scopes: str) -> str:
-    """PyTorch's scopes as its module path: "layer1/layer1.0/conv1", where a scope may repeat the one that holds it."""
-    path: list[str] = []
-    for scope in scopes.split("/"):
-        if path and scope.startswith(f"{path[-1]}."):
-            path.pop()
-        path.append(scope)
-    return ".".join(path)

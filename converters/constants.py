@@ -43,7 +43,8 @@ def _evaluated(model: ir.Model, node: ir.Node) -> list[np.ndarray]:
     unique = list({value.name: value for value in inputs}.values())
     arrays = {value.name: np.asarray(constant(value)) for value in unique}
     given = [
-        ir.Input(name, ir.Shape(a.shape), ir.TensorType(ir.DataType.from_numpy(a.dtype))) for name, a in arrays.items()
+        ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
+        for name, array in arrays.items()
     ]
     by_name = {value.name: value for value in given}
     copy = ir.Node(

@@ -19,7 +19,10 @@ from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 
 from converters.errors import ModelError
+from converters.head import unknown_to
 
+OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
+FOREIGN = "foreign"  # domain of operators that ONNX does not define
 OTHER_FRAMEWORKS = {
     ".pt": "PyTorch",
     ".pth": "PyTorch",
@@ -65,10 +68,37 @@ def read(path: str | Path) -> ModelFile:
         digest.update(hashlib.sha256(location.read_bytes()).digest())
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
-        onnx.checker.check_model(proto)
+        _check(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
     return ModelFile(path, digest.hexdigest(), proto)
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    """ONNX's own checker, but for what it asks and nobody needs: a shape of each output, its own operators alone."""
+    for value in proto.graph.input:
+        if _says_no_shape(value):
+            raise ValueError(f"input {value.name!r} declares no shape; export it with one, free dimensions by name")
+    for node in proto.graph.node:
+        if not all(isinstance(text, str) for text in (node.op_type, node.domain, node.name, *node.input, *node.output)):
+            raise ValueError("a node holds a name that is no text; the file is damaged")
+    unknown = unknown_to(proto)  # cut off later where no convolution needs them; the checker knows its own domain only
+    foreign = [index for index, node in enumerate(proto.graph.node) if node.domain in OWN and unknown(node)]
+    checked = proto
+    if foreign or any(map(_says_no_shape, proto.graph.output)):
+        checked = onnx.ModelProto()
+        checked.CopyFrom(proto)
+        checked.opset_import.append(onnx.helper.make_opsetid(FOREIGN, 1))
+    for index in foreign:
+        checked.graph.node[index].domain = FOREIGN
+    for value in checked.graph.output:
+        if _says_no_shape(value):
+            value.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(checked)
+
+
+def _says_no_shape(value: onnx.ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
 def _content(path: Path) -> bytes:
@@ -109,17 +139,24 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         graph = graphs.pop()
         yield from getattr(graph, "initializer", ())
         for sparse in getattr(graph, "sparse_initializer", ()):
-            yield from (sparse.values, sparse.indices)
+            yield from _sparse(sparse)
         for node in graph.node:
             for attribute in node.attribute:
                 yield from attribute.tensors
                 graphs.extend(attribute.graphs)
                 for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
-                    yield from (sparse.values, sparse.indices)
+                    yield from _sparse(sparse)
                 if attribute.HasField("t"):
                     yield attribute.t
                 if attribute.HasField("g"):
                     graphs.append(attribute.g)
+
+
+def _sparse(sparse: onnx.SparseTensorProto) -> Iterator[onnx.TensorProto]:
+    """What it holds, and, with nothing in it, what it becomes when it is written out."""
+    values = sparse.values
+    yield from (values, sparse.indices)
+    yield onnx.TensorProto(name=values.name, data_type=values.data_type, dims=sparse.dims)
 
 
 def _declared_bytes(tensor: onnx.TensorProto) -> int:

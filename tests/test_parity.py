@@ -19,36 +19,39 @@ from torch import nn
 import converters.importer
 from analyzer.network import open_network
 from converters import cache
-from converters.canonical import OPSET
 from converters.errors import ModelError, ParityError
 from converters.importer import import_torch
+from converters.opsets import OPSET
 from converters.parity import AGREES, REFUSED, Parity, relative_error, verify
 
 SAME = {"pads": [1, 1, 1, 1]}
 SAMPLES = normal(3, 3, 16, 16, seed=7)
 
 
-def network(**options):
+HEAD = [("GlobalAveragePool", "s", "p"), ("Flatten", "p", "f"), ("Gemm", "f k", "y", {"name": "head"})]
+
+
+def network(behind=HEAD, **options):
     """Two convolutions with a Split, a residual and a head between and behind them."""
     nodes = [
         ("Conv", "x first.weight", "c", SAME),
         ("Relu", "c", "r", {"name": "activation"}),
         ("Split", "r sizes", "a b", {"axis": 1, "name": "halves"}),
-        ("Concat", "b a", "j", {"axis": 1}),
+        ("Concat", "b a", "j", {"axis": 1, "name": "join"}),
         ("Conv", "j second.weight bias", "d", SAME),
-        ("Add", "d r", "s"),
-        ("GlobalAveragePool", "s", "p"),
-        ("Flatten", "p", "f"),
-        ("Gemm", "f k", "y", {"name": "head"}),
+        ("Add", "d r", "s", {"name": "sum"}),
+        *behind,
     ]
     constants = {
         "first.weight": normal(4, 3, 3, 3),
         "second.weight": normal(4, 4, 3, 3),
         "bias": normal(4),
         "sizes": np.array([1, 3]),
+        "third.weight": normal(2, 4, 3, 3),
         "k": normal(4, 5),
     }
-    return build(nodes, constants, **options)
+    names = {name for node in nodes for name in node[1].split()}
+    return build(nodes, {name: array for name, array in constants.items() if name in names}, **options)
 
 
 # --- the error
@@ -225,8 +228,8 @@ def on_black(tensor):
 SABOTAGES = {  # node; what is done to its module; as the message names it
     "a weight": ("node of second.weight", one_weight, r"second \(Conv"),
     "NaN": ("activation", lambda twin, node: sabotage(twin, node, with_nan), r"activation \(Relu"),
-    "a shape": ("head", lambda twin, node: sabotage(twin, node, lambda y: y[:, :-1]), r"head \(Gemm"),
-    "a factor": ("head", lambda twin, node: sabotage(twin, node, lambda y: y * 1.002), r"head \(Gemm"),
+    "a shape": ("join", lambda twin, node: sabotage(twin, node, lambda y: y[:, :-1]), r"join \(Concat"),
+    "a factor": ("join", lambda twin, node: sabotage(twin, node, lambda y: y * 1.002), r"join \(Concat"),
     "one of two outputs": (
         "halves",
         lambda twin, node: sabotage(twin, node, lambda parts: (parts[0], parts[1] + 1)),
@@ -250,6 +253,16 @@ def test_a_twin_that_differs_is_refused_and_the_first_node_is_named(name):
         verify(model, twin, SAMPLES)
     assert "limit 0.001; the model is not used" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_twin_that_fails_is_refused_and_the_node_is_named():
+    model = canonical(network())
+    twin = import_torch(model)
+    sabotage(twin, "join", lambda tensor: tensor @ torch.ones(7))
+    with pytest.raises(
+        ParityError, match=r"^model.onnx: torch fails at join \(Concat, opset 21\): .*; the model is not"
+    ):
+        verify(model, twin, SAMPLES)
 
 
 def test_the_users_image_is_compared_too():
@@ -282,13 +295,71 @@ def test_a_canonical_form_that_differs_is_refused_and_the_first_node_is_named():
         verify(model, import_torch(model), SAMPLES)
 
 
+def attribute(op, name, value):
+    def change(proto):
+        node = [node for node in proto.graph.node if node.op_type == op][-1]
+        kept = [attribute for attribute in node.attribute if attribute.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+    return change
+
+
+def swapped(op):
+    def change(proto):
+        node = next(node for node in proto.graph.node if node.op_type == op)
+        node.input[:] = node.input[::-1]
+
+    return change
+
+
+def reading(name, index, value):
+    def change(proto):
+        next(node for node in proto.graph.node if node.name == name).input[index] = value
+
+    return change
+
+
+def become(name, op):
+    def change(proto):
+        next(node for node in proto.graph.node if node.name == name).op_type = op
+
+    return change
+
+
+MUTATIONS = {  # what is changed in the canonical form; the node that is named
+    "pads of the same sum": (attribute("Conv", "pads", [2, 2, 0, 0]), "third"),
+    "dilations": (attribute("Conv", "dilations", [1, 1]), None),  # the same numbers
+    "inputs exchanged": (swapped("Concat"), "join"),
+    "an input from elsewhere": (reading("sum", 1, "j"), "sum"),
+    "another operator": (become("sum", "Sub"), "sum"),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_canonical_form_that_was_changed_is_refused_at_the_node(name):
+    change, node = MUTATIONS[name]
+    model = canonical(network(behind=[("Conv", "s third.weight", "y", SAME | {"name": "last"})]))
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    change(proto)
+    wrong = dataclasses.replace(model, proto=proto)
+    if node is None:
+        verify(wrong, import_torch(model), SAMPLES)
+        return
+    with pytest.raises(ParityError, match=rf"original and canonical form first differ at {node} \("):
+        verify(wrong, import_torch(model), SAMPLES)
+
+
 def test_a_batch_size_that_cannot_be_freed_is_told_with_what_to_do():
-    nodes = [("Conv", "x w", "c", SAME), ("Reshape", "c t", "r"), ("Gemm", "r k", "y")]
-    nodes.insert(1, ("Transpose", "c", "turned", {"perm": [1, 2, 0, 3]}))
-    nodes[2] = ("Reshape", "turned t", "r")
-    model = canonical(
-        build(nodes, {"w": normal(4, 3, 3, 3), "t": np.array([4, 256]), "k": normal(256, 2)}, shape=(1, 3, 16, 16))
-    )
+    nodes = [
+        ("Conv", "x w", "c", SAME),
+        ("Transpose", "c", "turned", {"perm": [1, 2, 0, 3]}),
+        ("Reshape", "turned t", "r"),
+        ("Conv", "r k", "y"),
+    ]
+    constants = {"w": normal(4, 3, 3, 3), "t": np.array([4, 1, 16, 16]), "k": normal(2, 1, 3, 3)}
+    model = canonical(build(nodes, constants, shape=(1, 3, 16, 16)))
     with pytest.raises(ModelError, match="was exported for batch size 1: export it with a free batch dimension"):
         verify(model, import_torch(model), SAMPLES)
 

@@ -1,0 +1,158 @@
+"""What follows the last convolutions, cut off where nothing here could compute or import it.
+
+Detection and text networks end in operators that ONNX Runtime does not know (another program's own), or whose results
+depend on the picture in shape and order. None of that may stop the analysis of the layers before it. Works on
+protobuf; knows nothing of why a node is unwanted beyond its operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+
+from converters.errors import ModelError
+from converters.runtime import extract, reads
+
+LAYERS = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "FusedConv"})
+CLASSIC = "ai.onnx.ml"  # trees, tables and dictionaries
+# Results that depend on the picture in shape or order, that are no tensors of numbers, or that are drawn at random.
+UNDECIDED = frozenset(
+    {
+        *("NonMaxSuppression", "TopK", "NonZero", "Unique", "Compress", "If", "Loop", "Scan", "StringConcat"),
+        *("StringSplit", "StringNormalizer", "RegexFullMatch", "TfIdfVectorizer", "ImageDecoder", "SequenceMap"),
+        *("SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength"),
+        *("SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
+    }
+)
+
+
+def cut_unknown(model: onnx.ModelProto) -> list[str]:
+    """Cut off, in place, operators that neither ONNX nor ONNX Runtime nor the model itself defines.
+
+    Returns:
+        Notes, a sentence each.
+
+    Raises:
+        ModelError: a convolution needs one.
+    """
+    unknown = unknown_to(model)
+    if not any(unknown(node) for node in model.graph.node):
+        return []
+    first, behind = _cut(model, unknown)
+    layer = next((node for node in behind if node.op_type in LAYERS), None)
+    if layer is not None:
+        domain = f" of {first.domain}" if first.domain else ""
+        raise ModelError(
+            f"{first.name or first.output[0]}: operator {first.op_type}{domain} is not known, and convolution "
+            f"{layer.name or layer.output[0]} needs what it computes"
+        )
+    return [_note(first, len(behind), "which ONNX Runtime does not know")]
+
+
+def cut_undecided(model: onnx.ModelProto) -> list[str]:
+    """Cut off, in place, what follows the last convolutions from operators on whose results depend on the picture.
+
+    Returns:
+        Notes, a sentence each.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output if name}
+    needed: set[str] = set()
+    waiting = [name for node in model.graph.node if node.op_type in LAYERS for name in reads(node)]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting.extend(reads(producers[name]) if name in producers else ())
+
+    def undecided(node: onnx.NodeProto) -> bool:
+        unwanted = node.domain == CLASSIC or (node.op_type in UNDECIDED and not node.domain)
+        return unwanted and needed.isdisjoint(node.output)
+
+    if not any(undecided(node) for node in model.graph.node):
+        return []
+    first, behind = _cut(model, undecided)
+    return [_note(first, len(behind), "whose result has no fixed shape, order or kind")]
+
+
+def to_convolutions(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The part of a model that leads to its convolutions; None where that is all of it."""
+    outputs = [node.output[0] for node in model.graph.node if node.op_type in LAYERS]
+    if not outputs:
+        return None
+    part = extract(model, outputs)
+    if len(part.graph.node) == len(model.graph.node):
+        return None
+    part.producer_name, part.producer_version = model.producer_name, model.producer_version
+    part.metadata_props.extend(model.metadata_props)
+    return part
+
+
+def unknown_to(model: onnx.ModelProto) -> Callable[[onnx.NodeProto], bool]:
+    """Tells of a node whether nobody defines its operator: neither ONNX, nor ONNX Runtime, nor the model."""
+    own = {(function.domain, function.name) for function in model.functions}
+    theirs: set[tuple[str, str]] = set()
+
+    def unknown(node: onnx.NodeProto) -> bool:
+        if not isinstance(node.op_type, str):  # bytes that are no text; the checker says so
+            return False
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if (node.domain, node.op_type) in own or (not domain and onnx.defs.has(node.op_type)):
+            return False
+        if not theirs:
+            from onnxruntime.capi import onnxruntime_pybind11_state
+
+            theirs.update((s.domain, s.name) for s in onnxruntime_pybind11_state.get_all_operator_schema())
+        return (domain, node.op_type) not in theirs
+
+    return unknown
+
+
+def _cut(
+    model: onnx.ModelProto, unwanted: Callable[[onnx.NodeProto], bool]
+) -> tuple[onnx.NodeProto, list[onnx.NodeProto]]:
+    """Take out unwanted nodes and all that needs them; what they read of the network's values become outputs.
+
+    Returns:
+        The first node taken out, and all of them.
+    """
+    graph = model.graph
+    gone: set[str] = set()
+    from_layers: set[str] = set()
+    kept, out = [], []
+    for node in graph.node:
+        read = list(reads(node))
+        if unwanted(node) or not gone.isdisjoint(read):
+            out.append(node)
+            gone.update(node.output)
+        else:
+            kept.append(node)
+            if node.op_type in LAYERS or not from_layers.isdisjoint(read):
+                from_layers.update(node.output)
+    outputs = [value for value in graph.output if value.name not in gone]
+    shown = {value.name for value in outputs}
+    names = dict.fromkeys(name for node in out for name in reads(node))
+    outputs += [onnx.ValueInfoProto(name=name) for name in names if name in from_layers and name not in shown]
+    wanted = {value.name for value in outputs}
+    leading = []
+    for node in reversed(kept):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(reads(node))
+            leading.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in out]
+    _replace(graph.output, outputs)
+    _replace(graph.node, leading[::-1])
+    return copies[0], copies
+
+
+def _replace(field: object, items: list[onnx.NodeProto] | list[onnx.ValueInfoProto]) -> None:
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]
+
+
+def _note(first: onnx.NodeProto, count: int, why: str) -> str:
+    where = first.name or first.output[0]
+    domain = f" of {first.domain}" if first.domain else ""
+    return f"{count} nodes behind the last convolutions were cut off: {where} is a {first.op_type}{domain}, {why}."
