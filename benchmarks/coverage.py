@@ -2,9 +2,10 @@
 
 A row a network: worst error of its import node by node and at any conv layer end to end, at batch 1 and 3, and whether
 ascent raises a channel of the first, the middle and the last conv layer. What is refused stands there with the reason.
-Each network is opened in a process of its own. Rows are kept in docs/coverage.json, so that some can be made again:
+Each network is opened in a process of its own. Rows are kept in docs/coverage.json, so that some can be made again, and
+so may be what other projects' exporters wrote:
 
-    python benchmarks/coverage.py --only 'timm/resnet*' --jobs 2
+    python benchmarks/coverage.py --only 'timm/resnet*' --jobs 2 --exports FOLDER
 """
 
 import argparse
@@ -110,23 +111,26 @@ def cases() -> Iterator[Case]:
 def _timm(name: str, exporter: str, folder: Path) -> tuple[str, dict[str, object]]:
     import timm_networks
 
-    return str(timm_networks.export(name, exporter, folder)), {}
+    path = timm_networks.path_of(name, exporter, folder)
+    return str(path if path.is_file() else timm_networks.export(name, exporter, folder)), {}
 
 
 def _keras(name: str, folder: Path) -> tuple[str, dict[str, object]]:
     import keras_networks
 
-    return str(keras_networks.save(name, folder)), {}
+    path = folder / f"{name}.keras"
+    return str(path if path.is_file() else keras_networks.save(name, folder)), {}
 
 
-def measure(case: Case) -> Row:
-    """Open, prove, raise."""
+def measure(case: Case, exports: Path | None) -> Row:
+    """Open, prove, raise; what is exported is kept in `exports`, or taken from there."""
     from analyzer.network import open_network
     from converters.errors import FilterscopeError
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        folder = exports or Path(place)
         try:
-            source, options = case.make(Path(folder))
+            source, options = case.make(folder)
         except Exception as error:  # whatever another project's exporter raises
             said = " ".join(str(error).split())[:160]
             return Row(case.key, case.group, case.name, case.exporter, refused=f"not exported: {said}")
@@ -171,11 +175,11 @@ def raised(network) -> int:
     return count
 
 
-def apart(case: Case) -> Row:
+def apart(case: Case, exports: Path | None) -> Row:
     """`measure` in a process of its own: one network's crash or memory is its own."""
     try:
         ended = subprocess.run(
-            [sys.executable, __file__, "--one", case.key],
+            [sys.executable, __file__, "--one", case.key, *(["--exports", str(exports)] if exports else [])],
             env=os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": tempfile.gettempdir()},
             capture_output=True,
             text=True,
@@ -214,17 +218,18 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="make again the rows whose keys match; keep the others")
     parser.add_argument("--jobs", type=int, default=2, help="networks side by side")
     parser.add_argument("--no-operators", action="store_true", help="keep the operators' table")
+    parser.add_argument("--exports", type=Path, help="folder of exported networks, kept and used again")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     known = {case.key: case for case in cases()}
     if options.one:
-        print(json.dumps(asdict(measure(known[options.one]))))
+        print(json.dumps(asdict(measure(known[options.one], options.exports))))
         return
     store = DOCS / "coverage.json"
     kept = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {"networks": {}, "operators": []}
     chosen = [case for key, case in known.items() if fnmatch.fnmatch(key, options.only)]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(apart, chosen):
+        for row in pool.map(lambda case: apart(case, options.exports), chosen):
             kept["networks"][row.key] = asdict(row)
             print(row.key, "passed" if row.passed else row.refused or row, flush=True)
             store.write_text(json.dumps(kept, indent=1), encoding="utf-8")

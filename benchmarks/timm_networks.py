@@ -80,9 +80,9 @@ LEGACY_OPSET = 17
 
 def build(name: str):
     """The network in eval mode; the same weights whenever it is built."""
-    from converters.onnx2torch_loader import load
+    from converters.onnx2torch_loader import load_torchvision
 
-    load()  # lets torchvision, which timm imports, load beside a CPU build of torch
+    load_torchvision()  # lets torchvision, which timm imports, load beside a CPU build of torch
     import timm
     import torch
 
@@ -120,12 +120,17 @@ def size(network) -> tuple[int, int, int]:
     return tuple(network.default_cfg["input_size"])
 
 
+def path_of(name: str, exporter: str, folder: Path) -> Path:
+    """Where `export` writes."""
+    return folder / f"{name}-{exporter}.onnx"
+
+
 def export(name: str, exporter: str, folder: Path) -> Path:
     """Write the network as ONNX with a free batch dimension; raises whatever PyTorch's exporter raises."""
     import torch
 
     network = build(name)
-    path = folder / f"{name}-{exporter}.onnx"
+    path = path_of(name, exporter, folder)
     example = torch.randn(2, *size(network))
     logging.disable(logging.WARNING)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

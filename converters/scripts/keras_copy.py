@@ -1,0 +1,92 @@
+"""The copy of a Keras file that is loaded: with the configuration that was looked through, made loadable and float32.
+
+Knows the layouts of .keras archives and HDF5 files; does not import Keras. Used by keras_export.py; imports nothing of
+ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+HALVES = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+DEPTH = 50  # of groups in groups; a link may lead back up
+WEIGHTS = "model.weights.h5"
+
+
+class LinkedError(Exception):
+    """The weights lie in another file of this machine."""
+
+
+def write(path: Path, kind: str, config: Any, folder: Path) -> tuple[Path, list[str]]:
+    """Copy a file, with another configuration inside.
+
+    Args:
+        path: the file.
+        kind: "keras" for a zip archive, "h5" for HDF5; the copy's suffix, by which Keras goes.
+        config: what `converters.keras_files` read and approved; changed in place.
+        folder: where to write.
+
+    Returns:
+        The copy, and what was changed, a sentence each.
+
+    Raises:
+        LinkedError: the weights refer to another file, which would end up in a report.
+    """
+    h5py = importlib.import_module("h5py")
+    halves: set[str] = set()
+    _mend(config, halves)
+    copy = folder / f"model.{kind}"
+    if kind == "keras":
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, json.dumps(config) if name == "config.json" else old.read(name))
+            if WEIGHTS in old.namelist():
+                with h5py.File(io.BytesIO(old.read(WEIGHTS)), "r") as weights:
+                    _check_links(weights, h5py, DEPTH)
+    else:
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "r+") as file:
+            _check_links(file, h5py, DEPTH)
+            file.attrs["model_config"] = json.dumps(config)
+    return copy, [f"Layers that compute in {', '.join(sorted(halves))} were made float32."] if halves else []
+
+
+def _check_links(group: Any, h5py: Any, depth: int) -> None:
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            raise LinkedError(f"its weights {name!r} lie in another file; that is refused")
+        item = group.get(name)
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            raise LinkedError(f"its weights {name!r} lie in another file; that is refused")
+        if isinstance(item, h5py.Group):
+            if depth == 0:
+                raise LinkedError(f"its groups hold each other, {name!r} the innermost; that is refused")
+            _check_links(item, h5py, depth - 1)
+
+
+def _mend(value: Any, halves: set[str]) -> None:
+    """Make a configuration float32, free its batch, and take out what Keras 2 wrote and Keras 3 refuses."""
+    if isinstance(value, list):
+        for inner in value:
+            _mend(inner, halves)
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        policy = inner if isinstance(inner, str) else None
+        if isinstance(inner, dict) and "Policy" in str(inner.get("class_name")):
+            policy = (inner.get("config") or {}).get("name")
+        if key == "dtype" and policy in HALVES:
+            halves.add(policy.removeprefix("mixed_"))
+            value[key] = "float32"
+        elif key in ("batch_shape", "batch_input_shape") and isinstance(inner, list) and inner:
+            inner[0] = None
+        else:
+            _mend(inner, halves)
+    if value.get("class_name") == "DepthwiseConv2D" and (value.get("config") or {}).get("groups") == 1:
+        del value["config"]["groups"]
