@@ -258,6 +258,8 @@ def nonlinearity(graph: Graph, value: str) -> str:
         reader = readers[0]
         if reader.op == "Clip":
             return _clip_name(graph, reader)
+        if reader.op == "QuantizeLinear":
+            return _after_rounding(graph, reader)
         if reader.op == "Max" and any(_scalar(graph, name) == 0.0 for name in reader.inputs):
             return "relu"
         return ACTIVATION_NAMES.get(reader.op, "none")
@@ -275,6 +277,16 @@ def nonlinearity(graph: Graph, value: str) -> str:
     if ops == {"Div", "Mul"} or ops == {"Mul"}:
         return "gelu" if any("Erf" in _ops_after(graph, node) for node in readers) else "none"
     return "none"
+
+
+def _after_rounding(graph: Graph, quantize: Node) -> str:
+    """A rounding to 8 bits whose lowest number stands for 0 cuts off what is negative: the file's ReLU went into it."""
+    scale, zero = (graph.initializers.get(name) for name in (*quantize.inputs[1:], "")[:2])
+    if scale is not None and zero is not None and zero.size == 1 and zero.item() == np.iinfo(zero.dtype).min:
+        steps = np.iinfo(zero.dtype).max - np.iinfo(zero.dtype).min
+        return "relu6" if abs(float(scale.reshape(-1)[0]) * steps - 6) < 1e-3 else "relu"
+    readers = graph.consumers(quantize.outputs[0])
+    return nonlinearity(graph, readers[0].outputs[0]) if len(readers) == 1 else "none"
 
 
 def _clip_name(graph: Graph, node: Node) -> str:

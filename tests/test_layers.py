@@ -262,6 +262,17 @@ NONLINEARITIES = {  # what reads the convolution's output "c"
     ],
     "mish": [("Mish", "c", "y")],
     "mish (written out)": [("Softplus", "c", "s"), ("Tanh", "s", "t"), ("Mul", "c t", "y")],
+    "relu (of 8 bits)": [("QuantizeLinear", "c half low", "q"), ("DequantizeLinear", "q half low", "y")],
+    "relu6 (of 8 bits)": [("QuantizeLinear", "c sixth low", "q"), ("DequantizeLinear", "q sixth low", "y")],
+    "relu (behind 8 bits)": [
+        ("QuantizeLinear", "c half middle", "q"),
+        ("DequantizeLinear", "q half middle", "d"),
+        ("Relu", "d", "y"),
+    ],
+    "none (behind 8 bits)": [
+        ("QuantizeLinear", "c half middle", "q"),
+        ("DequantizeLinear", "q half middle", "y"),
+    ],
     "none": [("Add", "c x3", "y")],
     "none (the end)": [("Identity", "c", "y")],
     "none (a pool)": [("MaxPool", "c", "y", {"kernel_shape": [2, 2]})],
@@ -285,6 +296,9 @@ def test_the_non_linearity_that_follows_is_named(name):
         "three": np.float32(3),
         "six": np.float32(6),
         "largest": np.float32(3.4e38),
+        "sixth": np.float32(6 / 255),
+        "low": np.uint8(0),
+        "middle": np.uint8(114),
     }
     read = {value for node in nodes for value in node[1].split()}
     found = layers(nodes, {key: array for key, array in constants.items() if key in read})
