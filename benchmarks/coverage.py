@@ -31,6 +31,7 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SECONDS = 1200  # that one network may take
 LIMIT = 1e-4
+CONSTANT_WEIGHTS = "onnx package"
 
 HEAD = """# Coverage
 
@@ -39,7 +40,8 @@ of that against torch; **layers** the worst error at any conv layer when torch r
 are the larger of batch 1 and batch 3. **Raised**: of the first, the middle and the last conv layer, how many have a
 channel among the first eight that ascent of quality `draft` lifts above the best of 16 random images. **Seconds** are
 for opening and proving, in a process that shares two cores with another. Networks of timm and keras.applications have
-random weights, biases and BatchNorm statistics.
+random weights, biases and BatchNorm statistics; those of the onnx package one constant nearly everywhere, which leaves
+deep layers the same answer to every image and nothing to raise.
 
 """
 
@@ -77,9 +79,10 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether the network opens, agrees and can be raised everywhere."""
+        """Whether the network opens, agrees and can be raised everywhere that weights let it."""
         errors = (self.nodes_error, self.layers_error)
-        return all(error is not None and error <= LIMIT for error in errors) and self.raised == 3
+        agrees = all(error is not None and error <= LIMIT for error in errors)
+        return agrees and (self.raised == 3 or self.group == CONSTANT_WEIGHTS)
 
 
 def cases() -> Iterator[Case]:
@@ -96,7 +99,7 @@ def cases() -> Iterator[Case]:
         given: dict[str, object] = {"weights": DATA / "pytorch" / weights}
         yield Case("real PyTorch", weights, "torch", lambda _, factory=factory, given=given: (factory, given))
     for path in sorted(LIGHT.glob("light_*.onnx")):
-        yield Case("onnx package", path.stem, "", lambda _, path=path: (str(path), {}))
+        yield Case(CONSTANT_WEIGHTS, path.stem, "", lambda _, path=path: (str(path), {}))
     import timm_networks
 
     for name in timm_networks.NAMES:
