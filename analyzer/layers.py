@@ -260,6 +260,8 @@ def nonlinearity(graph: Graph, value: str) -> str:
             return _clip_name(graph, reader)
         if reader.op == "QuantizeLinear":
             return _after_rounding(graph, reader)
+        if reader.op == "Div":
+            return _after_whole_sums(graph, reader)
         if reader.op == "Max" and any(_scalar(graph, name) == 0.0 for name in reader.inputs):
             return "relu"
         return ACTIVATION_NAMES.get(reader.op, "none")
@@ -279,14 +281,32 @@ def nonlinearity(graph: Graph, value: str) -> str:
     return "none"
 
 
-def _after_rounding(graph: Graph, quantize: Node) -> str:
-    """A rounding to 8 bits whose lowest number stands for 0 cuts off what is negative: the file's ReLU went into it."""
+def _after_rounding(graph: Graph, quantize: Node, unit: float = 1.0) -> str:
+    """A rounding to 8 bits whose lowest number stands for 0 cuts off what is negative: the file's ReLU went into it.
+
+    Args:
+        unit: what a difference of 1 before the rounding is in the layer's own values.
+    """
     scale, zero = (graph.initializers.get(name) for name in (*quantize.inputs[1:], "")[:2])
     if scale is not None and zero is not None and zero.size == 1 and zero.item() == np.iinfo(zero.dtype).min:
         steps = np.iinfo(zero.dtype).max - np.iinfo(zero.dtype).min
-        return "relu6" if abs(float(scale.reshape(-1)[0]) * steps - 6) < 1e-3 else "relu"
+        return "relu6" if abs(unit * float(scale.reshape(-1)[0]) * steps - 6) < 1e-3 else "relu"
     readers = graph.consumers(quantize.outputs[0])
     return nonlinearity(graph, readers[0].outputs[0]) if len(readers) == 1 else "none"
+
+
+def _after_whole_sums(graph: Graph, division: Node) -> str:
+    """Integer arithmetic said in floats (converters.quantised): ÷ step, Round, × quotient of steps, rounding."""
+    chain = [division]
+    for op in ("Round", "Mul", "QuantizeLinear"):
+        readers = graph.consumers(chain[-1].outputs[0])
+        if len(readers) != 1 or readers[0].op != op:
+            return "none"
+        chain.append(readers[0])
+    step, quotient = (graph.initializers.get(node.inputs[1]) for node in (division, chain[2]))
+    if step is None or quotient is None:
+        return "none"
+    return _after_rounding(graph, chain[3], float(step.reshape(-1)[0] / quotient.reshape(-1)[0]))
 
 
 def _clip_name(graph: Graph, node: Node) -> str:

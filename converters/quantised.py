@@ -1,8 +1,9 @@
 """Networks computed in 8 bits, said in floats that are rounded where the file rounds.
 
 QLinearConv and its like become the float operator on dequantised weights and inputs, so that a layer's values before
-its rounding can be seen; what follows is the file's own QuantizeLinear, so that the numbers stay those of the
-quantised network. Where activations are quantised by the range that they happen to have (DynamicQuantizeLinear),
+its rounding can be seen. What follows rounds as the file does, from whole sums as integer arithmetic has them: a float
+sum that falls on the other side of a rounding by its last bit is a whole step off, and fifty layers later the network
+answers something else. Where activations are quantised by the range that they happen to have (DynamicQuantizeLinear),
 the normal form leaves them as they are: that range is the whole batch's, and no property of the network.
 Works on protobuf; comparison A (converters.parity) proves it, allowing for half a step of the file's own rounding.
 """
@@ -81,6 +82,24 @@ def _quantised(w: Writer, value: str, scale: str, zero_point: str) -> None:
     w.add("QuantizeLinear", [value, scale, zero_point], w.output)
 
 
+def _levels(w: Writer, y: str, step: str, scale: str) -> str:
+    """What integer arithmetic rounds: the sum, a whole number of products' steps, times the quotient of the steps.
+
+    In that order of multiplications, which is ONNX Runtime's.
+    """
+    total = w.add("Round", [w.add("Div", [y, step])])
+    return w.add("Mul", [total, w.add("Div", [step, scale])])
+
+
+def _rounded(w: Writer, levels: str, zero_point: str) -> None:
+    _quantised(w, levels, w.constant(np.float32(1)), zero_point)
+
+
+def _spatial_axes(w: Writer) -> int:
+    """Of a convolution that says of each axis what it does there; two where it says nothing."""
+    return next((len(w.attributes[name]) for name in ("kernel_shape", "strides", "dilations") if name in w.attributes), 2)
+
+
 def _before_rounding(w: Writer) -> str:
     """A name for a value whose rounded form has the name of the node's output ("544_quantized": "544")."""
     return w.fresh(w.output.removesuffix("_quantized").removesuffix("_QuantizeLinear_Output"))
@@ -95,36 +114,39 @@ def _qlinear_conv(w: Writer) -> None:
     last = w.attributes.get("channels_last", 0)
     x, kernel = _triple(w, 0), _triple(w, 3, axis=0)
     bias = w.input(8)
+    step = w.add("Mul", [w.input(1), w.input(4)])
     if bias:
-        step = w.add("Mul", [w.input(1), w.input(4)])
         bias = w.add("Mul", [w.add("Cast", [bias], to=onnx.TensorProto.FLOAT), step])
     if last:
         x = w.add("Transpose", [x], perm=TO_FIRST)
     name = w.fresh(f"{w.output}::channels_first") if last else _before_rounding(w)
     y = w.add("Conv", [x, kernel, bias], name, _own_name(w), **w.like_the_node("channels_last"))
+    per_channel = w.add("Reshape", [step, w.constant(np.array([-1] + [1] * _spatial_axes(w)))])
+    levels = _levels(w, y, per_channel, w.input(6))
     if last:
-        y = w.add("Transpose", [y], perm=TO_LAST)
-    _quantised(w, y, w.input(6), w.input(7))
+        levels = w.add("Transpose", [levels], perm=TO_LAST)
+    _rounded(w, levels, w.input(7))
 
 
 def _qlinear_matmul(w: Writer) -> None:
     y = w.add("MatMul", [_triple(w, 0, axis=-2), _triple(w, 3, axis=-1)], _before_rounding(w), _own_name(w))
-    _quantised(w, y, w.input(6), w.input(7))
+    levels = _levels(w, y, w.add("Mul", [w.input(1), w.input(4)]), w.input(6))
+    _rounded(w, levels, w.input(7))
 
 
 def _qgemm(w: Writer) -> None:
     """a and b with scales and zero points, c in steps of alpha and both scales; a float answer without y's scale."""
     b = _triple(w, 3, axis=0 if w.attributes.get("transB", 0) else 1)
     c = w.input(6)
+    step = w.add("Mul", [w.input(1), w.input(4)])
+    step = w.add("Mul", [step, w.constant(np.float32(w.attributes.get("alpha", 1.0)))])
     if c:
-        step = w.add("Mul", [w.input(1), w.input(4)])
-        step = w.add("Mul", [step, w.constant(np.float32(w.attributes.get("alpha", 1.0)))])
         c = w.add("Mul", [w.add("Cast", [c], to=onnx.TensorProto.FLOAT), step])
     rounded = bool(w.input(7))
     output = _before_rounding(w) if rounded else w.output
     y = w.add("Gemm", [_triple(w, 0), b, c], output, _own_name(w), **w.like_the_node())
     if rounded:
-        _quantised(w, y, w.input(7), w.input(8))
+        _rounded(w, _levels(w, y, step, w.input(7)), w.input(8))
 
 
 def _binary(op: str) -> Rule:
@@ -211,8 +233,7 @@ def _integer_product(w: Writer) -> None:
 
 
 def _axes(w: Writer) -> str:
-    spatial = len(w.attributes.get("kernel_shape", (1, 1)))
-    return w.constant(np.arange(1, 2 + spatial))
+    return w.constant(np.arange(1, 2 + _spatial_axes(w)))
 
 
 RULES: dict[tuple[str, str], Rule] = {

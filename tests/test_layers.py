@@ -264,6 +264,12 @@ NONLINEARITIES = {  # what reads the convolution's output "c"
     "mish (written out)": [("Softplus", "c", "s"), ("Tanh", "s", "t"), ("Mul", "c t", "y")],
     "relu (of 8 bits)": [("QuantizeLinear", "c half low", "q"), ("DequantizeLinear", "q half low", "y")],
     "relu6 (of 8 bits)": [("QuantizeLinear", "c sixth low", "q"), ("DequantizeLinear", "q sixth low", "y")],
+    "relu6 (of whole sums)": [
+        ("Div", "c half", "d"),
+        ("Round", "d", "r"),
+        ("Mul", "r quotient", "m"),
+        ("QuantizeLinear", "m one low", "y"),
+    ],
     "relu (behind 8 bits)": [
         ("QuantizeLinear", "c half middle", "q"),
         ("DequantizeLinear", "q half middle", "d"),
@@ -297,6 +303,7 @@ def test_the_non_linearity_that_follows_is_named(name):
         "six": np.float32(6),
         "largest": np.float32(3.4e38),
         "sixth": np.float32(6 / 255),
+        "quotient": np.float32(0.5 / (6 / 255)),
         "low": np.uint8(0),
         "middle": np.uint8(114),
     }

@@ -122,6 +122,7 @@ _TABLE: "dict[str, Converter]" = {
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
     "ReverseSequence": ordering.reverse_sequence,
+    "Round": quantization.round_,
     "ScatterElements": indexing.scatter_elements,
     "ScatterND": indexing.scatter_nd,
     "Selu": activations.selu,

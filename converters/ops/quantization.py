@@ -2,7 +2,8 @@
 
 Rounding has the derivative 0 almost everywhere, so that no gradient would pass a quantised activation. It is given the
 one of the identity instead, as long as the value lies in the range that the integers can hold, and 0 beyond (the
-straight-through estimator: Bengio, Léonard & Courville 2013, arXiv:1308.3432). torch has no gradient for integer
+straight-through estimator: Bengio, Léonard & Courville 2013, arXiv:1308.3432); so is Round, with which other files say
+the same in floats. torch has no gradient for integer
 tensors either: where all that comes of a quantised value is dequantised again, its integers are held as floats.
 """
 
@@ -86,6 +87,10 @@ class _Rounding(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         return gradients[0]
+
+
+def round_(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
+    return bind(node, graph, _straight_through)
 
 
 def _straight_through(x: torch.Tensor) -> torch.Tensor:
