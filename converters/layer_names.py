@@ -16,14 +16,15 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 def layer_names(model: ir.Model) -> dict[str, str]:
     """The name that each convolution has for its user, by node name.
 
-    The module path is looked for in the node's metadata (PyTorch's default exporter), in the kernel's name
-    ("layer1.0.conv1.weight"), then in the node's, then in the output's (PaddlePaddle: "conv2d_53.tmp_0"). A name that
-    two layers would share gets the node's beside it.
+    The module path is looked for in the kernel's name ("layer1.0.conv1.weight"), in the node's metadata (PyTorch's
+    default exporter, which gives a fused pair that of its second), then in the node's name, then in the output's
+    (PaddlePaddle: "conv2d_53.tmp_0"). A name that two layers would share gets the node's beside it.
     """
     convolutions = [node for node in model.graph if node.op_type in CONVOLUTIONS and not node.domain]
     names = {
-        str(node.name): _module_of(node)
-        or _user_name(str(node.inputs[1].name), str(node.name), str(node.outputs[0].name))
+        str(node.name): _of_kernel(str(node.inputs[1].name))
+        or _of_metadata(node)
+        or _of_node(str(node.name), str(node.outputs[0].name))
         for node in convolutions
         if node.inputs[1] is not None
     }
@@ -31,22 +32,24 @@ def layer_names(model: ir.Model) -> dict[str, str]:
     return {node: name if counts[name] == 1 else f"{name} ({node})" for node, name in names.items()}
 
 
-def _module_of(node: ir.Node) -> str:
+def _of_kernel(kernel: str) -> str:
+    kernel = kernel.removeprefix("ConvBnFusion_W_")  # ONNX Runtime's optimiser's
+    kernel = re.sub(r"(_quantized)?(::\w+|_DequantizeLinear_Output)?$", "", kernel)  # ONNX Runtime's quantiser's
+    module = re.fullmatch(r"(.+?)[./](weight|kernel)(:0)?", kernel)
+    if module and not module[1].startswith("onnx::"):
+        return module[1]
+    caffe = re.fullmatch(r"(.+)_w_\d+", kernel)
+    return caffe[1] if caffe else ""
+
+
+def _of_metadata(node: ir.Node) -> str:
     """The module path that PyTorch's exporter notes beside a node, empty where it does not."""
     scopes = re.findall(r"'([^']*)'", node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
     return scopes[-2] if len(scopes) > 1 else ""  # the last is the operation's own
 
 
-def _user_name(kernel: str, node: str, output: str) -> str:
-    kernel = kernel.removeprefix("ConvBnFusion_W_")  # ONNX Runtime's optimiser's
-    kernel = re.sub(r"(_quantized)?(::\w+|_DequantizeLinear_Output)?$", "", kernel)  # ONNX Runtime's quantiser's
+def _of_node(node: str, output: str) -> str:
     node = node.removesuffix("_quant")
-    module = re.fullmatch(r"(.+?)[./](weight|kernel)(:0)?", kernel)
-    if module and not module[1].startswith("onnx::"):
-        return module[1]
-    caffe = re.fullmatch(r"(.+)_w_\d+", kernel)
-    if caffe:
-        return caffe[1]
     path = re.fullmatch(r"(/?)(.+?)/(Conv|ConvTranspose|Conv2D|convolution|BiasAdd)(_\d+)?", node)
     if path:
         return _module_path(path[2]) if path[1] else path[2]
