@@ -287,11 +287,13 @@ GLOBAL = {  # nothing leads to "y" but what is global
 
 
 def network(nodes, shape=("N", 2, SIDE, SIDE)):
-    if shape[1] == 2:
-        nodes = [*nodes, conv(output="beside", kernel="w1")]  # some have no convolution, and would be refused
+    outputs = ["y"]
+    if shape[1] == 2:  # some have no convolution, and would be refused
+        nodes = [*nodes, conv(output="beside", kernel="w1")]
+        outputs.append("beside")
     used = {name for node in nodes for name in node[1].split()}
     constants = {name: array for name, array in CONSTANTS.items() if name in used}
-    return canonical(build(nodes, constants, shape=shape, outputs=["y"]))
+    return canonical(build(nodes, constants, shape=shape, outputs=outputs))
 
 
 def walked(form, axes=(2, 3)):

@@ -394,7 +394,6 @@ BAD = [  # arguments, words of the error, in which "…" stands for anything
     (("analyze", "outside.onnx"), "'../secret.bin', outside the model's folder"),
     (("inspect", "huge.onnx"), "would not fit…memory"),
     (("analyze", "dense.onnx"), "dense.onnx: has no convolution layer; it holds 2 nodes: 1 Flatten, 1 MatMul"),
-    (("inspect", "half16.onnx"), "half16.onnx: its input is float16, which cannot be analysed yet"),
     (("inspect", "channels.onnx"), "unknown number of input channels: give --layout and --input-channels"),
     (("inspect", "size.onnx"), "runs at none of the sizes tried…give --input-size HEIGHTxWIDTH"),
     # options
