@@ -20,7 +20,7 @@ PHOTOS = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png", "motorcycl
 
 
 def network() -> Network:
-    """The network: the Keras team's cifar10_cnn, trained by us (examples/train_cifar10_keras_cnn.py)."""
+    """The network: the Keras team's cifar10_cnn, trained by us (examples/train_demo.py)."""
     facts = _facts()
     options = InputOptions(preprocessing=preset(facts["preprocess"]))
     return open_network(_data("cifar10_cnn.onnx"), options)

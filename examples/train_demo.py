@@ -1,12 +1,11 @@
-"""The demo network: the Keras team's cifar10_cnn example, trained in PyTorch and exported to ONNX.
+"""The network that ships with Filterscope as its demo: `cifar10_keras`, trained longer and exported to ONNX.
 
-Four convolutions without BatchNorm, small enough to look at whole. Its input is RGB in 0..1, NCHW; its output
-logits. Knows torch, onnxruntime and the CIFAR-10 archives; knows nothing of filterscope.
+Against train.py: images are shifted and mirrored, the learning rate rises and falls, labels are smoothed; and the
+file is compared with torch in ONNX Runtime before it is used. Knows torch and ONNX Runtime; knows nothing of
+Filterscope.
 """
 
 import argparse
-import io
-import itertools
 import json
 import sys
 import time
@@ -16,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from PIL import Image
+from data_files import Part, read_cifar10_packed
+from networks_pytorch import cifar10_keras
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAIN_FILE = "cifar10_train_40000_webp_q80.npz"
-TEST_FILE = "cifar10_test_2000_lossless_webp.npz"
 BATCH = 128
 PEAK_RATE = 2e-3  # of Adam, at the top of the one-cycle schedule
 LABEL_SMOOTHING = 0.05
@@ -30,50 +27,9 @@ SHIFT = 4  # pixels that a training image may move in each direction
 THREADS = 2
 
 
-class Cifar10Cnn(nn.Module):
-    """(N, 3, 32, 32) float32 RGB in 0..1 → (N, 10) float32 logits.
-
-    Source: cifar10_cnn.py of the Keras examples (keras-team, 2015-2019); the softmax is left out.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 32, 3, padding="same")
-        self.conv2 = nn.Conv2d(32, 32, 3)
-        self.conv3 = nn.Conv2d(32, 64, 3, padding="same")
-        self.conv4 = nn.Conv2d(64, 64, 3)
-        self.dense1 = nn.Linear(64 * 6 * 6, 512)
-        self.dense2 = nn.Linear(512, 10)
-        for name, values in self.named_parameters():  # Keras starts so
-            if name.endswith("weight"):
-                nn.init.xavier_uniform_(values)
-            else:
-                nn.init.zeros_(values)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.conv1(image))
-        x = F.relu(self.conv2(x))
-        x = F.dropout(F.max_pool2d(x, 2), 0.25, self.training)
-        x = F.relu(self.conv3(x))
-        x = F.relu(self.conv4(x))
-        x = F.dropout(F.max_pool2d(x, 2), 0.25, self.training)
-        x = F.relu(self.dense1(x.flatten(1)))
-        x = F.dropout(x, 0.5, self.training)
-        logits: Tensor = self.dense2(x)
-        return logits
-
-
-def read_images(path: Path) -> tuple[Tensor, Tensor, list[str]]:
-    """Decode an archive of WebP files: (N, 3, 32, 32) uint8 images, (N,) int64 labels, class names.
-
-    The archive holds `data` (the files one after the other), `offsets` (N + 1), `labels` and `classes`.
-    """
-    with np.load(path) as archive:
-        data, offsets = archive["data"].tobytes(), archive["offsets"].tolist()
-        labels, classes = archive["labels"].astype(np.int64), [str(name) for name in archive["classes"]]
-    files = (data[begin:end] for begin, end in itertools.pairwise(offsets))
-    images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels), classes
+def tensors(part: Part) -> tuple[Tensor, Tensor]:
+    """(N, 3, 32, 32) uint8 images and (N,) int64 labels."""
+    return torch.from_numpy(part.images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(part.labels)
 
 
 def unit(images: Tensor) -> Tensor:
@@ -111,12 +67,10 @@ def onnx_predictions(path: Path, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def first_layer_that_fires(model: Cifar10Cnn, images: Tensor) -> float:
+def first_layer_that_fires(model: nn.Sequential, images: Tensor) -> float:
     """Fraction of the conv1 units that are above zero somewhere on at least one image."""
-    fires = torch.zeros(model.conv1.out_channels, dtype=torch.bool)
-    for batch in torch.split(images, 500):
-        fires |= model.conv1(unit(batch)).amax((0, 2, 3)) > 0
-    return fires.float().mean().item()
+    answers = [model[0](unit(batch)).amax((0, 2, 3)) > 0 for batch in torch.split(images, 500)]
+    return torch.stack(answers).any(0).float().mean().item()
 
 
 def train(
@@ -169,7 +123,7 @@ def export(model: nn.Module, path: Path) -> None:
 
 
 def description(
-    classes: list[str], accuracy: float, train_images: int, test_images: int, epochs: int, seed: int
+    classes: tuple[str, ...], accuracy: float, train_images: int, test_images: int, epochs: int, seed: int
 ) -> dict[str, object]:
     """What the file beside the network says about it."""
     return {
@@ -178,7 +132,7 @@ def description(
             "conv1 32 3x3 same, conv2 32 3x3 valid, max-pool 2, conv3 64 3x3 same, conv4 64 3x3 valid, max-pool 2, "
             "dense1 512, dense2 10 (logits); ReLU after every layer but the last, dropout in training, no BatchNorm."
         ),
-        "source": "The Keras team's cifar10_cnn example, trained by us with examples/train_cifar10_keras_cnn.py.",
+        "source": "The Keras team's cifar10_cnn example, trained by us with examples/train_demo.py.",
         "data": (
             f"CIFAR-10 (Krizhevsky 2009): {train_images:,} training images coded as WebP of quality 80, "
             f"{test_images:,} unchanged test images."
@@ -194,22 +148,22 @@ def description(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the CIFAR-10 demo network and export it to ONNX.")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/cifar10", help="folder of the archives")
+    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10_train*.npz and cifar10_test*.npz")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("cifar10_cnn.onnx"), help="a .json goes beside it")
-    parser.add_argument("--quick", action="store_true", help="one epoch of 312 steps, to try the script")
+    parser.add_argument("--quick", action="store_true", help="one epoch, to try the script")
     arguments = parser.parse_args()
-    for name in (TRAIN_FILE, TEST_FILE):
-        if not (arguments.data / name).is_file():
-            parser.error(f"{arguments.data}: no {name}; name its folder with --data")
+    data = read_cifar10_packed(arguments.data)  # what the description says of the images is true of these alone
+    if data is None:
+        parser.error(f"{arguments.data}: no cifar10_train*.npz and cifar10_test*.npz; see examples/README.md")
     epochs = 1 if arguments.quick else arguments.epochs
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(arguments.seed)
-    images, labels, classes = read_images(arguments.data / TRAIN_FILE)
-    test_images, test_labels, _ = read_images(arguments.data / TEST_FILE)
-    model = Cifar10Cnn()
+    images, labels = tensors(data.train)
+    test_images, test_labels = tensors(data.test)
+    model = cifar10_keras()
     train(model, images, labels, (test_images, test_labels), epochs, arguments.seed)
 
     export(model, arguments.out)
@@ -219,7 +173,7 @@ def main() -> None:
     if differing > 1:
         sys.exit(f"{arguments.out}: torch and ONNX Runtime differ on {differing} test images; do not use this file")
     accuracy = (in_onnx == test_labels).double().mean().item()
-    facts = description(classes, accuracy, len(images), len(test_images), epochs, arguments.seed)
+    facts = description(data.classes, accuracy, len(images), len(test_images), epochs, arguments.seed)
     arguments.out.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     fires = first_layer_that_fires(model, test_images)
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes, test {accuracy:.4f} in ONNX Runtime")
