@@ -34,6 +34,7 @@ bench: $(STAMP) ## measure speed; writes docs/performance.md
 	$(BIN)/python benchmarks/speed.py
 
 coverage: $(STAMP) ## open many networks; writes docs/coverage.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[coverage]'
 	$(BIN)/python benchmarks/coverage.py
 
 clean: ## remove what the commands above made
