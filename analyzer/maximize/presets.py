@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from converters.errors import SettingsError
 
 
@@ -21,6 +23,27 @@ class Strength:
 
 STILL = Strength(0.0, 0.0, 0.0)
 MOVING = Strength(jitter=0.06, rotation=6.0, scaling=0.06)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How the numbers of a picture are drawn before the first step."""
+
+    law: str  # normal or uniform
+    centre: float  # mean
+    spread: float  # standard deviation of the normal law, half the width of the uniform one
+
+    def __post_init__(self) -> None:
+        if self.law not in ("normal", "uniform"):
+            raise SettingsError(f"start {self.law}: give normal or uniform")
+        if self.spread < 0:
+            raise SettingsError(f"start spread {self.spread}: give 0 or more")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Numbers of this law, float64."""
+        if self.law == "normal":
+            return rng.normal(self.centre, self.spread, shape)
+        return rng.uniform(self.centre - self.spread, self.centre + self.spread, shape)
 
 
 @dataclass(frozen=True, slots=True)
