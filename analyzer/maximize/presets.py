@@ -9,19 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analyzer.maximize.transforms import STILL, Strength
 from converters.errors import SettingsError
 
-
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """How far a picture is moved; all zero: not at all."""
-
-    jitter: float  # to each side, as a part of the canvas
-    rotation: float  # degrees to each side
-    scaling: float  # largest relative change of size
-
-
-STILL = Strength(0.0, 0.0, 0.0)
 MOVING = Strength(jitter=0.06, rotation=6.0, scaling=0.06)
 
 
