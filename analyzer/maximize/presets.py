@@ -1,17 +1,22 @@
-"""How much work goes into a picture: draft, standard, fine.
+"""Recipes of the ascent: how much work goes into a picture, and what published programs do in each step.
 
-Knows numbers only.
+A quality says how many steps; a preset says how a picture is held, what moves it, what restrains it and who says so.
+Knows numbers only; a preset names transforms and regularisers, which load torch when they are first called.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.maximize.transforms import STILL, Strength
+from analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
+from analyzer.maximize.transforms import STILL, Crop, Jitter, Pad, Rotate, Scale, Strength, Transform
 from converters.errors import SettingsError
 
+PARAMETERS = ("fourier", "pixels", "maco")
+OPTIMISERS = ("adam", "nadam", "normalised", "sgd")
 MOVING = Strength(jitter=0.06, rotation=6.0, scaling=0.06)
 
 
@@ -28,6 +33,9 @@ class Start:
             raise SettingsError(f"start {self.law}: give normal or uniform")
         if self.spread < 0:
             raise SettingsError(f"start spread {self.spread}: give 0 or more")
+
+    def __str__(self) -> str:
+        return f"{self.law}, {self.centre:.3g} ± {self.spread:.3g}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers of this law, float64."""
@@ -71,3 +79,164 @@ def quality(name: str) -> Quality:
     if name not in QUALITIES:
         raise SettingsError(f"--quality {name}: give one of {', '.join(QUALITIES)}")
     return QUALITIES[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What happens in a step of the ascent, all on pictures u in [0, 1].
+
+    The order of a step: transforms, the network, the objective less the penalties, the optimiser, the operations, the
+    box.
+    """
+
+    name: str
+    about: str  # a line for people
+    source: str  # who published the numbers
+    parameters: str  # how pictures are held: one of PARAMETERS
+    optimiser: (
+        str  # adam, nadam; normalised: the gradient over its root mean square times the rate; sgd: times the rate
+    )
+    rate: float | None  # None: the quality's
+    steps: int | None  # None: the quality's
+    start: Start  # pixels: levels; fourier: coefficients; maco: phases
+    transforms: tuple[Transform, ...] = ()
+    penalties: tuple[Penalty, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    boxed: bool = True  # False: pixels may leave [0, 1] on the way
+    stretched: bool = False  # shown with its contrast normalised (`STRETCHED`): a view that must be labelled
+    objective: str | None = None  # what the source maximises
+
+    def __post_init__(self) -> None:
+        _one_of(f"preset {self.name}: parameters", self.parameters, PARAMETERS)
+        _one_of(f"preset {self.name}: optimiser", self.optimiser, OPTIMISERS)
+        for field, number in (("rate", self.rate), ("steps", self.steps)):
+            if number is not None and not 0 < number < math.inf:
+                raise SettingsError(f"preset {self.name}: {field} {number}; give more than 0")
+
+
+def _one_of(option: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise SettingsError(f"{option} {given}; give one of {', '.join(known)}")
+
+
+STRETCHED = (0.5, 0.1)  # mean and standard deviation of a stretched picture, as Chollet 2016 shows them
+
+_FAINT = Start("normal", 0.0, 0.01)
+_CHOLLET = "Chollet 2016, How convolutional neural networks see the world (Keras blog)"
+_CHOLLET_START = Start("uniform", 138 / 255, 10 / 255)
+_AMOUNTS = tuple(sign * part / 100 for sign in (-1, 1) for part in range(1, 6))  # 0.01 to 0.05, either way
+
+# The published numbers, and what was done to those that are in pixels:
+#
+# notebook-2018, paper. The blog's loop: levels 128 to 148, steps of 1 level (1/255 of u), no box; 20 steps there, 40 in
+#   the book that followed it (Deep Learning with Python, section 5.4.2). The gradient is divided by its own size, so
+#   that a map's sum and its mean give the same picture. `paper` adds small movements: a pixel to each side, turns and
+#   changes of size of 0.01 to 0.05 either way; the turns are read as radians.
+# yosinski. The third of the toolbox's four settings, from 0..255 to 0..1: a step of 100 · gradient becomes 100 / 255²,
+#   noise of 10 becomes 10 / 255. It takes gradients as they come, so that it suits networks whose activations are as
+#   large as CaffeNet's. Its blur is 1 pixel at any canvas, since the noise that it removes is one pixel wide.
+# distill. Lucid's defaults are pixels of its 128 px canvas: 12 of 128 padded; 8 of the 152 that are there then; 4 of
+#   the 144 after that. On a canvas of 32 px: 3, 2, 1; of 28 px: 3, 2, 1.
+# maco. Xplique's: 256 steps, rate 1, noise 0.08 on a range of 2, here 0.04 on a range of 1. Its 32 crops of 50 % down
+#   to 5 % belong to a canvas of 512 px; 5 % of 32 px is one pixel. Crops here fall from the whole canvas to 40 %, and
+#   eight are taken a step (its authors' later program takes six).
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="filterscope",
+            about="Fourier coefficients under small rotations, scalings and shifts",
+            source="Olah et al. 2017, doi:10.23915/distill.00007, with movements of our own",
+            parameters="fourier",
+            optimiser="adam",
+            rate=None,
+            steps=None,
+            start=_FAINT,
+            transforms=(MOVING,),
+        ),
+        Preset(
+            name="notebook-2018",
+            about="Plain gradient steps of one size on pixels, shown with stretched contrast",
+            source=_CHOLLET,
+            parameters="pixels",
+            optimiser="normalised",
+            rate=1 / 255,
+            steps=40,
+            start=_CHOLLET_START,
+            boxed=False,
+            stretched=True,
+            objective="channel",
+        ),
+        Preset(
+            name="paper",
+            about="The same steps under movements of a pixel and of 0.01 to 0.05",
+            source=f"{_CHOLLET}; small movements after Olah et al. 2017, doi:10.23915/distill.00007",
+            parameters="pixels",
+            optimiser="normalised",
+            rate=1 / 255,
+            steps=40,
+            start=_CHOLLET_START,
+            transforms=(
+                Jitter(pixels=2),
+                Rotate(choices=tuple(math.degrees(amount) for amount in _AMOUNTS)),
+                Scale(choices=tuple(1 + amount for amount in _AMOUNTS)),
+            ),
+            boxed=False,
+            stretched=True,
+            objective="channel",
+        ),
+        Preset(
+            name="yosinski",
+            about="Gradient steps on pixels with decay and a blur every four steps",
+            source="Yosinski et al. 2015, arXiv:1506.06579; their toolbox, setting 3",
+            parameters="pixels",
+            optimiser="sgd",
+            rate=100 / 255**2,
+            steps=1000,
+            start=Start("normal", 0.5, 10 / 255),
+            operations=(Decay(0.0001), Blur(1.0, every=4)),
+            objective="neuron",
+        ),
+        Preset(
+            name="distill",
+            about="Fourier coefficients under padding, jitter, scaling and rotation, as Lucid renders",
+            source="Olah et al. 2017, doi:10.23915/distill.00007; Lucid's render",
+            parameters="fourier",
+            optimiser="adam",
+            rate=0.05,
+            steps=512,
+            start=_FAINT,
+            transforms=(
+                Pad(12 / 128, 0.5),
+                Jitter(8 / 152),
+                Scale(choices=tuple(1 + (k - 5) / 50 for k in range(11))),
+                Rotate(choices=(*range(-10, 11), 0, 0, 0, 0, 0)),
+                Jitter(4 / 144),
+            ),
+            objective="channel",
+        ),
+        Preset(
+            name="maco",
+            about="Phases alone, magnitudes as in natural images, under random crops and noise",
+            source="Fel et al. 2023, arXiv:2306.06805; Xplique's maco",
+            parameters="maco",
+            optimiser="nadam",
+            rate=1.0,
+            steps=256,
+            start=Start("normal", 0.0, 1.0),
+            transforms=(Crop(0.4, 1.0, count=8, noise=0.04),),
+            objective="channel",
+        ),
+    )
+}
+
+
+def preset_named(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if name not in PRESETS:
+        raise SettingsError(f"--preset {name}: give one of {', '.join(PRESETS)}")
+    return PRESETS[name]
