@@ -19,7 +19,7 @@ KINDS = {"fourier": Fourier, "pixels": Pixels, "maco": Maco}
 
 
 def climb(preset, size, bands, steps):
-    """The loop of a preset as its docstring orders it, for a unit that answers to stripes wherever they are.
+    """The loop of a preset as its docstring orders it, for a unit that answers to stripes near the middle.
 
     Pictures, and the unit's answers before and after.
     """
@@ -32,6 +32,8 @@ def climb(preset, size, bands, steps):
 
     def objective(pictures):
         maps = F.conv2d(pictures.mean(dim=1, keepdim=True), stripes, padding=4)
+        tall, wide = (side // 3 for side in maps.shape[2:])
+        maps = maps[:, :, tall : maps.shape[2] - tall, wide : maps.shape[3] - wide]
         return 1000 * maps.relu().square().mean(dim=(1, 2, 3))  # large gradients, as Yosinski's rate takes them
 
     before = objective(held.pictures().detach())
@@ -73,10 +75,10 @@ def test_every_preset_runs_on_every_canvas(name, bands, size):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_climbs(name):
-    """By how much depends on what it may change: stripes are energy at one frequency, which MACO holds fixed."""
+    """Among them MACO, which can bring its stripes to the middle and not make them stronger."""
     _, before, after = climb(preset_named(name), (32, 32), 3, 40)
 
-    assert (after > (1.3 if name == "maco" else 5) * before).all()
+    assert (after > 4 * before).all()
 
 
 def test_the_published_numbers_are_the_published_ones():
