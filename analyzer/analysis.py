@@ -24,7 +24,7 @@ import numpy as np
 from analyzer import atlas, executors, images
 from analyzer.activations import layer_groups, write_maps
 from analyzer.images import Source
-from analyzer.maximize.presets import quality
+from analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from analyzer.network import Network
 from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_json
 from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
@@ -99,8 +99,9 @@ class Analysis:
             pictures = self._read_images()
         from analyzer.maximize.engine import batch_size, choose_device
 
-        grade = quality(self.settings.quality)
-        shop = Workshop(self.network, grade, self.settings.seed, choose_device(self.device))
+        shop = Workshop(
+            self.network, self.settings.recipe, self.settings.seed, choose_device(self.device), self._prior(pictures)
+        )
         with self._timed("prove"):
             parity = self.network.prove(pictures[0] if pictures else None)
         batches = {
@@ -130,6 +131,13 @@ class Analysis:
             pictures.append(pixels)
             self.progress.advance()
         return pictures
+
+    def _prior(self, pictures: list[np.ndarray]) -> Prior | None:
+        """Colours and spectrum of the user's images, where there are enough of them to tell."""
+        if len(pictures) < FEWEST:
+            return None
+        shape = (self.network.input.channels, self.network.input.height, self.network.input.width)
+        return measured_prior(pictures, shape)
 
     def _check_labels(self) -> None:
         output = self.network.model.graph.outputs[0]
@@ -214,14 +222,20 @@ class Analysis:
 
     def _first_info(self, parity: Parity, plan: Plan, shop: Workshop) -> dict[str, Any]:
         spec = self.network.input
-        grade = shop.quality
+        recipe = shop.recipe
         return {
             "status": "running",
             "filterscope": cache.versions().get("filterscope", "unknown"),
             "command": list(self.command),
             "seed": self.settings.seed,
             "settings": settings_json(self.settings)
-            | {"steps": grade.steps, "canvas_cap": grade.cap, "patience": grade.patience, "rate": grade.rate},
+            | {
+                "steps": recipe.steps,
+                "canvas_cap": recipe.quality.cap,
+                "patience": recipe.patience,
+                "rate": recipe.rate,
+                "source": recipe.preset.source,
+            },
             "versions": cache.versions() | {"python": platform.python_version()},
             "device": device_json(str(shop.device)),
             "model": self.network.to_json() | {"parity": parity.summary()},

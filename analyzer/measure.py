@@ -5,10 +5,13 @@ Knows sessions and pictures; knows nothing of how a picture was made.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from analyzer.canvas import Canvas
 from analyzer.layers import ConvLayer
+from analyzer.maximize.objectives import Objective
 from analyzer.network import Network
 
 RANDOM_IMAGES = 16
@@ -23,58 +26,79 @@ class Meter:
     Args:
         network: the opened network.
         layer: whose units.
-        canvas: size of the pictures; with a position the objective is that neuron, else the mean of the map.
+        canvas: size of the pictures.
+        objective: what is measured.
     """
 
-    def __init__(self, network: Network, layer: ConvLayer, canvas: Canvas) -> None:
+    def __init__(self, network: Network, layer: ConvLayer, canvas: Canvas, objective: Objective) -> None:
         self.network = network
         self.layer = layer
         self.canvas = canvas
+        self.objective = objective
         self._session = network.session([layer.value], canvas.size, threads=1)  # tasks run side by side
         down, right = layer.field.jump if layer.field else (1.0, 1.0)
         positions = canvas.height * canvas.width / max(1.0, down * right)
         self._batch = max(1, min(64, int(BATCH_BYTES // (4 * positions * layer.out_channels + 1))))
 
-    def all_units(self, pixels: np.ndarray) -> np.ndarray:
-        """Objective of every unit of the layer on every picture.
+    def _maps(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """The layer's maps on inputs in the model's own layout, some at a time: (n, C_out, H, W) float64."""
+        for first in range(0, len(x), self._batch):
+            part = slice(first, first + self._batch)
+            maps = self._session.run(x[part])[self.layer.value].astype(np.float64)
+            yield part, maps.reshape(*maps.shape, *[1] * (4 - maps.ndim))  # scores are maps of one place
 
-        Args:
-            pixels: (N, H, W, C) uint8.
+    def _measured(self, maps: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+        """The printed number of maps, each in a direction of its own or as they are: (n,)."""
+        return self._value(maps if directions is None else np.einsum("nchw,nc->nhw", maps, directions))
 
-        Returns:
-            (N, C_out) float64.
-        """
-        return self._run(self.network.input.to_model(pixels))
+    def _value(self, seen: np.ndarray) -> np.ndarray:
+        import torch
 
-    def _run(self, x: np.ndarray) -> np.ndarray:
-        """Objective of every unit on inputs in the model's own layout: (N, C_out)."""
-        parts = [self._session.run(x[i : i + self._batch])[self.layer.value] for i in range(0, len(x), self._batch)]
-        return np.concatenate([self._objective(maps) for maps in parts])
+        return np.asarray(self.objective.sense * self.objective.value(torch.from_numpy(seen)).numpy())
 
-    def _objective(self, maps: np.ndarray) -> np.ndarray:
-        if self.canvas.row is None:
-            return np.asarray(maps.mean(axis=(2, 3), dtype=np.float64))
-        return maps[:, :, self.canvas.row, self.canvas.column].astype(np.float64)
+    def _directions(self, units: np.ndarray) -> np.ndarray | None:
+        found = [self.objective.direction(int(unit), self.layer.out_channels) for unit in units]
+        kept = [direction for direction in found if direction is not None]
+        return np.stack(kept) if kept else None
 
-    def activation(self, pixels: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """Objective of unit channels[i] on picture i: (N,) float64."""
-        return np.asarray(self.all_units(pixels)[np.arange(len(pixels)), channels])
+    def _run(self, x: np.ndarray, units: np.ndarray) -> np.ndarray:
+        directions = self._directions(units)
+        return np.concatenate(
+            [self._measured(m, None if directions is None else directions[part]) for part, m in self._maps(x)]
+        )
 
-    def robust(self, pixels: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    def activation(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Objective of unit units[i] on picture i, (N, H, W, C) uint8: (N,) float64."""
+        return self._run(self.network.input.to_model(pixels), units)
+
+    def robust(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
         """Mean objective over 16 fixed draws of jitter, ±4 % of the canvas, edges repeated: (N,) float64."""
         draws = jitters(self.canvas.size)
         if not draws.any():  # 4 % of a canvas this small is less than half a pixel
-            return self.activation(pixels, channels)
+            return self.activation(pixels, units)
         x = self.network.input.to_model(pixels)
-        units = np.arange(len(pixels))
         total = np.zeros(len(pixels))
         for down, right in draws:
-            total += self._run(shifted(x, int(down), int(right), self.network.axes))[units, channels]
+            total += self._run(shifted(x, int(down), int(right), self.network.axes), units)
         return total / len(draws)
 
-    def best_of_random(self) -> np.ndarray:
-        """The best objective of each unit over 16 random domain images: (C_out,) float64."""
-        return np.asarray(self.all_units(self.network.random_pixels(RANDOM_IMAGES, self.canvas.size, 1)).max(axis=0))
+    def best_of_random(self, units: np.ndarray) -> np.ndarray:
+        """The best objective of each unit over 16 random domain images: (N,) float64.
+
+        Best is lowest where the objective is to be low.
+        """
+        pixels = self.network.random_pixels(RANDOM_IMAGES, self.canvas.size, 1)
+        directions = self._directions(units)
+        answers = []
+        for _, maps in self._maps(self.network.input.to_model(pixels)):
+            if directions is None:
+                answers += [np.repeat(number, len(units)) for number in self._measured(maps, None)]
+                continue
+            for one in maps:
+                seen = (directions @ one.reshape(len(one), -1)).reshape(len(units), *one.shape[1:])
+                answers.append(self._value(seen))
+        best = np.max if self.objective.sense > 0 else np.min
+        return np.asarray(best(answers, axis=0))
 
 
 def jitters(size: tuple[int, int]) -> np.ndarray:

@@ -14,14 +14,15 @@ from typing import Any
 
 from analyzer.images import RESIZES
 from analyzer.layers import ConvLayer, select
-from analyzer.maximize.presets import quality
+from analyzer.maximize.objectives import OBJECTIVES
+from analyzer.maximize.presets import Recipe, preset_named, quality
 from analyzer.network import Network
 from analyzer.run import SCHEMA, TaskKey
 from converters.errors import SettingsError
 
 AUTO_ALL = 1024  # a network of at most so many channels is analysed whole
 AUTO_PER_LAYER = 16
-OBJECTIVES = ("channel", "neuron")
+CHANNEL_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "layer")  # a run has a row a channel
 TASK_UNITS = 64  # about so many units an ascent task: a crash loses no more
 ANALYTIC_UNITS = 512
 
@@ -31,6 +32,7 @@ class Settings:
     """What the user asked for, and what decides the results."""
 
     quality: str = "draft"
+    preset: str = "filterscope"
     objectives: tuple[str, ...] = ("channel",)  # of the ascent
     layers: tuple[str, ...] = ()  # names and globs; none: all
     channels: str = "auto"  # auto, all, a number a layer ("32 per layer" is "32/layer"), or a list such as "0,4,8-11"
@@ -39,10 +41,10 @@ class Settings:
     resize: str = "auto"
 
     def __post_init__(self) -> None:
-        quality(self.quality)
+        _ = self.recipe
         for objective in self.objectives:
-            if objective not in OBJECTIVES:
-                raise SettingsError(f"--objective {objective}: give {' or '.join(OBJECTIVES)}")
+            if objective not in CHANNEL_OBJECTIVES:
+                raise SettingsError(f"--objective {objective}: give one of {', '.join(CHANNEL_OBJECTIVES)}")
         if self.resize not in RESIZES:
             raise SettingsError(f"--resize {self.resize}: give one of {', '.join(RESIZES)}")
         _check_form(self.channels)
@@ -50,13 +52,18 @@ class Settings:
             if number < 0:
                 raise SettingsError(f"--{option} {number}: give 0 or more")
 
+    @property
+    def recipe(self) -> Recipe:
+        """The preset at the quality."""
+        return Recipe(preset_named(self.preset), quality(self.quality))
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """Some units of one layer, maximised in one way."""
 
     layer: str
-    objective: str  # channel or neuron
+    objective: str  # one of CHANNEL_OBJECTIVES
     method: str  # ascent or analytic
     channels: tuple[int, ...]
 

@@ -15,7 +15,9 @@ from analyzer.analytic import image_maximisers, input_maximisers
 from analyzer.bounds import Interval, intervals
 from analyzer.canvas import Canvas, canvas_for
 from analyzer.layers import ConvLayer
-from analyzer.maximize.presets import Quality
+from analyzer.maximize.objectives import OBJECTIVES, Objective, objective_for
+from analyzer.maximize.presets import Recipe
+from analyzer.maximize.priors import Prior
 from analyzer.measure import Meter
 from analyzer.network import Network
 from analyzer.plan import Task
@@ -32,15 +34,16 @@ class Workshop:
 
     Args:
         network: the opened network.
-        quality: how much work goes into a picture.
+        recipe: how pictures are made, and how much work goes into each.
         seed: of the run.
         device: where ascent computes.
     """
 
     network: Network
-    quality: Quality
+    recipe: Recipe
     seed: int
     device: torch.device
+    prior: Prior | None = None  # colours and spectrum of the user's images
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
@@ -61,10 +64,14 @@ class Workshop:
 
     def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
         """Size of the pictures of a layer and objective."""
-        key = (layer.name, objective)
+        key = (layer.name, OBJECTIVES[objective].canvas)
         if key not in self._canvases:
-            self._canvases[key] = canvas_for(self.network, layer, objective, self.quality.cap)
+            self._canvases[key] = canvas_for(self.network, layer, key[1], self.recipe.quality.cap)
         return self._canvases[key]
+
+    def objective(self, layer: ConvLayer, objective: str) -> Objective:
+        """The objective of this name on the layer's canvas."""
+        return objective_for(objective, self.canvas(layer, objective))
 
     def bound(self, layer: ConvLayer) -> Interval:
         """Interval of a layer's pre-activations, a value a channel."""
@@ -80,11 +87,11 @@ class Workshop:
         return self._bounds
 
     def meter(self, layer: ConvLayer, objective: str) -> tuple[Meter, np.ndarray]:
-        """The layer's meter, and each unit's best objective over 16 random images."""
+        """The layer's meter, and each channel's best objective over 16 random images."""
         key = (layer.name, objective)
         if self._meter is None or self._meter[0] != key:
-            meter = Meter(self.network, layer, self.canvas(layer, objective))
-            self._meter = (key, meter, meter.best_of_random())
+            meter = Meter(self.network, layer, self.canvas(layer, objective), self.objective(layer, objective))
+            self._meter = (key, meter, meter.best_of_random(np.arange(layer.out_channels)))
         return self._meter[1], self._meter[2]
 
 
@@ -101,22 +108,34 @@ def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarr
 def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
     from analyzer.maximize.engine import ascend
 
-    channels = np.array(task.channels)
     canvas = shop.canvas(layer, task.objective)
+    objective = shop.objective(layer, task.objective)
     climbed = ascend(
-        shop.network, layer, canvas, task.objective, task.channels, shop.quality, shop.seed, shop.device, shop.stop
+        shop.network,
+        layer,
+        canvas,
+        objective,
+        task.channels,
+        shop.recipe,
+        shop.seed,
+        shop.device,
+        shop.stop,
+        prior=shop.prior,
     )
+    channels = np.repeat(np.array(task.channels), objective.pictures)
     meter, random = shop.meter(layer, task.objective)
     activation = meter.activation(climbed.tiles, channels)
     robust = meter.robust(climbed.tiles, channels)
     bound, kind = _upper_bound(shop, layer, task)
     highest = shop.bound(layer).high
     rows = []
-    for index, channel in enumerate(task.channels):
-        limit = _finite(bound[index])
+    for index, channel in enumerate(channels.tolist()):
+        limit = _finite(bound[index // objective.pictures])
+        raised = objective.sense * (activation[index] - random[channel]) > 0
         rows.append(
             _row(task, channel, "image", canvas)
             | {
+                "objective": objective.label(index % objective.pictures),
                 "activation": activation[index],
                 "robust": robust[index],
                 "random": random[channel],
@@ -126,7 +145,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
                 "status": _status(
                     bool(climbed.diverged[index] or not np.isfinite(activation[index])),
                     layer.nonlinearity in RECTIFIED and highest[channel] <= 0,
-                    activation[index] > random[channel],
+                    raised,
                 ),
                 "steps": int(climbed.steps[index]),
                 "seconds": climbed.seconds / len(channels),
@@ -137,6 +156,8 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
 
 def _upper_bound(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[np.ndarray, str]:
     """What no input of the domain can exceed: exact for a neuron of a layer that sees the image."""
+    if OBJECTIVES[task.objective].sense < 0:
+        return np.full(len(task.channels), np.inf), ""
     if task.objective == "neuron" and layer.sees_image and layer.op == "Conv" and layer.weight is not None:
         return image_maximisers(shop.network, layer, task.channels).values, "exact"
     return shop.bound(layer).high[list(task.channels)], "interval"
@@ -187,8 +208,8 @@ def _row(task: Task, channel: int, space: str, canvas: Canvas | None) -> dict[st
         "objective": task.objective,
         "method": task.method,
         "space": space,
-        "row": None if canvas is None or task.objective == "channel" else canvas.row,
-        "column": None if canvas is None or task.objective == "channel" else canvas.column,
+        "row": None if canvas is None else canvas.row,
+        "column": None if canvas is None else canvas.column,
     }
 
 

@@ -86,8 +86,12 @@ def analyze(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run [default: MODEL-filterscope].")] = None,
     quality: Annotated[str, typer.Option(help="draft, standard or fine: 32, 128 or 512 steps.")] = "draft",
+    preset: Annotated[
+        str, typer.Option(help="filterscope, distill, maco, yosinski, paper, notebook-2018.")
+    ] = "filterscope",
     objective: Annotated[
-        list[str] | None, typer.Option(help="channel, neuron; may be repeated [default: channel].")
+        list[str] | None,
+        typer.Option(help="channel, neuron, negative, diversity; may be repeated [default: channel]."),
     ] = None,
     layers: Annotated[list[str] | None, typer.Option(help="Names or globs; may be repeated [default: all].")] = None,
     channels: Annotated[str, typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.")] = "auto",
@@ -104,6 +108,7 @@ def analyze(
 
     settings = Settings(
         quality=quality,
+        preset=preset,
         objectives=tuple(dict.fromkeys(objective or ["channel"])),
         layers=tuple(layers or ()),
         channels=channels,

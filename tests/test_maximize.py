@@ -1,5 +1,7 @@
 """Gradient ascent: what it must find on networks whose answer is known, and the laws it keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -9,11 +11,10 @@ from onnx import helper, numpy_helper
 from analyzer.canvas import Canvas, canvas_for
 from analyzer.fields import Field
 from analyzer.inputs import preset
+from analyzer.maximize.directions import Directions
 from analyzer.maximize.engine import ascend, choose_device, input_map
-from analyzer.maximize.objectives import Units
-from analyzer.maximize.parameters import Fourier, Pixels
-from analyzer.maximize.presets import QUALITIES, quality
-from analyzer.maximize.transforms import STILL, Strength, transform
+from analyzer.maximize.objectives import Channel, Direction, Diversity, Layer, between, objective_for
+from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
 from analyzer.measure import Meter, jitters, shifted
 from analyzer.network import InputOptions, open_network
 from converters.errors import SettingsError
@@ -63,6 +64,11 @@ def network(tmp_path_factory):
     return open_network(path, InputOptions(preprocessing=preset("symmetric")))
 
 
+def climb(network, layer, canvas, objective, units, quality="draft", seed=0, preset="filterscope"):
+    recipe = Recipe(PRESETS[preset], QUALITIES[quality])
+    return ascend(network, layer, canvas, objective_for(objective, canvas), units, recipe, seed, CPU)
+
+
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
@@ -71,9 +77,11 @@ def test_ascent_finds_planted_gabors(network):
     """The maximiser of a first-layer neuron is the sign of its kernel: known without any search."""
     layer = network.layer("one")
     canvas = canvas_for(network, layer, "neuron")
-    found = ascend(network, layer, canvas, "neuron", range(ORIENTATIONS), QUALITIES["standard"], 0, CPU)
+    found = climb(network, layer, canvas, "neuron", range(ORIENTATIONS), "standard", 0)
     known = np.sign(layer.weight).transpose(0, 2, 3, 1)
-    values = Meter(network, layer, canvas).activation(found.tiles, np.arange(ORIENTATIONS))
+    values = Meter(network, layer, canvas, objective_for("neuron", canvas)).activation(
+        found.tiles, np.arange(ORIENTATIONS)
+    )
     best = np.abs(layer.weight).sum(axis=(1, 2, 3))
     top = layer.field.at(canvas.row, canvas.column)
     tiles = found.tiles[:, top[0] : top[0] + 7, top[1] : top[1] + 7]
@@ -88,7 +96,7 @@ def test_ascent_finds_planted_combinations(network):
     layer = network.layer("two")
     canvas = canvas_for(network, layer, "neuron")
     first = network.layer("one").weight
-    found = ascend(network, layer, canvas, "neuron", range(4), QUALITIES["standard"], 0, CPU)
+    found = climb(network, layer, canvas, "neuron", range(4), "standard", 0)
     top, left = layer.field.at(canvas.row, canvas.column)
     for unit in range(4):
         picture = found.tiles[unit].astype(float)
@@ -97,7 +105,7 @@ def test_ascent_finds_planted_combinations(network):
         assert correlation(here, np.sign(first[unit]).transpose(1, 2, 0)) > 0.95
         assert correlation(there, np.sign(first[unit + 4]).transpose(1, 2, 0)) > 0.95
     best = [np.abs(first[unit]).sum() + np.abs(first[unit + 4]).sum() for unit in range(4)]
-    values = Meter(network, layer, canvas).activation(found.tiles, np.arange(4))
+    values = Meter(network, layer, canvas, objective_for("neuron", canvas)).activation(found.tiles, np.arange(4))
 
     np.testing.assert_allclose(values, best, rtol=0.02)
 
@@ -105,10 +113,10 @@ def test_ascent_finds_planted_combinations(network):
 def test_the_same_seed_gives_the_same_pictures_in_any_batch(network):
     layer = network.layer("two")
     canvas = canvas_for(network, layer, "channel")
-    together = ascend(network, layer, canvas, "channel", [0, 1, 2, 3], QUALITIES["draft"], 3, CPU)
-    again = ascend(network, layer, canvas, "channel", [0, 1, 2, 3], QUALITIES["draft"], 3, CPU)
-    alone = ascend(network, layer, canvas, "channel", [2], QUALITIES["draft"], 3, CPU)
-    meter = Meter(network, layer, canvas)
+    together = climb(network, layer, canvas, "channel", [0, 1, 2, 3], "draft", 3)
+    again = climb(network, layer, canvas, "channel", [0, 1, 2, 3], "draft", 3)
+    alone = climb(network, layer, canvas, "channel", [2], "draft", 3)
+    meter = Meter(network, layer, canvas, objective_for("channel", canvas))
     values = meter.activation(together.tiles, np.arange(4))
 
     np.testing.assert_array_equal(together.tiles, again.tiles)
@@ -118,7 +126,7 @@ def test_the_same_seed_gives_the_same_pictures_in_any_batch(network):
 def test_another_seed_gives_another_picture(network):
     layer = network.layer("two")
     canvas = canvas_for(network, layer, "channel")
-    pictures = [ascend(network, layer, canvas, "channel", [0], QUALITIES["draft"], seed, CPU).tiles for seed in (0, 1)]
+    pictures = [climb(network, layer, canvas, "channel", [0], "draft", seed).tiles for seed in (0, 1)]
 
     assert (pictures[0] != pictures[1]).any()
 
@@ -126,7 +134,7 @@ def test_another_seed_gives_another_picture(network):
 def test_a_converged_unit_leaves_before_the_last_step(network):
     layer = network.layer("one")
     canvas = canvas_for(network, layer, "neuron")
-    found = ascend(network, layer, canvas, "neuron", [0], QUALITIES["fine"], 0, CPU)
+    found = climb(network, layer, canvas, "neuron", [0], "fine", 0)
 
     assert found.steps[0] < QUALITIES["fine"].steps
 
@@ -136,7 +144,7 @@ def test_a_unit_of_zeros_is_finite_and_not_raised(network):
     layer = network.layer("two")
     silent = type(layer)(**{f: getattr(layer, f) for f in layer.__slots__} | {"weight": np.zeros_like(layer.weight)})
     canvas = canvas_for(network, layer, "channel")
-    found = ascend(network, silent, canvas, "channel", [0], QUALITIES["draft"], 0, CPU)
+    found = climb(network, silent, canvas, "channel", [0], "draft", 0)
 
     assert not found.diverged[0]
     assert abs(found.tiles.astype(int) - 128).max() < 16
@@ -148,7 +156,7 @@ def test_a_unit_with_an_infinite_gradient_diverges_alone(network):
     weight[1] = np.inf
     broken = type(layer)(**{f: getattr(layer, f) for f in layer.__slots__} | {"weight": weight})
     canvas = canvas_for(network, layer, "channel")
-    found = ascend(network, broken, canvas, "channel", [0, 1, 2], QUALITIES["draft"], 0, CPU)
+    found = climb(network, broken, canvas, "channel", [0, 1, 2], "draft", 0)
 
     assert found.diverged.tolist() == [False, True, False]
 
@@ -179,39 +187,9 @@ def test_the_last_convolution_alone_equals_the_whole_layer(network, groups, kern
     top, left, bottom, right = pads
     padded = torch.nn.functional.pad(x, (left, right, top, bottom))
     whole = torch.nn.functional.conv2d(padded, torch.tensor(weight), torch.tensor(bias), stride, groups=groups)
-    found = Units.of(layer, channels, CPU).maps(x)
+    found = Directions.of(layer, np.eye(8, dtype=np.float32)[channels], CPU, torch.float32).maps(x)
 
     torch.testing.assert_close(found, whole[torch.arange(5), channels], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", [Fourier, Pixels])
-@pytest.mark.parametrize("bands", [1, 3, 5])
-def test_pictures_never_leave_the_domain(kind, bands):
-    held = kind([[0, 1], [0, 2]], (bands, 13, 20), CPU)
-    with torch.no_grad():
-        held.values.mul_(1e4)
-    held.constrain()
-    pictures = held.pictures()
-
-    assert pictures.shape == (2, bands, 13, 20)
-    assert float(pictures.detach().min()) >= 0.0
-    assert float(pictures.detach().max()) <= 1.0
-
-
-def test_a_transform_of_no_strength_is_the_identity():
-    x = torch.rand(2, 3, 10, 14)
-
-    assert transform(x, STILL, 0, 5) is x
-    torch.testing.assert_close(transform(x, Strength(0.0, 0.0, 1e-9), 0, 5), x, rtol=1e-4, atol=1e-4)
-
-
-def test_a_transform_keeps_pictures_inside_the_domain_and_moves_them():
-    x = torch.rand(2, 3, 24, 32)
-    moved = transform(x, Strength(0.1, 10.0, 0.1), 0, 1)
-
-    assert float(moved.min()) >= 0.0
-    assert float(moved.max()) <= 1.0
-    assert (moved != x).any()
 
 
 @pytest.mark.parametrize("name", ["unit", "imagenet", "caffe-bgr", "raw255"])
@@ -265,3 +243,102 @@ def test_an_unknown_quality_or_device_is_named():
         quality("best")
     with pytest.raises(SettingsError, match="not to be had"):
         choose_device("cuda:7" if not torch.cuda.is_available() else "xpu")
+
+
+def test_a_negative_is_low_where_the_channel_is_high(network):
+    layer = network.layer("two")
+    canvas = canvas_for(network, layer, "channel")
+    meter = Meter(network, layer, canvas, objective_for("negative", canvas))
+    units = np.arange(4)
+    found = climb(network, layer, canvas, "negative", units.tolist())
+
+    assert (meter.activation(found.tiles, units) < 0.5 * meter.best_of_random(units)).all()
+
+
+def test_a_direction_is_the_sum_of_its_channels(network):
+    """On a layer whose channels are planted, half of two of them wants both."""
+    layer = network.layer("one")
+    canvas = canvas_for(network, layer, "channel")
+    objective = between(1, 6, 3, ORIENTATIONS)
+    found = ascend(
+        network, layer, canvas, objective, range(3), Recipe(PRESETS["filterscope"], QUALITIES["draft"]), 0, CPU
+    )
+    maps = Meter(network, layer, canvas, Channel())
+    of_first, of_second = (maps.activation(found.tiles, np.full(3, unit)) for unit in (1, 6))
+
+    assert of_first[0] > of_first[1] > of_first[2]
+    assert of_second[0] < of_second[1] < of_second[2]
+    np.testing.assert_allclose(
+        Meter(network, layer, canvas, objective).activation(found.tiles, np.arange(3)),
+        [1, 0.5, 0] * of_first + [0, 0.5, 1] * of_second,
+        rtol=1e-5,
+    )
+
+
+def test_diverse_pictures_of_a_channel_differ_more_than_different_seeds(network):
+    layer = network.layer("two")
+    canvas = canvas_for(network, layer, "channel")
+    recipe = Recipe(PRESETS["filterscope"], QUALITIES["draft"])
+    alike, diverse = (
+        ascend(network, layer, canvas, Diversity(3, weight), [0, 1], recipe, 0, CPU).tiles for weight in (0.0, 2.0)
+    )
+
+    def likeness(tiles):
+        source = network.session([layer.source], canvas.size).run(network.input.to_model(tiles))[layer.source]
+        return Diversity(3, 1.0).penalty(torch.from_numpy(source)).numpy().reshape(2, 3).mean(axis=1)
+
+    assert len(diverse) == 6
+    assert (likeness(diverse) < likeness(alike)).all()
+
+
+def test_all_of_a_layer_is_the_mean_of_squares(network):
+    layer = network.layer("one")
+    canvas = canvas_for(network, layer, "channel")
+    meter = Meter(network, layer, canvas, Layer())
+    found = climb(network, layer, canvas, "layer", [0])
+    maps = network.session([layer.value], canvas.size).run(network.input.to_model(found.tiles))[layer.value]
+
+    np.testing.assert_allclose(meter.activation(found.tiles, np.array([0])), (maps**2).mean(), rtol=1e-6)
+    assert meter.activation(found.tiles, np.array([0])) > meter.best_of_random(np.array([0]))
+
+
+@pytest.mark.parametrize("preset_name", sorted(PRESETS))
+def test_every_preset_climbs(network, preset_name):
+    layer = network.layer("two")
+    canvas = canvas_for(network, layer, "channel")
+    objective = objective_for("channel", canvas)
+    reached = []
+    for steps in (1, 40):
+        recipe = Recipe(replace(PRESETS[preset_name], steps=steps), QUALITIES["draft"])
+        found = ascend(network, layer, canvas, objective, range(4), recipe, 0, CPU)
+        reached.append(Meter(network, layer, canvas, objective).activation(found.tiles, np.arange(4)))
+
+    assert (reached[1] > 1.05 * reached[0]).all()
+
+
+def test_an_ascent_begins_at_given_pictures(network):
+    layer = network.layer("two")
+    canvas = canvas_for(network, layer, "neuron")
+    objective = objective_for("neuron", canvas)
+    recipe = Recipe(PRESETS["filterscope"], QUALITIES["draft"])
+    first = climb(network, layer, canvas, "neuron", range(4), "standard")
+    again = ascend(network, layer, canvas, objective, range(4), recipe, 0, CPU, start=first.tiles)
+    meter = Meter(network, layer, canvas, objective)
+    values = [meter.activation(found.tiles, np.arange(4)) for found in (first, again)]
+
+    assert (values[1] >= 0.99 * values[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: Direction(np.zeros(4)), "not all of them 0"),
+        (lambda: Direction(np.ones(3)).direction(0, 8), "3 numbers for a layer of 8 channels"),
+        (lambda: between(0, 9, 3, 8), "pair 0,9: the layer has channels 0 to 7"),
+        (lambda: Diversity(1), "give 2 pictures or more"),
+        (lambda: objective_for("best", Canvas(8, 8, None, None)), "give one of channel, neuron"),
+    ],
+)
+def test_a_wrong_objective_is_named(made, words):
+    with pytest.raises(SettingsError, match=words):
+        made()

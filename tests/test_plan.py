@@ -14,7 +14,7 @@ from analyzer.network import InputOptions, open_network
 from analyzer.plan import (
     ANALYTIC_UNITS,
     AUTO_ALL,
-    OBJECTIVES,
+    CHANNEL_OBJECTIVES,
     TASK_UNITS,
     Settings,
     choose_channels,
@@ -94,7 +94,7 @@ def test_evenly_spaced_channels_begin_at_0_and_lie_equally_apart(total, count):
 
 WRONG_SETTINGS = [
     ({"quality": "best"}, "--quality best: give one of draft, standard, fine"),
-    ({"objectives": ("channel", "layer")}, "--objective layer: give channel or neuron"),
+    ({"objectives": ("channel", "layer")}, "--objective layer: give one of channel, neuron, negative, diversity"),
     ({"resize": "stretch"}, "--resize stretch: give one of auto, crop, cover, squash, fit"),
     ({"channels": "some"}, f"--channels some: {FORM}"),
     ({"seed": -1}, "--seed -1: give 0 or more"),
@@ -189,6 +189,7 @@ def test_layers_of_other_dimensions_alone_are_no_choice():
 
 CHANGES = {
     "quality": "fine",
+    "preset": "distill",
     "objectives": ("neuron",),
     "layers": ("net.deep",),
     "channels": "5/layer",
@@ -228,4 +229,4 @@ def test_the_model_its_input_and_the_images_make_another_plan(network, tmp_path)
 
 
 def test_objectives_are_those_that_the_documents_name():
-    assert OBJECTIVES == ("channel", "neuron")
+    assert CHANNEL_OBJECTIVES == ("channel", "neuron", "negative", "diversity")

@@ -11,7 +11,7 @@ import torch
 from networks import answers, build, normal
 
 from analyzer.inputs import custom
-from analyzer.maximize.presets import QUALITIES
+from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
 from analyzer.network import InputOptions, open_network
 from analyzer.plan import Settings, Task, make_plan
 from analyzer.run import UNIT_SCHEMA, Run, RunWriter, slugs
@@ -20,7 +20,7 @@ from analyzer.tasks import Workshop, run_task
 SIDE = 20
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, -0.25)
 PREPROCESSING = custom(1, MEAN, STD)
-FEW = replace(QUALITIES["draft"], steps=6)
+FEW = Recipe(PRESETS["filterscope"], replace(QUALITIES["draft"], steps=6))
 VALUES = {"one": "a", "two": "b", "three": "c"}
 DEAD, FLAT = 1, 3  # channels of "one" and "two": hugely negative before a ReLU; the same for every picture
 

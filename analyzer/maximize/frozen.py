@@ -65,8 +65,10 @@ class FrozenConv(nn.Module):
     def _stuffed(self, above: torch.Tensor, extents: list[int]) -> torch.Tensor:
         """The gradient as it would be without a stride: its values at every stride-th place, zeros between."""
         batch, channels = above.shape[:2]
-        spread = above.new_zeros((batch, channels, extents[0], extents[1])).to(memory_format=torch.channels_last)
-        rows, columns = (slice(None, stride * n, stride) for stride, n in zip(self.stride, above.shape[2:], strict=True))
+        spread = above.new_zeros((batch, extents[0], extents[1], channels)).permute(0, 3, 1, 2)
+        rows, columns = (
+            slice(None, stride * n, stride) for stride, n in zip(self.stride, above.shape[2:], strict=True)
+        )
         spread[:, :, rows, columns] = above
         return spread
 
@@ -78,9 +80,7 @@ class FrozenConv(nn.Module):
             )
         ]
         rest = (size[0] - reached[0], size[1] - reached[1])  # rows and columns that no window reached
-        return F.conv_transpose2d(
-            above, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation
-        )
+        return F.conv_transpose2d(above, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
 
 
 class _Convolution(torch.autograd.Function):

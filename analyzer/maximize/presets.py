@@ -7,17 +7,17 @@ Knows numbers only; a preset names transforms and regularisers, which load torch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
-from analyzer.maximize.transforms import STILL, Crop, Jitter, Pad, Rotate, Scale, Strength, Transform
+from analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
 from converters.errors import SettingsError
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "nadam", "normalised", "sgd")
-MOVING = Strength(jitter=0.06, rotation=6.0, scaling=0.06)
+MOVING = Move(jitter=0.06, rotation=6.0, scaling=0.06)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,14 @@ class Quality:
     rate: float  # Adam's step size for Fourier coefficients at the start; it falls to a tenth along a half cosine
     cap: int | None  # side in pixels beyond which a channel's canvas does not grow to cover its field
     patience: int  # steps without a gain of 0.5 % after which a unit is finished
-    strength: Strength  # of the random movements, for channels; a neuron's field leaves no room to move
-
-    def strength_for(self, objective: str) -> Strength:
-        """Movements for an objective."""
-        return self.strength if objective == "channel" else STILL
 
 
 QUALITIES = {
     quality.name: quality
     for quality in (
-        Quality("draft", 32, 0.15, 96, 12, MOVING),
-        Quality("standard", 128, 0.1, None, 32, MOVING),
-        Quality("fine", 512, 0.06, None, 96, MOVING),
+        Quality("draft", 32, 0.15, 96, 12),
+        Quality("standard", 128, 0.1, 96, 32),
+        Quality("fine", 512, 0.06, None, 96),
     )
 }
 
@@ -105,6 +100,8 @@ class Preset:
     boxed: bool = True  # False: pixels may leave [0, 1] on the way
     stretched: bool = False  # shown with its contrast normalised (`STRETCHED`): a view that must be labelled
     objective: str | None = None  # what the source maximises
+    redirect: bool = False  # whether gradients pass closed ReLUs in the first steps (analyzer.maximize.gates)
+    falling: bool = False  # whether the step size falls to a tenth along a half cosine
 
     def __post_init__(self) -> None:
         _one_of(f"preset {self.name}: parameters", self.parameters, PARAMETERS)
@@ -132,9 +129,9 @@ _AMOUNTS = tuple(sign * part / 100 for sign in (-1, 1) for part in range(1, 6)) 
 #   the book that followed it (Deep Learning with Python, section 5.4.2). The gradient is divided by its own size, so
 #   that a map's sum and its mean give the same picture. `paper` adds small movements: a pixel to each side, turns and
 #   changes of size of 0.01 to 0.05 either way; the turns are read as radians.
-# yosinski. The third of the toolbox's four settings, from 0..255 to 0..1: a step of 100 · gradient becomes 100 / 255²,
-#   noise of 10 becomes 10 / 255. It takes gradients as they come, so that it suits networks whose activations are as
-#   large as CaffeNet's. Its blur is 1 pixel at any canvas, since the noise that it removes is one pixel wide.
+# yosinski. The third of the toolbox's four settings, from 0..255 to 0..1: noise of 10 becomes 10 / 255. Its steps of
+#   100 · gradient suit the activations of CaffeNet alone; here the gradient is divided by its own size first, and a
+#   step is 2 levels. Its blur is 1 pixel at any canvas, since the noise that it removes is one pixel wide.
 # distill. Lucid's defaults are pixels of its 128 px canvas: 12 of 128 padded; 8 of the 152 that are there then; 4 of
 #   the 144 after that. On a canvas of 32 px: 3, 2, 1; of 28 px: 3, 2, 1.
 # maco. Xplique's: 256 steps, rate 1, noise 0.08 on a range of 2, here 0.04 on a range of 1. Its 32 crops of 50 % down
@@ -153,6 +150,8 @@ PRESETS = {
             steps=None,
             start=_FAINT,
             transforms=(MOVING,),
+            redirect=True,
+            falling=True,
         ),
         Preset(
             name="notebook-2018",
@@ -190,8 +189,8 @@ PRESETS = {
             about="Gradient steps on pixels with decay and a blur every four steps",
             source="Yosinski et al. 2015, arXiv:1506.06579; their toolbox, setting 3",
             parameters="pixels",
-            optimiser="sgd",
-            rate=100 / 255**2,
+            optimiser="normalised",
+            rate=2 / 255,
             steps=1000,
             start=Start("normal", 0.5, 10 / 255),
             operations=(Decay(0.0001), Blur(1.0, every=4)),
@@ -214,6 +213,7 @@ PRESETS = {
                 Jitter(4 / 144),
             ),
             objective="channel",
+            redirect=True,
         ),
         Preset(
             name="maco",
@@ -240,3 +240,52 @@ def preset_named(name: str) -> Preset:
     if name not in PRESETS:
         raise SettingsError(f"--preset {name}: give one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+# A neuron's canvas is its field: nothing can move in it, and on a few pixels there is no spectrum to speak of.
+_NEURON = replace(
+    PRESETS["filterscope"], parameters="pixels", rate=0.1, start=Start("normal", 0.5, 0.01), transforms=()
+)
+SMALLEST_FOURIER = 12  # pixels a side; a smaller canvas is held as pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A preset at a quality: all that decides the steps of an ascent but the unit and the seed."""
+
+    preset: Preset
+    quality: Quality
+
+    @property
+    def steps(self) -> int:
+        """At most so many."""
+        return self.preset.steps or self.quality.steps
+
+    @property
+    def rate(self) -> float:
+        """The first step's size, in the optimiser's units."""
+        return self.preset.rate or self.quality.rate
+
+    @property
+    def patience(self) -> int:
+        """Steps without a gain after which a unit is finished; a published recipe takes all of its steps."""
+        return self.quality.patience if self.preset.steps is None else self.steps
+
+    def rate_at(self, step: int) -> float:
+        """The size of one step."""
+        if not self.preset.falling:
+            return self.rate
+        return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * step / self.steps)))
+
+    def on(self, canvas: str, side: int) -> Recipe:
+        """The recipe for a kind of canvas ("neuron" or "channel") whose shorter side is `side` pixels.
+
+        Published presets stay as they are; the default holds neurons, and pictures of a few pixels, as pixels.
+        """
+        if self.preset.name != "filterscope":
+            return self
+        if canvas == "neuron":
+            return replace(self, preset=_NEURON)
+        if side < SMALLEST_FOURIER:
+            return replace(self, preset=replace(_NEURON, transforms=self.preset.transforms))
+        return self

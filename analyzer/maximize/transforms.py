@@ -287,12 +287,3 @@ def _at_least(option: str, number: float, least: float) -> None:
 def _ordered(option: str, low: float, high: float) -> None:
     if low > high:
         raise SettingsError(f"{option} {low} to {high}: give the lower bound first")
-
-
-Strength = Move  # the engine's name for it
-STILL = Move(0.0, 0.0, 0.0)
-
-
-def transform(pictures: torch.Tensor, strength: Move, seed: int, step: int) -> torch.Tensor:
-    """One `Move` of a step; with no strength the pictures themselves."""
-    return strength(pictures, _generator(seed, step))

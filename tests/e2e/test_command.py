@@ -401,7 +401,7 @@ BAD = [  # arguments, words of the error, in which "…" stands for anything
     (("analyze", DEMO, "--channels", "0,40"), "--channels 0,40: conv1 has channels 0 to 31"),
     (("analyze", DEMO, "--channels", "some"), "--channels some: give auto, all, 16/layer, or numbers and ranges"),
     (("analyze", DEMO, "--quality", "best"), "--quality best: give one of draft, standard, fine"),
-    (("analyze", DEMO, "--objective", "layer"), "--objective layer: give channel or neuron"),
+    (("analyze", DEMO, "--objective", "layer"), "--objective layer: give one of channel, neuron, negative, diversity"),
     (("analyze", DEMO, "--device", "tpu9", *FEW), "--device tpu9: not to be had on this machine; give auto or cpu"),
     (("analyze", DEMO, "--maps", "-1"), "--maps -1: give 0 or more"),
     (("analyze", DEMO, "--seed", "-1"), "--seed -1: give 0 or more"),

@@ -1,0 +1,88 @@
+"""One step uphill: Adam, NAdam, a normalised gradient, the gradient itself. Each picture has moments of its own.
+
+Knows tensors; knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
+FLOOR = 1e-6  # of the largest spread: gradients of deep units can be far below any fixed epsilon
+
+
+class Optimiser(Protocol):
+    """What turns gradients into steps."""
+
+    def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
+        """What is added to the values, (B, ...), from the gradient of what is raised."""
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """Forget the pictures that have left the batch: (B,) bool."""
+
+
+class Adam:
+    """Moments per number. β₂ is 0.99: an ascent is too short for a memory of a thousand steps.
+
+    Source: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; `ahead`: Dozat 2016, "Incorporating Nesterov momentum".
+    """
+
+    def __init__(self, like: torch.Tensor, ahead: bool = False) -> None:
+        self.first = torch.zeros_like(like, requires_grad=False)
+        self.second = torch.zeros_like(like, requires_grad=False)
+        self.taken = 0
+        self.ahead = ahead
+
+    def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
+        """rate · mean ÷ root mean square, of the gradients so far."""
+        self.taken += 1
+        self.first.lerp_(gradient, 1 - BETA1)
+        self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        mean = self.first / (1 - BETA1**self.taken)
+        if self.ahead:
+            mean = self.first * (BETA1 / (1 - BETA1 ** (self.taken + 1)))
+            mean.add_(gradient, alpha=(1 - BETA1) / (1 - BETA1**self.taken))
+        spread = (self.second / (1 - BETA2**self.taken)).sqrt_()
+        floor = EPSILON + FLOOR * _each(spread.flatten(1).amax(dim=1), spread)
+        return mean.div_(spread.add_(floor)).mul_(rate)
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """Their moments go too."""
+        self.first, self.second = self.first[kept], self.second[kept]
+
+
+class Normalised:
+    """The gradient divided by its own root mean square: steps of one size, as Chollet 2016 takes them."""
+
+    def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
+        """rate · gradient ÷ its root mean square."""
+        size = gradient.flatten(1).square().mean(dim=1).sqrt()
+        return gradient * _each(rate / size.clamp_min(1e-30), gradient)
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """Nothing is remembered."""
+
+
+class Plain:
+    """The gradient as it comes."""
+
+    def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
+        """rate · gradient."""
+        return gradient * rate
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """Nothing is remembered."""
+
+
+def optimiser(name: str, like: torch.Tensor) -> Optimiser:
+    """The optimiser of this name (analyzer.maximize.presets.OPTIMISERS) for values like these."""
+    if name in ("adam", "nadam"):
+        return Adam(like, ahead=name == "nadam")
+    return Normalised() if name == "normalised" else Plain()
+
+
+def _each(numbers: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B,) → (B, 1, …), as many axes as `like` has."""
+    return numbers.reshape(-1, *[1] * (like.ndim - 1))
