@@ -97,7 +97,9 @@ def _rounded(w: Writer, levels: str, zero_point: str) -> None:
 
 def _spatial_axes(w: Writer) -> int:
     """Of a convolution that says of each axis what it does there; two where it says nothing."""
-    return next((len(w.attributes[name]) for name in ("kernel_shape", "strides", "dilations") if name in w.attributes), 2)
+    return next(
+        (len(w.attributes[name]) for name in ("kernel_shape", "strides", "dilations") if name in w.attributes), 2
+    )
 
 
 def _before_rounding(w: Writer) -> str:
