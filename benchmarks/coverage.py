@@ -161,7 +161,8 @@ def measure(case: Case, exports: Path | None) -> Row:
 
 def raised(network) -> int:
     """Of the first, the middle and the last layer, how many have a channel of the first eight that ascent raises."""
-    layers = (network.layers[0], network.layers[len(network.layers) // 2], network.layers[-1])
+    flat = [layer for layer in network.layers if layer.rank == 2]  # the others are listed and not raised
+    layers = (flat[0], flat[len(flat) // 2], flat[-1])
     pairs = [slice(start, start + 2) for start in range(0, 8, 2)]  # two at a time: most often the first two do
     return sum(
         any(_is_raised(network, layer, np.arange(layer.out_channels)[pair]) for pair in pairs) for layer in layers
