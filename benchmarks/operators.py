@@ -32,7 +32,7 @@ LEFT_OUT = {
     ),
     "text": ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"),
     "audio: spectra and their windows": (
-        *("BlackmanWindow", "DFT", "HammingWindow", "HannWindow", "MelWeightMatrix", "STFT"),
+        *("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "STFT"),
     ),
     "recurrent: reads a sequence, after the convolutions or without them": ("GRU", "LSTM", "RNN"),
     "language models: caches and states of a decoder": ("CausalConvWithState", "LinearAttention", "TensorScatter"),

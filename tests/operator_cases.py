@@ -395,6 +395,13 @@ ARITHMETIC = [
         for way in ("LEFT", "RIGHT")
     ),
     case("Det", {}, f(3, 4, 4)),
+    case("DFT", {}, f(2, 3, 5, 1), None, scalar(1, np.int64)),
+    case("DFT", {"onesided": 1}, f(2, 3, 6, 1)),
+    case("DFT", {"onesided": 1}, f(2, 3, 7, 1), scalar(5, np.int64), scalar(-2, np.int64)),
+    case("DFT", {}, f(2, 3, 5, 2), scalar(8, np.int64), scalar(2, np.int64)),
+    case("DFT", {"inverse": 1}, f(2, 3, 5, 2), None, scalar(-3, np.int64)),
+    case("DFT", {"inverse": 1, "onesided": 1}, f(2, 4, 5, 2), scalar(7, np.int64), scalar(1, np.int64)),
+    case("DFT", {"inverse": 1, "onesided": 1}, f(2, 3, 5, 2)),
     *(
         case("MatMul", {}, *operands)
         for operands in ((f(2, 3, 4), f(4, 5)), (f(2, 1, 3, 4), f(5, 4, 2)), (f(3, 4), f(4)))

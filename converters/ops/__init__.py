@@ -25,6 +25,7 @@ from converters.ops import (
     resize,
     selection,
     shapes,
+    spectra,
     values,
 )
 
@@ -58,6 +59,7 @@ _TABLE: "dict[str, Converter]" = {
     "ConvTranspose": convolution.conv_transpose,
     "Cosh": arithmetic.cosh,
     "CumSum": indexing.cumulative_sum,
+    "DFT": spectra.discrete_fourier,
     "DeformConv": deformable.deformable_conv,
     "DepthToSpace": shapes.depth_to_space,
     "DequantizeLinear": quantization.dequantize_linear,
