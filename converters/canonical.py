@@ -28,7 +28,7 @@ from converters.batch import constant, free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
 from converters.errors import ModelError
-from converters.extents import fold_extents
+from converters.extents import fold_extents, spell_reshapes
 from converters.files import ModelFile
 from converters.graph import Graph, Node, Shape
 from converters.layer_names import CONVOLUTIONS, layer_names
@@ -242,7 +242,7 @@ def _inline(model: ir.Model) -> list[str]:
 def _fold_constants(model: ir.Model) -> list[str]:
     """Fold constants, and write out the branches and loops that they decide, until nothing is left of either."""
     folded, branches, loops = _fold(model), 0, 0
-    while any(found := (fold_extents(model) + list_sequences(model), *write_out(model))):
+    while any(found := (fold_extents(model) + list_sequences(model), *write_out(model), spell_reshapes(model))):
         branches, loops = branches + found[1], loops + found[2]
         folded += found[0] + _fold(model)
     notes = [f"{folded} nodes that compute constants were folded."] if folded else []

@@ -30,6 +30,44 @@ def fold_extents(model: ir.Model) -> int:
     return folded
 
 
+def spell_reshapes(model: ir.Model) -> int:
+    """Note the extents that a Reshape is told one by one, of which some are computed; for how many that was news.
+
+    Exporters join a batch size that they read with a channel count that they know. The optimiser, which cannot work
+    out the first, forgets the second, and with it what decides a branch behind.
+    """
+    news = 0
+    for node in model.graph:
+        if node.op_type != "Reshape" or node.domain or node.inputs[1] is None:
+            continue
+        told = _joined(node.inputs[1].producer())
+        output = node.outputs[0]
+        if told is None or (output.shape is not None and len(output.shape) != len(told)):
+            continue
+        known = [None] * len(told) if output.shape is None else list(output.shape)
+        spelt = [old if isinstance(old, int) else new for old, new in zip(known, told, strict=True)]
+        if any(isinstance(new, int) and not isinstance(old, int) for old, new in zip(known, spelt, strict=True)):
+            output.shape = ir.Shape([extent if isinstance(extent, int) else None for extent in spelt])
+            news += 1
+    return news
+
+
+def _joined(node: ir.Node | None) -> list[int | None] | None:
+    """What a Concat of extents says: None where one is computed, and for 0 and −1, which are no extents."""
+    if node is None or node.op_type != "Concat" or node.domain:
+        return None
+    told: list[int | None] = []
+    for value in node.inputs:
+        array = constant(value)
+        if array is not None:
+            told.extend(int(extent) if extent > 0 else None for extent in array.reshape(-1))
+        elif value is not None and value.shape is not None and list(value.shape) == [1]:
+            told.append(None)
+        else:
+            return None
+    return told
+
+
 def _extents(node: ir.Node | None) -> np.ndarray | None:
     """What a Shape node gives, an object an axis: an int where it is known."""
     if node is None or node.op_type != "Shape" or node.domain or node.inputs[0] is None or node.inputs[0].shape is None:
