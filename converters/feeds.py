@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,8 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
 
     Args:
         file: the model.
-        image: name of the input that takes the image; None: the only input, or the only one of floats with four axes.
+        image: name of the input that takes the image; None: the only input, or of those not fed the only one of floats
+            with four axes.
         feeds: what each other input gets, by name: with a batch dimension of 1 or with none.
 
     Raises:
@@ -53,7 +54,7 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     feeds = feeds or {}
     inputs = _inputs(file.proto)
     read = {name for node in file.proto.graph.node for name in reads(node)}
-    chosen = _chosen(file, inputs, image, read)
+    chosen = _chosen(file, inputs, image, read, feeds)
     others = {name: value for name, value in inputs.items() if name != chosen}
     unread = {name for name in others if name not in feeds and name not in read}
     for name in feeds:
@@ -151,7 +152,13 @@ def _inputs(proto: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     return {value.name: value for value in proto.graph.input if value.name not in constants}
 
 
-def _chosen(file: ModelFile, inputs: dict[str, onnx.ValueInfoProto], image: str | None, read: set[str]) -> str:
+def _chosen(
+    file: ModelFile,
+    inputs: dict[str, onnx.ValueInfoProto],
+    image: str | None,
+    read: set[str],
+    fed: Collection[str],
+) -> str:
     if image is not None:
         if image not in inputs:
             raise SettingsError(f"--input {image}: the model has no such input; inputs: {_listed(inputs)}")
@@ -161,6 +168,7 @@ def _chosen(file: ModelFile, inputs: dict[str, onnx.ValueInfoProto], image: str 
     images = [
         name for name, value in inputs.items() if name in read and _kind(value) in FLOATS and len(_extents(value)) == 4
     ]
+    images = [name for name in images if name not in fed] or images  # what is fed cannot be the image
     if len(images) != 1:
         why = f"{len(images)} of them could take the image" if images else "none of them has the four axes of an image"
         raise SettingsError(

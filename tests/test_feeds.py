@@ -250,6 +250,11 @@ def test_what_was_fed_is_noted_and_part_of_the_hash():
     assert canonical(both, "x", {"right": given}).sha256 != canonical(both, "right", {"x": given}).sha256
 
 
+def test_an_input_that_is_fed_is_not_taken_for_the_image():
+    form = canonical(SCALED, None, {"s": ONES})
+    assert form.input == "x"
+
+
 def test_the_only_input_keeps_the_files_hash():
     assert canonical(model([CONV], {}), "x").sha256 == "0" * 64
 
