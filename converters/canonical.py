@@ -27,7 +27,7 @@ from converters.aliases import drop_aliases, hidden
 from converters.batch import constant, free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
-from converters.errors import ModelError
+from converters.errors import ModelError, UnsupportedOperatorError
 from converters.extents import fold_extents, spell_reshapes
 from converters.files import ModelFile
 from converters.graph import Graph, Node, Shape
@@ -213,6 +213,8 @@ def _raise_opset(file: ModelFile, notes: list[str]) -> onnx.ModelProto:
     try:
         notes.extend(head.cut_unknown(plain))
         raised, done = to_opset(plain)
+    except UnsupportedOperatorError as error:
+        raise UnsupportedOperatorError(f"{file.path}: {error}", error.convolutions) from error
     except ModelError as error:
         raise ModelError(f"{file.path}: {error}") from error
     notes.extend(done)

@@ -2,7 +2,7 @@
 
     FilterscopeError            the user can mend it: one line, exit code 2
     ├── ModelError              the model file: unreadable, unsafe, no CNN
-    │   ├── UnsupportedOperatorError   a node that cannot be imported into torch
+    │   ├── UnsupportedOperatorError   a node that cannot be computed, or not imported into torch
     │   └── ParityError         the import disagrees with the original
     ├── InputError              the network's input or the user's images
     ├── SettingsError           an option, a layer or a channel that does not fit
@@ -10,6 +10,22 @@
 
 A message is one line: where, what, and what to do next. The command line alone prints it.
 """
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution as its node and its weights alone tell; empty and None where they do not."""
+
+    name: str
+    op: str
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    groups: int
+    in_channels: int | None
+    out_channels: int | None
+    parameters: int | None
 
 
 class FilterscopeError(Exception):
@@ -21,7 +37,16 @@ class ModelError(FilterscopeError):
 
 
 class UnsupportedOperatorError(ModelError):
-    """A node whose operator has no converter into torch."""
+    """A node whose operator has no converter into torch, or that nobody here can compute.
+
+    Args:
+        message: the line for the user.
+        convolutions: what can be told of the network's convolutions all the same, where it cannot be opened.
+    """
+
+    def __init__(self, message: str, convolutions: tuple[Convolution, ...] = ()) -> None:
+        super().__init__(message)
+        self.convolutions = convolutions
 
 
 class ParityError(ModelError):

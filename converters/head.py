@@ -7,11 +7,12 @@ protobuf; knows nothing of why a node is unwanted beyond its operator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import onnx
 
-from converters.errors import ModelError
+from converters.errors import Convolution, UnsupportedOperatorError
 from converters.runtime import extract, reads
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "FusedConv"})
@@ -35,20 +36,54 @@ def cut_unknown(model: onnx.ModelProto) -> list[str]:
         Notes, a sentence each.
 
     Raises:
-        ModelError: a convolution needs one.
+        UnsupportedOperatorError: a convolution needs one; it lists all of them.
     """
     unknown = unknown_to(model)
     if not any(unknown(node) for node in model.graph.node):
         return []
+    listed = convolutions(model)
     first, behind = _cut(model, unknown)
     layer = next((node for node in behind if node.op_type in LAYERS), None)
     if layer is not None:
         domain = f" of {first.domain}" if first.domain else ""
-        raise ModelError(
-            f"{first.name or first.output[0]}: operator {first.op_type}{domain} is not known, and convolution "
-            f"{layer.name or layer.output[0]} needs what it computes"
+        version = next((f" (version {e.version})" for e in model.opset_import if e.domain == first.domain), "")
+        raise UnsupportedOperatorError(
+            f"{first.name or first.output[0]}: operator {first.op_type}{domain}{version} is not known to ONNX Runtime, "
+            f"and convolution {layer.name or layer.output[0]} needs what it computes; "
+            "`filterscope inspect` still lists the layers",
+            listed,
         )
     return [_note(first, len(behind), "which ONNX Runtime does not know")]
+
+
+def convolutions(model: onnx.ModelProto) -> tuple[Convolution, ...]:
+    """What nodes and weights alone tell of a model's convolutions, in the file's order."""
+    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in LAYERS:
+            continue
+        own = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        place = 3 if node.op_type == "QLinearConv" else 1
+        shape = tuple(int(extent) for extent in weights.get(node.input[place], ()))
+        kernel = tuple(own.get("kernel_shape", shape[2:]))
+        groups = int(own.get("group", 1))
+        ends = (shape[0], shape[1] * groups) if shape else (None, None)
+        before, after = ends if node.op_type == "ConvTranspose" else ends[::-1]
+        held = [weights[name] for name in node.input[1:] if name in weights] if place == 1 else [shape]
+        found.append(
+            Convolution(
+                node.name or node.output[0],
+                node.op_type,
+                kernel,
+                tuple(own.get("strides", (1,) * len(kernel))),
+                groups,
+                before,
+                after,
+                sum(math.prod(int(extent) for extent in extents) for extents in held) if shape else None,
+            )
+        )
+    return tuple(found)
 
 
 def cut_undecided(model: onnx.ModelProto) -> list[str]:

@@ -189,7 +189,8 @@ def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> s
     elif "Converter is not implemented" in str(error):
         why = "has no converter into torch"
     domain = f" of {node.domain}" if node.domain else ""
-    operator = f"operator {node.op_type}{domain} (opset {opset_of(proto)})"
+    version = next((entry.version for entry in proto.opset_import if node.domain and entry.domain == node.domain), None)
+    operator = f"operator {node.op_type}{domain} ({f'version {version}' if version else f'opset {opset_of(proto)}'})"
     return f"{node.name}: {operator} {why}; `filterscope inspect` still lists the layers"
 
 

@@ -59,7 +59,12 @@ def inspect(
     from converters.errors import UnsupportedOperatorError
     from filterscope import inspection
 
-    network = opening.open()
+    try:
+        network = opening.open()
+    except UnsupportedOperatorError as error:
+        if error.convolutions and not as_json:
+            typer.echo(inspection.raw_table(error.convolutions))
+        raise
     parity, refusal = None, None
     if not as_json:
         typer.echo(inspection.table(network))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
     from analyzer.network import Network
+    from converters.errors import Convolution
     from converters.parity import Parity
 
 WIDTH = 100
@@ -22,6 +23,11 @@ HEAD = COLUMNS.format("#", "layer", "kernel", "channels", "output", "field", "pa
 def table(network: Network) -> str:
     """A line a layer."""
     return "\n".join([HEAD, *(_line(layer) for layer in network.layers)])
+
+
+def raw_table(convolutions: tuple[Convolution, ...]) -> str:
+    """The same for a network that cannot be opened: what its nodes and weights alone tell."""
+    return "\n".join([HEAD, *(_raw_line(index, convolution) for index, convolution in enumerate(convolutions))])
 
 
 def totals(network: Network) -> str:
@@ -116,6 +122,19 @@ def _line(layer: ConvLayer) -> str:
         short(layer.macs),
         layer.nonlinearity,
     )
+    return cells[:WIDTH]
+
+
+def _raw_line(index: int, convolution: Convolution) -> str:
+    before, after = (str(c or "?") for c in (convolution.in_channels, convolution.out_channels))
+    kernel = "×".join(map(str, convolution.kernel)) or "?"
+    if any(step != 1 for step in convolution.stride):
+        kernel += f"/{convolution.stride[0]}"
+    if convolution.groups > 1:
+        kernel += " dw" if convolution.groups == convolution.in_channels else f" g{convolution.groups}"
+    parameters = short(convolution.parameters) if convolution.parameters is not None else "?"
+    name = _clipped(plain(convolution.name), 27)
+    cells = COLUMNS.format(index, name, kernel, f"{before}→{after}", "?", "?", parameters, "?", "?")
     return cells[:WIDTH]
 
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 import converters.canonical
 from analyzer.network import open_network
-from converters.errors import ModelError
+from converters.errors import ModelError, UnsupportedOperatorError
 from converters.importer import import_torch
 from converters.parity import verify
 
@@ -111,8 +111,14 @@ def test_an_unknown_operator_before_a_convolution_is_named_with_that_convolution
         ("Magic", "c", "r", {"domain": "mine", "name": "wand"}),
         ("Conv", "r w2", "y", {"name": "last"}),
     ]
-    with pytest.raises(ModelError, match=r"wand: operator Magic of mine is not known, and convolution last needs"):
+    words = r"wand: operator Magic of mine( \(version 1\))? is not known to ONNX Runtime, and convolution last needs"
+    with pytest.raises(UnsupportedOperatorError, match=words) as caught:
         canonical(build(nodes, {"w": W, "w2": W2}))
+    listed = [(c.name, c.kernel, c.in_channels, c.out_channels, c.parameters) for c in caught.value.convolutions]
+    assert [facts[1:] for facts in listed] == [
+        (kernel.shape[2:], kernel.shape[1], kernel.shape[0], kernel.size) for kernel in (W, W2)
+    ]
+    assert listed[1][0] == "last"
 
 
 def test_a_head_that_cannot_be_brought_into_normal_form_is_left_out(monkeypatch):

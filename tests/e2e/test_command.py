@@ -437,6 +437,21 @@ BAD = [  # arguments, words of the error, in which "…" stands for anything
 ]
 
 
+def test_inspect_lists_the_convolutions_of_a_network_with_an_operator_that_nobody_knows(place):
+    nodes = [
+        conv("x", "c", "a", strides=[2, 2]),
+        ("Magic", "a", "b", {"domain": "mine", "name": "wand"}),
+        conv("b", "d", "y"),
+    ]
+    weights = {"c.weight": normal(8, 3, 3, 3), "d.weight": normal(4, 8, 1, 1)}
+    save(place, "magic.onnx", nodes, weights, ("N", 3, 16, 16))
+    said = filterscope(place, "inspect", "magic.onnx")
+    assert said.returncode == 2
+    assert "wand: operator Magic of mine" in said.stderr.splitlines()[-1]
+    rows = [line.split() for line in said.stdout.splitlines()]
+    assert [row[:4] for row in rows[1:]] == [["0", "a", "3×3/2", "3→8"], ["1", "y", "1×1", "8→4"]]
+
+
 def told(words):
     return ".*".join(re.escape(part) for part in words.split("…"))
 
