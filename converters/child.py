@@ -160,9 +160,8 @@ def _run(
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         said = [line.strip() for line in ended.stderr.splitlines() if line.strip()][-KEPT_LINES:]
-        raise ModelError(
-            f"{shown}: the conversion to ONNX ended with code {ended.returncode}: {' | '.join(said)[:500]}"
-        ) from error
+        last = f": {' | '.join(said)[:500]}" if said else " and said nothing"
+        raise ModelError(f"{shown}: the conversion to ONNX ended with code {ended.returncode}{last}") from error
     if "error" in result:
         raise (ExportError if result.get("export") else ModelError)(f"{shown}: {result['error']}")
     return result

@@ -14,6 +14,7 @@ import json
 import pickle
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,7 +66,8 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
     weights = None
     if options.weights is not None:
         if not options.weights.is_file():
-            raise SettingsError(f"--weights {options.weights}: no such file")
+            what = "is a folder" if options.weights.is_dir() else "no such file"
+            raise SettingsError(f"--weights {options.weights}: {what}")
         weights = str(options.weights.absolute())
     is_file = module.endswith(".py")
     if is_file and not Path(module).is_file():
@@ -109,7 +111,7 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
                 raise ModelError(f"{shown}: {error}") from error
         digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
         return ModelFile(Path(shown), digest, proto, tuple(said), converted=True)
-    raise ModelError(f"{shown}: {str(failures[0]).removeprefix(f'{shown}: ')}") from failures[0]
+    raise _of_all(failures, shown) from failures[0]
 
 
 def _examples(example: Any) -> list[Any]:
@@ -128,16 +130,21 @@ def _convert(
     digest: str | None,
 ) -> ModelFile:
     given = dict(request) | {"channels": options.channels, "size": options.size}
-    first: child.ExportError | None = None
+    failures: list[Exception] = []
     for exporter in EXPORTERS:
         try:
             made = child.convert(SCRIPT, given | {"exporter": exporter}, shown, search=search)
         except child.ExportError as error:
-            first = first or error
+            failures.append(error)
             continue
         return ModelFile(path, digest or made.sha256, made.proto, made.notes, converted=True)
-    assert first is not None
-    raise first
+    raise _of_all(failures, shown) from failures[0]
+
+
+def _of_all(failures: list[Exception], shown: str) -> ModelError:
+    """What PyTorch's default exporter and its older one say, in one line."""
+    said = [str(failure).removeprefix(f"{shown}: ") for failure in failures[:2]]
+    return ModelError(f"{shown}: {'; by its older exporter: '.join(said)}")
 
 
 def _kind(path: Path) -> tuple[str, str]:
@@ -162,12 +169,18 @@ def _pickled(path: Path) -> tuple[str, str]:
     import torch
 
     with path.open("rb") as file:
-        if not _is_pickle(file.read(4)):
-            raise ModelError(f"{path}: is no PyTorch file")
+        start = file.read(4)
+    if not _is_pickle(start):
+        raise ModelError(f"{path}: {'is no PyTorch file' if start else 'is empty'}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a pickle that torch did not write is warned of
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        return "pickle", "is a pickled module, which is a program (weights are safe: torch.save(network.state_dict()))"
+        return (
+            "pickle",
+            "is a pickle of more than tensors, which is a program (weights are safe: torch.save(network.state_dict()))",
+        )
     except Exception as error:  # a damaged archive fails in many ways
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged") from error
     keys = [str(key) for key in content][:3] if isinstance(content, Mapping) else []

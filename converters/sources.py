@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 KERAS = (".keras", ".h5", ".hdf5")
-PYTORCH = (".pt", ".pth", ".pt2", ".th", ".ckpt", ".bin", ".safetensors")
+PYTORCH = (".pt", ".pth", ".pt2", ".th", ".ckpt", ".bin", ".tar", ".pkl", ".pickle", ".safetensors")
 FACTORY = re.compile(r"(?P<module>.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 
 

@@ -18,7 +18,7 @@ import torch
 from networks import DATA, needs_data
 from torch import nn
 
-from converters import pytorch
+from converters import files, pytorch
 from converters.canonical import canonicalize
 from converters.errors import ModelError, SettingsError
 from converters.scripts import pytorch_export
@@ -49,6 +49,18 @@ def raises():
 def number():
     return 3
 
+COUNT = 3
+
+def sized(side):
+    return Net(side)
+
+def ends():
+    raise SystemExit(3)
+
+class Deciding(Net):
+    def forward(self, x):
+        return super().forward(x) if x.mean() > 0 else super().forward(-x)
+
 made = Net()
 """
 
@@ -67,6 +79,7 @@ class Planted:
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text(FACTORIES)
+    (tmp_path / "broken.py").write_text("net = (")
     return tmp_path
 
 
@@ -131,6 +144,22 @@ def test_users_packages_may_bear_our_names(place, network):
     with torch.no_grad():
         expected = network(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(session.run(None, {session.get_inputs()[0].name: x})[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_older_exporters_branch_on_an_extent_behind_a_computed_batch_size_is_decided(tmp_path):
+    """Of LocalResponseNorm, where the sizes are not known: behind a GroupNorm."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3), nn.LocalResponseNorm(3), nn.Conv2d(4, 2, 3)
+    )
+    pytorch_export.export(module.eval(), [torch.rand(2, 3, 12, 12)], tmp_path, "legacy")
+    model = files.read(tmp_path / "model.onnx")
+    assert "If" in [node.op_type for node in model.proto.graph.node]
+    form = canonicalize(model)
+    assert "If" not in [node.op for node in form.graph.nodes]
+    x = torch.rand(3, 3, 12, 12)
+    with torch.no_grad():
+        np.testing.assert_allclose(answer(form, x.numpy()), module(x).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_what_the_default_exporter_cannot_do_the_older_one_does(place):
@@ -214,8 +243,8 @@ def save_state_dict(path):
 
 
 REFUSED = [  # how the file is made, its name, words of the refusal
-    (save_pickled_module, "whole.pt", "is a pickled module, which is a program.*--trust"),
-    (save_legacy, "whole.pth", "is a pickled module, which is a program.*--trust"),
+    (save_pickled_module, "whole.pt", "is a pickle of more than tensors, which is a program.*--trust"),
+    (save_legacy, "whole.pth", "is a pickle of more than tensors, which is a program.*--trust"),
     (save_planted, "planted.ckpt", "is a program.*--trust"),
     (
         save_state_dict,
@@ -224,8 +253,10 @@ REFUSED = [  # how the file is made, its name, words of the refusal
     ),
     (lambda path: path.write_bytes(b"nothing of the kind"), "text.pt", "is no PyTorch file"),
     (save_half, "half.pt", "is only a part of a PyTorch file, or damaged"),
-    (lambda path: path.write_bytes(b""), "empty.pth", "is no PyTorch file"),
+    (lambda path: path.write_bytes(b""), "empty.pth", "is empty"),
     (lambda path: path.write_bytes(b"{}"), "w.safetensors", r"holds weights and no network.*--weights w\.safetensors"),
+    (lambda path: path.write_bytes(pickle.dumps({"a": Path()})), "net.pkl", "is a pickle of more than tensors"),
+    (save_state_dict, "net.pth.tar", r"holds weights and no network.*--weights net\.pth\.tar"),
     (lambda path: path.mkdir(), "folder.pt", "is a folder"),
     (lambda path: None, "missing.pt", "no such file"),
 ]
@@ -291,8 +322,13 @@ def test_only_expressions_that_are_sizes_are_evaluated(place, expression, is_siz
 
 FACTORY_ERRORS = [  # factory, words of the error
     ("nets.py:raises", r"nets\.py:raises: raised ValueError: three classes are needed \(nets\.py, line \d+\)"),
-    ("nets.py:number", "makes a int; a factory without arguments that makes an nn.Module is needed"),
-    ("nets.py:absent", "has no attribute 'absent'"),
+    ("nets.py:number", "makes an int; a factory without arguments that makes an nn.Module is needed"),
+    ("nets.py:absent", r"nets\.py:absent: there is no absent in it$"),
+    ("nets.py:rises", r"there is no rises in it; did you mean raises\?"),
+    ("nets.py:sized", "cannot be called: missing a required argument: 'side'; a factory without arguments"),
+    ("nets.py:COUNT", "is an int; a factory without arguments that makes an nn.Module is needed"),
+    ("nets.py:ends", "ended Python with code 3 instead of making a network"),
+    ("broken.py:net", r"broken\.py:net: is no Python: '\(' was never closed \(broken\.py, line 1\)$"),
     ("absent.package:make", "No module named 'absent'.*install it"),
 ]
 
@@ -301,6 +337,24 @@ FACTORY_ERRORS = [  # factory, words of the error
 def test_a_factory_that_fails_is_quoted(place, factory, words):
     with pytest.raises(ModelError, match=words):
         read(factory)
+
+
+def test_a_network_that_decides_by_its_input_is_not_taken_for_the_branch_that_was_exported(place):
+    with pytest.raises(
+        ModelError, match=r"dynamo exporter cannot.*data-dependent.*; by its older exporter: .*batch 3 of darker input"
+    ):
+        read("nets.py:Deciding", SourceOptions(size=(16, 16)))
+
+
+DAMAGED = {"half.pth": "is only a part of a file, or damaged", "empty.pth": "is empty, or only a part of a file"}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_weights_file_that_is_not_whole_is_called_so(place, name):
+    save_half(place / "half.pth")
+    (place / "empty.pth").write_bytes(b"")
+    with pytest.raises(ModelError, match=DAMAGED[name]):
+        read("nets.py:Net", SourceOptions(weights=Path(name), size=(16, 16)))
 
 
 def test_a_factory_in_a_file_that_is_not_there_is_refused(place):

@@ -7,8 +7,10 @@ The module comes from a factory with its weights, from an exported program (.pt2
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import importlib.util
+import inspect
 import io
 import json
 import logging
@@ -25,6 +27,7 @@ from torch import nn
 
 SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)  # sides tried where nobody says one, the likeliest first
 LEGACY_OPSET = 17
+NEEDED = "a factory without arguments that makes an nn.Module is needed"
 DEPTH = 3  # how deep in a checkpoint a state dict may lie
 IGNORED = ("num_batches_tracked", "total_ops", "total_params")  # counters that decide nothing
 # What torchvision's Python half asks torch about while it is imported; its compiled half, where it fits, defines them.
@@ -99,12 +102,17 @@ def export(module: Any, example: Sequence[torch.Tensor], folder: Path, exporter:
 
 
 def _write_samples(module: Any, example: Sequence[torch.Tensor], folder: Path, exporter: str, program: bool) -> None:
-    batches = [len(example[0])] if program else [1] if exporter == "fixed" else [1, 3]
+    """Answers to values from 0 to 1, and from -1.5 to 0.5: one branch on a sum or a mean is not enough for both."""
+    first = len(example[0]) if program else 1
+    second = first if program or exporter == "fixed" else 3
     samples: dict[str, np.ndarray] = {}
     generator = torch.Generator().manual_seed(0)
-    for batch in batches:
+    for label, batch, scale, offset in (
+        (f"{first}", first, 1.0, 0.0),
+        (f"{second} of darker input", second, 2.0, -1.5),
+    ):
         inputs = [
-            torch.rand((batch, *x.shape[1:]), generator=generator)
+            torch.rand((batch, *x.shape[1:]), generator=generator) * scale + offset
             if x.is_floating_point()
             else x[:1].expand(batch, *x.shape[1:])
             for x in example
@@ -112,8 +120,8 @@ def _write_samples(module: Any, example: Sequence[torch.Tensor], folder: Path, e
         with _silence(), torch.no_grad():
             answer = module(*inputs)
         leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(answer) if isinstance(leaf, torch.Tensor)]
-        samples |= {f"x{batch}.{index}": x.numpy() for index, x in enumerate(inputs)}
-        samples |= {f"y{batch}.{index}": leaf.numpy() for index, leaf in enumerate(leaves)}
+        samples |= {f"x{label}.{index}": x.numpy() for index, x in enumerate(inputs)}
+        samples |= {f"y{label}.{index}": leaf.numpy() for index, leaf in enumerate(leaves)}
     np.savez(folder / "samples.npz", **samples)  # type: ignore[arg-type]
 
 
@@ -164,21 +172,50 @@ def _made(source: str, name: str) -> nn.Module:
             _let_torchvision_load()
             found = _imported(source)
         for part in name.split("."):
+            if not hasattr(found, part):
+                raise RefusedError(f"there is no {part} in it{_perhaps(part, found)}")
             found = getattr(found, part)
-        made = found if isinstance(found, nn.Module) else found()
+        made = _called(found)
     except RefusedError:
         raise
     except ModuleNotFoundError as error:
         raise RefusedError(f"{error}; install it, or run where it can be imported") from error
+    except SyntaxError as error:
+        raise RefusedError(f"is no Python: {_short(error)}") from error
     except Exception as error:  # the user's own code, and whatever it raises
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f" ({Path(place.filename).name}, line {place.lineno})"
         raise RefusedError(f"raised {type(error).__name__}: {_short(error)}{where}") from error
+    except SystemExit as error:
+        raise RefusedError(f"ended Python with code {error.code} instead of making a network") from error
     if not isinstance(made, nn.Module):
-        raise RefusedError(
-            f"makes a {type(made).__name__}; a factory without arguments that makes an nn.Module is needed"
-        )
+        raise RefusedError(f"makes {_named(made)}; {NEEDED}")
     return made
+
+
+def _called(factory: Any) -> Any:
+    """What a factory makes; a module stands for itself."""
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise RefusedError(f"is {_named(factory)}; {NEEDED}")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise RefusedError(f"cannot be called: {error}; {NEEDED}") from error
+    except ValueError:  # some callables do not tell
+        pass
+    return factory()
+
+
+def _named(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _perhaps(name: str, place: Any) -> str:
+    near = difflib.get_close_matches(name, [known for known in dir(place) if known[0] != "_"], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _imported(source: str) -> Any:
@@ -295,10 +332,15 @@ def _tensors(path: str) -> Any:
         except Exception as error:
             raise RefusedError(f"{path} is no safetensors file: {_short(error)}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with _silence():
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RefusedError(f"{path}: no such file") from error
+    except EOFError as error:
+        raise RefusedError(f"{path} is empty, or only a part of a file; save or copy it again") from error
     except Exception as error:  # unpickling fails in many ways
+        if "PytorchStreamReader" in str(error):
+            raise RefusedError(f"{path} is only a part of a file, or damaged; save or copy it again") from error
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise RefusedError(
                 f"{path} is a pickle of more than tensors, which would run as a program; "
@@ -362,6 +404,8 @@ def _silence() -> Iterator[None]:
 
 
 def _short(error: BaseException, limit: int = 240) -> str:
+    while type(error).__module__.startswith("torch.onnx") and error.__cause__ is not None:
+        error = error.__cause__  # its own text tells how to report it; the cause what happened
     text = str(error)
     if "TorchScript" in text:  # a traceback of its own code, what happened in its last line
         text = text.strip().splitlines()[-1]
