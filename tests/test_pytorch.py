@@ -293,6 +293,34 @@ def test_an_exported_program_with_a_pickle_inside_is_a_program(place):
     assert not list(place.glob("*.ran"))
 
 
+def test_a_program_with_an_operator_that_is_not_pytorchs_own_names_it(place):
+    code = """
+import torch
+@torch.library.custom_op("mine::gate", mutates_args=())
+def gate(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+gate.register_fake(torch.empty_like)
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 2, 3)
+    def forward(self, x):
+        return torch.ops.mine.gate(self.conv(x))
+torch.export.save(torch.export.export(Net(), (torch.zeros(1, 3, 8, 8),)), "net.pt2")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    with pytest.raises(
+        ModelError, match=r"net\.pt2: operator mine\.gate\.default is not PyTorch's own; export it where"
+    ):
+        read("net.pt2")
+
+
+def test_a_trusted_pickle_that_torch_did_not_write_is_refused(place):
+    (place / "net.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ModelError, match=r"net\.pkl: is not a file of torch\.save"):
+        read("net.pkl", SourceOptions(trust=True))
+
+
 EXPRESSIONS = [  # of a symbolic size, whether it is one
     ("Symbol('s31', positive=True, integer=True)", True),
     ("Mul(Integer(2), Symbol('s0', integer=True))", True),

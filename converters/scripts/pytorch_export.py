@@ -14,6 +14,7 @@ import inspect
 import io
 import json
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -135,7 +136,7 @@ def prepared(module: nn.Module) -> tuple[nn.Module, list[str]]:
 def _module(request: Mapping[str, Any]) -> tuple[Any, list[str]]:
     path = request["path"]
     if request["kind"] == "program":
-        return torch.export.load(path), []
+        return _loaded(path), []
     if request["kind"] == "torchscript":
         module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     elif request["kind"] == "pickle":
@@ -148,9 +149,33 @@ def _module(request: Mapping[str, Any]) -> tuple[Any, list[str]]:
     return module, notes
 
 
+def _loaded(path: str) -> Any:
+    """An exported program. What goes wrong, torch writes to its log and raises another error."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(str((record.exc_info or (None, ""))[1]))  # type: ignore[method-assign]
+    log = logging.getLogger("torch.export")
+    log.addHandler(handler)
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        why = next((text for text in said if text), str(error))
+        operator = re.search(r"failed to resolve torch\.ops\.([\w.]+) ", why)
+        if operator:
+            raise RefusedError(
+                f"operator {operator[1]} is not PyTorch's own; export it where that is at hand, "
+                "torch.onnx.export(..., dynamo=True), and give the .onnx file"
+            ) from error
+        raise RefusedError(f"cannot be loaded as an exported program: {_short(RuntimeError(why))}") from error
+    finally:
+        log.removeHandler(handler)
+
+
 def _unpickled(path: str) -> nn.Module:
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
+    except RuntimeError as error:  # a pickle, and not of torch.save
+        raise RefusedError(f"is not a file of torch.save ({_short(error)})") from error
     except (ImportError, AttributeError) as error:
         raise RefusedError(
             f"the class it was pickled from is missing ({error}); run where it can be imported"
