@@ -25,6 +25,8 @@ from analyzer.plan import Task
 if TYPE_CHECKING:
     import torch
 
+    from analyzer.maximize.engine import Ascent
+
 RECTIFIED = ("relu", "relu6")  # after these, a unit that can never exceed 0 is dead
 
 
@@ -125,6 +127,8 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
     channels = np.repeat(np.array(task.channels), objective.pictures)
     meter, random = shop.meter(layer, task.objective)
     activation = meter.activation(climbed.tiles, channels)
+    if shop.recipe.has_second_try and not objective.together:
+        _try_again(shop, layer, objective, canvas, channels, climbed, activation, random)
     robust = meter.robust(climbed.tiles, channels)
     bound, kind = _upper_bound(shop, layer, task)
     highest = shop.bound(layer).high
@@ -152,6 +156,44 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
             }
         )
     return rows, climbed.tiles
+
+
+def _try_again(
+    shop: Workshop,
+    layer: ConvLayer,
+    objective: Objective,
+    canvas: Canvas,
+    channels: np.ndarray,
+    climbed: Ascent,
+    activation: np.ndarray,
+    random: np.ndarray,
+) -> None:
+    """Units that did not rise above random images climb once more, as pixels held still; the better picture stays.
+
+    A smooth picture under movements never shows what a unit of fine noise asks for: such units are found in networks
+    with few steps of training behind them, and of the last kinds of channel in trained ones.
+    """
+    from analyzer.maximize.engine import ascend
+
+    low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
+    if not low.size:
+        return
+    again = ascend(
+        shop.network,
+        layer,
+        canvas,
+        objective,
+        channels[low].tolist(),
+        shop.recipe.second_try,
+        shop.seed,
+        shop.device,
+        shop.stop,
+    )
+    found = shop.meter(layer, objective.name)[0].activation(again.tiles, channels[low])
+    better = objective.sense * (found - activation[low]) > 0
+    kept = low[better]
+    climbed.tiles[kept], activation[kept] = again.tiles[better], found[better]
+    climbed.steps[low] += again.steps
 
 
 def _upper_bound(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[np.ndarray, str]:

@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -161,27 +160,24 @@ def measure(case: Case, exports: Path | None) -> Row:
 
 def raised(network) -> int:
     """Of the first, the middle and the last layer, how many have a channel of the first eight that ascent raises."""
+    import torch
+
+    from analyzer.maximize.presets import Recipe, preset_named, quality
+    from analyzer.plan import Task
+    from analyzer.tasks import Workshop, run_task
+
+    shop = Workshop(network, Recipe(preset_named("filterscope"), quality("draft")), 0, torch.device("cpu"))
     flat = [layer for layer in network.layers if layer.rank == 2]  # the others are listed and not raised
-    layers = (flat[0], flat[len(flat) // 2], flat[-1])
-    pairs = [slice(start, start + 2) for start in range(0, 8, 2)]  # two at a time: most often the first two do
-    return sum(
-        any(_is_raised(network, layer, np.arange(layer.out_channels)[pair]) for pair in pairs) for layer in layers
-    )
 
+    def rises(layer, channels: tuple[int, ...]) -> bool:
+        rows, _ = run_task(shop, Task(layer.name, "channel", "ascent", channels))
+        return any(row["activation"] > row["random"] for row in rows)
 
-def _is_raised(network, layer, channels: np.ndarray) -> bool:
-    from analyzer.canvas import canvas_for
-    from analyzer.maximize.engine import ascend, choose_device
-    from analyzer.maximize.presets import quality
-    from analyzer.measure import Meter
-
-    if not channels.size:
-        return False
-    draft = quality("draft")
-    canvas = canvas_for(network, layer, "channel", draft.cap)
-    found = ascend(network, layer, canvas, "channel", channels.tolist(), draft, 0, choose_device("cpu"))
-    meter = Meter(network, layer, canvas)
-    return bool((meter.activation(found.tiles, channels) > meter.best_of_random()[channels]).any())
+    count = 0
+    for layer in (flat[0], flat[len(flat) // 2], flat[-1]):
+        first = range(min(8, layer.out_channels))
+        count += any(rises(layer, tuple(first[k : k + 2])) for k in range(0, len(first), 2))  # most often, two do
+    return count
 
 
 def apart(case: Case, exports: Path | None) -> Row:

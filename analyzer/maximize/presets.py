@@ -271,6 +271,16 @@ class Recipe:
         """Steps without a gain after which a unit is finished; a published recipe takes all of its steps."""
         return self.quality.patience if self.preset.steps is None else self.steps
 
+    @property
+    def has_second_try(self) -> bool:
+        """Whether units that do not rise climb again; a published preset is what it is."""
+        return self.preset.name == "filterscope"
+
+    @property
+    def second_try(self) -> Recipe:
+        """Pixels, held still."""
+        return replace(self, preset=_NEURON)
+
     def rate_at(self, step: int) -> float:
         """The size of one step."""
         if not self.preset.falling:
@@ -282,7 +292,7 @@ class Recipe:
 
         Published presets stay as they are; the default holds neurons, and pictures of a few pixels, as pixels.
         """
-        if self.preset.name != "filterscope":
+        if self.preset.name != "filterscope" or self.preset is _NEURON:
             return self
         if canvas == "neuron":
             return replace(self, preset=_NEURON)
