@@ -15,21 +15,20 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from analyzer.bounds import Interval
 from analyzer.canvas import Canvas, canvas_for
 from analyzer.layers import ConvLayer
 from analyzer.measure import Meter
 from analyzer.network import Network
 from analyzer.piecewise import Affine, Kink, Maximum, cut
 from analyzer.program import Program, neuron_program
-from analyzer.relaxation import Relaxation
+from analyzer.relaxation import Inner, Relaxation
 from converters.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Certifier:
         network: the opened network.
         layer: whose units.
         canvas: with a position; None: that of `canvas_for(network, layer, "neuron")`.
-        known: `bounds.intervals(network)`, where it is at hand.
+        inner: what the layers of the network share.
 
     Raises:
         SettingsError: the canvas is that of a channel.
@@ -79,13 +78,13 @@ class Certifier:
         network: Network,
         layer: ConvLayer,
         canvas: Canvas | None = None,
-        known: Mapping[str, Interval] | None = None,
+        inner: Inner | None = None,
     ) -> None:
         self.canvas = canvas_for(network, layer, "neuron") if canvas is None else canvas
         if self.canvas.row is None:
             raise SettingsError(f"{layer.name}: a proof is of one neuron; give a canvas with a position")
         self.network, self.layer = network, layer
-        self.relaxation = Relaxation(cut(network, layer, self.canvas.size), self.canvas, known)
+        self.relaxation = Relaxation(cut(network, layer, self.canvas.size), self.canvas, inner)
         self.meter = Meter(network, layer, self.canvas)
         self.rounding = _rounding(self.relaxation)
 

@@ -161,6 +161,30 @@ def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
     return Cut(network, layer, pieces, shapes)
 
 
+def alike_everywhere(part: Cut) -> bool:
+    """Whether neurons that see no padding are one function of their pixels, wherever they are and on any canvas."""
+    constants, image = part.network.model.graph.initializers, part.network.input.name
+    for piece in part.pieces.values():
+        node = piece.node
+        if node.op == "Transpose" and node.inputs[0] == image:
+            continue
+        if isinstance(piece, Box) or node.op not in ALIKE or len(part.shapes[node.outputs[0]]) != 4:
+            return False
+        if str(node.attributes.get("auto_pad", "")).startswith("SAME"):
+            return False  # which rows a neuron sees depends on the canvas's size
+        if node.op not in ("Conv", "BatchNormalization"):
+            for name in node.inputs:  # numbers that differ from channel to channel, not from place to place
+                if name in constants and any(extent > 1 for extent in constants[name].shape[-2:]):
+                    return False
+    return True
+
+
+ALIKE = {
+    *("Conv", "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Concat", "Identity", "Dropout"),
+    *("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool"),
+}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reader:
     """What the rules below may ask."""

@@ -21,16 +21,17 @@ import numpy as np
 import torch
 
 from analyzer.bounds import Interval, intervals
-from analyzer.canvas import Canvas
+from analyzer.canvas import Canvas, canvas_for
 from analyzer.envelopes import Envelope, Faces, kink_faces
 from analyzer.interval_arithmetic import ELEMENTWISE, LARGEST, ROUNDING, SLACK, SPARE, TINY, outward
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
-from analyzer.piecewise import Affine, Box, Cut, Kink, Maximum, Piece, cut
+from analyzer.piecewise import Affine, Box, Cut, Kink, Maximum, Piece, alike_everywhere, cut
 
 Tensor = torch.Tensor
 LIMIT = 1 << 22  # numbers in all values of a cut: beyond this the interval bound is given instead
-TIGHTENING = 1 << 27  # objectives × numbers of a cut that may be spent on closer intervals inside one layer's cut
+WORK = 1 << 20  # numbers of coefficients that improving one unit's bound may take
+INNER = 1 << 22  # units × numbers of a cut up to which a layer's own intervals are found for those after it
 BATCH = 1 << 22  # numbers of a batch of coefficients of one value
 STEPS = 8  # of improving the linear functions; 8 come within 1 % of 32 on svhn_cnn6
 RATE = 0.3  # of the first step: part of the way between two functions
@@ -44,7 +45,7 @@ def upper_bounds(
     canvas: Canvas,
     objective: str,
     channels: Sequence[int],
-    known: Mapping[str, Interval] | None = None,
+    inner: Inner | None = None,
 ) -> np.ndarray:
     """What no picture of a canvas can make of some units.
 
@@ -52,7 +53,7 @@ def upper_bounds(
         canvas: of the pictures; with `objective` "neuron" its position is the neuron's.
         objective: "neuron" or "channel".
         channels: the units.
-        known: `bounds.intervals(network)`, where it is at hand.
+        inner: what the layers of the network share; kept, it is found only once.
 
     Returns:
         (N,) float64, in the units' order, never above the interval bounds; those themselves where the cut holds more
@@ -61,11 +62,11 @@ def upper_bounds(
     Raises:
         ModelError: the network up to this layer does not run on this canvas.
     """
-    known = intervals(network) if known is None else known
+    inner = Inner(network) if inner is None else inner
     part = cut(network, layer, canvas.size)
     if part.elements > LIMIT:
-        return np.array(known[layer.value].high[list(channels)])
-    return Relaxation(part, canvas, known).upper(objective, channels)
+        return np.array(inner.known[layer.value].high[list(channels)])
+    return Relaxation(part, canvas, inner).upper(objective, channels)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,16 +87,14 @@ class Relaxation:
 
     Args:
         part: the cut, of the canvas's size.
-        known: `bounds.intervals(network)`: intervals a channel that no interval here exceeds.
-        tightening: how much may be spent on intervals closer than interval arithmetic's; 0: none.
+        canvas: of that size; its position is the neuron's.
+        inner: what the layers of the network share.
     """
 
-    def __init__(
-        self, part: Cut, canvas: Canvas, known: Mapping[str, Interval] | None = None, tightening: int = TIGHTENING
-    ) -> None:
+    def __init__(self, part: Cut, canvas: Canvas, inner: Inner | None = None) -> None:
         self.cut, self.canvas = part, canvas
         self.network, self.layer = part.network, part.layer
-        self._known = intervals(part.network) if known is None else known
+        self.inner = Inner(part.network) if inner is None else inner
         self.pieces: dict[str, Piece] = dict(self.cut.pieces)
         self.order = list(self.pieces)
         self._made: dict[str, Envelope | tuple[Faces, Faces]] = {}
@@ -104,16 +103,18 @@ class Relaxation:
         with torch.no_grad():
             for name in self.order:
                 self._forward(name)
-            if tightening:
-                self._tighten(tightening)
 
-    def upper(self, objective: str, channels: Sequence[int], steps: int = STEPS) -> np.ndarray:
+    def upper(self, objective: str, channels: Sequence[int], steps: int | None = None, sign: float = 1.0) -> np.ndarray:
         """Upper bounds of units: see `upper_bounds`.
 
         Args:
-            steps: in which the choice of linear functions is improved for each unit.
+            steps: in which the choice of linear functions is improved for each unit; None: STEPS, fewer where the
+                cut is so large that they would cost more than WORK.
+            sign: −1: of the units' negatives.
         """
-        limit = self._known[self.layer.value].high[list(channels)]
+        steps = min(STEPS, WORK // (2 * self.cut.elements)) if steps is None else steps
+        known = self.inner.known[self.layer.value]
+        limit = (known.high if sign > 0 else -known.low)[list(channels)]
         shape = self.cut.shapes[self.layer.value]
         size = self._batch()
         found = [np.empty(0)]
@@ -121,9 +122,9 @@ class Relaxation:
             part = torch.tensor(list(channels[start : start + size]))
             seeds = torch.zeros(len(part), *shape[1:], dtype=torch.float64)
             if objective == "neuron":
-                seeds[torch.arange(len(part)), part, self.canvas.row, self.canvas.column] = 1.0
+                seeds[torch.arange(len(part)), part, self.canvas.row, self.canvas.column] = sign
             else:
-                seeds[torch.arange(len(part)), part] = 1.0 / math.prod(shape[2:])
+                seeds[torch.arange(len(part)), part] = sign / math.prod(shape[2:])
             found.append(self.maximum(self.layer.value, seeds, steps).numpy())
         return np.asarray(np.minimum(np.concatenate(found), limit))
 
@@ -278,10 +279,10 @@ class Relaxation:
         beyond = (ends.low < -LARGEST, ends.high > LARGEST)
         ends.low = torch.maximum(torch.where(beyond[0], -torch.inf, ends.low).expand(shape), low)
         ends.high = torch.minimum(torch.where(beyond[1], torch.inf, ends.high).expand(shape), high)
+        close = None if name == self.layer.value else self.inner.ends(name, self.canvas.size, shape)
+        if close is not None:
+            ends.low, ends.high = torch.maximum(ends.low, close[0]), torch.minimum(ends.high, close[1])
         self.ends[name] = ends
-        for reader in self.order:
-            if name in _sources(self.pieces[reader]):
-                self._made.pop(reader, None)
 
     def _affine_ends(self, piece: Affine) -> Ends:
         sources = [self.ends[source] for source in piece.sources]
@@ -330,7 +331,7 @@ class Relaxation:
 
     def _channel_ends(self, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """What bounds.py knows of the value's channels, in the value's shape."""
-        known = self._known.get(name)
+        known = self.inner.known.get(name)
         if known is None:
             nothing = torch.full(shape, torch.inf, dtype=torch.float64)
             return -nothing, nothing
@@ -342,50 +343,61 @@ class Relaxation:
             low, high = low.min(keepdims=True), high.max(keepdims=True)
         return tuple(torch.from_numpy(np.array(end)).reshape(around).expand(shape) for end in (low, high))  # type: ignore[return-value]
 
-    def _tighten(self, budget: int) -> None:
-        """Closer intervals of what kinks and maxima read, from the front to the back, as far as the budget goes."""
-        for name in self.order:
-            piece = self.pieces[name]
-            if not isinstance(piece, Kink | Maximum) or not isinstance(self.pieces.get(piece.source), Affine):
-                continue
-            source = piece.source
-            before = self.order[: self.order.index(source)]
-            if not any(isinstance(self.pieces[other], Kink | Maximum) for other in before):
-                continue  # an affine map of a box: its interval is exact
-            ends = self.ends[source]
-            loose = torch.nonzero(self._matters(piece, ends).flatten())[:, 0]
-            cost = 2 * len(loose) * sum(math.prod(self.cut.shapes[other]) for other in before)
-            if not len(loose) or cost > budget:
-                continue
-            budget -= cost
-            self._tighten_value(source, loose)
-            self._made.clear()
-            for later in self.order[self.order.index(source) + 1 :]:
-                old = self.ends[later]
-                self._forward(later)
-                new = self.ends[later]
-                new.low, new.high = torch.maximum(old.low, new.low), torch.minimum(old.high, new.high)
 
-    def _matters(self, piece: Kink | Maximum, ends: Ends) -> Tensor:
-        """Elements whose interval decides what a piece is replaced by."""
-        if isinstance(piece, Kink):
-            first, last = (0.0, math.inf) if piece.slope is not None else (piece.floor, piece.ceiling)
-            return ((ends.low < first) & (ends.high > first)) | ((ends.low < last) & (ends.high > last))
-        return torch.ones_like(ends.low, dtype=torch.bool)
+class Inner:
+    """Intervals of convolutions inside a network that see no padding: the relaxation's, wherever on a canvas they are.
 
-    def _tighten_value(self, value: str, elements: Tensor) -> None:
-        ends = self.ends[value]
-        shape = self.cut.shapes[value]
-        low, high = ends.low.flatten().clone(), ends.high.flatten().clone()
-        size = self._batch()
-        for start in range(0, len(elements), size):
-            part = elements[start : start + size]
-            seeds = torch.zeros(len(part), low.numel(), dtype=torch.float64)
-            seeds[torch.arange(len(part)), part] = 1.0
-            seeds = seeds.reshape(len(part), *shape[1:])
-            high[part] = torch.minimum(high[part], self.maximum(value, seeds))
-            low[part] = torch.maximum(low[part], -self.maximum(value, -seeds))
-        ends.low, ends.high = low.reshape(shape), torch.maximum(low, high).reshape(shape)
+    One that sees none is the same function of its pixels at every place, so its interval is found once, on the
+    neuron's canvas of its own layer, and used in the cuts of all later layers. Closer intervals make closer functions.
+
+    Args:
+        network: the opened network.
+        known: `bounds.intervals(network)`, where it is at hand.
+    """
+
+    def __init__(self, network: Network, known: Mapping[str, Interval] | None = None) -> None:
+        self.network = network
+        self.known = intervals(network) if known is None else known
+        self._layers = {layer.value: layer for layer in network.layers}
+        self._found: dict[str, tuple[Tensor, Tensor] | None] = {}
+
+    def ends(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """Low and high of a value on a canvas, ±∞ where padding is seen; None where nothing is known."""
+        layer = self._layers.get(value)
+        if layer is None or layer.field is None or len(shape) != 4:
+            return None
+        if value not in self._found:
+            self._found[value] = self._find(layer)
+        found = self._found[value]
+        if found is None:
+            return None
+        free = [_unpadded(layer, axis, size[axis], np.arange(shape[2 + axis])) for axis in (0, 1)]
+        inside = torch.from_numpy(free[0][:, None] & free[1][None])
+        low, high = (end.reshape(1, -1, 1, 1) for end in found)
+        return torch.where(inside, low, -torch.inf), torch.where(inside, high, torch.inf)
+
+    def _find(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
+        if layer.op != "Conv" or layer.is_global or layer.sees_image:
+            return None  # where it sees the image, interval arithmetic is exact
+        canvas = canvas_for(self.network, layer, "neuron")
+        places = ((0, canvas.row or 0), (1, canvas.column or 0))
+        if not all(_unpadded(layer, axis, canvas.size[axis], np.array([at]))[0] for axis, at in places):
+            return None
+        part = cut(self.network, layer, canvas.size)
+        if part.elements * layer.out_channels > INNER or not alike_everywhere(part):
+            return None
+        relaxation = Relaxation(part, canvas, self)
+        channels = range(layer.out_channels)
+        high = relaxation.upper("neuron", channels)
+        low = -relaxation.upper("neuron", channels, sign=-1.0)
+        return torch.from_numpy(low), torch.from_numpy(np.maximum(high, low))
+
+
+def _unpadded(layer: ConvLayer, axis: int, extent: int, positions: np.ndarray) -> np.ndarray:
+    """Which positions of a layer's map have their whole field on a canvas of this extent: no padding is in it."""
+    assert layer.field is not None
+    first = layer.field.start[axis] + positions * layer.field.jump[axis]
+    return np.asarray((first >= 0) & (first + layer.field.size[axis] <= extent))
 
 
 def _in_box(c: Tensor, ends: Ends) -> Tensor:

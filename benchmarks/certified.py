@@ -25,7 +25,7 @@ from analyzer.maximize.presets import quality
 from analyzer.maximize.vertex import jump
 from analyzer.measure import Meter
 from analyzer.network import InputOptions, open_network
-from analyzer.relaxation import upper_bounds
+from analyzer.relaxation import Inner, upper_bounds
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT.parent / "shared" / "data" / "models" / "onnx" / "svhn_cnn6.onnx"
@@ -65,13 +65,14 @@ def second_layer(network, seconds: float, count: int | None) -> list[str]:
     layer = network.layers[1]
     channels = list(range(layer.out_channels))[:count]
     known = intervals(network)
-    certifier = Certifier(network, layer, known=known)
+    inner = Inner(network, known)
+    certifier = Certifier(network, layer, inner=inner)
     canvas, units = certifier.canvas, np.array(channels)
     climbed = ascend(network, layer, canvas, "neuron", channels, quality("standard"), 0, CPU)
     jumped = jump(network, layer, canvas, "neuron", channels, CPU)
     ascent, leap = (certifier.meter.activation(found.tiles, units) for found in (climbed, jumped))
     began = time.process_time()
-    relaxed = upper_bounds(network, layer, canvas, "neuron", channels, known)
+    relaxed = upper_bounds(network, layer, canvas, "neuron", channels, inner)
     cost = (time.process_time() - began) / len(channels)
     interval = known[layer.value].high[units]
     lines = [

@@ -1,7 +1,6 @@
 """Linear relaxations against ONNX Runtime: nothing exceeds them, they exceed no interval bound, and some are exact."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from analyzer.envelopes import Envelope, kink_faces
 from analyzer.inputs import PRESETS, custom
 from analyzer.measure import Meter
 from analyzer.network import InputOptions, open_network
-from analyzer.piecewise import Affine, Box, cut
-from analyzer.relaxation import Relaxation, upper_bounds
+from analyzer.piecewise import Affine, Box, alike_everywhere, cut
+from analyzer.relaxation import Inner, upper_bounds
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened, pictures
 
@@ -183,12 +182,12 @@ def steepest(network, layer, canvas, count=3):
 def test_nothing_exceeds_a_relaxation_and_it_never_exceeds_the_interval(case, preprocessing, tmp_path):
     network = followed(tmp_path, *CASES[case], preprocessing)
     layer = network.layers[-1]
-    known = intervals(network)
+    known, inner = intervals(network), Inner(network)
     pieces = cut(network, layer, SIZE).pieces
     assert any(isinstance(piece, Box) for piece in pieces.values()) == (case in BOXES)
     channels = [3, 0, 4]
     for canvas, objective in objectives(network, layer):
-        found = upper_bounds(network, layer, canvas, objective, channels, known)
+        found = upper_bounds(network, layer, canvas, objective, channels, inner)
         shown = pictures(network)
         if case == "concat":  # a constant of batch 1 fits one image at a time
             values = np.concatenate([Meter(network, layer, canvas).all_units(one[None]) for one in shown])
@@ -314,11 +313,11 @@ def test_the_faces_of_a_kink_hold_it_between_them(case, tmp_path):
 def test_a_real_network_keeps_its_bounds_and_gains_a_quarter_on_intervals(objective):
     svhn = custom(1, (0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))
     network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=svhn))
-    known = intervals(network)
+    known, inner = intervals(network), Inner(network)
     for layer in network.layers[:4]:
         canvas = canvas_for(network, layer, objective)
         channels = np.arange(0, layer.out_channels, 4)
-        found = upper_bounds(network, layer, canvas, objective, channels, known)
+        found = upper_bounds(network, layer, canvas, objective, channels, inner)
         shown = network.random_pixels(64, canvas.size, 4)
         shown = np.concatenate([shown, np.where(shown > 127, 255, 0).astype(np.uint8)])
         values = Meter(network, layer, canvas).all_units(shown)[:, channels]
@@ -328,13 +327,41 @@ def test_a_real_network_keeps_its_bounds_and_gains_a_quarter_on_intervals(object
             assert np.mean(found / known[layer.value].high[channels]) < 0.75
 
 
-def test_a_closer_interval_inside_brings_a_closer_bound(tmp_path):
-    network = followed(tmp_path, *CASES["deep"], PRESETS["imagenet"])
-    layer = network.layers[-1]
-    canvas = Canvas(*SIZE, 2, 2)
-    part = cut(network, layer, SIZE)
-    plain = Relaxation(part, canvas, tightening=0).upper("neuron", range(5))
-    close = Relaxation(part, canvas).upper("neuron", range(5))
-    assert np.all(close <= plain + 1e-9)
-    assert close.mean() < 0.95 * plain.mean()
-    assert math.isfinite(close.sum())
+@needs_data
+def test_intervals_of_inner_layers_make_closer_bounds_where_no_padding_is_seen(monkeypatch):
+    svhn = custom(1, (0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))
+    network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=svhn))
+    layer = network.layers[2]
+    canvas = canvas_for(network, layer, "neuron")
+    close = upper_bounds(network, layer, canvas, "neuron", range(0, 64, 8))
+    inner = Inner(network)
+    found = inner.ends(network.layers[1].value, canvas.size, (1, 32, *canvas.size))
+    assert torch.isfinite(found[0][..., 2:8, 2:8]).all()
+    assert torch.isinf(found[1][..., :2, :]).all()
+    assert torch.isinf(found[1][..., 8:]).all()
+    monkeypatch.setattr("analyzer.relaxation.INNER", 0)
+    plain = upper_bounds(network, layer, canvas, "neuron", range(0, 64, 8))
+    assert np.all(close <= plain)
+    assert np.mean(close / plain) < 0.9
+
+
+@pytest.mark.parametrize("case", ["same", "maps", "moves", "silu", "global-average", "pad"])
+def test_what_differs_from_place_to_place_is_not_carried_from_one_place_to_all(case, tmp_path):
+    network = followed(tmp_path, *CASES[case], PRESETS["unit"])
+    assert not alike_everywhere(cut(network, network.layers[-1], SIZE))
+
+
+def test_what_is_alike_everywhere_is(tmp_path):
+    for case in (
+        "relu",
+        "clip",
+        "prelu",
+        "max-pool-padded",
+        "average-pool",
+        "residual",
+        "constants",
+        "norm",
+        "grouped",
+    ):
+        network = followed(tmp_path, *CASES[case], PRESETS["unit"])
+        assert alike_everywhere(cut(network, network.layers[-1], SIZE)), case
