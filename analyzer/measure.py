@@ -11,7 +11,7 @@ import numpy as np
 
 from analyzer.canvas import Canvas
 from analyzer.layers import ConvLayer
-from analyzer.maximize.objectives import Objective
+from analyzer.maximize.objectives import Objective, objective_for
 from analyzer.network import Network
 
 RANDOM_IMAGES = 16
@@ -27,14 +27,14 @@ class Meter:
         network: the opened network.
         layer: whose units.
         canvas: size of the pictures.
-        objective: what is measured.
+        objective: what is measured; None: what the canvas is made for, its neuron or the channel.
     """
 
-    def __init__(self, network: Network, layer: ConvLayer, canvas: Canvas, objective: Objective) -> None:
+    def __init__(self, network: Network, layer: ConvLayer, canvas: Canvas, objective: Objective | None = None) -> None:
         self.network = network
         self.layer = layer
         self.canvas = canvas
-        self.objective = objective
+        self.objective = objective or objective_for("channel" if canvas.row is None else "neuron", canvas)
         self._session = network.session([layer.value], canvas.size, threads=1)  # tasks run side by side
         down, right = layer.field.jump if layer.field else (1.0, 1.0)
         positions = canvas.height * canvas.width / max(1.0, down * right)
@@ -71,6 +71,13 @@ class Meter:
         """Objective of unit units[i] on picture i, (N, H, W, C) uint8: (N,) float64."""
         return self._run(self.network.input.to_model(pixels), units)
 
+    def all_units(self, pixels: np.ndarray) -> np.ndarray:
+        """Objective of every channel, each by itself, on every picture: (N, C_out) float64."""
+        found = []
+        for _, maps in self._maps(self.network.input.to_model(pixels)):
+            found.append(self._value(maps.reshape(-1, *maps.shape[2:])).reshape(maps.shape[:2]))
+        return np.concatenate(found)
+
     def robust(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
         """Mean objective over 16 fixed draws of jitter, ±4 % of the canvas, edges repeated: (N,) float64."""
         draws = jitters(self.canvas.size)
@@ -82,11 +89,15 @@ class Meter:
             total += self._run(shifted(x, int(down), int(right), self.network.axes), units)
         return total / len(draws)
 
-    def best_of_random(self, units: np.ndarray) -> np.ndarray:
+    def best_of_random(self, units: np.ndarray | None = None) -> np.ndarray:
         """The best objective of each unit over 16 random domain images: (N,) float64.
 
         Best is lowest where the objective is to be low.
+
+        Args:
+            units: None: every unit of the layer.
         """
+        units = np.arange(self.objective.units(self.layer.out_channels)) if units is None else units
         pixels = self.network.random_pixels(RANDOM_IMAGES, self.canvas.size, 1)
         directions = self._directions(units)
         answers = []

@@ -21,7 +21,8 @@ from analyzer.canvas import canvas_for
 from analyzer.certified import PROVEN, Certifier
 from analyzer.inputs import custom
 from analyzer.maximize.engine import ascend
-from analyzer.maximize.presets import quality
+from analyzer.maximize.objectives import Neuron
+from analyzer.maximize.presets import Recipe, preset_named, quality
 from analyzer.maximize.vertex import jump
 from analyzer.measure import Meter
 from analyzer.network import InputOptions, open_network
@@ -68,8 +69,17 @@ def second_layer(network, seconds: float, count: int | None) -> list[str]:
     inner = Inner(network, known)
     certifier = Certifier(network, layer, inner=inner)
     canvas, units = certifier.canvas, np.array(channels)
-    climbed = ascend(network, layer, canvas, "neuron", channels, quality("standard"), 0, CPU)
-    jumped = jump(network, layer, canvas, "neuron", channels, CPU)
+    climbed = ascend(
+        network,
+        layer,
+        canvas,
+        Neuron.on(canvas),
+        channels,
+        Recipe(preset_named("filterscope"), quality("standard")),
+        0,
+        CPU,
+    )
+    jumped = jump(network, layer, canvas, Neuron.on(canvas), channels, CPU)
     ascent, leap = (certifier.meter.activation(found.tiles, units) for found in (climbed, jumped))
     began = time.process_time()
     relaxed = upper_bounds(network, layer, canvas, "neuron", channels, inner)

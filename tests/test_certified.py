@@ -12,7 +12,8 @@ from analyzer.canvas import Canvas, canvas_for
 from analyzer.certified import Certifier, certify
 from analyzer.inputs import PRESETS, custom
 from analyzer.maximize.engine import ascend
-from analyzer.maximize.presets import quality
+from analyzer.maximize.objectives import Neuron
+from analyzer.maximize.presets import Recipe, preset_named, quality
 from analyzer.network import InputOptions, open_network
 from converters.errors import SettingsError
 from tests.networks import MODELS, answers, build, needs_data, normal
@@ -262,7 +263,16 @@ def test_nothing_found_by_any_method_exceeds_a_proof(seed, tmp_path):
     layer = network.layers[-1]
     canvas = canvas_for(network, layer, "neuron")
     certifier = Certifier(network, layer, canvas)
-    climbed = ascend(network, layer, canvas, "neuron", range(3), quality("standard"), seed, torch.device("cpu"))
+    climbed = ascend(
+        network,
+        layer,
+        canvas,
+        Neuron.on(canvas),
+        range(3),
+        Recipe(preset_named("filterscope"), quality("standard")),
+        seed,
+        torch.device("cpu"),
+    )
     noise = network.random_pixels(200, canvas.size, seed)
     shown = np.concatenate([climbed.tiles, noise, np.where(noise > 127, 255, 0).astype(np.uint8)])
     values = certifier.meter.all_units(shown)
@@ -325,7 +335,16 @@ def test_where_time_runs_out_the_bound_still_holds():
     network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=SVHN))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    climbed = ascend(network, layer, canvas, "neuron", [5], quality("draft"), 0, torch.device("cpu"))
+    climbed = ascend(
+        network,
+        layer,
+        canvas,
+        Neuron.on(canvas),
+        [5],
+        Recipe(preset_named("filterscope"), quality("draft")),
+        0,
+        torch.device("cpu"),
+    )
     found = Certifier(network, layer, canvas).certify(5, climbed.tiles[0], 0.5)
     assert not found.proven
     assert 0 < found.value <= found.bound < math.inf

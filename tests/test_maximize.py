@@ -12,9 +12,10 @@ from analyzer.canvas import Canvas, canvas_for
 from analyzer.fields import Field
 from analyzer.inputs import preset
 from analyzer.maximize.directions import Directions
-from analyzer.maximize.engine import ascend, choose_device, input_map
+from analyzer.maximize.engine import ascend, choose_device
 from analyzer.maximize.objectives import Channel, Direction, Diversity, Layer, between, objective_for
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
+from analyzer.maximize.slope import input_map
 from analyzer.measure import Meter, jitters, shifted
 from analyzer.network import InputOptions, open_network
 from converters.errors import SettingsError

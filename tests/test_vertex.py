@@ -9,6 +9,7 @@ import torch
 from analyzer.analytic import image_maximisers
 from analyzer.canvas import canvas_for
 from analyzer.inputs import PRESETS, custom
+from analyzer.maximize.objectives import Neuron, objective_for
 from analyzer.maximize.vertex import JUMPS, jump
 from analyzer.measure import Meter
 from analyzer.network import InputOptions, open_network
@@ -34,7 +35,7 @@ def test_on_the_image_itself_one_jump_is_the_closed_form(preprocessing, tmp_path
     network = opened(tmp_path, build(TWO_LAYERS, KERNELS), preprocessing, (16, 16))
     layer = network.layers[0]
     canvas = canvas_for(network, layer, "neuron")
-    found = jump(network, layer, canvas, "neuron", range(8), CPU)
+    found = jump(network, layer, canvas, Neuron.on(canvas), range(8), CPU)
     np.testing.assert_array_equal(found.tiles, image_maximisers(network, layer, range(8)).tiles)
     assert (found.steps == 2).all()  # mid grey, and the vertex, from which no jump leads on
 
@@ -47,7 +48,7 @@ def test_a_jump_ends_no_lower_than_its_first_two_pictures(objective, preprocessi
     layer = network.layers[1]
     canvas = canvas_for(network, layer, objective)
     meter, units = Meter(network, layer, canvas), np.arange(5)
-    found = jump(network, layer, canvas, objective, units.tolist(), CPU)
+    found = jump(network, layer, canvas, objective_for(objective, canvas), units.tolist(), CPU)
     values = meter.activation(found.tiles, units)
     start = grey(network, canvas.size)
     places = start.size
@@ -68,8 +69,8 @@ def test_units_of_a_batch_do_not_see_each_other(tmp_path):
     network = opened(tmp_path, build(TWO_LAYERS, KERNELS), PRESETS["imagenet"], (16, 16))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    together = jump(network, layer, canvas, "neuron", [4, 0, 2], CPU)
-    alone = jump(network, layer, canvas, "neuron", [2], CPU)
+    together = jump(network, layer, canvas, Neuron.on(canvas), [4, 0, 2], CPU)
+    alone = jump(network, layer, canvas, Neuron.on(canvas), [2], CPU)
     np.testing.assert_array_equal(together.tiles[2], alone.tiles[0])
     assert together.steps[2] == alone.steps[0]
 
@@ -81,7 +82,8 @@ def test_a_unit_that_sleeps_at_mid_grey_is_woken(tmp_path):
     nodes = [("Conv", "x k c", "a"), ("Relu", "a", "r"), ("Conv", "r w", "y")]
     network = opened(tmp_path, build(nodes, constants, shape=("N", 1, 3, 3)), PRESETS["symmetric"], (3, 3))
     layer = network.layers[1]
-    found = jump(network, layer, canvas_for(network, layer, "neuron"), "neuron", [0], CPU)
+    canvas = canvas_for(network, layer, "neuron")
+    found = jump(network, layer, canvas, Neuron.on(canvas), [0], CPU)
     np.testing.assert_array_equal(found.tiles[0, :, :, 0], np.where(pattern[0, 0] > 0, 255, 0))
 
 
@@ -95,17 +97,19 @@ def test_between_two_vertices_the_better_middle_is_found(tmp_path):
     nodes = [("Conv", "x k c", "a"), ("Relu", "a", "r"), ("Conv", "r w", "y")]
     network = opened(tmp_path, build(nodes, constants, shape=("N", 1, 1, 1)), PRESETS["symmetric"], (1, 1))
     layer = network.layers[1]
-    found = jump(network, layer, canvas_for(network, layer, "neuron"), "neuron", [0], CPU)
+    canvas = canvas_for(network, layer, "neuron")
+    found = jump(network, layer, canvas, Neuron.on(canvas), [0], CPU)
     assert found.tiles.item() == pytest.approx(0.75 * 255, abs=1)
 
 
 def test_a_stop_is_heard(tmp_path):
     network = opened(tmp_path, build(TWO_LAYERS, KERNELS), PRESETS["imagenet"], (16, 16))
     layer = network.layers[1]
+    canvas = canvas_for(network, layer, "neuron")
     stop = threading.Event()
     stop.set()
     with pytest.raises(InterruptedError, match=layer.name):
-        jump(network, layer, canvas_for(network, layer, "neuron"), "neuron", [0], CPU, stop)
+        jump(network, layer, canvas, Neuron.on(canvas), [0], CPU, stop)
 
 
 @needs_data
@@ -113,7 +117,7 @@ def test_on_a_real_second_layer_few_jumps_reach_most_of_the_maximum():
     network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=SVHN))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    found = jump(network, layer, canvas, "neuron", [0, 3, 6], CPU)
+    found = jump(network, layer, canvas, Neuron.on(canvas), [0, 3, 6], CPU)
     values = Meter(network, layer, canvas).activation(found.tiles, np.array([0, 3, 6]))
     proven = np.array([14.800, 25.730, 23.699])  # docs/certified.md
     assert (values >= 0.97 * proven).all()

@@ -47,8 +47,8 @@ class Directions:
             None if first is None else torch.tensor(first, device=device),
         )
 
-    def kept(self, which: torch.Tensor) -> Directions:
-        """Those of some pictures: (B,) bool."""
+    def some(self, which: torch.Tensor) -> Directions:
+        """Those of some pictures: (B,) bool or indices."""
         first = None if self.first is None else self.first[which]
         return Directions(self.layer, self.weight[which], self.bias[which], first)
 

@@ -12,24 +12,20 @@ import math
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from analyzer.canvas import Canvas
-from analyzer.inputs import InputSpec
 from analyzer.layers import ConvLayer
-from analyzer.maximize.directions import Directions
-from analyzer.maximize.gates import with_open_gates
 from analyzer.maximize.objectives import Objective
 from analyzer.maximize.optimisers import Optimiser, optimiser
 from analyzer.maximize.parameters import Fourier, Maco, Parameters, Pixels
-from analyzer.maximize.precision import cut_for_gradients
 from analyzer.maximize.presets import STRETCHED, Recipe
 from analyzer.maximize.priors import Prior
+from analyzer.maximize.slope import Asked, Slope, eight_bit, some
 from analyzer.maximize.transforms import fitted
 from analyzer.network import Network
 from converters.errors import SettingsError
@@ -159,19 +155,7 @@ class _Climb:
         self.seed, self.device = seed, device
         self.prior = None if prior is None else prior.fitted(canvas.size)
         self.bands = network.input.channels
-        self.to_model = input_map(network.input, device)
-        self.last_alone = (
-            layer.op == "Conv" and layer.weight is not None and objective.direction(0, layer.out_channels) is not None
-        )
-        target = layer.source if self.last_alone else layer.value
-        self.dtype = torch.float32
-        self.before: Callable[..., Any] = _identity
-        self.first_steps: Callable[..., Any] = _identity
-        if target != network.input.name:
-            sample = self.to_model(torch.rand(1, self.bands, *canvas.size, device=device))
-            cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device)
-            self.before = cut
-            self.first_steps = with_open_gates(cut) if self.recipe.preset.redirect else cut
+        self.slope = Slope(network, layer, canvas, objective, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
     def run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> list[Part]:
@@ -188,7 +172,7 @@ class _Climb:
         return self.run(wanted[:half], firsts) + self.run(wanted[half:], lasts)
 
     def _run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part:
-        state = _State(self._held(wanted, start), self.recipe, self._directions([unit for unit, _ in wanted]))
+        state = _State(self._held(wanted, start), self.recipe, self.slope.directions([unit for unit, _ in wanted]))
         tiles = np.zeros((len(wanted), *self.canvas.size, self.bands), np.uint8)
         taken = np.zeros(len(wanted), np.int32)
         diverged = np.zeros(len(wanted), bool)
@@ -202,7 +186,7 @@ class _Climb:
             finished = state.finished(values, broken, last, whole=self.objective.together)
             if finished.any():
                 places, pictures = state.leave(finished)
-                tiles[places] = _eight_bit(self._shown(pictures))
+                tiles[places] = eight_bit(self._shown(pictures))
                 taken[places] = step + 1
                 diverged[places] = broken[finished].cpu().numpy()
             if not len(state):
@@ -223,40 +207,23 @@ class _Climb:
         seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in wanted]
         return kinds[preset.parameters](seeds, shape, self.device, self.prior, preset.start)
 
-    def _directions(self, units: list[int]) -> Directions | torch.Tensor | None:
-        found = [self.objective.direction(unit, self.layer.out_channels) for unit in units]
-        if found[0] is None:
-            return None
-        stacked = np.stack([direction for direction in found if direction is not None])
-        if self.last_alone:
-            return Directions.of(self.layer, stacked, self.device, self.dtype)
-        return torch.tensor(stacked, device=self.device)
-
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What is raised, (B,), and its gradient by the values."""
         values = state.held.values
         pictures = state.held.pictures()
-        early = step < self.recipe.steps * OPEN_GATES
-        seen = self.to_model(self.moved(pictures, self.seed, step))
-        answer = (self.first_steps if early else self.before)(seen.to(self.dtype))
-        source = answer if torch.is_tensor(answer) else answer[0]
-        raised = self.objective.value(self._maps(source, state)).reshape(self.moved.copies, -1).mean(dim=0)
+        opened = self.recipe.preset.redirect and step < self.recipe.steps * OPEN_GATES
+        seen = self.moved(pictures, self.seed, step)
+        raised, source = self.slope.raised(seen, state.asked, opened)
+        copies = self.moved.copies
+        raised = raised.reshape(copies, -1).mean(dim=0)
         climbed = raised
         held_back = self.objective.penalty(source)
         if held_back is not None:
-            climbed = climbed - raised.detach().abs() * held_back.reshape(self.moved.copies, -1).mean(dim=0)
+            climbed = climbed - raised.detach().abs() * held_back.reshape(copies, -1).mean(dim=0)
         for penalty in self.recipe.preset.penalties:
             climbed = climbed - penalty.penalty(pictures)
         (gradient,) = torch.autograd.grad(climbed.sum(), values)
         return raised.detach(), gradient
-
-    def _maps(self, source: torch.Tensor, state: _State) -> torch.Tensor:
-        directions, copies = state.directions, self.moved.copies
-        if isinstance(directions, Directions):
-            return directions.times(copies).maps(source)
-        maps = source.float()
-        maps = maps.reshape(*maps.shape, *[1] * (4 - maps.ndim))  # scores are maps of one place
-        return maps if directions is None else torch.einsum("bchw,bc->bhw", maps, directions.repeat(copies, 1))
 
     def _shown(self, pictures: torch.Tensor) -> torch.Tensor:
         """The pictures, or their stretched view where that is what the recipe's source shows."""
@@ -271,8 +238,8 @@ class _Climb:
 class _State:
     """The units still climbing: their pictures, the optimiser's memory, and how each is getting on."""
 
-    def __init__(self, held: Parameters, recipe: Recipe, directions: Directions | torch.Tensor | None) -> None:
-        self.held, self.recipe, self.directions = held, recipe, directions
+    def __init__(self, held: Parameters, recipe: Recipe, asked: Asked) -> None:
+        self.held, self.recipe, self.asked = held, recipe, asked
         count, device = len(held.values), held.values.device
         self.optimiser: Optimiser = optimiser(recipe.preset.optimiser, held.values)
         self.places = np.arange(count)
@@ -317,36 +284,7 @@ class _State:
         kept = ~finished
         self.held.values = self.held.values.detach()[kept].requires_grad_(True)
         self.optimiser.keep(kept)
-        if self.directions is not None:
-            self.directions = (
-                self.directions.kept(kept) if isinstance(self.directions, Directions) else self.directions[kept]
-            )
+        self.asked = some(self.asked, kept)
         self.best, self.since = self.best[kept], self.since[kept]
         self.places = self.places[kept.cpu().numpy()]
         return places, pictures
-
-
-def input_map(spec: InputSpec, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """From pictures u in [0, 1], (B, C, H, W) in RGB order, to the model's input."""
-    scale, offset = (
-        torch.tensor(array, dtype=torch.float32, device=device)[None, :, None, None] for array in spec.affine()
-    )
-    reverse = spec.channels == 3 and spec.preprocessing.order == "BGR"
-
-    def to_model(pictures: torch.Tensor) -> torch.Tensor:
-        x = (pictures.flip(1) if reverse else pictures) * scale + offset
-        if spec.layout == "NHWC":
-            return x.permute(0, 2, 3, 1)
-        return x.contiguous(memory_format=torch.channels_last)
-
-    return to_model
-
-
-def _identity(x: torch.Tensor) -> torch.Tensor:
-    return x
-
-
-def _eight_bit(pictures: torch.Tensor) -> np.ndarray:
-    """(B, C, H, W) in [0, 1] → (B, H, W, C) uint8, rounded."""
-    scaled = torch.nan_to_num(pictures, nan=0.5) * 255
-    return np.asarray(scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())

@@ -25,19 +25,20 @@ def precision(device: torch.device) -> torch.dtype:
 
 
 def cut_for_gradients(
-    module: fx.GraphModule, sample: torch.Tensor, device: torch.device
+    module: fx.GraphModule, sample: torch.Tensor, device: torch.device, exact: bool = False
 ) -> tuple[fx.GraphModule, torch.dtype]:
     """The part of a network that an ascent goes through, frozen, in the best precision that it takes.
 
     Args:
         module: returns a tuple of one value.
         sample: (1, …), an input of the model.
+        exact: float32 whatever the device has.
 
     Returns:
         The module, and the type that its input must have.
     """
     plain = with_frozen_convolutions(module, torch.float32).to(device)
-    wanted = precision(device)
+    wanted = torch.float32 if exact else precision(device)
     if wanted == torch.float32:
         return plain, wanted
     try:

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from analyzer.canvas import Canvas
 from analyzer.layers import ConvLayer
-from analyzer.maximize.engine import Ascent, batch_size, input_map
-from analyzer.maximize.gates import with_open_gates
-from analyzer.maximize.objectives import Units
+from analyzer.maximize.engine import Ascent, batch_size
+from analyzer.maximize.objectives import Objective
+from analyzer.maximize.slope import Asked, Slope, eight_bit, some
 from analyzer.network import Network
 
 JUMPS = 12  # at most
@@ -34,16 +33,15 @@ def jump(
     network: Network,
     layer: ConvLayer,
     canvas: Canvas,
-    objective: str,
-    channels: Sequence[int],
+    objective: Objective,
+    units: Sequence[int],
     device: torch.device,
     stop: threading.Event | None = None,
 ) -> Ascent:
     """Maximise some units of one layer by vertex jumps from mid grey.
 
     Args:
-        objective: "neuron" or "channel".
-        channels: the units.
+        units: what the objective counts; one picture each.
         stop: set by another thread, it ends the work at the next evaluation.
 
     Returns:
@@ -56,7 +54,7 @@ def jump(
     started = time.perf_counter()
     size = batch_size(network, layer, canvas)
     leap = _Leap(network, layer, canvas, objective, device, stop or threading.Event())
-    parts = [leap.run(list(channels[i : i + size])) for i in range(0, len(channels), size)]
+    parts = [leap.run(list(units[i : i + size])) for i in range(0, len(units), size)]
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
     return Ascent(tiles, steps, diverged, time.perf_counter() - started)
 
@@ -69,25 +67,18 @@ class _Leap:
         network: Network,
         layer: ConvLayer,
         canvas: Canvas,
-        objective: str,
+        objective: Objective,
         device: torch.device,
         stop: threading.Event,
     ) -> None:
-        self.layer, self.canvas, self.objective, self.device, self.stop = layer, canvas, objective, device, stop
+        self.layer, self.device, self.stop = layer, device, stop
         self.shape = (network.input.channels, *canvas.size)
-        self.to_model = input_map(network.input, device)
-        self.last_alone = layer.op == "Conv" and layer.weight is not None
-        target = layer.source if self.last_alone else layer.value
-        self.before: Callable[..., Any] | None = None
-        self.opened: Callable[..., Any] | None = None
-        if target != network.input.name:
-            cut = network.twin.cut([target]).to(device)
-            self.before, self.opened = cut, with_open_gates(cut)
+        self.slope = Slope(network, layer, canvas, objective, device, exact=True)  # signs are all that counts
 
-    def run(self, channels: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def run(self, units: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Jump with one batch: tiles, evaluations, diverged."""
-        units = torch.tensor(channels, device=self.device)
-        count = len(channels)
+        asked = self.slope.directions(units)
+        count = len(units)
         x = torch.full((count, *self.shape), 0.5, device=self.device)
         best, value = x.clone(), torch.full((count,), -torch.inf, device=self.device)
         fallen = x.clone()  # where the objective was lower than at the best: the other end of the bisection
@@ -95,10 +86,10 @@ class _Leap:
         diverged = torch.zeros(count, dtype=torch.bool, device=self.device)
         at = torch.arange(count, device=self.device)  # the units that still jump
         for _ in range(JUMPS):
-            found, gradient = self._gradient(x[at], units[at], self.before)
+            found, gradient = self._gradient(x[at], some(asked, at))
             asleep = ~gradient.flatten(1).any(dim=1)
             if bool(asleep.any()):  # behind closed ReLUs
-                gradient[asleep] = self._gradient(x[at[asleep]], units[at[asleep]], self.opened)[1]
+                gradient[asleep] = self._gradient(x[at[asleep]], some(asked, at[asleep]), opened=True)[1]
             steps[at.cpu().numpy()] += 1
             broken = ~(torch.isfinite(found) & torch.isfinite(gradient).flatten(1).all(dim=1))
             diverged[at[broken]] = True
@@ -112,44 +103,31 @@ class _Leap:
             at = at[better & moves]
             if not len(at):
                 break
-        self._bisect(best, value, fallen, units, steps)
-        pixels = (best * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        return np.ascontiguousarray(pixels.cpu().numpy()), steps, diverged.cpu().numpy()
+        self._bisect(best, value, fallen, asked, steps)
+        return eight_bit(best), steps, diverged.cpu().numpy()
 
     def _bisect(
-        self, best: torch.Tensor, value: torch.Tensor, fallen: torch.Tensor, units: torch.Tensor, steps: np.ndarray
+        self, best: torch.Tensor, value: torch.Tensor, fallen: torch.Tensor, asked: Asked, steps: np.ndarray
     ) -> None:
         """Between the best picture and the one after it that was worse, in place."""
         at = torch.nonzero((best != fallen).flatten(1).any(dim=1))[:, 0]
         for _ in range(HALVINGS if len(at) else 0):
             middle = (best[at] + fallen[at]) / 2
             with torch.no_grad():
-                found = self._value(middle, units[at], self.before)
+                found = self._value(middle, some(asked, at))
             steps[at.cpu().numpy()] += 1
             better = found > value[at]
             best[at[better]], value[at[better]] = middle[better], found[better]
             fallen[at[~better]] = middle[~better]
 
-    def _gradient(
-        self, x: torch.Tensor, units: torch.Tensor, before: Callable[..., Any] | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gradient(self, x: torch.Tensor, asked: Asked, opened: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Objective (B,) and its gradient by the pictures, (B, C, H, W)."""
         x = x.detach().requires_grad_(True)
-        found = self._value(x, units, before)
+        found = self._value(x, asked, opened)
         (gradient,) = torch.autograd.grad(found.sum(), x)
         return found.detach(), gradient
 
-    def _value(self, x: torch.Tensor, units: torch.Tensor, before: Callable[..., Any] | None) -> torch.Tensor:
+    def _value(self, x: torch.Tensor, asked: Asked, opened: bool = False) -> torch.Tensor:
         if self.stop.is_set():
             raise InterruptedError(f"{self.layer.name}: stopped between two vertices")
-        source = self.to_model(x)
-        if before is not None:
-            source = before(source)
-            source = source if torch.is_tensor(source) else source[0]
-        if self.last_alone:
-            maps = Units.of(self.layer, units, self.device).maps(source)
-        else:
-            maps = source[torch.arange(len(units), device=self.device), units]
-        if self.canvas.row is None or self.canvas.column is None:
-            return maps.mean(dim=(1, 2))
-        return maps[:, self.canvas.row, self.canvas.column]
+        return self.slope.raised(x, asked, opened)[0]

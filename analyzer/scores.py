@@ -1,0 +1,104 @@
+"""A classifier's scores before softmax, as if they were a layer: what class pictures raise.
+
+Knows graphs; knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+
+from analyzer.layers import ConvLayer
+from analyzer.network import Network
+from converters.errors import SettingsError
+
+NAME = "class scores"
+SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
+
+
+def scores(network: Network) -> ConvLayer:
+    """The scores of the first output that gives one number a class, as a layer whose maps have one place.
+
+    What stands before a softmax or sigmoid at the end is taken: after it, a class also rises by the fall of the others.
+
+    Raises:
+        SettingsError: no output is a list of scores.
+    """
+    for output in network.model.graph.outputs:
+        value = _before_squashing(network, output)
+        shape = network.shapes.get(value, ())
+        if len(shape) >= 2 and shape[1] > 1 and math.prod(shape) == shape[1]:
+            return _as_layer(network, value, shape[1])
+    listed = ", ".join(f"{name} {list(network.shapes.get(name, ()))}" for name in network.model.graph.outputs)
+    raise SettingsError(f"--class: the network is no classifier, its outputs are {listed}")
+
+
+def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
+    """Number of a class.
+
+    Args:
+        wanted: its number or its label.
+        labels: in order, or none.
+        count: of classes.
+
+    Raises:
+        SettingsError: there is none; near labels are named.
+    """
+    if wanted.isascii() and wanted.isdigit():
+        if int(wanted) < count:
+            return int(wanted)
+        raise SettingsError(f"--class {wanted}: the network has classes 0 to {count - 1}")
+    lowered = [label.lower() for label in labels]
+    if wanted.lower() in lowered:
+        return lowered.index(wanted.lower())
+    if not labels:
+        raise SettingsError(f"--class {wanted}: give a number from 0 to {count - 1}, or names with --labels")
+    near = difflib.get_close_matches(wanted.lower(), lowered, 3, 0.5)
+    meant = f"; did you mean {', '.join(labels[lowered.index(name)] for name in near)}?" if near else ""
+    raise SettingsError(f"--class {wanted}: no label is called that{meant}")
+
+
+def _before_squashing(network: Network, output: str) -> str:
+    graph = network.model.graph
+    node = graph.producer(output)
+    while node is not None and node.op in (*SQUASHING, "Identity", "Flatten", "Reshape", "Squeeze"):
+        before = node.inputs[0]
+        if math.prod(network.shapes.get(before, (0,))) != math.prod(network.shapes.get(output, (1,))):
+            break
+        output = before
+        node = graph.producer(output)
+    return output
+
+
+def _as_layer(network: Network, value: str, count: int) -> ConvLayer:
+    return ConvLayer(
+        index=len(network.layers),
+        name=NAME,
+        node=NAME,
+        value=value,
+        source="",
+        op="Scores",
+        rank=2,
+        kernel=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pads=(0, 0, 0, 0),
+        auto_pad="NOTSET",
+        groups=1,
+        in_channels=count,
+        out_channels=count,
+        output_shape=(count, 1, 1),
+        parameters=0,
+        macs=0,
+        bias=False,
+        batchnorm=False,
+        nonlinearity="none",
+        field=None,
+        is_global=True,
+        depth=len(network.layers),
+        predecessors=(),
+        sees_image=False,
+        weight=None,
+        bias_vector=None,
+    )
