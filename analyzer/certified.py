@@ -183,8 +183,9 @@ def _solve(program: Program, seconds: float, threads: int) -> tuple[float, np.nd
     info, status = solver.getInfo(), solver.getModelStatus()
     whole = program.binaries > 0
     bound = info.mip_dual_bound if whole else info.objective_function_value
-    if not whole and status != highspy.HighsModelStatus.kOptimal:
-        bound = math.inf
+    statuses = highspy.HighsModelStatus
+    if status != statuses.kOptimal and not (whole and status == statuses.kTimeLimit):
+        bound = math.inf  # what the solver could not make sense of proves nothing
     solution = solver.getSolution()
     found = np.array(solution.col_value) if solution.value_valid else None
     ranges = sum(high - low for low, high in zip(program.low, program.high, strict=True))
