@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from analyzer.images import Source
+    from analyzer.maximize.objectives import Objective
+    from analyzer.maximize.presets import Recipe
+    from analyzer.portrait import Portrait
 
-__all__ = ["FilterscopeError", "Run", "analyze", "convert", "open", "report"]
+__all__ = ["FilterscopeError", "Run", "analyze", "convert", "maximize", "open", "report"]
 
 
 def open(  # the name users expect: fs.open(...)
@@ -102,6 +105,53 @@ def analyze(
         progress or Silent(),
     )
     return analysis.run()
+
+
+def maximize(
+    model: Network | str | Path,
+    layer: str | None = None,
+    channels: int | Sequence[int] = 0,
+    *,
+    objective: str | Objective = "channel",
+    quality: str = "standard",
+    preset: str = "filterscope",
+    recipe: Recipe | None = None,
+    method: str = "ascent",
+    seed: int = 0,
+    device: str = "auto",
+    canvas: tuple[int, int] | None = None,
+    seconds: float = 60.0,
+) -> Portrait:
+    """The pictures that excite some units most.
+
+    Args:
+        model: from `open`, or a path.
+        layer: its name; None: the scores of the classes, before softmax.
+        channels: units of the layer, or classes, or what an objective of your own counts.
+        objective: channel, neuron, negative, diversity, layer; or an object of analyzer.maximize.objectives, such as
+            Direction(vectors) or one of your own.
+        quality: draft, standard, fine.
+        preset: of analyzer.maximize.presets.
+        recipe: instead of quality and preset, one of your own.
+        method: ascent, vertex; for neurons also analytic (layers that see the image) and certified (with a proof).
+        seed: same seed, same pictures.
+        device: auto, cpu, cuda.
+        canvas: height and width of the picture; None: fitted to what the unit sees.
+        seconds: that a proof may take, each unit.
+
+    Raises:
+        FilterscopeError: the model, or something that does not fit it.
+    """
+    from analyzer.maximize.presets import Recipe, preset_named
+    from analyzer.maximize.presets import quality as quality_named
+    from analyzer.portrait import Question, answer, only_layer
+    from analyzer.scores import scores
+
+    network = model if isinstance(model, Network) else open(model)
+    asked = scores(network) if layer is None else only_layer(network, layer)
+    units = (channels,) if isinstance(channels, int) else tuple(channels)
+    how = recipe or Recipe(preset_named(preset), quality_named(quality))
+    return answer(network, Question(asked, objective, units, how, method, seed, device, canvas, seconds))
 
 
 def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = False) -> Path:

@@ -146,6 +146,67 @@ def demo(
 
 @app.command()
 @opens_a_model
+def maximize(
+    opening: Opening,
+    layer: Annotated[str | None, typer.Option(help="Name of the layer, or a glob that fits one.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Which channel of it.")] = None,
+    klass: Annotated[
+        str | None, typer.Option("--class", help="Instead: a class, by number or (with --labels) by name.")
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="Instead: A,B for half of two channels, A,B:5 for five steps from A to B.")
+    ] = None,
+    direction: Annotated[
+        Path | None, typer.Option(help="Instead: a .npy of one number a channel, or several rows of them.")
+    ] = None,
+    objective: Annotated[str, typer.Option(help="channel, neuron, negative, diversity or layer.")] = "channel",
+    method: Annotated[
+        str, typer.Option(help="ascent, vertex; of a neuron also analytic and certified (needs --objective neuron).")
+    ] = "ascent",
+    quality: Annotated[str, typer.Option(help="draft, standard or fine: 32, 128 or 512 steps.")] = "standard",
+    preset: Annotated[
+        str, typer.Option(help="filterscope, distill, maco, yosinski, paper, notebook-2018.")
+    ] = "filterscope",
+    steps: Annotated[int | None, typer.Option(help="Instead of the quality's or the preset's.")] = None,
+    restrain: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER: l2, lp, tv, decay, blur, small-norm, small-contribution. May be repeated."),
+    ] = None,
+    canvas: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH of the picture [default: fitted to what the unit sees].")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="That a proof may take (--method certified).")] = 60.0,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="The picture to write [default: LAYER-UNIT.png].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+) -> None:
+    """Maximise one unit and save its picture: a first one at once, then the one asked for."""
+    from analyzer.maximize.presets import Recipe
+    from analyzer.portrait import answer, at_quality
+    from filterscope import asking
+
+    names = _labels(labels) if labels else ()
+    asked = asking.Asked(
+        *(layer, channel, klass, pair, direction, objective, names, quality, preset, steps, tuple(restrain or ())),
+        *(method, seed, device, canvas, seconds),
+    )
+    asked.recipe()  # what is wrong with it is said before the network is opened
+    network = opening.open()
+    question = asked.question(network)
+    network.prove()
+    file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
+    if method == "ascent" and question.recipe.steps > asking.FIRST.steps:
+        first = answer(network, at_quality(question, Recipe(question.recipe.preset, asking.FIRST)))
+        say(f"{first.save(file)}: a first picture, {first.activation[0]:.4g}; going on …")
+    found = answer(network, question)
+    found.save(file)
+    typer.echo(json.dumps(found.to_json(), indent=1) if as_json else asking.told(found, file))
+
+
+@app.command()
+@opens_a_model
 def convert(
     opening: Opening,
     out: Annotated[Path | None, typer.Option(help="The file to write [default: MODEL.onnx].")] = None,

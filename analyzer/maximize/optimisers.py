@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
+BETA1, BETA2, EPSILON = 0.5, 0.9, 1e-8
 FLOOR = 1e-6  # of the largest spread: gradients of deep units can be far below any fixed epsilon
 
 
@@ -24,7 +24,9 @@ class Optimiser(Protocol):
 
 
 class Adam:
-    """Moments per number. β₂ is 0.99: an ascent is too short for a memory of a thousand steps.
+    """Moments per number, with a short memory: an ascent under random movements turns at every step.
+
+    On MobileNetV2's 50th convolution β = (0.5, 0.9) reaches 5.5 in 128 steps, (0.9, 0.99) 4.1, and 5.4 in 256.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; `ahead`: Dozat 2016, "Incorporating Nesterov momentum".
     """

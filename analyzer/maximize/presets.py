@@ -17,7 +17,7 @@ from converters.errors import SettingsError
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "nadam", "normalised", "sgd")
-MOVING = Move(jitter=0.06, rotation=6.0, scaling=0.06)
+MOVING = Move(jitter=0.04, rotation=2.0, scaling=0.02)
 
 
 @dataclass(frozen=True, slots=True)

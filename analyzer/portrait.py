@@ -1,0 +1,231 @@
+"""One unit asked for by name: its picture and its numbers at once, without a run.
+
+What is asked for is a value, checked against the network before any work; the answer can be shown and saved. Knows the
+ways of maximising and the meter; knows nothing of runs or HTML.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyzer import atlas
+from analyzer.canvas import Canvas, canvas_for
+from analyzer.layers import ConvLayer
+from analyzer.maximize.objectives import Objective, objective_for
+from analyzer.maximize.presets import Recipe
+from analyzer.maximize.priors import Prior
+from analyzer.measure import Meter
+from analyzer.network import Network
+from converters.errors import FilterscopeError, SettingsError
+
+METHODS = ("ascent", "vertex", "analytic", "certified")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Portrait:
+    """Pictures of units of one layer, and what they make the network answer."""
+
+    layer: str
+    objective: str
+    method: str
+    units: tuple[int, ...]  # of each picture
+    tiles: np.ndarray  # (N, H, W, C) uint8
+    activation: np.ndarray  # (N,) objective of the 8-bit picture, by ONNX Runtime
+    robust: np.ndarray  # (N,) mean of it under small shifts
+    random: np.ndarray  # (N,) the best of 16 random images
+    bound: np.ndarray  # (N,) no picture of the domain exceeds it; ∞ where none is known
+    steps: np.ndarray  # (N,)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture as PNG; several side by side.
+
+        Raises:
+            SettingsError: the file cannot be written.
+        """
+        return save(self.tiles, path)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A row a picture."""
+        return [
+            {
+                "layer": self.layer,
+                "unit": unit,
+                "objective": self.objective,
+                "method": self.method,
+                "activation": float(self.activation[i]),
+                "robust": float(self.robust[i]),
+                "random": float(self.random[i]),
+                "bound": float(self.bound[i]) if np.isfinite(self.bound[i]) else None,
+                "steps": int(self.steps[i]),
+                "height": self.tiles.shape[1],
+                "width": self.tiles.shape[2],
+            }
+            for i, unit in enumerate(self.units)
+        ]
+
+    def _repr_html_(self) -> str:
+        import base64
+        from html import escape
+
+        figures = []
+        for i, unit in enumerate(self.units):
+            buffer = io.BytesIO(atlas.to_png(atlas.pack(self.tiles[i : i + 1])))
+            data = base64.b64encode(buffer.getvalue()).decode("ascii")
+            caption = f"{escape(self.layer)} {unit}: {self.activation[i]:.4g}"
+            figures.append(
+                f'<figure style="display:inline-block;margin:4px"><img width="192" style="image-rendering:pixelated" '
+                f'alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+            )
+        return "".join(figures)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What is asked for.
+
+    objective: one of its own, or a name of analyzer.maximize.objectives; method: one of METHODS.
+    """
+
+    layer: ConvLayer
+    objective: str | Objective
+    units: tuple[int, ...]
+    recipe: Recipe
+    method: str = "ascent"
+    seed: int = 0
+    device: str = "auto"
+    canvas: tuple[int, int] | None = None  # height and width; None: fitted to what the unit sees
+    seconds: float = 60.0  # for a proof
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SettingsError(f"--method {self.method}: give one of {', '.join(METHODS)}")
+        if self.method in ("analytic", "certified") and self.objective != "neuron":
+            raise SettingsError(f"--method {self.method}: is of one neuron; add --objective neuron")
+        if self.layer.rank != 2:
+            raise SettingsError(f"{self.layer.name}: a {self.layer.rank}-d convolution is listed and not maximised")
+        if not self.seconds > 0:
+            raise SettingsError(f"--seconds {self.seconds}: give more than 0")
+
+
+def answer(network: Network, question: Question, prior: Prior | None = None) -> Portrait:
+    """Maximise what is asked for.
+
+    Raises:
+        SettingsError: a unit that the layer does not have, a canvas that does not fit it, a method that it is not for.
+    """
+    layer = question.layer
+    canvas = _canvas(network, question)
+    given = question.objective
+    objective = objective_for(given, canvas) if isinstance(given, str) else given
+    highest = objective.units(layer.out_channels) - 1
+    for unit in question.units:
+        if not 0 <= unit <= highest:
+            raise SettingsError(f"--channel {unit}: {layer.name} has channels 0 to {highest}")
+        objective.direction(unit, layer.out_channels)  # says so where it does not fit the layer
+    tiles, bound, steps = _made(network, question, canvas, objective, prior)
+    units = np.repeat(np.array(question.units), objective.pictures)
+    meter = Meter(network, layer, canvas, objective)
+    return Portrait(
+        layer.name,
+        objective.name,
+        question.method,
+        tuple(units.tolist()),
+        tiles,
+        meter.activation(tiles, units),
+        meter.robust(tiles, units),
+        meter.best_of_random(units),
+        bound,
+        steps,
+    )
+
+
+def _canvas(network: Network, question: Question) -> Canvas:
+    layer, given = question.layer, question.canvas
+    name = question.objective if isinstance(question.objective, str) else question.objective.canvas
+    full = (network.input.height, network.input.width)
+    if layer.op == "Scores":
+        if given not in (None, full):
+            raise SettingsError(f"--canvas: the scores are of whole images, {full[0]}x{full[1]}")
+        return Canvas(*full, None, None)
+    if given is None:
+        return canvas_for(network, layer, "neuron" if name == "neuron" else "channel", question.recipe.quality.cap)
+    if name == "neuron":
+        raise SettingsError("--canvas: a neuron's canvas is its receptive field; leave it out")
+    meter = Meter(network, layer, Canvas(*given, None, None))
+    try:
+        meter.all_units(np.zeros((1, *given, network.input.channels), np.uint8))
+    except FilterscopeError as error:
+        least = canvas_for(network, layer, "channel", 1)
+        raise SettingsError(
+            f"--canvas {given[0]}x{given[1]}: {layer.name} does not run on it; "
+            f"give {least.height}x{least.width} or more"
+        ) from error
+    return Canvas(*given, None, None)
+
+
+def _made(
+    network: Network, question: Question, canvas: Canvas, objective: Objective, prior: Prior | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures, upper bounds and steps."""
+    from analyzer.maximize.engine import ascend, choose_device
+    from analyzer.maximize.vertex import jump
+
+    layer, units = question.layer, question.units
+    count = len(units) * objective.pictures
+    unknown, none = np.full(count, np.inf), np.zeros(count, np.int32)
+    if question.method == "analytic":
+        from analyzer.analytic import image_maximisers
+
+        exact = image_maximisers(network, layer, units)
+        return exact.tiles, exact.values, none
+    device = choose_device(question.device)
+    if question.method == "vertex":
+        jumped = jump(network, layer, canvas, objective, units, device)
+        return jumped.tiles, unknown, jumped.steps
+    climbed = ascend(network, layer, canvas, objective, units, question.recipe, question.seed, device, prior=prior)
+    if question.method == "ascent":
+        return climbed.tiles, unknown, climbed.steps
+    from analyzer.certified import Certifier
+
+    certifier = Certifier(network, layer, canvas)
+    proofs = [certifier.certify(unit, tile, question.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
+    return np.stack([p.image for p in proofs]), np.array([p.bound for p in proofs]), climbed.steps
+
+
+def save(tiles: np.ndarray, path: str | Path) -> Path:
+    """Write pictures as one PNG, side by side.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    try:
+        Path(path).write_bytes(atlas.to_png(atlas.pack(tiles)))
+    except OSError as error:
+        raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
+    return Path(path)
+
+
+def at_quality(question: Question, recipe: Recipe) -> Question:
+    """The same question, answered with more or less work, on the same canvas."""
+    return replace(question, recipe=recipe)
+
+
+def only_layer(network: Network, wanted: str) -> ConvLayer:
+    """The one layer of this name or glob.
+
+    Raises:
+        SettingsError: none, or several.
+    """
+    from analyzer.layers import select
+
+    found: Sequence[ConvLayer] = select(network.layers, [wanted])
+    if len(found) > 1:
+        listed = ", ".join(layer.name for layer in found[:5])
+        raise SettingsError(f"--layer {wanted}: is the name of {len(found)} layers, {listed}, …; name one")
+    return found[0]

@@ -1,0 +1,166 @@
+"""What `maximize` is asked, from options to a question: which unit, which objective, which recipe.
+
+Knows options and their words; computes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyzer.maximize.presets import Quality
+from converters.errors import SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from analyzer.maximize.objectives import Objective
+    from analyzer.maximize.presets import Recipe
+    from analyzer.network import Network
+    from analyzer.portrait import Portrait, Question
+
+FIRST = Quality("first", 12, 0.3, 96, 12)  # shown at once: a dozen long steps
+RESTRAINTS = ("l2", "lp", "tv", "decay", "blur", "small-norm", "small-contribution")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of `maximize` as they were typed."""
+
+    layer: str | None
+    channel: int | None
+    klass: str | None
+    pair: str | None
+    direction: Path | None
+    objective: str
+    labels: Sequence[str]
+    quality: str
+    preset: str
+    steps: int | None
+    restrain: Sequence[str]
+    method: str
+    seed: int
+    device: str
+    canvas: str | None
+    seconds: float
+
+    def question(self, network: Network) -> Question:
+        """What is asked of a network.
+
+        Raises:
+            SettingsError: options that do not go together, or that do not fit the network.
+        """
+        from analyzer.portrait import Question, only_layer
+        from analyzer.scores import class_index, scores
+
+        named = [self.channel is not None, self.klass is not None, self.pair is not None, self.direction is not None]
+        if sum(named) + (self.objective == "layer") != 1:
+            raise SettingsError("maximize: give one of --channel, --class, --pair, --direction, --objective layer")
+        if (self.layer is None) == (self.klass is None):
+            raise SettingsError("maximize: give --layer, or --class for the network's own scores")
+        layer = scores(network) if self.layer is None else only_layer(network, self.layer)
+        objective, units = self._objective(layer.out_channels)
+        if self.klass is not None:
+            units = (class_index(self.klass, self.labels, layer.out_channels),)
+        size = _sides(self.canvas)
+        recipe = self.recipe()
+        return Question(layer, objective, units, recipe, self.method, self.seed, self.device, size, self.seconds)
+
+    def _objective(self, channels: int) -> tuple[str | Objective, tuple[int, ...]]:
+        """The objective, and which of its units."""
+        from analyzer.maximize.objectives import Direction, between
+
+        if self.pair is not None:
+            numbers = re.fullmatch(r"(\d+),(\d+)(?::(\d+))?", self.pair, re.ASCII)
+            if not numbers:
+                raise SettingsError(f"--pair {self.pair}: give A,B or A,B:STEPS, such as 3,17:5")
+            steps = int(numbers[3] or 1)
+            return between(int(numbers[1]), int(numbers[2]), steps, channels), tuple(range(steps))
+        if self.direction is not None:
+            vectors = Direction(_array(self.direction))
+            return vectors, tuple(range(len(vectors.vectors)))
+        return self.objective, (self.channel or 0,)
+
+    def recipe(self) -> Recipe:
+        """Preset, quality and what the options change of them."""
+        from analyzer.maximize.presets import Recipe, preset_named, quality
+
+        recipe = Recipe(preset_named(self.preset), quality(self.quality))
+        if self.steps is not None:
+            if self.steps < 1:
+                raise SettingsError(f"--steps {self.steps}: give 1 or more")
+            recipe = replace(recipe, quality=replace(recipe.quality, steps=self.steps, patience=self.steps))
+            if recipe.preset.steps is not None:
+                recipe = replace(recipe, preset=replace(recipe.preset, steps=self.steps))
+        return self._restrained(recipe)
+
+    def _restrained(self, recipe: Recipe) -> Recipe:
+        from analyzer.maximize import regularisers
+
+        kinds = {
+            "l2": regularisers.L2,
+            "lp": regularisers.Lp,
+            "tv": regularisers.TotalVariation,
+            "decay": regularisers.Decay,
+            "blur": regularisers.Blur,
+            "small-norm": regularisers.ClipSmallNorm,
+            "small-contribution": regularisers.ClipSmallContribution,
+        }
+        penalties, operations = list(recipe.preset.penalties), list(recipe.preset.operations)
+        for text in self.restrain:
+            name, _, number = text.partition("=")
+            if name not in kinds:
+                raise SettingsError(f"--restrain {text}: give NAME=NUMBER, with one of {', '.join(RESTRAINTS)}")
+            try:
+                made = kinds[name](float(number))
+            except ValueError as error:
+                raise SettingsError(f"--restrain {text}: {number or 'nothing'} is no number") from error
+            except SettingsError as error:
+                raise SettingsError(f"--restrain {text}: {error}") from error
+            (penalties if hasattr(made, "penalty") else operations).append(made)
+        if len(operations) > len(recipe.preset.operations) and recipe.preset.parameters != "pixels":
+            raise SettingsError(
+                f"--restrain: decay, blur and clipping work on pixels; preset {recipe.preset.name} holds "
+                f"{recipe.preset.parameters} coefficients, use paper, yosinski or notebook-2018"
+            )
+        return replace(recipe, preset=replace(recipe.preset, penalties=tuple(penalties), operations=tuple(operations)))
+
+
+def slug(name: str) -> str:
+    """A layer's name as a file's."""
+    from analyzer.run import slugs
+
+    return slugs([name])[name]
+
+
+def told(found: Portrait, file: Path) -> str:
+    """The numbers of a portrait, a line a picture, and where it is."""
+    lines = []
+    for row in found.to_json():
+        bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
+        lines.append(
+            f"{row['layer']} {row['unit']} ({row['objective']}, {row['method']}): {row['activation']:.4g}, "
+            f"under small shifts {row['robust']:.4g}, best of 16 random images {row['random']:.4g}{bound}"
+        )
+    return "\n".join([*lines, str(file)])
+
+
+def _sides(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
+    if not sides:
+        raise SettingsError(f"--canvas {text}: give HEIGHTxWIDTH, such as 96x96")
+    return int(sides[1]), int(sides[2])
+
+
+def _array(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise SettingsError(f"--direction {path}: cannot be read as .npy") from error
