@@ -51,7 +51,7 @@ UNIT_SCHEMA = pa.schema(
         ("robust", pa.float64()),  # mean of the objective over 16 fixed jitters of it; null where not measured
         ("random", pa.float64()),  # the best objective value of 16 random domain images on the same canvas
         ("bound", pa.float64()),  # no input of the domain can exceed it; null where none is known
-        ("bound_kind", pa.string()),  # exact, interval, or null
+        ("bound_kind", pa.string()),  # exact, relaxation, interval, or null
         ("gap", pa.float64()),  # bound − activation, in units of activation
         ("status", pa.string()),  # ok, unraised, dead, diverged
         ("steps", pa.int32()),

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     import torch
 
     from analyzer.maximize.engine import Ascent
+    from analyzer.relaxation import Inner
 
+CLOSER = 1 << 17  # numbers in all values up to a layer, on a unit's canvas, up to which bounds are drawn closer
 RECTIFIED = ("relu", "relu6")  # after these, a unit that can never exceed 0 is dead
 
 
@@ -49,12 +51,14 @@ class Workshop:
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
+    _inner: Inner | None = None
+    _dead: dict[str, np.ndarray] = field(default_factory=dict)
     _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
 
     def prepare(self) -> None:
         """Make what several threads would otherwise make at once."""
         _ = self.network.twin
-        self._all_bounds()
+        _ = self.inner
 
     def for_a_thread(self) -> Workshop:
         """The same workshop with a meter of its own; the calling thread then computes alone, not in a team."""
@@ -82,6 +86,29 @@ class Workshop:
     def source_bound(self, layer: ConvLayer) -> Interval:
         """Interval of a layer's input, a value a channel."""
         return self._all_bounds()[layer.source]
+
+    def dead(self, layer: ConvLayer) -> np.ndarray:
+        """Which units of a layer are proven never to pass the ReLU behind it: (C,) bool."""
+        if layer.nonlinearity not in RECTIFIED:
+            return np.zeros(layer.out_channels, bool)
+        if layer.name not in self._dead:
+            from analyzer.dead import never_positive
+            from analyzer.piecewise import cut
+
+            size = (self.network.input.height, self.network.input.width)
+            close = cut(self.network, layer, size).elements <= CLOSER
+            proven = never_positive(self.network, layer, self.inner) if close else self.bound(layer).high <= 0
+            self._dead[layer.name] = np.asarray(proven)
+        return self._dead[layer.name]
+
+    @property
+    def inner(self) -> Inner:
+        """What the relaxations of all layers share."""
+        if self._inner is None:
+            from analyzer.relaxation import Inner
+
+            self._inner = Inner(self.network, self._all_bounds())
+        return self._inner
 
     def _all_bounds(self) -> dict[str, Interval]:
         if self._bounds is None:
@@ -130,8 +157,8 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
     if shop.recipe.has_second_try and not objective.together:
         _try_again(shop, layer, objective, canvas, channels, climbed, activation, random)
     robust = meter.robust(climbed.tiles, channels)
-    bound, kind = _upper_bound(shop, layer, task)
-    highest = shop.bound(layer).high
+    bound, kinds = _upper_bounds(shop, layer, task, canvas)
+    dead = shop.dead(layer)
     rows = []
     for index, channel in enumerate(channels.tolist()):
         limit = _finite(bound[index // objective.pictures])
@@ -144,11 +171,11 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
                 "robust": robust[index],
                 "random": random[channel],
                 "bound": limit,
-                "bound_kind": None if limit is None else kind,
+                "bound_kind": kinds[index // objective.pictures],
                 "gap": None if limit is None else limit - activation[index],
                 "status": _status(
                     bool(climbed.diverged[index] or not np.isfinite(activation[index])),
-                    layer.nonlinearity in RECTIFIED and highest[channel] <= 0,
+                    bool(dead[channel]),
                     raised,
                 ),
                 "steps": int(climbed.steps[index]),
@@ -196,13 +223,27 @@ def _try_again(
     climbed.steps[low] += again.steps
 
 
-def _upper_bound(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[np.ndarray, str]:
-    """What no input of the domain can exceed: exact for a neuron of a layer that sees the image."""
+def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) -> tuple[np.ndarray, list[str | None]]:
+    """What no input of the domain can exceed, and how each bound was found.
+
+    Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
+    enough for it to be cheap beside the ascent, the interval's elsewhere. None for what is to be low.
+    """
+    from analyzer.piecewise import cut
+    from analyzer.relaxation import upper_bounds
+
+    channels = list(task.channels)
     if OBJECTIVES[task.objective].sense < 0:
-        return np.full(len(task.channels), np.inf), ""
+        return np.full(len(channels), np.inf), [None] * len(channels)
     if task.objective == "neuron" and layer.sees_image and layer.op == "Conv" and layer.weight is not None:
-        return image_maximisers(shop.network, layer, task.channels).values, "exact"
-    return shop.bound(layer).high[list(task.channels)], "interval"
+        return image_maximisers(shop.network, layer, channels).values, ["exact"] * len(channels)
+    bound = shop.bound(layer).high[channels]
+    kinds: list[str | None] = ["interval" if np.isfinite(limit) else None for limit in bound]
+    if cut(shop.network, layer, canvas.size).elements <= CLOSER:
+        closer = upper_bounds(shop.network, layer, canvas, OBJECTIVES[task.objective].canvas, channels, shop.inner)
+        for index in np.flatnonzero(closer < bound):
+            bound[index], kinds[index] = closer[index], "relaxation"
+    return bound, kinds
 
 
 def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
@@ -213,7 +254,7 @@ def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[
     channels = np.array(task.channels)
     activation = meter.activation(tiles, channels)
     robust = meter.robust(tiles, channels)
-    highest = shop.bound(layer).high
+    dead = shop.dead(layer)
     rows = [
         _row(task, channel, "image", canvas)
         | {
@@ -225,7 +266,7 @@ def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[
             "gap": units.values[index] - activation[index],
             "status": _status(
                 False,
-                layer.nonlinearity in RECTIFIED and highest[channel] <= 0,
+                bool(dead[channel]),
                 activation[index] > random[channel],
             ),
         }

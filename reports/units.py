@@ -26,6 +26,15 @@ CARD_SIDE = 224  # of a picture among a unit's details
 KINDS = {  # objective, method, space: title, what it is, section of the method page
     ("channel", "ascent", "image"): ("Channel", "found by ascent: the highest mean of the whole map", "channel"),
     ("neuron", "ascent", "image"): ("Neuron", "found by ascent: the highest value of one neuron", "neuron"),
+    ("negative", "ascent", "image"): ("Negative", "found by ascent: the lowest mean of the whole map", "negative"),
+    **{
+        (f"diversity-{k}", "ascent", "image"): (
+            f"Diversity {k}",
+            "found by ascent: the highest mean of the map, held back where it looks like the others",
+            "diversity",
+        )
+        for k in range(1, 5)
+    },
     ("neuron", "analytic", "image"): ("Analytic", "by formula: the exact best image of one neuron", "analytic"),
     ("neuron", "analytic", "input"): (
         "Analytic, own input",

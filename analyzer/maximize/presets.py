@@ -59,7 +59,7 @@ QUALITIES = {
     quality.name: quality
     for quality in (
         Quality("draft", 32, 0.15, 96, 12),
-        Quality("standard", 128, 0.1, 96, 32),
+        Quality("standard", 128, 0.15, 96, 32),
         Quality("fine", 512, 0.06, None, 96),
     )
 }
