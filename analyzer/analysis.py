@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +83,7 @@ class Analysis:
     command: Sequence[str] = ()
     progress: Progress = field(default_factory=Silent)
     timings: dict[str, float] = field(default_factory=dict)
+    shared_out: dict[str, int] | None = None  # layer → steps, under a time budget
 
     def run(self) -> Run:
         """Do what is not done yet.
@@ -110,7 +112,9 @@ class Analysis:
             if layer.rank == 2
         }
         hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures]
-        plan = make_plan(self.network, self.settings, hashes, batches)
+        with self._timed("budget"):
+            steps = self._steps(shop)
+        plan = make_plan(self.network, self.settings, hashes, batches, steps)
         with RunWriter(self.out, plan.identity) as writer:
             self._info = self._first_info(parity, plan, shop)
             try:
@@ -131,6 +135,33 @@ class Analysis:
             pictures.append(pixels)
             self.progress.advance()
         return pictures
+
+    def _steps(self, shop: Workshop) -> dict[str, int] | None:
+        """Steps of each layer under a time budget: those of the run in the folder, where it had the same budget."""
+        if self.settings.time_budget is None:
+            return None
+        chosen = selection(self.network.layers, self.settings)
+        layers = [layer for layer in self.network.layers if layer.name in chosen]
+        with contextlib.suppress(FilterscopeError):
+            before = Run(self.out).info.get("settings") or {}
+            if before.get("time_budget") == self.settings.time_budget and before.get("steps_of_layers"):
+                self.shared_out = {str(name): int(n) for name, n in before["steps_of_layers"].items()}
+                if set(self.shared_out) == set(chosen):
+                    return self.shared_out
+        from analyzer.budget import steps_for
+
+        shop.prepare()
+        self.progress.stage("timing a few steps", 1)
+        units = {name: len(channels) for name, channels in chosen.items()}
+        budget = self.settings.time_budget
+
+        def shared() -> dict[str, int]:  # in a thread like those that tasks run in
+            return steps_for(shop.for_a_thread(), layers, self.settings.objectives, units, budget)
+
+        with ThreadPoolExecutor(1) as pool:
+            self.shared_out = pool.submit(shared).result()
+        self.progress.advance()
+        return self.shared_out
 
     def _prior(self, pictures: list[np.ndarray]) -> Prior | None:
         """Colours and spectrum of the user's images, where there are enough of them to tell."""
@@ -235,6 +266,7 @@ class Analysis:
                 "patience": recipe.patience,
                 "rate": recipe.rate,
                 "source": recipe.preset.source,
+                "steps_of_layers": self.shared_out,
             },
             "versions": cache.versions() | {"python": platform.python_version()},
             "device": device_json(str(shop.device)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Settings:
     seed: int = 0
     map_pictures: int = 12  # images whose activation maps are kept as pictures
     resize: str = "auto"
+    time_budget: float | None = None  # seconds for the ascent; steps are then shared out (analyzer.budget)
 
     def __post_init__(self) -> None:
         _ = self.recipe
@@ -48,6 +49,8 @@ class Settings:
         if self.resize not in RESIZES:
             raise SettingsError(f"--resize {self.resize}: give one of {', '.join(RESIZES)}")
         _check_form(self.channels)
+        if self.time_budget is not None and not 0 < self.time_budget < float("inf"):
+            raise SettingsError(f"--time-budget {self.time_budget}: give more than 0 seconds")
         for option, number in (("seed", self.seed), ("maps", self.map_pictures)):
             if number < 0:
                 raise SettingsError(f"--{option} {number}: give 0 or more")
@@ -66,6 +69,7 @@ class Task:
     objective: str  # one of CHANNEL_OBJECTIVES
     method: str  # ascent or analytic
     channels: tuple[int, ...]
+    steps: int | None = None  # of an ascent with a time budget; None: the recipe's
 
     def key(self, slugs: dict[str, str]) -> TaskKey:
         """The files that the task owns."""
@@ -82,13 +86,20 @@ class Plan:
     channels: dict[str, tuple[int, ...]] = field(default_factory=dict)  # analysed layer → its analysed channels
 
 
-def make_plan(network: Network, settings: Settings, images: Sequence[str], batch: dict[str, int]) -> Plan:
+def make_plan(
+    network: Network,
+    settings: Settings,
+    images: Sequence[str],
+    batch: dict[str, int],
+    steps: Mapping[str, int] | None = None,
+) -> Plan:
     """Tasks for a network.
 
     Args:
         settings: what the user asked for.
         images: a hash an image, in order.
         batch: layer name → units that climb together; a task is a whole number of such batches.
+        steps: layer name → steps, where a time budget shares them out.
 
     Raises:
         SettingsError: a layer or channel that does not exist.
@@ -106,7 +117,8 @@ def make_plan(network: Network, settings: Settings, images: Sequence[str], batch
         ]
         size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
         for objective in settings.objectives:
-            tasks += [Task(layer.name, objective, "ascent", part) for part in _parts(channels, size)]
+            own = None if steps is None else steps[layer.name]
+            tasks += [Task(layer.name, objective, "ascent", part, own) for part in _parts(channels, size)]
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
@@ -114,6 +126,7 @@ def make_plan(network: Network, settings: Settings, images: Sequence[str], batch
         "settings": {key: value for key, value in asdict(settings).items() if key not in ("layers", "channels")},
         "channels": chosen,
         "images": list(images),
+        "steps": None if steps is None else dict(steps),
     }
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return Plan(identity, tuple(tasks), chosen)

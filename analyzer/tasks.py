@@ -139,13 +139,14 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
 
     canvas = shop.canvas(layer, task.objective)
     objective = shop.objective(layer, task.objective)
+    recipe = shop.recipe if task.steps is None else shop.recipe.with_steps(task.steps)
     climbed = ascend(
         shop.network,
         layer,
         canvas,
         objective,
         task.channels,
-        shop.recipe,
+        recipe,
         shop.seed,
         shop.device,
         shop.stop,

@@ -92,9 +92,7 @@ class Asked:
         if self.steps is not None:
             if self.steps < 1:
                 raise SettingsError(f"--steps {self.steps}: give 1 or more")
-            recipe = replace(recipe, quality=replace(recipe.quality, steps=self.steps, patience=self.steps))
-            if recipe.preset.steps is not None:
-                recipe = replace(recipe, preset=replace(recipe.preset, steps=self.steps))
+            recipe = recipe.with_steps(self.steps)
         return self._restrained(recipe)
 
     def _restrained(self, recipe: Recipe) -> Recipe:

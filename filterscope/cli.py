@@ -100,6 +100,9 @@ def analyze(
     ] = None,
     layers: Annotated[list[str] | None, typer.Option(help="Names or globs; may be repeated [default: all].")] = None,
     channels: Annotated[str, typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.")] = "auto",
+    time_budget: Annotated[
+        str | None, typer.Option(help="90s, 10m, 1h for the ascent; steps are shared out where they help most.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
@@ -109,6 +112,7 @@ def analyze(
     json_log: JsonLog = False,
 ) -> None:
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
+    from analyzer.budget import seconds_of
     from analyzer.plan import Settings
 
     settings = Settings(
@@ -120,6 +124,7 @@ def analyze(
         seed=seed,
         map_pictures=maps,
         resize=resize,
+        time_budget=None if time_budget is None else seconds_of(time_budget),
     )
     names = _labels(labels) if labels else ()
     network = opening.open()

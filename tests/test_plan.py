@@ -196,6 +196,7 @@ CHANGES = {
     "seed": 1,
     "map_pictures": 3,
     "resize": "fit",
+    "time_budget": 60.0,
 }
 
 

@@ -281,6 +281,14 @@ class Recipe:
         """Pixels, held still."""
         return replace(self, preset=_NEURON)
 
+    def with_steps(self, steps: int) -> Recipe:
+        """The same recipe with another number of steps, all of them taken; the patience of the default grows along."""
+        patience = max(1, round(self.quality.patience * steps / self.quality.steps))
+        changed = replace(self, quality=replace(self.quality, steps=steps, patience=patience))
+        if self.preset.steps is None:
+            return changed
+        return replace(changed, preset=replace(self.preset, steps=steps))
+
     def rate_at(self, step: int) -> float:
         """The size of one step."""
         if not self.preset.falling:
