@@ -87,9 +87,10 @@ class Picture:
 
     @property
     def lift(self) -> float:
-        """How far the activation lies above the best random image; −∞ where unknown."""
+        """How far the activation lies above the best random image, below it where it is to be low; −∞ where unknown."""
         activation, random = self.row["activation"], self.row["random"]
-        return float(activation - random) if finite(activation) and finite(random) else -math.inf
+        sense = -1 if self.kind.objective == "negative" else 1
+        return sense * float(activation - random) if finite(activation) and finite(random) else -math.inf
 
 
 @dataclass(frozen=True, slots=True)
