@@ -23,6 +23,8 @@ SHOWN_SIDE = 64  # CSS pixels, of a map or a thumbnail beside a unit
 GRID_SIDE = 112  # CSS pixels, of a picture in the grid of a layer
 CARD_SIDE = 224  # of a picture among a unit's details
 
+DIVERSE = 4  # pictures of a unit with the objective diversity
+
 KINDS = {  # objective, method, space: title, what it is, section of the method page
     ("channel", "ascent", "image"): ("Channel", "found by ascent: the highest mean of the whole map", "channel"),
     ("neuron", "ascent", "image"): ("Neuron", "found by ascent: the highest value of one neuron", "neuron"),
@@ -33,7 +35,7 @@ KINDS = {  # objective, method, space: title, what it is, section of the method 
             "found by ascent: the highest mean of the map, held back where it looks like the others",
             "diversity",
         )
-        for k in range(1, 5)
+        for k in range(1, DIVERSE + 1)
     },
     ("neuron", "analytic", "image"): ("Analytic", "by formula: the exact best image of one neuron", "analytic"),
     ("neuron", "analytic", "input"): (
@@ -233,7 +235,8 @@ def kinds_of(channels: Sequence[int], rows: Sequence[dict[str, Any]], objectives
         objectives: that the run's settings ask for: they have a kind even before the first row is there.
     """
     found = {(row["objective"], row["method"], row["space"]) for row in rows}
-    found |= {(objective, "ascent", "image") for objective in objectives}
+    several = {"diversity": [f"diversity-{k}" for k in range(1, DIVERSE + 1)]}
+    found |= {(kind, "ascent", "image") for objective in objectives for kind in several.get(objective, [objective])}
     order = [*(key for key in KINDS if key in found), *sorted(found - KINDS.keys())]
     pixels = {key: _pixels(key, rows) for key in order}
     sizes = [sheets.visible_size(*known) for known in pixels.values() if known]

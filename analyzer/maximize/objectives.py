@@ -174,7 +174,7 @@ class Diversity(Objective):
 
     Args:
         pictures: of one unit, 2 or more.
-        weight: of the likeness, as a part of the largest value in the batch.
+        weight: of the likeness, as a part of the picture's own value.
 
     Source: Olah et al. 2017, doi:10.23915/distill.00007, section Diversity (there on the layer itself).
     """
@@ -182,7 +182,7 @@ class Diversity(Objective):
     name = "diversity"
     together = True
 
-    def __init__(self, pictures: int = 4, weight: float = 0.5) -> None:
+    def __init__(self, pictures: int = 4, weight: float = 1.0) -> None:
         if pictures < 2:
             raise SettingsError(f"diversity {pictures}: give 2 pictures or more")
         if weight < 0:
