@@ -9,6 +9,7 @@ import onnx
 import pytest
 from PIL import Image
 
+import filterscope as fs
 from analyzer.inputs import PRESETS
 from analyzer.maximize.objectives import Direction
 from analyzer.maximize.presets import PRESETS as RECIPES
@@ -138,6 +139,18 @@ def test_a_seed_gives_the_same_picture_and_a_first_one_is_less_work(network):
     np.testing.assert_array_equal(first.tiles, again.tiles)
     assert (published.recipe.steps, quick.recipe.steps) == (512, 3)
     assert answer(network, quick).steps.max() <= 3
+
+
+@pytest.mark.parametrize("channels", [2, np.int64(2), np.array([2]), [2]], ids=repr)
+def test_from_python_the_same_picture_of_a_proven_network(network, channels, monkeypatch):
+    proven = []
+    monkeypatch.setattr(type(network), "prove", lambda *_: proven.append(1))
+    found = fs.maximize(network, "two", channels, recipe=QUICK, device="cpu", seed=3)
+    of_class = fs.maximize(network, channels=channels, recipe=QUICK, device="cpu", method="vertex")
+
+    np.testing.assert_array_equal(found.tiles, answer(network, ask(network, "two", (2,), seed=3)).tiles)
+    assert (of_class.layer, of_class.units) == ("class scores", (2,))
+    assert len(proven) == 2
 
 
 def test_a_canvas_is_as_asked(network):
