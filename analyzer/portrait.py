@@ -18,7 +18,7 @@ from analyzer import atlas
 from analyzer.canvas import Canvas, canvas_for
 from analyzer.layers import ConvLayer
 from analyzer.maximize.objectives import Objective, objective_for
-from analyzer.maximize.presets import Recipe
+from analyzer.maximize.presets import Quality, Recipe
 from analyzer.maximize.priors import Prior
 from analyzer.measure import Meter
 from analyzer.network import Network
@@ -51,17 +51,17 @@ class Portrait:
         return save(self.tiles, path)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A row a picture."""
+        """A row a picture; None where a number is not finite."""
         return [
             {
                 "layer": self.layer,
                 "unit": unit,
                 "objective": self.objective,
                 "method": self.method,
-                "activation": float(self.activation[i]),
-                "robust": float(self.robust[i]),
-                "random": float(self.random[i]),
-                "bound": float(self.bound[i]) if np.isfinite(self.bound[i]) else None,
+                "activation": _finite(self.activation[i]),
+                "robust": _finite(self.robust[i]),
+                "random": _finite(self.random[i]),
+                "bound": _finite(self.bound[i]),
                 "steps": int(self.steps[i]),
                 "height": self.tiles.shape[1],
                 "width": self.tiles.shape[2],
@@ -109,6 +109,13 @@ class Question:
             raise SettingsError(f"--method {self.method}: is of one neuron; add --objective neuron")
         if self.layer.rank != 2:
             raise SettingsError(f"{self.layer.name}: a {self.layer.rank}-d convolution is listed and not maximised")
+        name = self.objective if isinstance(self.objective, str) else self.objective.name
+        if self.layer.op == "Scores" and name in ("neuron", "diversity"):
+            raise SettingsError(f"--objective {name}: is of a layer's maps; class scores have none")
+        if not self.units:
+            raise SettingsError("no channel is asked for; give one or more")
+        if self.seed < 0:
+            raise SettingsError(f"--seed {self.seed}: give 0 or more")
         if not self.seconds > 0:
             raise SettingsError(f"--seconds {self.seconds}: give more than 0")
 
@@ -123,6 +130,8 @@ def answer(network: Network, question: Question, prior: Prior | None = None) -> 
     canvas = _canvas(network, question)
     given = question.objective
     objective = objective_for(given, canvas) if isinstance(given, str) else given
+    if question.method == "vertex" and objective.pictures > 1:
+        raise SettingsError(f"--method vertex: makes one picture a unit, and {objective.name} asks for several")
     highest = objective.units(layer.out_channels) - 1
     for unit in question.units:
         if not 0 <= unit <= highest:
@@ -211,9 +220,9 @@ def save(tiles: np.ndarray, path: str | Path) -> Path:
     return Path(path)
 
 
-def at_quality(question: Question, recipe: Recipe) -> Question:
-    """The same question, answered with more or less work, on the same canvas."""
-    return replace(question, recipe=recipe)
+def at_quality(question: Question, quality: Quality) -> Question:
+    """The same question, answered with a quality's steps and canvas, also where the preset has steps of its own."""
+    return replace(question, recipe=Recipe(replace(question.recipe.preset, steps=None), quality))
 
 
 def only_layer(network: Network, wanted: str) -> ConvLayer:
@@ -226,6 +235,10 @@ def only_layer(network: Network, wanted: str) -> ConvLayer:
 
     found: Sequence[ConvLayer] = select(network.layers, [wanted])
     if len(found) > 1:
-        listed = ", ".join(layer.name for layer in found[:5])
-        raise SettingsError(f"--layer {wanted}: is the name of {len(found)} layers, {listed}, …; name one")
+        listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
+        raise SettingsError(f"--layer {wanted}: fits {len(found)} layers, {listed}; name one")
     return found[0]
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

@@ -43,12 +43,14 @@ def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
         count: of classes.
 
     Raises:
-        SettingsError: there is none; near labels are named.
+        SettingsError: there is none, where near labels are named; or labels of another network.
     """
     if wanted.isascii() and wanted.isdigit():
         if int(wanted) < count:
             return int(wanted)
         raise SettingsError(f"--class {wanted}: the network has classes 0 to {count - 1}")
+    if len(labels) not in (0, count):
+        raise SettingsError(f"--labels: {len(labels)} names for a network of {count} classes; give one a class")
     lowered = [label.lower() for label in labels]
     if wanted.lower() in lowered:
         return lowered.index(wanted.lower())

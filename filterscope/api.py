@@ -142,6 +142,8 @@ def maximize(
     Raises:
         FilterscopeError: the model, or something that does not fit it.
     """
+    import numpy as np
+
     from analyzer.maximize.presets import Recipe, preset_named
     from analyzer.maximize.presets import quality as quality_named
     from analyzer.portrait import Question, answer, only_layer
@@ -149,8 +151,9 @@ def maximize(
 
     network = model if isinstance(model, Network) else open(model)
     asked = scores(network) if layer is None else only_layer(network, layer)
-    units = (channels,) if isinstance(channels, int) else tuple(channels)
+    units = tuple(int(unit) for unit in np.atleast_1d(channels))
     how = recipe or Recipe(preset_named(preset), quality_named(quality))
+    network.prove()
     return answer(network, Question(asked, objective, units, how, method, seed, device, canvas, seconds))
 
 

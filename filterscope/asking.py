@@ -5,6 +5,7 @@ Knows options and their words; computes nothing.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,8 @@ class Asked:
             raise SettingsError("maximize: give one of --channel, --class, --pair, --direction, --objective layer")
         if (self.layer is None) == (self.klass is None):
             raise SettingsError("maximize: give --layer, or --class for the network's own scores")
+        if self.objective != "channel" and (self.pair is not None or self.direction is not None):
+            raise SettingsError("maximize: --pair and --direction are objectives themselves; leave --objective out")
         layer = scores(network) if self.layer is None else only_layer(network, self.layer)
         objective, units = self._objective(layer.out_channels)
         if self.klass is not None:
@@ -80,7 +83,11 @@ class Asked:
             steps = int(numbers[3] or 1)
             return between(int(numbers[1]), int(numbers[2]), steps, channels), tuple(range(steps))
         if self.direction is not None:
-            vectors = Direction(_array(self.direction))
+            try:
+                vectors = Direction(_array(self.direction))
+                vectors.direction(0, channels)
+            except SettingsError as error:
+                raise SettingsError(str(error).replace("direction", f"--direction {self.direction}", 1)) from error
             return vectors, tuple(range(len(vectors.vectors)))
         return self.objective, (self.channel or 0,)
 
@@ -137,11 +144,11 @@ def slug(name: str) -> str:
 def told(found: Portrait, file: Path) -> str:
     """The numbers of a portrait, a line a picture, and where it is."""
     lines = []
-    for row in found.to_json():
+    for i, row in enumerate(found.to_json()):
         bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
         lines.append(
-            f"{row['layer']} {row['unit']} ({row['objective']}, {row['method']}): {row['activation']:.4g}, "
-            f"under small shifts {row['robust']:.4g}, best of 16 random images {row['random']:.4g}{bound}"
+            f"{row['layer']} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
+            f"under small shifts {found.robust[i]:.4g}, best of 16 random images {found.random[i]:.4g}{bound}"
         )
     return "\n".join([*lines, str(file)])
 
@@ -159,6 +166,6 @@ def _array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise SettingsError(f"--direction {path}: cannot be read as .npy") from error
+        return np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise SettingsError(f"direction: cannot be read as a .npy of numbers ({error})") from error

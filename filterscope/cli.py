@@ -188,7 +188,6 @@ def maximize(
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
-    from analyzer.maximize.presets import Recipe
     from analyzer.portrait import answer, at_quality
     from filterscope import asking
 
@@ -203,7 +202,7 @@ def maximize(
     network.prove()
     file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
     if method == "ascent" and question.recipe.steps > asking.FIRST.steps:
-        first = answer(network, at_quality(question, Recipe(question.recipe.preset, asking.FIRST)))
+        first = answer(network, at_quality(question, asking.FIRST))
         say(f"{first.save(file)}: a first picture, {first.activation[0]:.4g}; going on …")
     found = answer(network, question)
     found.save(file)

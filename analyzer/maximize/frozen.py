@@ -10,6 +10,7 @@ Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learn
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -105,7 +106,7 @@ def _mirrored(weight: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def with_frozen_convolutions(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """A copy of a module in another precision, its Conv2d frozen; other weights are copied, buffers too.
+    """A copy of a module in another precision, its Conv2d frozen; float32 weights share their memory with it.
 
     Args:
         module: of float32; it stays as it is.
@@ -130,10 +131,11 @@ def with_frozen_convolutions(module: fx.GraphModule, dtype: torch.dtype) -> fx.G
 
 
 def _cast(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
-    import copy
-
     if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         return FrozenConv(layer, dtype)
     if isinstance(layer, nn.Sequential):  # pads that torch has no word for, and the convolution behind them
         return nn.Sequential(*(_cast(part, dtype) for part in layer))
-    return layer if dtype == torch.float32 else copy.deepcopy(layer).to(dtype)
+    # Objects of their own, for what moves them to another device or type does so in place; float32 memory is shared.
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in layer.parameters()}
+    shared |= {id(buffer): buffer.detach() for buffer in layer.buffers()}
+    return copy.deepcopy(layer, shared).to(dtype)

@@ -131,7 +131,12 @@ class Direction(Objective):
 
     def __init__(self, vectors: np.ndarray) -> None:
         self.vectors = np.atleast_2d(np.asarray(vectors, np.float32))
-        if self.vectors.ndim != 2 or not np.isfinite(self.vectors).all() or not self.vectors.any(axis=1).all():
+        if (
+            self.vectors.ndim != 2
+            or not self.vectors.size
+            or not np.isfinite(self.vectors).all()
+            or not self.vectors.any(axis=1).all()
+        ):
             raise SettingsError("direction: give finite numbers, one a channel, not all of them 0")
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:
@@ -156,9 +161,9 @@ def between(first: int, second: int, steps: int, channels: int) -> Direction:
     """
     for unit in (first, second):
         if not 0 <= unit < channels:
-            raise SettingsError(f"pair {first},{second}: the layer has channels 0 to {channels - 1}")
+            raise SettingsError(f"--pair {first},{second}: the layer has channels 0 to {channels - 1}")
     if steps < 1:
-        raise SettingsError(f"pair: {steps} steps; give 1 or more")
+        raise SettingsError(f"--pair {first},{second}:{steps}: give 1 step or more")
     vectors = np.zeros((steps, channels), np.float32)
     parts = np.linspace(0, 1, steps) if steps > 1 else np.array([0.5])
     vectors[:, first] += 1 - parts

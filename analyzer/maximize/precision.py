@@ -43,15 +43,14 @@ def cut_for_gradients(
         return plain, wanted
     try:
         low = with_frozen_convolutions(module, wanted).to(device)
-        agreement = F.cosine_similarity(_gradient(plain, sample), _gradient(low, sample), dim=0)
+        agreement = F.cosine_similarity(_gradient(plain, sample, torch.float32), _gradient(low, sample, wanted), dim=0)
     except RuntimeError:  # an operator without bfloat16, or one that mixes types
         return plain, torch.float32
     return (low, wanted) if agreement >= ALIKE else (plain, torch.float32)
 
 
-def _gradient(module: fx.GraphModule, sample: torch.Tensor) -> torch.Tensor:
+def _gradient(module: fx.GraphModule, sample: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     x = sample.detach().requires_grad_(True)
-    dtype = next((buffer.dtype for buffer in module.buffers() if buffer.is_floating_point()), torch.float32)
     (value,) = module(x.to(dtype))
     (gradient,) = torch.autograd.grad(value.float().square().mean(), x)
     return gradient.flatten()

@@ -1,0 +1,198 @@
+"""`filterscope maximize` as its user runs it: a picture, its numbers, and a line for whatever does not fit."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from networks import answers, build, normal
+from PIL import Image
+
+from analyzer.maximize import engine
+from filterscope import asking, cli
+
+CLASSES = ["crane", "cane", "zebra"]
+RUN = ("maximize", "net.onnx", "--preprocess", "unit", "--device", "cpu")
+TWO = (*RUN, "--layer", "two")
+CHANNEL = (*TWO, "--channel", "1")
+DRAFT = ("--quality", "draft", "--steps", "8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maximize")
+    nodes = [
+        ("Conv", "x k", "a", {"name": "one", "pads": [1, 1, 1, 1]}),
+        ("Relu", "a", "r"),
+        ("Conv", "r w", "b", {"name": "two"}),
+        ("GlobalAveragePool", "b", "p"),
+        ("Flatten", "p", "s"),
+        ("Softmax", "s", "y", {"axis": 1}),
+    ]
+    constants = {"k": normal(4, 3, 3, 3) / 5, "w": normal(3, 4, 3, 3) / 6}
+    onnx.save(build(nodes, constants, shape=("N", 3, 12, 12)), folder / "net.onnx")
+    onnx.save(build(nodes[:3], constants, shape=("N", 3, 12, 12)), folder / "maps.onnx")
+    (folder / "labels.txt").write_text("\n".join(CLASSES))
+    (folder / "two-labels.txt").write_text("\n".join(CLASSES[:2]))
+    np.save(folder / "good.npy", np.array([1.0, 0, 1]))
+    np.save(folder / "long.npy", np.ones(7))
+    np.save(folder / "zeros.npy", np.zeros(3))
+    np.save(folder / "empty.npy", np.zeros((0, 3)))
+    np.save(folder / "words.npy", np.array(["a", "b", "c"]))
+    np.savez(folder / "archive.npz", np.ones(3))
+    (folder / "text.npy").write_text("1, 0, 1")
+    return folder
+
+
+@pytest.fixture
+def ask(place, monkeypatch, capsys):
+    """The command in this process: exit code, stdout, stderr."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def asked(*arguments):
+        code = cli._run(list(arguments))
+        return code, *capsys.readouterr()
+
+    return asked
+
+
+def maps_of(place, file):
+    pixels = np.asarray(Image.open(file), np.float32) / 255
+    model = onnx.load(place / "maps.onnx")
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"d{axis}"
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return answers(model, pixels.transpose(2, 0, 1)[None], ["b"])["b"][0]
+
+
+def test_a_process_writes_a_first_picture_and_then_the_one_asked_for(place):
+    done = subprocess.run(
+        [sys.executable, "-m", "filterscope", *CHANNEL, "--quality", "draft"],
+        cwd=place,
+        env=os.environ | {"XDG_CACHE_HOME": str(place / ".cache"), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    told, file = done.stdout.splitlines()
+
+    assert done.returncode == 0, done.stderr
+    assert file == "two-1.png"
+    assert done.stderr.startswith("two-1.png: a first picture, ")
+    assert len(done.stderr.splitlines()) == 1
+    assert told.startswith(
+        f"two 1 (channel, ascent): {maps_of(place, place / file)[1].mean():.4g}, under small shifts "
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "expected"),
+    [
+        ((*CHANNEL, *DRAFT), "two-1.png", [lambda maps: maps[1].mean()]),
+        ((*TWO, "--pair", "0,2", *DRAFT), "two-0.png", [lambda maps: (maps[0] + maps[2]).mean() / 2]),
+        ((*TWO, "--direction", "good.npy", *DRAFT), "two-0.png", [lambda maps: (maps[0] + maps[2]).mean()]),
+        ((*TWO, "--objective", "layer", *DRAFT), "two-0.png", [lambda maps: (maps**2).mean()]),
+        ((*CHANNEL, "--objective", "negative", "--method", "vertex"), "two-1.png", [lambda maps: maps[1].mean()]),
+        ((*RUN, "--class", "zebra", "--labels", "labels.txt", *DRAFT), "class-scores-2.png", [lambda m: m[2].mean()]),
+        ((*CHANNEL, *DRAFT, "--preset", "yosinski", "--restrain", "tv=0.1"), "two-1.png", [lambda m: m[1].mean()]),
+    ],
+    ids=["channel", "pair", "direction", "layer", "vertex", "class", "yosinski"],
+)
+def test_numbers_as_json_are_those_of_the_file(options, files, expected, ask, place):
+    code, out, err = ask(*options, "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)
+
+    assert len(rows) == len(expected)
+    assert rows[0]["activation"] == pytest.approx(float(expected[0](maps_of(place, place / files))), rel=1e-4, abs=1e-5)
+
+
+def test_a_published_presets_first_picture_is_no_second_ascent(ask, place, monkeypatch):
+    taken = []
+    monkeypatch.setattr(engine._Climb, "_gradient", counting(engine._Climb._gradient, taken))
+    code, out, err = ask(*CHANNEL, "--preset", "notebook-2018", "--out", "book.png", "--json")
+
+    assert code == 0
+    assert err.startswith("book.png: a first picture, ")
+    assert json.loads(out)[0]["steps"] == 40
+    assert len(taken) == asking.FIRST.steps + 40
+
+
+def counting(method, calls):
+    """The method, each of whose calls is noted."""
+
+    def counted(*arguments):
+        calls.append(1)
+        return method(*arguments)
+
+    return counted
+
+
+WRONG = {  # options, words
+    "percentile": ((*CHANNEL, "--restrain", "small-norm=140"), "small norm percentile 140.0: give 0 to 100"),
+    "percentile below": ((*CHANNEL, "--restrain", "small-contribution=-1"), "percentile -1.0: give 0 to 100"),
+    "restrain nothing": ((*CHANNEL, "--restrain", "l2"), "--restrain l2: nothing is no number"),
+    "restrain word": ((*CHANNEL, "--restrain", "l2=much"), "--restrain l2=much: much is no number"),
+    "restrain unknown": ((*CHANNEL, "--restrain", "sharp=1"), "give NAME=NUMBER, with one of l2, lp, tv"),
+    "restrain fourier": ((*CHANNEL, "--restrain", "blur=1"), "preset filterscope holds fourier coefficients"),
+    "steps 0": ((*CHANNEL, "--steps", "0"), "--steps 0: give 1 or more"),
+    "steps negative": ((*CHANNEL, "--steps", "-5"), "--steps -5: give 1 or more"),
+    "seed": ((*CHANNEL, "--seed", "-1"), "--seed -1: give 0 or more"),
+    "canvas small": ((*CHANNEL, "--canvas", "2x2"), "--canvas 2x2: two does not run on it; give 5x5 or more"),
+    "canvas word": ((*CHANNEL, "--canvas", "big"), "--canvas big: give HEIGHTxWIDTH, such as 96x96"),
+    "direction long": (
+        (*TWO, "--direction", "long.npy"),
+        "--direction long.npy: 7 numbers for a layer of 3 channels",
+    ),
+    "direction zeros": ((*TWO, "--direction", "zeros.npy"), "--direction zeros.npy: give finite numbers"),
+    "direction empty": ((*TWO, "--direction", "empty.npy"), "--direction empty.npy: give finite numbers"),
+    "direction words": ((*TWO, "--direction", "words.npy"), "--direction words.npy: cannot be read as a .npy"),
+    "direction archive": ((*TWO, "--direction", "archive.npz"), "--direction archive.npz: cannot be read as a .npy"),
+    "direction text": ((*TWO, "--direction", "text.npy"), "--direction text.npy: cannot be read as a .npy"),
+    "direction missing": ((*TWO, "--direction", "no.npy"), "--direction no.npy: cannot be read as a .npy"),
+    "class unknown": ((*RUN, "--class", "crain", "--labels", "labels.txt"), "did you mean crane, cane?"),
+    "class number": ((*RUN, "--class", "3"), "--class 3: the network has classes 0 to 2"),
+    "class neuron": ((*RUN, "--class", "1", "--objective", "neuron"), "class scores have none"),
+    "labels": ((*RUN, "--class", "cane", "--labels", "two-labels.txt"), "2 names for a network of 3 classes"),
+    "no classifier": (("maximize", "maps.onnx", "--class", "1"), "--class: the network is no classifier"),
+    "both": ((*CHANNEL, "--class", "1"), "give one of --channel, --class, --pair, --direction"),
+    "none": (TWO, "give one of --channel, --class, --pair, --direction, --objective layer"),
+    "no layer": ((*RUN, "--channel", "1"), "give --layer, or --class"),
+    "channel": ((*TWO, "--channel", "3"), "--channel 3: two has channels 0 to 2"),
+    "channel negative": ((*TWO, "--channel", "-1"), "--channel -1: two has channels 0 to 2"),
+    "layer": ((*RUN, "--layer", "tow", "--channel", "1"), "no layer matches 'tow'; nearest: two"),
+    "layers": ((*RUN, "--layer", "*", "--channel", "1"), "--layer *: fits 2 layers, one, two; name one"),
+    "analytic": ((*CHANNEL, "--method", "analytic"), "--method analytic: is of one neuron; add --objective neuron"),
+    "analytic deep": (
+        (*CHANNEL, "--method", "analytic", "--objective", "neuron"),
+        "two: no Conv directly on the image",
+    ),
+    "vertex": ((*CHANNEL, "--method", "vertex", "--objective", "diversity"), "makes one picture a unit"),
+    "preset": ((*CHANNEL, "--preset", "nicest"), "--preset nicest: give one of filterscope, notebook-2018"),
+    "quality": ((*CHANNEL, "--quality", "best"), "--quality best: give one of draft, standard, fine"),
+    "objective": ((*CHANNEL, "--objective", "sum"), "--objective sum: give one of channel, neuron"),
+    "method": ((*CHANNEL, "--method", "magic"), "--method magic: give one of ascent, vertex"),
+    "pair one": ((*TWO, "--pair", "3"), "--pair 3: give A,B or A,B:STEPS"),
+    "pair far": ((*TWO, "--pair", "3,99"), "--pair 3,99: the layer has channels 0 to 2"),
+    "pair none": ((*TWO, "--pair", "0,1:0"), "--pair 0,1:0: give 1 step or more"),
+    "pair neuron": ((*TWO, "--pair", "0,1", "--objective", "neuron"), "leave --objective out"),
+    "seconds": ((*CHANNEL, "--seconds", "0"), "--seconds 0.0: give more than 0"),
+    "out": ((*CHANNEL, *DRAFT, "--out", "away/p.png"), "--out away/p.png: cannot be written"),
+    "device": ((*CHANNEL, *DRAFT, "--device", "toaster"), "--device toaster: not to be had"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_one_line_and_exit_code_2(case, ask):
+    options, words = WRONG[case]
+    code, out, err = ask(*options)
+
+    assert words in err
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
