@@ -213,11 +213,24 @@ def save(tiles: np.ndarray, path: str | Path) -> Path:
     Raises:
         SettingsError: the file cannot be written.
     """
+    check_file(path)
     try:
         Path(path).write_bytes(atlas.to_png(atlas.pack(tiles)))
     except OSError as error:
         raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
     return Path(path)
+
+
+def check_file(path: str | Path) -> None:
+    """See, before any work, whether a picture could be written there.
+
+    Raises:
+        SettingsError: the name is not of a PNG, or there is no such folder.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise SettingsError(f"--out {path}: give a name that ends in .png")
+    if not Path(path).parent.is_dir():
+        raise SettingsError(f"--out {path}: cannot be written (no folder {Path(path).parent})")
 
 
 def at_quality(question: Question, quality: Quality) -> Question:

@@ -77,9 +77,9 @@ class Asked:
         from analyzer.maximize.objectives import Direction, between
 
         if self.pair is not None:
-            numbers = re.fullmatch(r"(\d+),(\d+)(?::(\d+))?", self.pair, re.ASCII)
+            numbers = re.fullmatch(r"(\d{1,9}),(\d{1,9})(?::(\d{1,3}))?", self.pair, re.ASCII)
             if not numbers:
-                raise SettingsError(f"--pair {self.pair}: give A,B or A,B:STEPS, such as 3,17:5")
+                raise SettingsError(f"--pair {self.pair}: give A,B or A,B:STEPS (at most 999), such as 3,17:5")
             steps = int(numbers[3] or 1)
             return between(int(numbers[1]), int(numbers[2]), steps, channels), tuple(range(steps))
         if self.direction is not None:

@@ -188,7 +188,7 @@ def maximize(
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
-    from analyzer.portrait import answer, at_quality
+    from analyzer.portrait import answer, at_quality, check_file
     from filterscope import asking
 
     names = _labels(labels) if labels else ()
@@ -196,11 +196,15 @@ def maximize(
         *(layer, channel, klass, pair, direction, objective, names, quality, preset, steps, tuple(restrain or ())),
         *(method, seed, device, canvas, seconds),
     )
-    asked.recipe()  # what is wrong with it is said before the network is opened
+    recipe = asked.recipe()  # what is wrong with it is said before the network is opened
+    if out is not None:
+        check_file(out)
     network = opening.open()
     question = asked.question(network)
     network.prove()
     file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
+    if method in ("ascent", "certified") and recipe.preset.stretched:
+        say(f"note: preset {preset} shows its pictures with contrast stretched; the numbers are of what is shown")
     if method == "ascent" and question.recipe.steps > asking.FIRST.steps:
         first = answer(network, at_quality(question, asking.FIRST))
         say(f"{first.save(file)}: a first picture, {first.activation[0]:.4g}; going on …")
@@ -324,7 +328,7 @@ def _run(arguments: list[str]) -> int:
         say("interrupted")
         return INTERRUPTED
     except MemoryError:
-        say("error: this machine's memory does not hold it; give a smaller --input-size, or a smaller network")
+        say("error: this machine's memory does not hold it; give a smaller --input-size, --canvas or network")
         return USERS_INPUT
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

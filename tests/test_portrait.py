@@ -206,7 +206,11 @@ def test_a_name_must_fit_one_layer(network):
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     tiles = np.zeros((1, 4, 4, 3), np.uint8)
-    with pytest.raises(SettingsError, match=r"^--out .*away/p\.png: cannot be written \(No such file or directory\)$"):
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    with pytest.raises(SettingsError, match=r"^--out .*away/p\.png: cannot be written \(no folder .*away\)$"):
         save(tiles, tmp_path / "away" / "p.png")
     with pytest.raises(SettingsError, match=r"cannot be written \(Is a directory\)"):
-        save(tiles, tmp_path)
+        save(tiles, folder)
+    with pytest.raises(SettingsError, match=r"p\.jpg: give a name that ends in \.png$"):
+        save(tiles, tmp_path / "p.jpg")

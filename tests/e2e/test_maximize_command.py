@@ -118,7 +118,9 @@ def test_a_published_presets_first_picture_is_no_second_ascent(ask, place, monke
     code, out, err = ask(*CHANNEL, "--preset", "notebook-2018", "--out", "book.png", "--json")
 
     assert code == 0
-    assert err.startswith("book.png: a first picture, ")
+    note, first = err.splitlines()
+    assert note.startswith("note: preset notebook-2018 shows its pictures with contrast stretched")
+    assert first.startswith("book.png: a first picture, ")
     assert json.loads(out)[0]["steps"] == 40
     assert len(taken) == asking.FIRST.steps + 40
 
@@ -180,6 +182,8 @@ WRONG = {  # options, words
     "pair one": ((*TWO, "--pair", "3"), "--pair 3: give A,B or A,B:STEPS"),
     "pair far": ((*TWO, "--pair", "3,99"), "--pair 3,99: the layer has channels 0 to 2"),
     "pair none": ((*TWO, "--pair", "0,1:0"), "--pair 0,1:0: give 1 step or more"),
+    "pair many": ((*TWO, "--pair", "0,1:99999999999"), "--pair 0,1:99999999999: give A,B or A,B:STEPS (at most 999)"),
+    "out jpg": ((*CHANNEL, "--out", "p.jpg"), "--out p.jpg: give a name that ends in .png"),
     "pair neuron": ((*TWO, "--pair", "0,1", "--objective", "neuron"), "leave --objective out"),
     "seconds": ((*CHANNEL, "--seconds", "0"), "--seconds 0.0: give more than 0"),
     "out": ((*CHANNEL, *DRAFT, "--out", "away/p.png"), "--out away/p.png: cannot be written"),
