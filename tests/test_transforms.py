@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from analyzer.maximize.resample import framed, resampled
-from analyzer.maximize.transforms import STILL, Crop, Jitter, Move, Pad, Rotate, Scale, fitted, transform
+from analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, fitted
 from converters.errors import SettingsError
 
 EACH = [
@@ -176,8 +176,8 @@ def test_no_transforms_and_no_strength_are_the_identity():
     x = torch.rand(2, 3, 10, 14)
 
     assert fitted([])(x, 0, 5) is x
-    assert transform(x, STILL, 0, 5) is x
-    torch.testing.assert_close(transform(x, Move(0.0, 0.0, 1e-9), 0, 5), x, rtol=1e-4, atol=1e-4)
+    assert fitted([Move(0.0, 0.0, 0.0)])(x, 0, 5) is x
+    torch.testing.assert_close(fitted([Move(0.0, 0.0, 1e-9)])(x, 0, 5), x, rtol=1e-4, atol=1e-4)
 
 
 WRONG = [

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-BETA1, BETA2, EPSILON = 0.5, 0.9, 1e-8
+BETA1, BETA2, EPSILON = 0.5, 0.9, 1e-20
 FLOOR = 1e-6  # of the largest spread: gradients of deep units can be far below any fixed epsilon
 
 
