@@ -266,6 +266,7 @@ class Analysis:
                 "patience": recipe.patience,
                 "rate": recipe.rate,
                 "source": recipe.preset.source,
+                "stretched": recipe.preset.stretched,
                 "steps_of_layers": self.shared_out,
             },
             "versions": cache.versions() | {"python": platform.python_version()},
