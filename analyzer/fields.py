@@ -73,12 +73,18 @@ class FieldWalk:
         if self.axes.get(value) is None:
             return None, True
         height, width = self._extent(value)
-        found, is_global = self._walk(value, (height // 2, width // 2))
-        if found is None:
+        for aside in range(max(1, max(height, width) // 2)):  # after some upsampling, not every neuron sees a pixel
+            middle = (min(height // 2 + aside, height - 1), min(width // 2 + aside, width - 1))
+            found, is_global = self._walk(value, middle)
+            if found is None:
+                return None, True
+            rows, columns = found
+            if len(rows) and len(columns):
+                break
+        else:
             return None, True
-        rows, columns = found
         jump = self.jumps[value]
-        start = (float(rows[0] - height // 2 * jump[0]), float(columns[0] - width // 2 * jump[1]))
+        start = (float(rows[0] - middle[0] * jump[0]), float(columns[0] - middle[1] * jump[1]))
         size = (int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
         return Field(size, jump, start, (rows - rows[0], columns - columns[0])), is_global
 

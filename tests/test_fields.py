@@ -487,3 +487,14 @@ def test_the_last_layer_of_a_real_network_sees_what_is_published(name):
     assert layer.field.size == (size, size)
     assert layer.field.jump == (jump, jump)
     assert not layer.is_global
+
+
+def test_where_the_middle_neuron_sees_no_pixel_the_field_is_a_neighbours():
+    """A transposed convolution of stride and dilation 2 leaves every second row and column without a pixel."""
+    form = network([("ConvTranspose", "x w", "y", {"strides": [2, 2], "dilations": [2, 2]})])
+    field, is_global = walked(form).field("y")
+
+    assert not is_global
+    assert field.size == (3, 3)
+    assert field.jump == (0.5, 0.5)
+    assert field.at(50, 50) == (23, 23)
