@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 TOOLS = ("ours", "lucent", "loop")
 SIZES = ("own", "small", "large")
+MEAN, FLOOR = 100, 30  # times Lucent's throughput: the targets, over layers and for each
 FLOP_A_MAC = 4  # a multiplication and an addition, forwards and for the gradient of the input
 
 
@@ -299,7 +300,7 @@ def _section(one: Table) -> str:
         f"Peak memory, MiB: ours {one.memory['ours']:.0f} (two tasks), Lucent {one.memory['lucent']:.0f}, the loop "
         f"{one.memory['loop']:.0f}.\n"
     )
-    return "\n".join([*lines, *_activations(one)])
+    return "\n".join([*lines, *_activations(one), _verdict(one, ratios["cpu"])])
 
 
 def _activations(one: Table) -> list[str]:
@@ -322,6 +323,24 @@ def _activations(one: Table) -> list[str]:
                 f"{np.median(positive[:, 0] / positive[:, 1]):.2f}"
             )
     return [*lines, f"\nUnit by unit: {'; '.join(said)}.\n"]
+
+
+def _verdict(one: Table, ratios: np.ndarray) -> str:
+    """The targets, and which of them are missed."""
+    slow = [f"{line.layer} ({ratio:.0f})" for line, ratio in zip(one.lines, ratios, strict=True) if ratio < FLOOR]
+    below = [f"{line.layer} ({ratio:.0f})" for line, ratio in zip(one.lines, ratios, strict=True) if ratio < MEAN]
+    claims = [
+        f"a mean of {MEAN}: {'reached' if ratios.mean() >= MEAN else '**missed**'}, by the geometric mean "
+        f"{'reached' if np.exp(np.log(ratios).mean()) >= MEAN else '**missed**'}",
+        f"no layer below {FLOOR}: {'**missed** at ' + ', '.join(slow) if slow else 'reached'}",
+    ]
+    for size, name in zip(SIZES, ("own sizes", "the smaller size", "224"), strict=True):
+        lost = sum(unit.robust["ours", size] < unit.robust["lucent", size] for unit in one.units)
+        claims.append(
+            f"robust activation at {name}: "
+            + (f"**lower in {lost} of {len(one.units)}**" if lost else "reached by all")
+        )
+    return f"\nTargets. {'; '.join(claims)}. Single layers below {MEAN}: {', '.join(below) or 'none'}.\n"
 
 
 def _spread(values: np.ndarray) -> str:
