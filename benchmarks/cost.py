@@ -1,0 +1,80 @@
+"""What a channel image costs over the layers of VGG-16 and ResNet-50, at inputs of 224 and 512 pixels: docs/cost.svg.
+
+Weights are random: the time of a step does not depend on them. A few steps are timed after the setting-up and
+multiplied by those of quality `standard`; the processor's seconds of one thread. FOLDER holds vgg16_bn-legacy.onnx and
+resnet50-legacy.onnx, which benchmarks/timm_networks.py writes.
+
+    python benchmarks/cost.py FOLDER
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from analyzer.canvas import canvas_for
+from analyzer.inputs import preset
+from analyzer.layers import ConvLayer
+from analyzer.maximize.engine import ascend
+from analyzer.maximize.objectives import objective_for
+from analyzer.maximize.presets import Recipe, preset_named, quality
+from analyzer.network import InputOptions, Network, open_network
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORKS = {"VGG-16": "vgg16_bn-legacy.onnx", "ResNet-50": "resnet50-legacy.onnx"}
+SIDES = (224, 512)
+FEW, MORE = 2, 6  # steps: the difference of two runs is free of the setting-up
+CHANNELS = 4
+
+
+def seconds(network: Network, layer: ConvLayer) -> tuple[float, int]:
+    """CPU seconds a channel at quality `standard`, and the canvas's side."""
+    wanted = quality("standard")
+    canvas = canvas_for(network, layer, "channel", wanted.cap)
+
+    def spent(steps: int) -> float:
+        recipe = Recipe(preset_named("filterscope"), replace(wanted, steps=steps))
+        began = time.process_time()
+        ascend(
+            network, layer, canvas, objective_for("channel", canvas), range(CHANNELS), recipe, 0, torch.device("cpu")
+        )
+        return time.process_time() - began
+
+    spent(1)
+    return (spent(MORE) - spent(FEW)) / (MORE - FEW) / CHANNELS * wanted.steps, canvas.height
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="with the exported networks")
+    parser.add_argument("--layers", type=int, default=8, help="of each network, from the first to the last")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "cost.svg")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "filterscope"
+    figure, axes = pyplot.subplots(1, len(NETWORKS), figsize=(7.2, 3.0), layout="constrained", sharey=True)
+    for panel, (title, file) in zip(axes, NETWORKS.items(), strict=True):
+        for side, style in zip(SIDES, ("o-", "x--"), strict=True):
+            spec = InputOptions(preprocessing=preset("imagenet"), size=(side, side))
+            network = open_network(options.folder / file, spec)
+            last = len(network.layers) - 1
+            picked = [index * last // (options.layers - 1) for index in range(options.layers)]
+            found = [seconds(network, network.layers[index]) for index in picked]
+            for index, (cost, canvas) in zip(picked, found, strict=True):
+                print(f"{title} {side} {network.layers[index].name}: canvas {canvas}, {cost:.2f} s", flush=True)
+            panel.plot([index + 1 for index in picked], [cost for cost, _ in found], style, label=f"{side} × {side}")
+        panel.set(title=title, xlabel="convolution", yscale="log")
+    axes[0].set_ylabel("CPU seconds a channel")
+    axes[0].legend(frameon=False, title="input")
+    figure.savefig(options.out, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
