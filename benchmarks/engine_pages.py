@@ -236,14 +236,15 @@ def page(mark: str, tables: list[Table], options: Any, machine: str, shown: list
     return "\n".join(parts)
 
 
-BUSY = " **The machine was busy: wall times of two threads say nothing there, and were not taken.**"
+BUSY = """
+  **The machine was busy with other work: Lucent's wall times were not taken, and ours are of a shared one.**"""
 
 HEAD = """{mark}
 
 Made by `python benchmarks/engines.py --channels {channels} --steps {steps} --rounds {rounds}` on {machine}.
 
 **How it was measured.** Ten layers of each network, spread from the first convolution to the last, {channels} evenly
-spaced channels of each, {rounds} repetitions, the tools in turns, each in a process of its own.
+spaced channels of each, repetitions: {rounds}, the tools in turns, each in a process of its own.
 
 - *Ours*: `analyzer.maximize.engine.ascend`, preset `filterscope`, quality `standard`, its canvas; the channels
   in two tasks side by side on one thread each, the setting-up of both included. Wall seconds a channel are the time
@@ -260,7 +261,14 @@ spaced channels of each, {rounds} repetitions, the tools in turns, each in a pro
   amounts to in the CPU seconds spent.
 - *Robust activation*: each picture as its 8-bit file, 16 fixed shifts of ±4 %, in ONNX Runtime. *own*: at the size at
   which the tool shows it to the network (Lucent's and the loop's: 224, ours: the canvas). *small*: the centre of the
-  larger picture cut to our canvas. *224*: ours repeated like tiles up to 224.
+  larger picture cut to our canvas. *224*: ours repeated like tiles up to 224, seams and all.
+
+**What to keep in mind.** Under 13 pixels ±4 % is less than half a pixel: *own* and *small* are then measured without
+any shift, and a picture may fit one phase of the stride alone; *224* shows it, since there it is shifted. Where a
+canvas holds only three by three neurons, most of them see the padding beside the picture, and a picture may use that;
+Lucent's must please all places of a larger map. Lucent's compared pictures were made on one thread and with frozen
+weights, which changes no picture. Peak memory includes Python and torch. The loop was run through the whole network;
+its original stopped at the layer.
 """
 
 
