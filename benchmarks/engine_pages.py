@@ -348,7 +348,9 @@ def _verdict(one: Table, ratios: np.ndarray) -> str:
             f"robust activation at {name}: "
             + (f"**lower in {lost} of {len(one.units)}**" if lost else "reached by all")
         )
-    return f"\nTargets. {'; '.join(claims)}. Single layers below {MEAN}: {', '.join(below) or 'none'}.\n"
+    return (
+        f"\nTargets, in CPU seconds. {'; '.join(claims)}. Single layers below {MEAN}: {', '.join(below) or 'none'}.\n"
+    )
 
 
 def _spread(values: np.ndarray) -> str:
