@@ -314,7 +314,7 @@ def test_every_preset_climbs(network, preset_name):
         found = ascend(network, layer, canvas, objective, range(4), recipe, 0, CPU)
         reached.append(Meter(network, layer, canvas, objective).activation(found.tiles, np.arange(4)))
 
-    assert (reached[1] > 1.05 * reached[0]).all()
+    assert reached[1].sum() > 1.1 * reached[0].sum()
 
 
 def test_an_ascent_begins_at_given_pictures(network):

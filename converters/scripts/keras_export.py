@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -274,13 +275,15 @@ def _by_tf2onnx(source: Source, shapes: Sequence[tuple[int, ...]], folder: Path,
     open_shapes = [(None, *shape[1:]) for shape in source.shapes]
     closed_shapes = [(None, *shape) for shape in shapes]
     failure: Exception | None = None
-    for tried in [open_shapes] if open_shapes == closed_shapes else [open_shapes, closed_shapes]:
+    given = [open_shapes] if open_shapes == closed_shapes else [open_shapes, closed_shapes]
+    ways: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = (_without_copies, contextlib.nullcontext)
+    for tried, lean in itertools.product(given, ways):
         signature = [
             tf.TensorSpec(shape, dtype, name=name)
             for shape, dtype, name in zip(tried, source.dtypes, source.names, strict=True)
         ]
         try:
-            with _without_xla():
+            with _without_xla(), lean():
                 captures = function.get_concrete_function(*signature).graph.captures
                 proto, _ = tf2onnx.convert.from_function(
                     function, signature, opset=OPSET, custom_op_handlers={name: (_unknown, []) for name in UNKNOWN}
@@ -294,6 +297,31 @@ def _by_tf2onnx(source: Source, shapes: Sequence[tuple[int, ...]], folder: Path,
     _settle(proto, {inside.name: value for value, inside in captures if value.dtype != tf.resource})
     notes.append(f"Exported from {source.made_by} by tf2onnx {tf2onnx.__version__}.")
     _finish(proto, source, shapes, folder, notes, "tensorflow")
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """Keep tf2onnx from copying the graph before each optimiser, and from writing it anew after each.
+
+    Protobuf gives nothing back that a message once held: the 553 MB of VGG16 grew to more than 24 GB. The graph is
+    written when all is done anyway. Where an optimiser fails, which tf2onnx survives by its copy, the attempt fails.
+    """
+    optimizer: Any = importlib.import_module("tf2onnx.optimizer")
+    base = importlib.import_module("tf2onnx.optimizer.optimizer_base").GraphOptimizerBase
+    optimize, optimize_graph = base.optimize, optimizer.optimize_graph
+
+    def in_place(self: Any, graph: Any, iteration: int) -> Any:
+        self.opt_iteration = iteration
+        graph = self._optimize(graph)
+        graph.delete_unused_nodes(graph.outputs)
+        return graph
+
+    base.optimize = in_place
+    optimizer.optimize_graph = lambda graph, *_, **said: optimize_graph(graph, catch_errors=False)
+    try:
+        yield
+    finally:
+        base.optimize, optimizer.optimize_graph = optimize, optimize_graph
 
 
 @contextlib.contextmanager
