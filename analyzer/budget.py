@@ -110,13 +110,13 @@ def _timed(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
 
     chosen = [layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(TRIED, len(layers)))]
     rows, spent = [], []
-    recipe = replace(shop.recipe, quality=replace(shop.recipe.quality, steps=TRIAL_STEPS, patience=TRIAL_STEPS))
     for layer in dict.fromkeys(chosen):
         canvas = shop.canvas(layer, objective)
         count = min(batch_size(shop.network, layer, canvas), layer.out_channels)
         times = []
         for steps in (1, 1 + TRIAL_STEPS):  # their difference leaves out what is done once
-            trial = replace(recipe, quality=replace(recipe.quality, steps=steps, patience=steps))
+            trial = shop.recipe.with_steps(steps)
+            trial = replace(trial, quality=replace(trial.quality, patience=steps))  # nobody leaves early
             started = time.perf_counter()
             ascend(
                 *(shop.network, layer, canvas, shop.objective(layer, objective), range(count), trial, 0, shop.device)

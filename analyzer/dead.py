@@ -21,23 +21,26 @@ from analyzer.relaxation import LIMIT, STEPS, Inner, Relaxation
 WORK = 1 << 26  # numbers of coefficients that the open positions of a layer may take
 
 
-def never_positive(network: Network, layer: ConvLayer, inner: Inner | None = None) -> np.ndarray:
+def never_positive(network: Network, layer: ConvLayer, inner: Inner | None = None, limit: int = LIMIT) -> np.ndarray:
     """Which units of a layer no picture of the model's input size can bring above 0.
 
     Args:
         layer: two-dimensional.
         inner: what the layers of the network share.
+        limit: numbers in all values up to the layer beyond which interval bounds alone decide.
 
     Returns:
-        (C,) bool; False says nothing. Where the network up to the layer holds more than relaxation.LIMIT numbers, the
+        (C,) bool; False says nothing. Where the network up to the layer holds more than `limit` numbers, the
         interval bounds alone decide; where more positions are open than WORK allows, the units with the fewest do.
     """
     inner = Inner(network) if inner is None else inner
     size = (network.input.height, network.input.width)
     known = inner.known[layer.value].high <= 0
-    awake = _awake(network, layer, size)
     part = cut(network, layer, size)
-    if part.elements > LIMIT or (known | awake).all():
+    if part.elements > limit:
+        return np.asarray(known)
+    awake = _awake(network, layer, size)
+    if (known | awake).all():
         return np.asarray(known)
     relaxation = Relaxation(part, Canvas(*size, None, None), inner)
     ends = relaxation.ends[layer.value].high[0]

@@ -46,6 +46,7 @@ def upper_bounds(
     objective: str,
     channels: Sequence[int],
     inner: Inner | None = None,
+    limit: int = LIMIT,
 ) -> np.ndarray:
     """What no picture of a canvas can make of some units.
 
@@ -54,17 +55,18 @@ def upper_bounds(
         objective: "neuron" or "channel".
         channels: the units.
         inner: what the layers of the network share; kept, it is found only once.
+        limit: numbers in all values of the cut beyond which the interval bounds are given.
 
     Returns:
         (N,) float64, in the units' order, never above the interval bounds; those themselves where the cut holds more
-        than LIMIT numbers. ∞ where nothing is known.
+        than `limit` numbers. ∞ where nothing is known.
 
     Raises:
         ModelError: the network up to this layer does not run on this canvas.
     """
     inner = Inner(network) if inner is None else inner
     part = cut(network, layer, canvas.size)
-    if part.elements > LIMIT:
+    if part.elements > limit:
         return np.array(inner.known[layer.value].high[list(channels)])
     return Relaxation(part, canvas, inner).upper(objective, channels)
 

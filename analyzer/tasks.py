@@ -93,12 +93,8 @@ class Workshop:
             return np.zeros(layer.out_channels, bool)
         if layer.name not in self._dead:
             from analyzer.dead import never_positive
-            from analyzer.piecewise import cut
 
-            size = (self.network.input.height, self.network.input.width)
-            close = cut(self.network, layer, size).elements <= CLOSER
-            proven = never_positive(self.network, layer, self.inner) if close else self.bound(layer).high <= 0
-            self._dead[layer.name] = np.asarray(proven)
+            self._dead[layer.name] = never_positive(self.network, layer, self.inner, CLOSER)
         return self._dead[layer.name]
 
     @property
@@ -155,8 +151,8 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
     channels = np.repeat(np.array(task.channels), objective.pictures)
     meter, random = shop.meter(layer, task.objective)
     activation = meter.activation(climbed.tiles, channels)
-    if shop.recipe.has_second_try and not objective.together:
-        _try_again(shop, layer, objective, canvas, channels, climbed, activation, random)
+    if recipe.has_second_try and objective.canvas != "neuron" and not objective.together:  # neurons had no other
+        _try_again(shop, layer, objective, canvas, recipe.second_try, channels, climbed, activation, random)
     robust = meter.robust(climbed.tiles, channels)
     bound, kinds = _upper_bounds(shop, layer, task, canvas)
     dead = shop.dead(layer)
@@ -191,6 +187,7 @@ def _try_again(
     layer: ConvLayer,
     objective: Objective,
     canvas: Canvas,
+    recipe: Recipe,
     channels: np.ndarray,
     climbed: Ascent,
     activation: np.ndarray,
@@ -212,7 +209,7 @@ def _try_again(
         canvas,
         objective,
         channels[low].tolist(),
-        shop.recipe.second_try,
+        recipe,
         shop.seed,
         shop.device,
         shop.stop,
@@ -230,7 +227,6 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
     Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
     enough for it to be cheap beside the ascent, the interval's elsewhere. None for what is to be low.
     """
-    from analyzer.piecewise import cut
     from analyzer.relaxation import upper_bounds
 
     channels = list(task.channels)
@@ -240,10 +236,10 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
         return image_maximisers(shop.network, layer, channels).values, ["exact"] * len(channels)
     bound = shop.bound(layer).high[channels]
     kinds: list[str | None] = ["interval" if np.isfinite(limit) else None for limit in bound]
-    if cut(shop.network, layer, canvas.size).elements <= CLOSER:
-        closer = upper_bounds(shop.network, layer, canvas, OBJECTIVES[task.objective].canvas, channels, shop.inner)
-        for index in np.flatnonzero(closer < bound):
-            bound[index], kinds[index] = closer[index], "relaxation"
+    kind = OBJECTIVES[task.objective].canvas
+    closer = upper_bounds(shop.network, layer, canvas, kind, channels, shop.inner, CLOSER)
+    for index in np.flatnonzero(closer < bound):
+        bound[index], kinds[index] = closer[index], "relaxation"
     return bound, kinds
 
 

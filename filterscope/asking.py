@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from analyzer.portrait import Portrait, Question
 
 FIRST = Quality("first", 12, 0.3, 96, 12)  # shown at once: a dozen long steps
-RESTRAINTS = ("l2", "lp", "tv", "decay", "blur", "small-norm", "small-contribution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class Asked:
         for text in self.restrain:
             name, _, number = text.partition("=")
             if name not in kinds:
-                raise SettingsError(f"--restrain {text}: give NAME=NUMBER, with one of {', '.join(RESTRAINTS)}")
+                raise SettingsError(f"--restrain {text}: give NAME=NUMBER, with one of {', '.join(kinds)}")
             try:
                 made = kinds[name](float(number))
             except ValueError as error:

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from analyzer.maximize.parameters import Fourier, Maco, Pixels
-from analyzer.maximize.presets import PRESETS, QUALITIES, Start, preset_named, quality
+from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, Start, preset_named, quality
+from analyzer.maximize.regularisers import L2
 from analyzer.maximize.transforms import Jitter, Pad, fitted
 from converters.errors import SettingsError
 
@@ -132,3 +133,15 @@ def test_a_plan_that_names_presets_does_not_load_torch():
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
 
     assert run.stdout.strip() == "False"
+
+
+def test_what_restrains_a_picture_restrains_a_neurons_too():
+    """The default holds neurons and small pictures as pixels; the user's penalties go with them."""
+    restrained = replace(preset_named("filterscope"), penalties=(L2(3.0),))
+    recipe = Recipe(restrained, quality("draft"))
+
+    for canvas, side in (("neuron", 40), ("channel", 6)):
+        found = recipe.on(canvas, side).preset
+        assert (found.parameters, found.penalties) == ("pixels", (L2(3.0),))
+    assert recipe.on("channel", 6).preset.transforms == restrained.transforms
+    assert recipe.on("neuron", 6).preset.transforms == ()

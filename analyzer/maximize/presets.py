@@ -302,8 +302,10 @@ class Recipe:
         """
         if self.preset.name != "filterscope" or self.preset is _NEURON:
             return self
-        if canvas == "neuron":
-            return replace(self, preset=_NEURON)
-        if side < SMALLEST_FOURIER:
-            return replace(self, preset=replace(_NEURON, transforms=self.preset.transforms))
-        return self
+        if canvas != "neuron" and side >= SMALLEST_FOURIER:
+            return self
+        transforms = () if canvas == "neuron" else self.preset.transforms
+        own = replace(
+            _NEURON, transforms=transforms, penalties=self.preset.penalties
+        )  # what the user restrains stays so
+        return replace(self, preset=own)
