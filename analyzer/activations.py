@@ -16,7 +16,8 @@ import pyarrow as pa
 from analyzer import atlas
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
-from analyzer.run import MAP_SCHEMA, RunWriter
+from analyzer.run import RunWriter
+from analyzer.tables import MAP_SCHEMA
 
 GROUP_BYTES = 1 << 28  # of maps of one image and of all statistics, held at a time
 MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are asked for

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from analyzer.network import Network
 from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_json
 from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
+from analyzer.studies import Context, Progress, Study, perform
 from analyzer.tasks import Workshop
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
@@ -37,16 +38,6 @@ if TYPE_CHECKING:
     from converters.parity import Parity
 
 TOP = 5  # predictions kept of each image
-
-
-class Progress(Protocol):
-    """Who is told how far the work is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage begins that has `total` steps."""
-
-    def advance(self, count: int = 1) -> None:
-        """Some steps of the stage are done."""
 
 
 class Silent:
@@ -72,6 +63,7 @@ class Analysis:
         labels: class names in order, or none.
         command: what was typed, for the record.
         progress: who is told how far the work is.
+        studies: what else is asked of the network, in order.
     """
 
     network: Network
@@ -82,6 +74,7 @@ class Analysis:
     labels: Sequence[str] = ()
     command: Sequence[str] = ()
     progress: Progress = field(default_factory=Silent)
+    studies: Sequence[Study] = ()
     timings: dict[str, float] = field(default_factory=dict)
     shared_out: dict[str, int] | None = None  # layer → steps, under a time budget
 
@@ -192,6 +185,26 @@ class Analysis:
             self.progress.stage("maximising units", sum(len(task.channels) for task in plan.tasks))
             executors.local(shop, plan.tasks, names, writer, self._task_done)
         writer.write_units()
+        self._perform_studies(writer, shop, plan, names, pictures)
+
+    def _perform_studies(
+        self, writer: RunWriter, shop: Workshop, plan: Plan, names: dict[str, str], pictures: list[np.ndarray]
+    ) -> None:
+        context = Context(
+            network=self.network,
+            shop=shop,
+            writer=writer,
+            settings=self.settings,
+            channels=plan.channels,
+            slugs=names,
+            pictures=pictures,
+            photos=self._photos,
+            labels=self.labels,
+            progress=self.progress,
+        )
+        for study in self.studies:
+            with self._timed(study.name):
+                perform(study, context)
 
     def _task_done(self, task: Task, known: bool) -> None:
         self._info["tasks"]["done"] += 1

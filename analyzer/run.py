@@ -6,6 +6,7 @@
     tasks/SLUG/KIND-FIRST-LAST.parquet + .png   one finished task: its rows and an atlas of its pictures
     maps/SLUG.parquet, maps/SLUG-N.png          activation maps: a row a channel and image, an atlas an image
     images/N.json + .png     each input image as the network saw it, and what the network answered
+    STUDY/study.json, STUDY/…                   what a study found (analyzer.studies), written before its study.json
 
 Files are written beside their place, flushed, and renamed; a task is finished when its .parquet exists. Knows files
 and tables; knows nothing of torch, ONNX or HTML.
@@ -35,62 +36,22 @@ import pyarrow.parquet as pq
 from PIL.PngImagePlugin import PngImageFile
 
 from analyzer import atlas
+from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA
 from converters.errors import RunError
 
 SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
 LARGEST_ATLAS = 1 << 30  # pixels
 
-UNIT_SCHEMA = pa.schema(
-    [
-        ("layer", pa.string()),  # the user's name of the layer
-        ("channel", pa.int32()),
-        ("objective", pa.string()),  # channel: mean of the map; neuron: one position of it
-        ("method", pa.string()),  # analytic: closed form; ascent: gradient ascent
-        ("space", pa.string()),  # image: pixels; input: the layer's own input, each channel from low 0 to high 255
-        ("activation", pa.float64()),  # objective value of the saved 8-bit picture, by ONNX Runtime
-        ("robust", pa.float64()),  # mean of the objective over 16 fixed jitters of it; null where not measured
-        ("random", pa.float64()),  # the best objective value of 16 random domain images on the same canvas
-        ("bound", pa.float64()),  # no input of the domain can exceed it; null where none is known
-        ("bound_kind", pa.string()),  # exact, relaxation, interval, or null
-        ("gap", pa.float64()),  # bound − activation, in units of activation
-        ("status", pa.string()),  # ok, unraised, dead, diverged
-        ("steps", pa.int32()),
-        ("seconds", pa.float64()),
-        ("row", pa.int32()),  # which neuron of the canvas's map (objective neuron), else null
-        ("column", pa.int32()),
-        ("atlas", pa.string()),  # path inside the run, or null where there is no picture
-        ("tile", pa.int32()),
-        ("height", pa.int32()),  # of the picture, pixels
-        ("width", pa.int32()),
-        ("bands", pa.int32()),  # 1 grey, 3 RGB, else planes stacked in the atlas
-    ]
-)
-
-MAP_SCHEMA = pa.schema(
-    [
-        ("image", pa.int32()),
-        ("channel", pa.int32()),
-        ("minimum", pa.float32()),
-        ("mean", pa.float32()),
-        ("maximum", pa.float32()),
-        ("row", pa.int32()),  # where the maximum is, in the map
-        ("column", pa.int32()),
-        ("atlas", pa.string()),  # null where the picture was not kept
-        ("tile", pa.int32()),
-        ("height", pa.int32()),  # of the map; grey 0 stands for the map's minimum and 255 for its maximum
-        ("width", pa.int32()),
-    ]
-)
-
-
 SLUG = r"[A-Za-z0-9-]{1,60}"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
+STUDIES = "examples|attribution|classes|inversion|groups|tuning|truth|values"
 OWN_FILES = re.compile(  # paths that a run may hold
     rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
+    rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png))"
     rf"|site/(index|method|layer-{SLUG}|image-\d+)\.html|site/assets/[^/]+|\.site\.(part|old)/.+)"
 )
-OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|site(/assets)?|\.site\.(part|old)(/.+)?")
+OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|{STUDIES}|site(/assets)?|\.site\.(part|old)(/.+)?")
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
@@ -234,6 +195,21 @@ class RunWriter:
                 beside.unlink(missing_ok=True)
                 raise
 
+    def read_json(self, relative: str) -> dict[str, Any]:
+        """A JSON file of the run.
+
+        Raises:
+            RunError: missing, damaged, or of a newer schema.
+        """
+        return _read_json(self.folder / relative)
+
+    def remove_folder(self, name: str) -> None:
+        """Delete a study's own files."""
+        with _translated_errors(self.folder):
+            for path in sorted((self.folder / name).glob("*"), key=lambda path: path.name != "study.json"):
+                if OWN_FILES.fullmatch(f"{name}/{path.name}"):
+                    path.unlink()
+
     def write_info(self, info: dict[str, Any]) -> None:
         """Write run.json; `schema` and `plan` are added."""
         self.write_json("run.json", {"schema": SCHEMA, "plan": self.plan} | info)
@@ -286,14 +262,36 @@ class Run:
 
     def maps(self, slug: str) -> pa.Table:
         """MAP_SCHEMA of one layer; empty where no images were given or the layer is not done."""
-        path = self.folder / "maps" / f"{slug}.parquet"
-        return _read_table(path, MAP_SCHEMA) if path.is_file() else MAP_SCHEMA.empty_table()
+        return self._table_or_empty(f"maps/{slug}.parquet", MAP_SCHEMA)
 
-    def tile(self, row: dict[str, Any]) -> np.ndarray | None:
-        """The picture of one row of `units` or `maps`, (H, W, C) uint8; None where there is none."""
-        if row["atlas"] is None:
+    def study(self, name: str) -> dict[str, Any] | None:
+        """What a study's study.json says; None where the run has no such study, or not all of it yet."""
+        path = self.folder / name / "study.json"
+        return _read_json(path) if path.is_file() else None
+
+    def table(self, relative: str) -> pa.Table:
+        """A table of a study, such as "examples/units.parquet" (analyzer.tables.TABLES); empty where it is missing."""
+        return self._table_or_empty(relative, TABLES[relative])
+
+    def examples(self, slug: str) -> pa.Table:
+        """EXAMPLE_SCHEMA of one layer; empty where no data set was given or the layer is not done."""
+        return self._table_or_empty(f"examples/{slug}.parquet", EXAMPLE_SCHEMA)
+
+    def _table_or_empty(self, relative: str, schema: pa.Schema) -> pa.Table:
+        path = self.folder / relative
+        return _read_table(path, schema) if path.is_file() else schema.empty_table()
+
+    def tile(self, row: dict[str, Any], prefix: str = "") -> np.ndarray | None:
+        """The picture of one row of a table, (H, W, C) uint8; None where there is none.
+
+        Args:
+            row: with atlas, tile, height, width and perhaps bands.
+            prefix: of those names, such as "mask_".
+        """
+        if row[f"{prefix}atlas"] is None:
             return None
-        return self._cut(row["atlas"], row["tile"], row["height"], row["width"], row.get("bands", 1))
+        tile, height, width = (row[f"{prefix}{name}"] for name in ("tile", "height", "width"))
+        return self._cut(row[f"{prefix}atlas"], tile, height, width, row.get(f"{prefix}bands") or 1)
 
     def _cut(self, relative: str, index: int, height: int, width: int, bands: int) -> np.ndarray:
         try:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyzer.analysis import Analysis, Progress, Silent
+from analyzer.analysis import Analysis, Silent
 from analyzer.inputs import Preprocessing, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
 from analyzer.run import Run
+from analyzer.studies import Progress, Study
 from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def analyze(
     labels: Sequence[str] = (),
     command: Sequence[str] = (),
     progress: Progress | None = None,
+    studies: Sequence[Study] = (),
 ) -> Run:
     """Analyse a network, or go on with an analysis of the same plan in the same folder.
 
@@ -85,6 +87,7 @@ def analyze(
         labels: class names in order.
         command: what the run's record says it was started with.
         progress: who is told how far the work is.
+        studies: what else is asked, such as Examples of analyzer.examples; may be added to a run that is finished.
 
     Returns:
         The finished run.
@@ -103,6 +106,7 @@ def analyze(
         labels,
         command,
         progress or Silent(),
+        studies,
     )
     return analysis.run()
 

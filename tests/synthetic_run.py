@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer import atlas
-from analyzer.run import MAP_SCHEMA, RunWriter, TaskKey, slugs
+from analyzer.run import RunWriter, TaskKey, slugs
+from analyzer.tables import MAP_SCHEMA
 
 HOSTILE_NAMES = (
     "../../x<script>alert(1)</script>",

@@ -9,7 +9,8 @@ from analyzer import activations
 from analyzer.activations import layer_groups, write_maps
 from analyzer.inputs import preset
 from analyzer.network import InputOptions, open_network
-from analyzer.run import MAP_SCHEMA, Run, RunWriter, slugs
+from analyzer.run import Run, RunWriter, slugs
+from analyzer.tables import MAP_SCHEMA
 
 HEIGHT, WIDTH, IMAGES, KEPT = 10, 12, 5, 3
 KERNELS = {"one.weight": normal(4, 3, 3, 3), "two.weight": normal(6, 4, 3, 3), "three.weight": normal(2, 6, 1, 1)}

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from analyzer import atlas, run
-from analyzer.run import MAP_SCHEMA, SCHEMA, UNIT_SCHEMA, Run, RunWriter, TaskKey, gather_units, remove, slugs
+from analyzer.run import SCHEMA, Run, RunWriter, TaskKey, gather_units, remove, slugs
+from analyzer.tables import MAP_SCHEMA, UNIT_SCHEMA
 from converters.errors import RunError
 
 HOSTILE = "../../x<script>alert(1)</script>"

@@ -14,7 +14,8 @@ from analyzer.inputs import custom
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
 from analyzer.network import InputOptions, open_network
 from analyzer.plan import Settings, Task, make_plan
-from analyzer.run import UNIT_SCHEMA, Run, RunWriter, slugs
+from analyzer.run import Run, RunWriter, slugs
+from analyzer.tables import UNIT_SCHEMA
 from analyzer.tasks import Workshop, run_task
 
 SIDE = 20
