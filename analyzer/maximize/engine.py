@@ -33,7 +33,7 @@ from converters.errors import SettingsError
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 1 << 17  # of all canvases of a batch: more no longer fits the processor's caches
 LARGEST_BATCH = 128
-OPEN_GATES = 1 / 32  # part of the steps in which gradients pass closed ReLUs
+OPEN_GATES, FEWEST_OPEN = 1 / 32, 4  # part of the steps in which gradients pass closed ReLUs, and at least so many
 GAIN = 0.005  # relative gain that counts as progress
 
 
@@ -200,18 +200,20 @@ class _Climb:
             if preset.parameters == "maco":
                 raise SettingsError(f"preset {preset.name}: holds phases and cannot begin at a picture")
             pictures = torch.tensor(start, dtype=torch.float32, device=self.device).permute(0, 3, 1, 2) / 255
-            begun = Fourier.start_from if preset.parameters == "fourier" else Pixels.start_from
-            return begun(pictures.contiguous(), self.prior)
-        kinds: dict[str, type[Fourier | Pixels | Maco]] = {"fourier": Fourier, "pixels": Pixels, "maco": Maco}
+            if preset.parameters == "fourier":
+                return Fourier.start_from(pictures.contiguous(), self.prior, preset.exponent)
+            return Pixels.start_from(pictures.contiguous())
         objective = zlib.crc32(self.objective.name.encode())
         seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in wanted]
-        return kinds[preset.parameters](seeds, shape, self.device, self.prior, preset.start)
+        if preset.parameters == "fourier":
+            return Fourier(seeds, shape, self.device, self.prior, preset.start, preset.exponent)
+        return (Maco if preset.parameters == "maco" else Pixels)(seeds, shape, self.device, self.prior, preset.start)
 
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What is raised, (B,), and its gradient by the values."""
         values = state.held.values
         pictures = state.held.pictures()
-        opened = self.recipe.preset.redirect and step < self.recipe.steps * OPEN_GATES
+        opened = self.recipe.preset.redirect and step < max(FEWEST_OPEN, self.recipe.steps * OPEN_GATES)
         seen = self.moved(pictures, self.seed, step)
         raised, source = self.slope.raised(seen, state.asked, opened)
         copies = self.moved.copies
