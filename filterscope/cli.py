@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
+from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say
 from filterscope.options import Opening, opens_a_model
 
 if TYPE_CHECKING:
@@ -315,6 +316,7 @@ def _run(arguments: list[str]) -> int:
     from converters.errors import FilterscopeError
 
     signal.signal(signal.SIGTERM, _as_interrupt)
+    logging.getLogger("filterscope").handlers = [Notes()]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin beside ONNX Runtime's
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a layer's name may hold what the terminal cannot show
