@@ -223,6 +223,7 @@ TUNING_SCHEMA = pa.schema(  # tuning/units.parquet: responses to synthetic stimu
         ("words", pa.string()),  # null where the numbers support none
         ("best", pa.string()),  # kind of the strongest stimulus: grating, edge, bar, curve, corner, colour, opponent
         ("response", pa.float64()),  # to it, above the response to mid grey
+        ("strongest", pa.float64()),  # response known: of stimuli, saved pictures and natural images, above mid grey's
         ("orientation", pa.float64()),  # of the best grating, degrees from horizontal, [0, 180)
         ("orientation_selectivity", pa.float64()),  # 1 − circular variance, [0, 1]
         ("period", pa.float64()),  # of the best grating, pixels
