@@ -17,6 +17,8 @@ from analyzer import atlas
 from analyzer.canvas import Canvas
 from analyzer.fields import resolved_pads
 from analyzer.layers import ConvLayer
+from analyzer.maximize.presets import Recipe, preset_named, quality
+from analyzer.measure import Meter
 from analyzer.network import Network
 from analyzer.peaks import BATCH, natural_peaks, saved_peaks
 from analyzer.run import Run
@@ -25,7 +27,9 @@ from analyzer.stimuli import GREY, Stimuli
 from analyzer.studies import Context
 from analyzer.tables import TUNING_SCHEMA
 
-BUDGETS = {"draft": 5e10, "standard": 1e12, "fine": 1e13}  # multiply-accumulates of all layers together
+CLIMB = Recipe(preset_named("filterscope"), quality("draft"))  # what finds a strong response to compare with
+PASSES = 3  # forward passes that a step of it costs, about
+BUDGETS = {"draft": 2e10, "standard": 1e12, "fine": 1e13}  # multiply-accumulates of all layers together
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,15 @@ class TuningStudy:
         left = BUDGETS[context.settings.quality]
         for index, layer in enumerate(layers):
             stimuli = stimuli_for(context.network, layer, context.shop.canvas(layer, "neuron"))
-            left -= cost(context.network, layer, stimuli)
+            pictures = len(stimuli.all) + PASSES * CLIMB.steps * len(context.channels[layer.name])
+            left -= pictures * cost(context.network, layer, stimuli.size)
             if left < 0:
                 return layers[:index], layers[index:]
         return layers, []
 
 
-def cost(network: Network, layer: ConvLayer, stimuli: Stimuli) -> float:
-    """Multiply-accumulates of showing the stimuli, all convolutions up to the layer scaled to the canvas."""
+def cost(network: Network, layer: ConvLayer, size: tuple[int, int]) -> float:
+    """Multiply-accumulates of all convolutions up to a layer for one picture of this size, scaled by its area."""
     by_name = {other.name: other for other in network.layers}
     before, waiting = set[str](), [layer.name]
     while waiting:
@@ -88,8 +93,8 @@ def cost(network: Network, layer: ConvLayer, stimuli: Stimuli) -> float:
         if name not in before:
             before.add(name)
             waiting += by_name[name].predecessors
-    area = stimuli.size[0] * stimuli.size[1] / (network.input.height * network.input.width)
-    return float(len(stimuli.all) * area * sum(by_name[name].macs for name in before))
+    area = size[0] * size[1] / (network.input.height * network.input.width)
+    return area * sum(by_name[name].macs for name in before)
 
 
 def stimuli_for(network: Network, layer: ConvLayer, canvas: Canvas) -> Stimuli:
@@ -133,11 +138,8 @@ def _layer_rows(context: Context, layer: ConvLayer) -> list[dict[str, Any]]:
     network, canvas = context.network, context.shop.canvas(layer, "neuron")
     stimuli = stimuli_for(network, layer, canvas)
     found, grey = responses(network, layer, canvas, stimuli)
-    run = Run(context.writer.folder)
     channels = context.channels[layer.name]
-    strongest = natural_peaks(run, layer, context.slugs[layer.name])
-    for peak in saved_peaks(run, network, layer, channels):
-        strongest[peak.channel] = np.fmax(strongest[peak.channel], peak.value)
+    strongest = _strongest(context, layer)
     units = [tuning(stimuli, found[:, channel], float(strongest[channel] - grey[channel])) for channel in channels]
     shown = [stimuli.all[unit.best] for unit in units if unit is not None]
     name = f"tuning/{context.slugs[layer.name]}.png"
@@ -157,6 +159,32 @@ def _layer_rows(context: Context, layer: ConvLayer) -> list[dict[str, Any]]:
             tile += 1
         rows.append(row)
     return rows
+
+
+def _strongest(context: Context, layer: ConvLayer) -> np.ndarray:
+    """The strongest response known of each unit: (C_out,).
+
+    Of natural images, of the run's pictures, and of a neuron's picture: the closed form where the layer sees the
+    image, else a climb of its own. Without that every deep unit would seem content with an edge.
+    """
+    channels, run = context.channels[layer.name], Run(context.writer.folder)
+    found = natural_peaks(run, layer, context.slugs[layer.name])
+    known = saved_peaks(run, context.network, layer, channels)
+    for peak in known:
+        found[peak.channel] = np.fmax(found[peak.channel], peak.value)
+    without = sorted(set(channels) - {peak.channel for peak in known if peak.objective == "neuron"})
+    if without:
+        from analyzer.maximize.engine import ascend
+
+        shop = context.shop
+        canvas, objective = shop.canvas(layer, "neuron"), shop.objective(layer, "neuron")
+        climbed = ascend(
+            *(context.network, layer, canvas, objective, without, CLIMB, shop.seed, shop.device, shop.stop),
+            prior=shop.prior,
+        )
+        meter = Meter(context.network, layer, canvas, objective)
+        found[without] = np.fmax(found[without], meter.activation(climbed.tiles, np.array(without)))
+    return found
 
 
 def _told(unit: Tuning, stimuli: Stimuli) -> dict[str, Any]:
