@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.stimuli import HUES, ORIENTATIONS, Stimuli, Stimulus
+from analyzer.stimuli import HUES, ORIENTATIONS, Stimuli, Stimulus, of_hue
 
 ENOUGH = 0.6  # share of the strongest response known that a simple stimulus must reach for words
 RANDOM_SHARE = 99  # percentile of random linear filters that it must exceed too
@@ -21,6 +21,7 @@ RANDOM_FILTERS = 400
 MOST_TAPS = 400  # numbers in a field up to which random filters come near ENOUGH
 ORIENTED = 0.2  # orientation selectivity from which on an orientation is named
 COLOURED = 0.2  # colour selectivity from which on colours are named
+STEP = 5  # degrees to which an orientation is named
 AGREE = 22.5  # degrees between the best line and the best grating, at most
 TIE = 0.95  # a simpler stimulus that reaches this share of the best one is preferred
 LINES = ("edge", "bar", "grating")
@@ -80,6 +81,13 @@ def selectivity(curve: np.ndarray, angles: Sequence[float], turns: int) -> float
     return float(abs(np.sum(raised * np.exp(1j * turns * np.radians(angles)))) / total) if total > 0 else 0.0
 
 
+def mean_angle(curve: np.ndarray, angles: Sequence[float], turns: int) -> float:
+    """Direction of the mean response vector, degrees from 0 to 360 / turns: finer than the steps between angles."""
+    vector = np.sum(curve * np.exp(1j * turns * np.radians(angles)))
+    angle = round(float(np.degrees(np.angle(vector))) / turns, 3)
+    return angle % (360 / turns)
+
+
 def phase_modulation(responses: np.ndarray) -> float:
     """F1 ÷ F0 of responses to equal steps of a grating's phase, responses below mid grey taken as 0.
 
@@ -101,7 +109,7 @@ def _gratings(stimuli: Stimuli, responses: np.ndarray) -> dict[str, Any]:
         return {}
     curve = highest[:, period, colour]
     return {
-        "orientation": ORIENTATIONS[orientation],
+        "orientation": mean_angle(np.maximum(curve, 0), ORIENTATIONS, 2),
         "orientation_selectivity": selectivity(curve, ORIENTATIONS, 2),
         "period": stimuli.periods[period],
         "phase_modulation": phase_modulation(seen[orientation, period, :, colour]),
@@ -126,7 +134,7 @@ def _colours(stimuli: Stimuli, responses: np.ndarray) -> dict[str, Any]:
     curve = np.array([hues[hue] for hue in HUES])
     found["hue_curve"] = curve
     if curve.max() > 0:
-        found["hue"] = HUES[int(np.argmax(curve))]
+        found["hue"] = mean_angle(curve, HUES, 1)
     return found
 
 
@@ -159,13 +167,14 @@ def _words(stimuli: Stimuli, responses: np.ndarray, strongest: float, found: dic
     near = [kind for kind, index in highest.items() if responses[index] >= TIE * best]
     lines = [kind for kind in near if kind in LINES]
     if near[0] not in lines:  # the simplest that comes near the best
-        shown = stimuli.all[highest[near[0]]]
-        return ", ".join(_shape(near[0], shown) + _colour_words(near[0], shown, found))
-    shown = stimuli.all[max((highest[kind] for kind in lines), key=responses.__getitem__)]
+        index = highest[near[0]]
+        return ", ".join(_shape(near[0], stimuli.all[index]) + _colour_words(stimuli, responses, index, found))
+    index = max((highest[kind] for kind in lines), key=responses.__getitem__)
+    shown = stimuli.all[index]
     if not _is_oriented(shown, found):
         return None
-    angle = f"{shown.pattern.angle % 180:g}°"
-    colours = _colour_words(shown.pattern.kind, shown, found)
+    angle = f"{STEP * round(found['orientation'] / STEP) % 180:g}°"
+    colours = _colour_words(stimuli, responses, index, found)
     if len(lines) > 1:
         name = {2: " or ".join(lines).replace("grating", "stripes")}.get(len(lines), "pattern")
         return ", ".join([f"oriented {name}", angle, *colours])
@@ -203,12 +212,17 @@ def _shape(kind: str, shown: Stimulus) -> list[str]:
     return [kind]
 
 
-def _colour_words(kind: str, shown: Stimulus, found: dict[str, Any]) -> list[str]:
-    index = found.get("colour_selectivity")
-    colour = shown.colour
-    if not colour.is_achromatic and isinstance(index, float) and index < COLOURED:
-        return []
-    if kind == "colour":
+def _colour_words(stimuli: Stimuli, responses: np.ndarray, index: int, found: dict[str, Any]) -> list[str]:
+    """The two colours of a stimulus, the hue being that of the mean vector: an orange filter likes red as much."""
+    shown = stimuli.all[index]
+    colour, selective = shown.colour, found.get("colour_selectivity")
+    if colour.hue is not None:
+        if selective is None or selective < COLOURED:
+            return []
+        alike = [i for i, other in enumerate(stimuli.all) if other.pattern is shown.pattern]
+        hues = {stimuli.all[i].colour.hue: responses[i] for i in alike if stimuli.all[i].colour.hue is not None}
+        colour = of_hue(mean_angle(np.array(list(hues.values())), list(hues), 1))  # type: ignore[arg-type]
+    if shown.pattern.kind == "colour":
         return [colour.name]
-    joined = {"edge": "against", "grating": "and"}.get(kind, "on")
+    joined = {"edge": "against", "grating": "and"}.get(shown.pattern.kind, "on")
     return [f"{colour.name} {joined} {colour.complement}"]

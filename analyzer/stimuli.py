@@ -126,7 +126,7 @@ class Stimuli:
         if self.bands == 1:
             return white, black
         if self.bands == 3:
-            return white, black, *(_of_hue(index) for index in range(len(HUES)))
+            return white, black, *(of_hue(hue) for hue in HUES)
         found = [white, black]
         for band in range(self.bands):
             for sign, names in ((1.0, ("high", "low")), (-1.0, ("low", "high"))):
@@ -213,7 +213,9 @@ class Stimuli:
             yield part, self.pixels(self.all[part])
 
 
-def _of_hue(index: int) -> Colour:
+def of_hue(angle: float) -> Colour:
+    """The named colour whose hue is nearest."""
+    index = round(angle * len(HUES) / 360) % len(HUES)
     hue = HUES[index]
     red, green, blue = colorsys.hsv_to_rgb(hue / 360, 1, 1)
     opposite = NAMES[(index + len(NAMES) // 2) % len(NAMES)]
