@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
@@ -59,8 +60,8 @@ def saved_peaks(run: Run, network: Network, layer: ConvLayer, channels: Sequence
 
 def _by_size(run: Run, layer: ConvLayer, channels: set[int]) -> Iterator[list[dict[str, Any]]]:
     sizes: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for row in run.units.to_pylist():
-        wanted = row["layer"] == layer.name and row["channel"] in channels and row["objective"] in RISING
+    for row in run.units.filter(pc.equal(run.units["layer"], layer.name)).to_pylist():
+        wanted = row["channel"] in channels and row["objective"] in RISING
         if wanted and row["space"] == "image" and row["atlas"] is not None:
             sizes.setdefault((row["height"], row["width"]), []).append(row)
     yield from sizes.values()
