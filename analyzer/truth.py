@@ -79,13 +79,13 @@ class TruthStudy:
         context.writer.write_table("truth/units.parquet", pa.Table.from_pylist(units, TRUTH_SCHEMA))
         context.writer.write_table("truth/paths.parquet", pa.Table.from_pylist(paths, PATH_SCHEMA))
         quality = context.settings.quality
-        context.notes.extend(
-            [
-                "neuron: the largest pre-activation anywhere in the unit's map, over its maximised pictures and over all "
-                f"natural images. channel: the mean of the map, of the maximised picture and of the {STRONGEST} natural "
-                "images with the strongest neurons, cut around them to the picture's size.",
-                f"Paths are of {PATH_UNITS[quality]} units a layer through {PATH_LAYERS[quality]} layers before it.",
-            ]
+        context.notes.append(
+            "neuron: the largest pre-activation anywhere in the unit's map, over its maximised pictures and over all "
+            f"natural images. channel: the mean of the map, of the maximised picture and of the {STRONGEST} natural "
+            "images with the strongest neurons, cut around them to the picture's size."
+        )
+        context.notes.append(
+            f"Paths are of {PATH_UNITS[quality]} units a layer through {PATH_LAYERS[quality]} layers before it."
         )
         if any(layer.is_global for layer in layers):
             context.notes.append(
@@ -221,7 +221,7 @@ class _Truth:
         rows = []
         first, last = 1, 1 + len(strongest)
         for layer in through:
-            ranks = _ranks(np.stack([answer[layer.value].reshape(-1) for answer in answers]))
+            ranks = _ranks(np.stack([_path(answer[layer.value][0]) for answer in answers]))
             alike = ranks @ ranks.T
             within = alike[first:last, first:last][np.triu_indices(len(strongest), 1)]
             rows.append(
@@ -268,6 +268,11 @@ class _Truth:
 
     def _canvas(self, objective: str) -> Canvas:
         return self.context.shop.canvas(self.layer, objective)
+
+
+def _path(maps: np.ndarray) -> np.ndarray:
+    """What stands for a layer's answer to a picture: all its activations."""
+    return maps.reshape(-1)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -19,7 +19,10 @@ from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
 from filterscope.options import Opening, opens_a_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from analyzer.network import Network
+    from analyzer.studies import Study
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -108,13 +111,23 @@ def analyze(
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    tuning: Annotated[
+        str, typer.Option(help="Responses to gratings, edges, bars, colours: auto (first layers), all or none.")
+    ] = "auto",
+    truth: Annotated[bool, typer.Option("--truth", help="Compare maximised pictures with your images.")] = False,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(help="Maps of other values: all, pool, activation, dense, an operator or a name; repeatable."),
+    ] = None,
     quiet: Quiet = False,
     json_log: JsonLog = False,
 ) -> None:
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
     from analyzer.budget import seconds_of
     from analyzer.plan import Settings
+    from filterscope import questions
 
+    questions.check(tuning, truth, values or (), bool(images))
     settings = Settings(
         quality=quality,
         preset=preset,
@@ -131,7 +144,8 @@ def analyze(
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log)
+    asked = questions.studies(network, tuning, truth, values or ())
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 
 
 @app.command()
@@ -253,6 +267,7 @@ def _analyze(
     labels: Any,
     quiet: bool,
     json_log: bool,
+    studies: Sequence[Study] = (),
 ) -> None:
     from filterscope import api
     from filterscope.progress import choose
@@ -268,6 +283,7 @@ def _analyze(
             labels=labels,
             command=["filterscope", *sys.argv[1:]],
             progress=progress,
+            studies=studies,
         )
         progress.stage("making pages", 1)
         page = api.report(run)
