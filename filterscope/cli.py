@@ -157,10 +157,12 @@ def demo(
 ) -> None:
     """Analyse the bundled CIFAR-10 network on a handful of real photos."""
     from filterscope import demo as bundled
+    from filterscope import questions
 
     network = bundled.network()
     settings = bundled.settings(quality)
-    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log)
+    asked = questions.studies(network, "auto", True, ("all",))
+    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log, asked)
 
 
 @app.command()
