@@ -15,10 +15,10 @@ import numpy as np
 
 from analyzer.stimuli import HUES, ORIENTATIONS, Stimuli, Stimulus, of_hue
 
-ENOUGH = 0.6  # share of the strongest response known that a simple stimulus must reach for words
+ENOUGH = 0.7  # share of the strongest response known that a simple stimulus must reach for words
 RANDOM_SHARE = 99  # percentile of random linear filters that it must exceed too
 RANDOM_FILTERS = 400
-MOST_TAPS = 400  # numbers in a field up to which random filters come near ENOUGH
+MOST_TAPS = 200  # numbers in a field up to which random filters come near ENOUGH
 ORIENTED = 0.2  # orientation selectivity from which on an orientation is named
 COLOURED = 0.2  # colour selectivity from which on colours are named
 STEP = 5  # degrees to which an orientation is named

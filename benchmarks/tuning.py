@@ -30,8 +30,8 @@ PAGE = ROOT / "docs" / "tuning.md"
 MARK = "<!-- measured -->"
 SVHN = custom(1, (0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))
 NETWORKS = {  # file → name, preprocessing, layers
-    "mobilenetv2_fp32_dequant.onnx": ("MobileNetV2, ImageNet", preset("imagenet"), 17),
-    "squeezenet1.0_fp16.onnx": ("SqueezeNet 1.0, ImageNet", preset("caffe-bgr"), 10),
+    "mobilenetv2_fp32_dequant.onnx": ("MobileNetV2, ImageNet", preset("imagenet"), 11),
+    "squeezenet1.0_fp16.onnx": ("SqueezeNet 1.0, ImageNet", preset("caffe-bgr"), 7),
     "svhn_cnn6.onnx": ("SVHN, six layers", SVHN, 6),
     "cifar10_cnn4.onnx": ("CIFAR-10, four layers", preset("symmetric"), 4),
 }
@@ -64,7 +64,7 @@ def random_twin(path: Path, folder: Path) -> Path:
 def rows_of(network: Network, layers: int, folder: Path) -> tuple[list[dict[str, Any]], float]:
     """tuning/units.parquet of the first layers, and the seconds that the study took."""
     names = tuple(layer.name for layer in network.layers[:layers])
-    settings = Settings(layers=names, channels=f"{UNITS}/layer")
+    settings = Settings(layers=names, channels=f"{UNITS}/layer", objectives=("neuron",))
     Analysis(network, settings, [], folder).run()
     began = time.process_time()
     Analysis(network, settings, [], folder, studies=[TuningStudy(everything=True)]).run()
