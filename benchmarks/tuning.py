@@ -5,6 +5,7 @@ the strongest response known. Random twins have every convolution's weights draw
 they had; biases stay. MODELS is a folder with the files of NETWORKS; processor's seconds of one thread.
 
     python benchmarks/tuning.py MODELS
+    python benchmarks/tuning.py --filters      # of known and random linear filters, printed
 """
 
 import argparse
@@ -23,6 +24,8 @@ from analyzer.inputs import custom, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
 from analyzer.run import Run
+from analyzer.selectivity import tuning
+from analyzer.stimuli import Stimuli
 from analyzer.tuning import TuningStudy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +39,7 @@ NETWORKS = {  # file → name, preprocessing, layers
     "cifar10_cnn4.onnx": ("CIFAR-10, four layers", preset("symmetric"), 4),
 }
 UNITS = 24  # a layer
+GABORS, NORMAL = 300, 600  # filters a size
 KINDS = {  # how words begin → column
     "oriented": "oriented",
     "uniform": "colour",
@@ -114,11 +118,54 @@ def median(values: list[float]) -> str:
     return f"{np.median(values):.2f}" if values else "–"
 
 
+def gabor(side: int, angle: float, period: float, phase: float, width: float) -> np.ndarray:
+    """(side, side): stripes of this angle under a Gaussian."""
+    y, x = np.meshgrid((side - 1) / 2 - np.arange(side), np.arange(side) - (side - 1) / 2, indexing="ij")
+    across = y * np.cos(np.radians(angle)) - x * np.sin(np.radians(angle))
+    return np.asarray(np.cos(2 * np.pi * across / period + phase) * np.exp(-(x**2 + y**2) / 2 / width**2))
+
+
+def filters(side: int) -> str:
+    """How Gabor filters and normal filters of a size on RGB are named."""
+    rng = np.random.default_rng(0)
+    stimuli = Stimuli((side, side), (0, 0, side, side), 3)
+    shown = np.concatenate([pixels for _, pixels in stimuli.batches(1024)]).reshape(len(stimuli.all), -1) / 127.5 - 1
+
+    def named(kernel: np.ndarray) -> str | None:
+        flat = kernel.reshape(-1) / np.abs(kernel).sum()
+        found = tuning(stimuli, shown @ flat, 1.0)
+        return None if found is None else found.words
+
+    right, off, given = 0, [], 0
+    for _ in range(GABORS):
+        angle, axis = rng.uniform(0, 180), stimuli.axes[rng.integers(len(stimuli.axes))]
+        shape = (
+            rng.uniform(max(2.5, side / 2.5), 1.3 * side),
+            rng.uniform(0, 2 * np.pi),
+            rng.uniform(side / 4, side / 3),
+        )
+        words = named(gabor(side, angle, *shape)[..., None] * np.array(axis.direction))
+        given += words is not None
+        right += words is not None and axis.name in words and axis.complement in words
+        if words is not None and "°" in words:
+            apart = abs(float(words.split("°")[0].split()[-1]) - angle) % 180
+            off.append(min(apart, 180 - apart))
+    random = sum(named(rng.standard_normal((side, side, 3))) is not None for _ in range(NORMAL))
+    gabors = f"{percent(given, GABORS)} of {GABORS} Gabor filters get words, {percent(right, given)} of these the right"
+    angles = f"colours, angle within {np.percentile(off, 95):.1f}° in 95%"
+    return f"{side}×{side}: {gabors} {angles}; {100 * random / NORMAL:.1f}% of {NORMAL} normal filters"
+
+
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", type=Path)
-    models = parser.parse_args().models
+    parser.add_argument("models", type=Path, nargs="?")
+    parser.add_argument("--filters", action="store_true")
+    asked = parser.parse_args()
+    if asked.filters or asked.models is None:
+        print(*(filters(side) for side in (3, 5, 7, 11)), sep="\n")
+        return
+    models = asked.models
     text = []
     for file, (name, preprocessing, layers) in NETWORKS.items():
         lines, seconds = table(models / file, layers, preprocessing)
