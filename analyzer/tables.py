@@ -223,13 +223,14 @@ TUNING_SCHEMA = pa.schema(  # tuning/units.parquet: responses to synthetic stimu
         ("words", pa.string()),  # null where the numbers support none
         ("best", pa.string()),  # kind of the strongest stimulus: grating, edge, bar, curve, corner, colour, opponent
         ("response", pa.float64()),  # to it, above the response to mid grey
-        ("orientation", pa.float64()),  # of the best grating, degrees from horizontal, [0, 180)
+        ("strongest", pa.float64()),  # response known: of stimuli, saved pictures and natural images, above mid grey's
+        ("orientation", pa.float64()),  # mean vector of orientation_curve, degrees from horizontal, [0, 180)
         ("orientation_selectivity", pa.float64()),  # 1 − circular variance, [0, 1]
         ("period", pa.float64()),  # of the best grating, pixels
         ("phase_modulation", pa.float64()),  # F1 ÷ F0
-        ("hue", pa.float64()),  # of the best uniform colour, degrees
+        ("hue", pa.float64()),  # mean vector of hue_curve, degrees
         ("colour_selectivity", pa.float64()),  # [0, 1]
-        ("orientation_curve", pa.list_(pa.float32())),  # equal steps over 180°
+        ("orientation_curve", pa.list_(pa.float32())),  # gratings above mid grey, equal steps over 180° from 0
         ("period_curve", pa.list_(pa.float32())),
         ("periods", pa.list_(pa.float32())),  # pixels, of period_curve
         ("hue_curve", pa.list_(pa.float32())),  # equal steps over 360°

@@ -20,7 +20,10 @@ from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault,
 from filterscope.options import Opening, opens_a_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from analyzer.network import Network
+    from analyzer.studies import Study
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -109,13 +112,23 @@ def analyze(
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    tuning: Annotated[
+        str, typer.Option(help="Responses to gratings, edges, bars, colours: auto (first layers), all or none.")
+    ] = "auto",
+    truth: Annotated[bool, typer.Option("--truth", help="Compare maximised pictures with your images.")] = False,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(help="Maps of other values: all, pool, activation, dense, an operator or a name; repeatable."),
+    ] = None,
     quiet: Quiet = False,
     json_log: JsonLog = False,
 ) -> None:
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
     from analyzer.budget import seconds_of
     from analyzer.plan import Settings
+    from filterscope import questions
 
+    questions.check(tuning, truth, values or (), bool(images))
     settings = Settings(
         quality=quality,
         preset=preset,
@@ -132,7 +145,8 @@ def analyze(
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log)
+    asked = questions.studies(network, tuning, truth, values or ())
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 
 
 @app.command()
@@ -144,10 +158,12 @@ def demo(
 ) -> None:
     """Analyse the bundled CIFAR-10 network on a handful of real photos."""
     from filterscope import demo as bundled
+    from filterscope import questions
 
     network = bundled.network()
     settings = bundled.settings(quality)
-    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log)
+    asked = questions.studies(network, "auto", True, ("all",))
+    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log, asked)
 
 
 @app.command()
@@ -254,6 +270,7 @@ def _analyze(
     labels: Any,
     quiet: bool,
     json_log: bool,
+    studies: Sequence[Study] = (),
 ) -> None:
     from filterscope import api
     from filterscope.progress import choose
@@ -269,6 +286,7 @@ def _analyze(
             labels=labels,
             command=["filterscope", *sys.argv[1:]],
             progress=progress,
+            studies=studies,
         )
         progress.stage("making pages", 1)
         page = api.report(run)
