@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from analyzer.maximize.objectives import Objective
     from analyzer.maximize.presets import Recipe
     from analyzer.portrait import Portrait
+    from reports.compare import Comparison
     from reports.figures import Figure
 
-__all__ = ["FilterscopeError", "Run", "analyze", "convert", "figure", "maximize", "open", "report"]
+__all__ = ["FilterscopeError", "Run", "analyze", "compare", "convert", "figure", "maximize", "open", "report"]
 
 
 def open(  # the name users expect: fs.open(...)
@@ -200,6 +201,24 @@ def report(run: Run | str | Path) -> Path:
     from reports.site import render
 
     return render(run if isinstance(run, Run) else Run(run))
+
+
+def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:
+    """Two runs side by side, what changed most first; `save(folder)` writes the pages, `to_json()` gives the numbers.
+
+    Args:
+        a: from `analyze`, or a run's folder.
+        b: the other.
+        match: index: the same number is the same unit (two epochs, float and quantised); activation: the unit that
+            answers most alike on the images that both runs hold (two seeds).
+
+    Raises:
+        FilterscopeError: no run there, a damaged one, or nothing that could be compared.
+    """
+    from reports import compare as comparing
+
+    runs = [run if isinstance(run, Run) else Run(run) for run in (a, b)]
+    return comparing.compare(runs[0], runs[1], match)
 
 
 def figure(

@@ -237,6 +237,32 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> Non
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run_b: Annotated[Path, typer.Argument(help="Folder of another.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the pages [default: compare; with --json none].")
+    ] = None,
+    match: Annotated[
+        str, typer.Option(help="index: same number, same unit; activation: by what they answer to the same images.")
+    ] = "index",
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON (docs/compare.md).")] = False,
+) -> None:
+    """Set two runs side by side, what changed most first: two epochs, two seeds, float and quantised."""
+    from filterscope import api
+
+    made = api.compare(run_a, run_b, match=match)
+    folder = out or (None if as_json else Path("compare"))
+    page = None if folder is None else made.save(folder)
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        for sentence in made.told:
+            typer.echo(sentence)
+        typer.echo(page)
+
+
+@app.command()
 def figure(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     layer: Annotated[str, typer.Option(help="Name of the layer, or a glob or #number that fits one.")],
