@@ -152,7 +152,7 @@ def verdict(comparison: Comparison) -> Iterator[str]:
     elif known:
         yield (
             f"{of} were compared; half of them answer to the same images with a correlation of "
-            f"{alike(comparison.median)} or more."
+            f"{alike(comparison.median)} or more{_against(known)}."
         )
     else:
         yield f"{of} were compared."
@@ -170,6 +170,12 @@ def verdict(comparison: Comparison) -> Iterator[str]:
     turned = sum(sum(layer.turned.values()) for layer in comparison.layers)
     if turned:
         yield f"{words.count(turned, 'picture')} changed in status."
+
+
+def _against(layers: Sequence[LayerPair]) -> str:
+    """What chance would give, of half of the layers."""
+    chances = sorted(layer.chance for layer in layers if layer.chance is not None)
+    return f", where chance gives {alike(chances[len(chances) // 2], 2)}" if chances else ""
 
 
 def facts(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:

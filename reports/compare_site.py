@@ -73,9 +73,12 @@ def render(comparison: Comparison, out: Path) -> Path:
     Raises:
         RunError: `out` holds something else or cannot be written, or a file of a run is damaged.
     """
-    with NewFolder(Path(out), MARK) as folder:
+    place = out.resolve()
+    if place == Path.cwd():  # it would be swapped for the new folder, and every shell in it left nowhere
+        raise RunError(f"{out}: is the current folder; name one inside it")
+    with NewFolder(place, MARK) as folder:
         _Pages(comparison, folder).write()
-    return Path(out) / "index.html"
+    return out / "index.html"
 
 
 class _Pages:

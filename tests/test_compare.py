@@ -374,6 +374,12 @@ def test_somebody_elses_folder_is_not_replaced(original, other, tmp_path):
         fs.compare(original, other).save(tmp_path / "mine")
 
 
+def test_the_current_folder_is_not_swapped(original, other, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"^\.: is the current folder; name one inside it$"):
+        fs.compare(original, other).save(".")
+
+
 def test_a_comparison_is_written_over_an_older_one(original, other, tmp_path):
     for _ in range(2):
         assert fs.compare(original, other).save(tmp_path / "out").is_file()
