@@ -16,12 +16,25 @@ if TYPE_CHECKING:  # the real imports are lazy: `filterscope --help` must not wa
     from filterscope.api import FilterscopeError as FilterscopeError
     from filterscope.api import Run as Run
     from filterscope.api import analyze as analyze
+    from filterscope.api import compare as compare
     from filterscope.api import convert as convert
+    from filterscope.api import figure as figure
     from filterscope.api import maximize as maximize
     from filterscope.api import open as open
     from filterscope.api import report as report
 
-__all__ = ["FilterscopeError", "Run", "__version__", "analyze", "convert", "maximize", "open", "report"]
+__all__ = [
+    "FilterscopeError",
+    "Run",
+    "__version__",
+    "analyze",
+    "compare",
+    "convert",
+    "figure",
+    "maximize",
+    "open",
+    "report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -254,6 +254,66 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> Non
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run_b: Annotated[Path, typer.Argument(help="Folder of another.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the pages [default: compare; with --json none].")
+    ] = None,
+    match: Annotated[
+        str, typer.Option(help="index: same number, same unit; activation: by what they answer to the same images.")
+    ] = "index",
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON (docs/compare.md).")] = False,
+) -> None:
+    """Set two runs side by side, what changed most first: two epochs, two seeds, float and quantised."""
+    from filterscope import api
+
+    made = api.compare(run_a, run_b, match=match)
+    folder = out or (None if as_json else Path("compare"))
+    page = None if folder is None else made.save(folder)
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        for sentence in made.told:
+            typer.echo(sentence)
+        typer.echo(page)
+
+
+@app.command()
+def figure(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    layer: Annotated[str, typer.Option(help="Name of the layer, or a glob or #number that fits one.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .pdf, .svg or .png.")],
+    channels: Annotated[str, typer.Option(help="all, or numbers and ranges in the order wanted: 0,4,8-11.")] = "all",
+    objective: Annotated[str, typer.Option(help="channel, neuron, negative, diversity-1, …")] = "channel",
+    method: Annotated[str, typer.Option(help="ascent or analytic.")] = "ascent",
+    columns: Annotated[int | None, typer.Option(help="Of the grid [default: nearly a square].")] = None,
+    labels: Annotated[str, typer.Option(help="none, channel or activation.")] = "channel",
+    width: Annotated[str, typer.Option(help="Of the figure: 85mm, 3.3in.")] = "85mm",
+    dpi: Annotated[float, typer.Option(help="Pixels an inch, at least: a picture's pixels stay whole squares.")] = 300,
+) -> None:
+    """Write some units' pictures of a run as a figure for print."""
+    from filterscope import api
+    from reports.figures import check_file
+
+    check_file(out)
+    made = api.figure(
+        run,
+        layer,
+        channels,
+        objective=objective,
+        method=method,
+        columns=columns,
+        labels=labels,
+        width=width,
+        dpi=dpi,
+    )
+    for note in made.notes:
+        say(f"note: {note}")
+    typer.echo(f"{made.save(out)}: {made.told()}")
+
+
+@app.command()
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Remove a run's files, and its folder when nothing else is in it."""
     from analyzer.run import remove
