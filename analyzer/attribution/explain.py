@@ -5,7 +5,7 @@ Knows networks, targets and methods; knows nothing of runs or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,10 @@ class Explanation:
             "maximum": float(self.signed.max()),
             "total": float(self.signed.sum(dtype=np.float64)),
         }
+
+
+class NotFiniteError(SettingsError):
+    """A method's answer is infinite or not a number."""
 
 
 class Explainer:
@@ -117,6 +121,35 @@ class Explainer:
             return f"{method}: no layer with maps stands before {target.name}."
         return None
 
+    def explain_all(
+        self,
+        pixels: np.ndarray,
+        target: Target,
+        methods: Sequence[str],
+        layer: str | None,
+        notes: list[str],
+        done: Callable[[], None],
+    ) -> list[Explanation]:
+        """Ask several methods; for those that have nothing to say of the target, a note says why.
+
+        Args:
+            pixels, target, layer: as in `explain`.
+            notes: to which sentences are appended, each once.
+            done: called after each method.
+        """
+        found = []
+        for method in methods:
+            why = self.why_not(method, target, layer)
+            if why is None:
+                try:
+                    found.append(self.explain(pixels, target, method, layer))
+                except NotFiniteError as error:
+                    why = f"{error}."
+            if why is not None and why not in notes:
+                notes.append(why)
+            done()
+        return found
+
     def explain(
         self, pixels: np.ndarray, target: Target, method: str, layer: str | None = None, ways: Ways | None = None
     ) -> Explanation:
@@ -131,6 +164,7 @@ class Explainer:
 
         Raises:
             SettingsError: the method has nothing to say of the target, or no gradient leads to it.
+            NotFiniteError: what it says is not finite.
         """
         why = self.why_not(method, target, layer)
         if why is not None:
@@ -142,6 +176,8 @@ class Explainer:
         last = at is not None and self.values.channels_last(at)
         question = Question(ways, target, picture.to(ways.device), at, last, self.seed)
         found = METHODS[method].attribute(question)[0].cpu().numpy()
+        if not np.isfinite(found).all():
+            raise NotFiniteError(f"{method}: what it says of {target.name} is not finite")
         score = float(target.of(self.ways.measured(pixels[None], target.value).astype(np.float64))[0])
         name = None if maps is None else maps[1]
         return Explanation(method, target, name, score, found.sum(0), np.abs(found).sum(0))

@@ -20,6 +20,8 @@ from analyzer.attribution.sanity import PICTURES, STAGES, Asked, randomisation_t
 from analyzer.studies import Context
 from analyzer.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
 
+NO_CLASSES = "The network has no class scores; the strongest channel of its last convolution is explained."
+
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
@@ -92,19 +94,11 @@ class Attribution:
         self, context: Context, explainer: Explainer, pixels: np.ndarray, text: str | None
     ) -> list[Explanation]:
         target = explainer.target(pixels, text)
-        if text is None and target.layer is not None:
-            _note(
-                context, "The network has no class scores; the strongest channel of its last convolution is explained."
-            )
-        found = []
-        for method in self.methods:
-            why = explainer.why_not(method, target, self.layer)
-            if why is None:
-                found.append(explainer.explain(pixels, target, method, self.layer))
-            else:
-                _note(context, why)
-            context.progress.advance()
-        return found
+        if text is None and target.layer is not None and NO_CLASSES not in context.notes:
+            context.notes.append(NO_CLASSES)
+        return explainer.explain_all(
+            pixels, target, self.methods, self.layer, context.notes, lambda: context.progress.advance()
+        )
 
     def _test(self, context: Context, explainer: Explainer, asked: list[Asked]) -> None:
         context.progress.stage("randomising weights", STAGES)
@@ -112,8 +106,3 @@ class Attribution:
             explainer, asked, self.layer, context.settings.seed, done=lambda: context.progress.advance()
         )
         context.writer.write_table("attribution/sanity.parquet", pa.Table.from_pylist(rows, SANITY_SCHEMA))
-
-
-def _note(context: Context, sentence: str) -> None:
-    if sentence not in context.notes:
-        context.notes.append(sentence)
