@@ -309,3 +309,27 @@ def test_a_network_without_scores_is_asked_about_its_strongest_channel(tmp_path)
         warnings.simplefilter("error")
         for method in METHODS:
             assert np.isfinite(explainer.explain(pixels, target, method).signed).all()
+
+
+def test_a_target_that_nothing_moves_is_noted(tmp_path):
+    """As the class scores of 8-bit networks at the end of their range."""
+    nodes = [("Conv", "x k", "a", {"name": "conv"}), ("Clip", "a zero little", "y", {"name": "clip"})]
+    constants = {"k": np.ones((2, 3, 3, 3), np.float32), "zero": np.float32(0), "little": np.float32(1e-3)}
+    network = opened(tmp_path, build(nodes, constants, shape=("N", 3, 6, 6)), PRESETS["unit"], (6, 6))
+    pixels = np.full((6, 6, 3), 200, np.uint8)
+    explainer, notes = Explainer(network), []
+    (found,) = explainer.explain_all(
+        pixels, explainer.target(pixels, "clip:1"), ["saliency"], None, notes, lambda: None
+    )
+    assert not found.signed.any()
+    assert notes == ["saliency: 0 everywhere; clip:1 is at the end of its range, or dead, on a picture."]
+
+
+def test_what_is_not_finite_is_noted_and_no_picture(tmp_path):
+    nodes = [("Conv", "x k", "a", {"name": "conv"}), ("Exp", "a", "y", {"name": "exp"})]
+    network = opened(tmp_path, build(nodes, {"k": np.full((1, 3, 3, 3), 99, np.float32)}), PRESETS["unit"], (16, 16))
+    pixels = np.full((16, 16, 3), 255, np.uint8)
+    explainer, notes = Explainer(network), []
+    target = explainer.target(pixels, "exp:0")
+    assert explainer.explain_all(pixels, target, ["saliency"], None, notes, lambda: None) == []
+    assert notes == ["saliency: what it says of exp:0 is not finite."]

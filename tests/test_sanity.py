@@ -81,7 +81,7 @@ def test_a_method_that_ignores_the_network_is_found_out(explainer, monkeypatch):
         grey = question.picture.mean(1)
         return torch.diff(grey, dim=2, prepend=grey[:, :, :1])[:, None]
 
-    monkeypatch.setitem(methods.METHODS, "edges", methods.Method("Edges", edges, 1))
+    monkeypatch.setitem(methods.METHODS, "edges", methods.Method("Edges", edges))
     rows = randomisation_test(explainer, asked_of(explainer, ("edges",)))
     for row in rows:
         assert row["similarity"] == pytest.approx(1)

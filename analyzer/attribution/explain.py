@@ -130,7 +130,7 @@ class Explainer:
         notes: list[str],
         done: Callable[[], None],
     ) -> list[Explanation]:
-        """Ask several methods; for those that have nothing to say of the target, a note says why.
+        """Ask several methods; a note says which of them have nothing to say of the target, and why.
 
         Args:
             pixels, target, layer: as in `explain`.
@@ -143,6 +143,10 @@ class Explainer:
             if why is None:
                 try:
                     found.append(self.explain(pixels, target, method, layer))
+                    if not found[-1].strength.any():
+                        why = (
+                            f"{method}: 0 everywhere; {target.name} is at the end of its range, or dead, on a picture."
+                        )
                 except NotFiniteError as error:
                     why = f"{error}."
             if why is not None and why not in notes:

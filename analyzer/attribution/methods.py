@@ -68,7 +68,9 @@ class Question:
 
 
 def saliency(question: Question) -> torch.Tensor:
-    """The gradient of the score by each pixel: how much a small change of it changes the score.
+    """The gradient of the score by each pixel: how much the score rises when the pixel does, a little.
+
+    It tells what the network is sensitive to at this picture, and not what the score is made of.
 
     Source: Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034, section 3 (there its absolute value).
     """
@@ -78,15 +80,17 @@ def saliency(question: Question) -> torch.Tensor:
 def input_x_gradient(question: Question) -> torch.Tensor:
     """The gradient times the pixel's difference to the baseline: what a linear network would owe to the pixel.
 
+    Pixels with the baseline's colour get nothing, however much the network looks at them.
+
     Source: Shrikumar, Greenside, Shcherbina & Kundaje 2016, arXiv:1605.01713.
     """
     return (question.picture - question.baseline) * question.gradient()
 
 
 def integrated_gradients(question: Question) -> torch.Tensor:
-    """The difference to the baseline times the mean gradient on the straight way from it.
+    """The difference to the baseline times the mean gradient on the straight way from it to the picture.
 
-    The attributions add up to the difference of the two scores. The mean is Gauss and Legendre's, of STEPS points.
+    The attributions add up to the difference of the two scores. The mean is Gauss and Legendre's, of 50 points.
 
     Source: Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
     """
@@ -102,7 +106,9 @@ def integrated_gradients(question: Question) -> torch.Tensor:
 
 
 def smoothgrad(question: Question) -> torch.Tensor:
-    """The mean gradient of SAMPLES pictures with normal noise on them, NOISE times the picture's range.
+    """The mean gradient of 50 copies of the picture with normal noise on them, of 0.15 times the picture's range.
+
+    What changes from one copy to the next, the gradient's own noise, averages out.
 
     Source: Smilkov, Thorat, Kim, Viégas & Wattenberg 2017, arXiv:1706.03825.
     """
@@ -198,19 +204,18 @@ class Method:
 
     title: str
     attribute: Callable[[Question], torch.Tensor]
-    cost: int  # times through the network and back, about
     needs: str = ""  # rectifiers, maps, or nothing
 
 
 METHODS: dict[str, Method] = {
-    "saliency": Method("Saliency", saliency, 1),
-    "input-x-gradient": Method("Input × gradient", input_x_gradient, 1),
-    "integrated-gradients": Method("Integrated gradients", integrated_gradients, STEPS),
-    "smoothgrad": Method("SmoothGrad", smoothgrad, SAMPLES),
-    "guided": Method("Guided back-propagation", guided, 1, "rectifiers"),
-    "deconvnet": Method("Deconvnet", deconvnet, 1, "rectifiers"),
-    "grad-cam": Method("Grad-CAM", grad_cam, 1, "maps"),
-    "occlusion": Method("Occlusion", occlusion, (2 * WINDOWS - 1) ** 2 // 3),
+    "saliency": Method("Saliency", saliency),
+    "input-x-gradient": Method("Input × gradient", input_x_gradient),
+    "integrated-gradients": Method("Integrated gradients", integrated_gradients),
+    "smoothgrad": Method("SmoothGrad", smoothgrad),
+    "guided": Method("Guided back-propagation", guided, "rectifiers"),
+    "deconvnet": Method("Deconvnet", deconvnet, "rectifiers"),
+    "grad-cam": Method("Grad-CAM", grad_cam, "maps"),
+    "occlusion": Method("Occlusion", occlusion),
 }
 DEFAULT = ("saliency", "integrated-gradients", "guided", "grad-cam")
 
