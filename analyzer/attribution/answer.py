@@ -18,7 +18,7 @@ from analyzer import atlas
 from analyzer.attribution.explain import Explainer, Explanation
 from analyzer.attribution.methods import METHODS
 from analyzer.attribution.pictures import absolute, overlay, signed_tile
-from analyzer.attribution.sanity import PICTURES, STAGES, Asked, randomisation_test
+from analyzer.attribution.sanity import randomisation_test, to_be_tested
 from analyzer.network import Network
 from analyzer.run import slugs
 from analyzer.studies import Progress
@@ -131,7 +131,7 @@ def attribute(
         named: whether the methods were asked for one by one, so that none may be left out.
         layer: whose maps Grad-CAM weighs; None: the last before the target.
         labels: class names in order, or none.
-        sanity: whether the randomisation test is run, on the first PICTURES pictures.
+        sanity: whether the randomisation test is run, on the first few pictures.
         seed: of SmoothGrad's noise and of the test's shuffling.
         device: where gradients are computed.
         progress: who is told how far the work is.
@@ -154,13 +154,8 @@ def attribute(
             found.append(Explained(name, pixels, tuple(told)))
     rows: list[dict[str, Any]] = []
     if sanity and found:
-        asked = [
-            Asked(one.pixels, one.explanations[0].target, {e.method: e.strength for e in one.explanations})
-            for one in found
-        ]
-        same = [one for one in asked if set(one.strengths) == set(asked[0].strengths)][:PICTURES]
-        progress.stage("randomising weights", STAGES)
-        rows = randomisation_test(explainer, same, layer, seed, lambda: progress.advance())
+        asked = to_be_tested([(one.pixels, one.explanations) for one in found])
+        rows = randomisation_test(explainer, asked, layer, seed, progress)
     return Answer(tuple(found), tuple(rows), tuple(notes))
 
 

@@ -12,7 +12,7 @@ BatchNormalization was folded keep their scale and do not saturate; and of many 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from analyzer.attribution.explain import Explainer
+from analyzer.attribution.explain import Explainer, Explanation, NotFiniteError
 from analyzer.attribution.similarity import rank_correlation, structural_similarity
 from analyzer.attribution.targets import Target
 from analyzer.attribution.ways import Ways
 from analyzer.network import Network
+from analyzer.studies import Progress
 from converters.graph import Node
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -41,12 +42,18 @@ class Asked:
     strengths: dict[str, np.ndarray]  # method → (H, W), absolute attributions
 
 
+def to_be_tested(explained: Sequence[tuple[np.ndarray, Sequence[Explanation]]]) -> list[Asked]:
+    """The first PICTURES of some explained pictures, those with the same methods as the first of them."""
+    asked = [Asked(pixels, found[0].target, {e.method: e.strength for e in found}) for pixels, found in explained]
+    return [one for one in asked if set(one.strengths) == set(asked[0].strengths)][:PICTURES]
+
+
 def randomisation_test(
     explainer: Explainer,
     asked: Sequence[Asked],
     layer: str | None = None,
     seed: int = 0,
-    done: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Randomise the network from the output down and compare.
 
@@ -55,14 +62,17 @@ def randomisation_test(
         asked: at least one; all with the same methods.
         layer: whose maps Grad-CAM weighs.
         seed: of the shuffling.
-        done: called after each stage.
+        progress: who is told how far the work is.
 
     Returns:
-        Rows of SANITY_SCHEMA, from the output down. A map that is 0 everywhere has a rank correlation of 0.
+        Rows of SANITY_SCHEMA, from the output down. A map that is 0 everywhere has a rank correlation of 0; one that is
+        not finite counts as 0 in both.
     """
     network = explainer.network
     nodes = weighted_nodes(network, [one.target.value for one in asked], explainer.ways)
     compared = stages(len(nodes))
+    if progress is not None:
+        progress.stage("randomising weights", len(compared))
     root: nn.Module = copy.deepcopy(network.twin.module)
     generator = torch.Generator().manual_seed(seed)
     touched: set[int] = set()
@@ -74,11 +84,7 @@ def randomisation_test(
             continue
         ways = Ways(network, explainer.ways.device, root)
         for method in asked[0].strengths:
-            alike = []
-            for one in asked:
-                found = explainer.explain(one.pixels, one.target, method, layer, ways).strength
-                before = one.strengths[method]
-                alike.append((rank_correlation(before, found), structural_similarity(before, found)))
+            alike = [_likeness(explainer, one, method, layer, ways) for one in asked]
             similarity, ssim = np.mean(alike, axis=0)
             rows.append(
                 {
@@ -90,8 +96,18 @@ def randomisation_test(
                     "ssim": float(ssim),
                 }
             )
-        done()
+        if progress is not None:
+            progress.advance()
     return rows
+
+
+def _likeness(explainer: Explainer, one: Asked, method: str, layer: str | None, ways: Ways) -> tuple[float, float]:
+    before = one.strengths[method]
+    try:
+        found = explainer.explain(one.pixels, one.target, method, layer, ways).strength
+    except NotFiniteError:
+        return 0.0, 0.0
+    return rank_correlation(before, found), structural_similarity(before, found)
 
 
 def stages(count: int) -> list[int]:

@@ -16,7 +16,7 @@ from analyzer.attribution import methods
 from analyzer.attribution.explain import Explainer, Explanation
 from analyzer.attribution.methods import DEFAULT
 from analyzer.attribution.pictures import signed_tile
-from analyzer.attribution.sanity import PICTURES, STAGES, Asked, randomisation_test
+from analyzer.attribution.sanity import PICTURES, STAGES, randomisation_test, to_be_tested
 from analyzer.studies import Context
 from analyzer.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
 
@@ -67,14 +67,14 @@ class Attribution:
         wanted = self.targets or (None,)
         context.progress.stage("attribution", len(pictures) * len(wanted) * len(self.methods))
         rows: list[dict[str, Any]] = []
-        asked: list[Asked] = []
+        kept: list[tuple[np.ndarray, list[Explanation]]] = []
         for index, pixels in enumerate(pictures):
             found: list[Explanation] = []
             for text in wanted:
                 one = self._explained(context, explainer, pixels, text)
                 found += one
-                if one and len(asked) < PICTURES:
-                    asked.append(Asked(pixels, one[0].target, {e.method: e.strength for e in one}))
+                if one and len(kept) < PICTURES:
+                    kept.append((pixels, one))
             if found:
                 place = f"attribution/image-{index}.png"
                 tiles = np.stack([signed_tile(explanation.signed) for explanation in found])
@@ -86,9 +86,11 @@ class Attribution:
                 ]
         table = pa.Table.from_pylist(rows, ATTRIBUTION_SCHEMA)
         context.writer.write_table("attribution/attributions.parquet", table)
-        if self.sanity and asked:
-            same = [one for one in asked if set(one.strengths) == set(asked[0].strengths)]
-            self._test(context, explainer, same)
+        if self.sanity and kept:
+            tested = randomisation_test(
+                explainer, to_be_tested(kept), self.layer, context.settings.seed, context.progress
+            )
+            context.writer.write_table("attribution/sanity.parquet", pa.Table.from_pylist(tested, SANITY_SCHEMA))
 
     def _explained(
         self, context: Context, explainer: Explainer, pixels: np.ndarray, text: str | None
@@ -99,10 +101,3 @@ class Attribution:
         return explainer.explain_all(
             pixels, target, self.methods, self.layer, context.notes, lambda: context.progress.advance()
         )
-
-    def _test(self, context: Context, explainer: Explainer, asked: list[Asked]) -> None:
-        context.progress.stage("randomising weights", STAGES)
-        rows = randomisation_test(
-            explainer, asked, self.layer, context.settings.seed, done=lambda: context.progress.advance()
-        )
-        context.writer.write_table("attribution/sanity.parquet", pa.Table.from_pylist(rows, SANITY_SCHEMA))
