@@ -232,18 +232,18 @@ def attribute(
         list[str] | None,
         typer.Option(
             help="A class by number or (with --labels) by name, LAYER:CHANNEL or LAYER:CHANNEL@ROW,COLUMN of any layer "
-            "or value; may be repeated [default: what the network answers with]."
+            "or value; may be repeated (default: what the network answers with)."
         ),
     ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
             help="all, default, saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet, "
-            "grad-cam, occlusion; may be repeated [default: all]."
+            "grad-cam, occlusion; may be repeated (default: all)."
         ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Whose maps Grad-CAM weighs [default: the last convolution before the target].")
+        str | None, typer.Option(help="Whose maps Grad-CAM weighs (default: the last convolution before the target).")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
     sanity: Annotated[
@@ -252,7 +252,7 @@ def attribute(
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder of the pictures [default: IMAGE-attribution].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
