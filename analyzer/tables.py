@@ -121,14 +121,14 @@ ATTRIBUTION_SCHEMA = pa.schema(  # attribution/attributions.parquet
     [
         ("image", pa.int32()),
         ("method", pa.string()),  # saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet, …
-        ("layer", pa.string()),  # of the target; null: the class scores
+        ("layer", pa.string()),  # of the target, or a value of the graph; null: the class scores
         ("target", pa.int32()),  # class or channel
         ("label", pa.string()),  # of the class, or null
         ("row", pa.int32()),  # of a neuron; null: the sum of the channel's map, or a class
         ("column", pa.int32()),
         ("at", pa.string()),  # layer whose maps Grad-CAM weighs; null for methods of the pixels
-        ("score", pa.float64()),  # the target's value on this image
-        ("minimum", pa.float64()),  # of the attributions, summed over the input's channels
+        ("score", pa.float64()),  # the target's value on this image, by ONNX Runtime
+        ("minimum", pa.float64()),  # of the attributions, summed over the input's channels; pixels count from 0 to 1
         ("maximum", pa.float64()),
         ("total", pa.float64()),  # their sum
         *_TILE,  # signed: 128 is 0, 1 and 255 are ∓ the largest absolute value
@@ -138,8 +138,8 @@ ATTRIBUTION_SCHEMA = pa.schema(  # attribution/attributions.parquet
 SANITY_SCHEMA = pa.schema(  # attribution/sanity.parquet: Adebayo et al. 2018, weights randomised from the output down
     [
         ("method", pa.string()),
-        ("layer", pa.string()),  # randomised: this layer and all after it
-        ("depth", pa.int32()),
+        ("layer", pa.string()),  # randomised: this layer and all after it that have weights, dense ones too
+        ("depth", pa.int32()),  # layers with weights before it, in graph order
         ("images", pa.int32()),
         ("similarity", pa.float64()),  # Spearman correlation of absolute attributions, mean over the images
         ("ssim", pa.float64()),

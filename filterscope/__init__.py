@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the real imports are lazy: `filterscope --help` must not wa
     from filterscope.api import FilterscopeError as FilterscopeError
     from filterscope.api import Run as Run
     from filterscope.api import analyze as analyze
+    from filterscope.api import attribute as attribute
     from filterscope.api import compare as compare
     from filterscope.api import convert as convert
     from filterscope.api import figure as figure
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "__version__",
     "analyze",
+    "attribute",
     "compare",
     "convert",
     "figure",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from analyzer.attribution.answer import Answer
     from analyzer.images import Source
     from analyzer.maximize.objectives import Objective
     from analyzer.maximize.presets import Recipe
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
     from reports.compare import Comparison
     from reports.figures import Figure
 
-__all__ = ["FilterscopeError", "Run", "analyze", "compare", "convert", "figure", "maximize", "open", "report"]
+__all__ = [
+    "FilterscopeError",
+    "Run",
+    "analyze",
+    "attribute",
+    "compare",
+    "convert",
+    "figure",
+    "maximize",
+    "open",
+    "report",
+]
 
 
 def open(  # the name users expect: fs.open(...)
@@ -161,6 +173,49 @@ def maximize(
     how = recipe or Recipe(preset_named(preset), quality_named(quality))
     network.prove()
     return answer(network, Question(asked, objective, units, how, method, seed, device, canvas, seconds))
+
+
+def attribute(
+    model: Network | str | Path,
+    image: str | Path | np.ndarray | Sequence[str | Path | np.ndarray],
+    target: str | int | Sequence[str | int] | None = None,
+    method: str | Sequence[str] = "all",
+    *,
+    layer: str | None = None,
+    labels: Sequence[str] = (),
+    sanity: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Answer:
+    """Which pixels of a picture speak for a class, a channel or a neuron, and which against it.
+
+    Args:
+        model: from `open`, or a path.
+        image: a file, folder, glob or array file; or (H, W, C) uint8 pixels in RGB order; or several of these.
+        target: a class by number or label, "LAYER:CHANNEL" or "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or
+            several of these; None: what the network answers with.
+        method: all, default, or names of analyzer.attribution.methods.METHODS.
+        layer: whose maps Grad-CAM weighs; None: the last convolution before the target.
+        labels: class names in order.
+        sanity: whether the methods are tried on randomised weights (Adebayo et al. 2018).
+        seed: of SmoothGrad's noise and of the random weights.
+        device: auto, cpu, cuda.
+        progress: who is told how far the work is.
+
+    Returns:
+        The answer, which shows itself in a notebook; `answer["grad-cam"].signed` is an (H, W) array.
+
+    Raises:
+        FilterscopeError: the model, the image, or something that does not fit the network.
+    """
+    from filterscope.attributing import Asked
+
+    network = model if isinstance(model, Network) else open(model)
+    targets = [] if target is None else [target] if isinstance(target, (str, int)) else list(target)
+    methods = [method] if isinstance(method, str) else list(method)
+    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto")
+    return asked.answer(network, progress or Silent())
 
 
 def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = False) -> Path:

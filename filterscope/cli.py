@@ -112,6 +112,12 @@ def analyze(
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    attribution: Annotated[
+        str | None, typer.Option(help="Which pixels speak for the answer: default, all, or methods by name, commas.")
+    ] = None,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="With --attribution: again with randomised weights (Adebayo et al. 2018).")
+    ] = False,
     tuning: Annotated[
         str, typer.Option(help="Responses to gratings, edges, bars, colours: auto (first layers), all or none.")
     ] = "auto",
@@ -126,7 +132,7 @@ def analyze(
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
     from analyzer.budget import seconds_of
     from analyzer.plan import Settings
-    from filterscope import questions
+    from filterscope import attributing, questions
 
     questions.check(tuning, truth, values or (), bool(images))
     settings = Settings(
@@ -140,12 +146,13 @@ def analyze(
         resize=resize,
         time_budget=None if time_budget is None else seconds_of(time_budget),
     )
+    studies = attributing.studies(attribution, sanity)
     names = _labels(labels) if labels else ()
     network = opening.open()
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    asked = questions.studies(network, tuning, truth, values or ())
+    asked = [*studies, *questions.studies(network, tuning, truth, values or ())]
     _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 
 
@@ -228,6 +235,62 @@ def maximize(
     found = answer(network, question)
     found.save(file)
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else asking.told(found, file))
+
+
+@app.command()
+@opens_a_model
+def attribute(
+    opening: Opening,
+    image: Annotated[
+        str, typer.Argument(help="A photo; a folder, glob or array file for several.", show_default=False)
+    ],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A class by number or (with --labels) by name, LAYER:CHANNEL or LAYER:CHANNEL@ROW,COLUMN of any layer "
+            "or value; may be repeated (default: what the network answers with)."
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="all, default, saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet, "
+            "grad-cam, occlusion; may be repeated (default: all)."
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Whose maps Grad-CAM weighs (default: the last convolution before the target).")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Compare with randomised weights, layer by layer (Adebayo et al. 2018).")
+    ] = False,
+    resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show which pixels of a picture speak for a class, a channel or a neuron, by eight methods."""
+    from filterscope import attributing
+    from filterscope.progress import choose
+
+    names = _labels(labels) if labels else ()
+    given = (image, tuple(target or ()), tuple(method or ()), layer, names, sanity, seed, device, resize)
+    asked = attributing.Asked(*given)
+    folder = out or attributing.folder_of(image)
+    asked.check(folder)  # what is wrong is said before the network is opened
+    network = opening.open()
+    if not network.input.certain and opening.preprocess is None:
+        say(f"note: {network.input.why}")
+    progress = choose(quiet, json_log=False)
+    try:
+        answer = asked.answer(network, progress)
+    finally:
+        progress.close()
+    files = answer.save(folder)
+    typer.echo(attributing.as_json(answer, files) if as_json else f"{attributing.told(answer)}\n{folder}")
 
 
 @app.command()
