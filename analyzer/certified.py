@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from analyzer.canvas import Canvas, canvas_for
+from analyzer.cut import cut
 from analyzer.layers import ConvLayer
 from analyzer.measure import Meter
 from analyzer.network import Network
-from analyzer.piecewise import Affine, Kink, Maximum, cut
+from analyzer.piecewise import Affine, Kink, Maximum
 from analyzer.program import neuron_program
 from analyzer.relaxation import Inner, Relaxation
 from analyzer.search import branch_and_bound
