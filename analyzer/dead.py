@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from analyzer.canvas import Canvas
+from analyzer.cut import cut
 from analyzer.layers import ConvLayer
 from analyzer.measure import RANDOM_IMAGES
 from analyzer.network import Network
-from analyzer.piecewise import cut
 from analyzer.relaxation import LIMIT, STEPS, Inner, Relaxation
 
 WORK = 1 << 26  # numbers of coefficients that the open positions of a layer may take

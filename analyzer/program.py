@@ -5,62 +5,24 @@ the neuron needs no binary, for then the neuron's rise keeps it down; the others
 input that can be the largest (and a ReLU before it becomes one more input, the constant 0). Knows the pieces of a
 network and their intervals; knows nothing of solvers.
 
-A road not taken: rows for the hull of each ReLU over its inputs' box (Anderson et al. 2020, arXiv:1811.01988, separated
-at the root), which made the tree of svhn_cnn6's second layer somewhat smaller and its solution slower, up to twice.
-
 Source: Tjeng, Xiao & Tedrake 2019, arXiv:1711.07356, section 4.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from analyzer.mixed_integer import Gate, Program
 from analyzer.piecewise import Affine, Box, Kink, Maximum
 from analyzer.relaxation import Relaxation
 from converters.errors import SettingsError
 
 LARGEST = 1 << 25  # numbers in one matrix: a field beyond this is too large for an exact program
 CHUNK = 1 << 23  # numbers of coefficients followed back at a time
-
-
-@dataclass(slots=True, eq=False)
-class Program:
-    """maximise objective · v + constant, low ≤ v ≤ high, row_low ≤ rows · v ≤ row_high, some v whole."""
-
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-    whole: list[bool] = field(default_factory=list)
-    start: list[float] = field(default_factory=list)  # the variables at the picture that the search starts from
-    rows: list[tuple[np.ndarray, np.ndarray, float, float]] = field(default_factory=list)  # columns, factors, low, high
-    objective: tuple[np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0))
-    constant: float = 0.0
-    pixels: np.ndarray = field(
-        default_factory=lambda: np.empty(0, np.int64)
-    )  # places in the flat image of the first columns
-
-    def variable(self, low: float, high: float, start: float, whole: bool = False) -> int:
-        """A new variable's column."""
-        self.low.append(low)
-        self.high.append(high)
-        self.whole.append(whole)
-        self.start.append(min(max(start, low), high))
-        return len(self.low) - 1
-
-    def row(
-        self, columns: Sequence[int] | np.ndarray, factors: Sequence[float] | np.ndarray, low: float, high: float
-    ) -> None:
-        """low ≤ Σ factor · variable ≤ high."""
-        self.rows.append((np.asarray(columns, np.int64), np.asarray(factors, np.float64), low, high))
-
-    @property
-    def binaries(self) -> int:
-        """Whole variables."""
-        return sum(self.whole)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -309,6 +271,7 @@ class _Builder:
             a = self.program.variable(0.0, 1.0, float(at > 0), whole=True)
             self.program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
             self.program.row([y, a], [1.0, -high], -math.inf, 0.0)
+        self.program.gates.append(Gate(y, columns, factors, constant, low, high, raising))
         return y
 
     def _maximum(self, piece: Maximum, elements: np.ndarray, signs: _Signs) -> _Linear:

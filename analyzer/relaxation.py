@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from analyzer.bounds import Interval, intervals
 from analyzer.canvas import Canvas, canvas_for
+from analyzer.cut import Cut, alike_everywhere, cut
+from analyzer.ends import Ends, affine_ends, box_ends, channel_ends, kink_ends
 from analyzer.envelopes import Envelope, Faces, kink_faces
-from analyzer.interval_arithmetic import ELEMENTWISE, LARGEST, ROUNDING, SLACK, SPARE, TINY, outward
+from analyzer.interval_arithmetic import LARGEST, outward
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
-from analyzer.piecewise import Affine, Box, Cut, Kink, Maximum, Piece, alike_everywhere, cut
+from analyzer.piecewise import Affine, Box, Kink, Maximum, Piece
 
 Tensor = torch.Tensor
 LIMIT = 1 << 22  # numbers in all values of a cut: beyond this the interval bound is given instead
@@ -36,7 +37,6 @@ BATCH = 1 << 22  # numbers of a batch of coefficients of one value
 STEPS = 8  # of improving the linear functions; 8 come within 1 % of 32 on svhn_cnn6
 RATE = 0.3  # of the first step: part of the way between two functions
 SUMMED = 2.0**-29  # of the absolute terms, what a float64 sum of 2²⁴ of them may lose
-SPREAD = 1 + 2.0**-12  # of an operator's slack: its part for float64, which rounds 2²⁹ times as finely as float32
 
 
 def upper_bounds(
@@ -69,19 +69,6 @@ def upper_bounds(
     if part.elements > limit:
         return np.array(inner.known[layer.value].high[list(channels)])
     return Relaxation(part, canvas, inner).upper(objective, channels)
-
-
-@dataclass(slots=True, eq=False)
-class Ends:
-    """Between which numbers the elements of a value stay, and by how much float32 may move each from its formula."""
-
-    low: Tensor  # (1, …) float64, may be −∞
-    high: Tensor
-    slack: Tensor | None = None  # (1, …); None: nothing is rounded
-
-    @property
-    def finite(self) -> bool:
-        return bool(torch.isfinite(self.low).all() and torch.isfinite(self.high).all())
 
 
 class Relaxation:
@@ -269,15 +256,15 @@ class Relaxation:
             self.pieces[name] = piece = Box(piece.node)
         shape = self.cut.shapes[name]
         if isinstance(piece, Affine):
-            ends = self._affine_ends(piece)
+            ends = affine_ends(piece, [self.ends[source] for source in piece.sources])
         elif isinstance(piece, Kink):
-            ends = self._kink_ends(piece, shape)
+            ends = kink_ends(piece, self.ends[piece.source], shape)
         elif isinstance(piece, Maximum):
             source = self.ends[piece.source]
             ends = Ends(piece.at(source.low), piece.at(source.high))
         else:
-            ends = self._box_ends(piece, shape)
-        low, high = self._channel_ends(name, shape)
+            ends = box_ends(piece, shape, self.ends, self.network.model.graph.initializers)
+        low, high = channel_ends(self.inner.known.get(name), shape)
         beyond = (ends.low < -LARGEST, ends.high > LARGEST)
         ends.low = torch.maximum(torch.where(beyond[0], -torch.inf, ends.low).expand(shape), low)
         ends.high = torch.minimum(torch.where(beyond[1], torch.inf, ends.high).expand(shape), high)
@@ -285,65 +272,6 @@ class Relaxation:
         if close is not None:
             ends.low, ends.high = torch.maximum(ends.low, close[0]), torch.minimum(ends.high, close[1])
         self.ends[name] = ends
-
-    def _affine_ends(self, piece: Affine) -> Ends:
-        sources = [self.ends[source] for source in piece.sources]
-        if not piece.terms:
-            return Ends(*(piece.linear([getattr(s, e) for s in sources]) + piece.constant for e in ("low", "high")))
-        middle = piece.linear([(s.low + s.high) / 2 for s in sources]) + piece.constant
-        radius = piece.absolute([(s.high - s.low) / 2 for s in sources])
-        largest = piece.absolute([torch.maximum(s.low.abs(), s.high.abs()) for s in sources]) + piece.offset
-        slack = _slack(largest, piece.terms)
-        return Ends(middle - radius - slack, middle + radius + slack, slack)
-
-    def _kink_ends(self, piece: Kink, shape: tuple[int, ...]) -> Ends:
-        source = self.ends[piece.source]
-        ends = piece.at(source.low), piece.at(source.high)
-        low, high = torch.minimum(*ends), torch.maximum(*ends)
-        if piece.slope is None:
-            return Ends(low, high)
-        crosses = (source.low < 0) & (source.high > 0)  # with a negative slope the kink is the least or the largest
-        low, high = torch.where(crosses, low.clamp(max=0), low), torch.where(crosses, high.clamp(min=0), high)
-        slack = _slack(torch.maximum(source.low.abs(), source.high.abs()) * piece.slope.abs(), 1).expand(shape)
-        return Ends(low - slack, high + slack, slack)
-
-    def _box_ends(self, piece: Box, shape: tuple[int, ...]) -> Ends:
-        """Of an elementwise operator position by position; of others nothing that its channels do not say."""
-        node = piece.node
-        nothing = torch.full(shape, torch.inf, dtype=torch.float64)
-        constants = self.network.model.graph.initializers
-        if node.domain not in ("", "ai.onnx") or node.op not in ELEMENTWISE or len(node.outputs) != 1:
-            return Ends(-nothing, nothing)
-        operands: list[tuple[np.ndarray, np.ndarray] | None] = []
-        for name in node.inputs:
-            if name in self.ends:
-                operands.append((self.ends[name].low.numpy(), self.ends[name].high.numpy()))
-            elif name in constants and constants[name].size:
-                exact = constants[name].astype(np.float64)
-                operands.append((exact, exact))
-            elif not name or name in constants:
-                operands.append(None)
-            else:
-                return Ends(-nothing, nothing)
-        with np.errstate(all="ignore"):
-            low, high = ELEMENTWISE[node.op](node, operands)
-        ends = (torch.from_numpy(np.broadcast_to(np.asarray(end, np.float64), shape).copy()) for end in (low, high))
-        low_end, high_end = ends
-        return Ends(torch.nan_to_num(low_end, nan=-torch.inf), torch.nan_to_num(high_end, nan=torch.inf))
-
-    def _channel_ends(self, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """What bounds.py knows of the value's channels, in the value's shape."""
-        known = self.inner.known.get(name)
-        if known is None:
-            nothing = torch.full(shape, torch.inf, dtype=torch.float64)
-            return -nothing, nothing
-        low, high = known.low, known.high
-        around = [1] * len(shape)
-        if known.axis < len(shape) and len(low) == shape[known.axis]:
-            around[known.axis] = -1
-        else:  # on this canvas the axis has another length
-            low, high = low.min(keepdims=True), high.max(keepdims=True)
-        return tuple(torch.from_numpy(np.array(end)).reshape(around).expand(shape) for end in (low, high))  # type: ignore[return-value]
 
 
 class Inner:
@@ -411,9 +339,3 @@ def _sources(piece: Piece) -> tuple[str, ...]:
     if isinstance(piece, Box):
         return ()
     return piece.sources if isinstance(piece, Affine) else (piece.source,)
-
-
-def _slack(magnitude: Tensor, terms: int) -> Tensor:
-    """What float32 may do to a sum of so many terms, as `interval_arithmetic.outward` has it, and float64 here."""
-    roundings = terms + SPARE
-    return (magnitude * max(SLACK, roundings * ROUNDING) + roundings * TINY) * SPREAD

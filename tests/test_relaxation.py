@@ -8,11 +8,12 @@ import torch
 
 from analyzer.bounds import intervals
 from analyzer.canvas import Canvas, canvas_for
+from analyzer.cut import alike_everywhere, cut
 from analyzer.envelopes import Envelope, kink_faces
 from analyzer.inputs import PRESETS, custom
 from analyzer.measure import Meter
 from analyzer.network import InputOptions, open_network
-from analyzer.piecewise import Affine, Box, alike_everywhere, cut
+from analyzer.piecewise import Affine, Box
 from analyzer.relaxation import Inner, upper_bounds
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened, pictures
