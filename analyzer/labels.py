@@ -39,7 +39,9 @@ def from_metadata(metadata: Mapping[str, str], count: int) -> list[str]:
         text = lowered.get(key, "")
         if not 0 < len(text) <= LONGEST:
             continue
-        for names in (_listed(_parsed(text)), _split(text, "\n"), _split(text, ",")):
+        parsed = _parsed(text)
+        written = isinstance(parsed, (dict, list, tuple))
+        for names in [_listed(parsed)] if written else [_split(text, "\n"), _split(text, ",")]:
             if names is not None and len(names) == count:
                 return names
     return []
