@@ -17,7 +17,7 @@ import torch
 from analyzer import images
 from analyzer.inputs import preset
 from analyzer.inversion import EFFORTS, Inverted, Judge, spread
-from analyzer.maximize.matching import FIRST, Matcher, Restraint
+from analyzer.maximize.matching import FIRST, LAST, Matcher, Restraint
 from analyzer.maximize.presets import quality
 from analyzer.network import InputOptions, Network, open_network
 
@@ -27,11 +27,12 @@ MODEL = DATA / "models" / "onnx" / "mobilenetv2_fp32_dequant.onnx"
 PHOTOS = DATA / "images" / "imagenet_mini_100"
 CHOSEN = (10, 37, 80)  # of the photos, in the order of their names
 TARGETS = (0.05, 0.05, 0.15, 0.15, 0.3, 0.3)  # of six layers, early, middle and late
-WAYS = {  # evaluations that go to Adam, and the restraint
-    "Adam, then L-BFGS": (FIRST, None),
-    "L-BFGS alone": (0, None),
-    "Adam alone": (10**6, None),
-    "Adam, then L-BFGS, not restrained": (FIRST, Restraint(0.0, 0.0)),
+WAYS = {  # evaluations that go to Adam at first, part that goes to pixels at last, and the restraint
+    "as it is": (FIRST, LAST, None),
+    "without pixels at last": (FIRST, 0.0, None),
+    "without Adam at first": (0, LAST, None),
+    "Adam alone, on waves": (10**6, 0.0, None),
+    "as it is, not restrained": (FIRST, LAST, Restraint(0.0, 0.0)),
 }
 SHORT = 192  # evaluations of the comparison
 
@@ -60,9 +61,10 @@ In Python:
 at a layer, before the non-linearity, are those of the image x₀: it lowers ‖Φ(x) − Φ(x₀)‖² ÷ ‖Φ(x₀)‖², plus {smooth}
 times the mean squared difference between neighbours (the paper's total variation, β = 2), plus {outliers} times the
 mean sixth power of the distance from mid grey, on pictures of the network's full input size. The picture is held as
-Fourier coefficients behind a sigmoid, so that it cannot leave the domain. {first} steps of Adam lead away from
-noise, then L-BFGS (20 pairs, a strong Wolfe line search) descends until the distance is below 0.01, 32 evaluations
-take away less than 2 % of it, or the quality's evaluations are used up.
+Fourier coefficients behind a sigmoid, so that it cannot leave the domain: {first} steps of Adam lead away from noise,
+then L-BFGS (20 pairs, a strong Wolfe line search) descends until the distance is below 0.01 or 32 evaluations take away
+less than 2 % of it. The last third of the quality's evaluations is Adam on pixels (step 0.01 falling to 0, β 0.9 and
+0.9), clipped to the domain, unless the distance is below 0.01 already.
 
 **Caricatures** (Olah, in Lucid) raise the dot product of the two activations times the square of their cosine,
 under the small movements of the preset `filterscope`.
@@ -137,16 +139,16 @@ def standard(network: Network, pictures: list[np.ndarray]) -> Iterator[Case]:
 
 def ways(network: Network, picture: np.ndarray) -> str:
     """The distance that each way of descending reaches in the same number of evaluations."""
-    layers = [*spread(network.layers, 6)[::2], network.layers[-1]]
+    layers = [spread(network.layers, 6)[i] for i in (1, 3, 5)]
     lines = [
         f"Ways to descend, distance after at most {SHORT} evaluations on the first photo:\n",
         "| way | " + " | ".join(layer.name for layer in layers) + " |",
         "|---|" + "--:|" * len(layers),
     ]
-    for way, (first, restraint) in WAYS.items():
+    for way, (first, last, restraint) in WAYS.items():
         found = []
         for layer in layers:
-            matched = Matcher(network, layer, torch.device("cpu")).invert(picture, SHORT, 0, restraint, first)
+            matched = Matcher(network, layer, torch.device("cpu")).invert(picture, SHORT, 0, restraint, first, last)
             found.append(f"{Judge(network, layer).judged('inversion', matched, picture).distance:.4f}")
         lines.append(f"| {way} | {' | '.join(found)} |")
         print(lines[-1], flush=True)
