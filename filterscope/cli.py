@@ -110,8 +110,31 @@ def analyze(
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
+    ] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pictures of classes: auto (10 at draft, 24, 100 at fine; those of your images first), all, how many, "
+            "or numbers and names. May be repeated."
+        ),
+    ] = None,
+    inversion: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images from activations alone: auto (3 layers of 1 image at draft, 6 of 3, 12 of 6 at fine), or "
+            "names and globs of layers. May be repeated."
+        ),
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Channels that act together on your images: auto (1 layer of 1 image at draft, 2 of 3, 3 of 6 at "
+            "fine), or names and globs of layers. May be repeated."
+        ),
+    ] = None,
     attribution: Annotated[
         str | None, typer.Option(help="Which pixels speak for the answer: default, all, or methods by name, commas.")
     ] = None,
@@ -132,7 +155,7 @@ def analyze(
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
     from analyzer.budget import seconds_of
     from analyzer.plan import Settings
-    from filterscope import attributing, questions
+    from filterscope import attributing, insight, questions
 
     questions.check(tuning, truth, values or (), bool(images))
     settings = Settings(
@@ -146,13 +169,14 @@ def analyze(
         resize=resize,
         time_budget=None if time_budget is None else seconds_of(time_budget),
     )
-    studies = attributing.studies(attribution, sanity)
+    pixels = attributing.studies(attribution, sanity)
     names = _labels(labels) if labels else ()
     network = opening.open()
+    insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    asked = [*studies, *questions.studies(network, tuning, truth, values or ())]
+    asked = [*pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
     _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 
 
@@ -205,14 +229,19 @@ def maximize(
         str | None, typer.Option(help="HEIGHTxWIDTH of the picture [default: fitted to what the unit sees].")
     ] = None,
     seconds: Annotated[float, typer.Option(help="That a proof may take (--method certified).")] = 60.0,
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="The picture to write [default: LAYER-UNIT.png].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
+    from dataclasses import replace
+
     from analyzer.portrait import answer, at_quality, check_file
+    from analyzer.scores import own_labels
     from filterscope import asking
 
     names = _labels(labels) if labels else ()
@@ -224,6 +253,8 @@ def maximize(
     if out is not None:
         check_file(out)
     network = opening.open()
+    if klass is not None and not names:
+        asked = replace(asked, labels=own_labels(network))
     question = asked.question(network)
     network.prove()
     file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
@@ -429,6 +460,10 @@ def _labels(path: Path) -> list[str]:
 
     from converters.errors import SettingsError
 
+    if str(path) == "imagenet" and not path.exists():
+        from analyzer.labels import imagenet
+
+        return imagenet()
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
