@@ -31,6 +31,7 @@ from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_j
 from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
 from analyzer.studies import Context, Progress, Study, perform
 from analyzer.tasks import Workshop
+from analyzer.weights import Weights
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
 
@@ -202,7 +203,7 @@ class Analysis:
             labels=self.labels,
             progress=self.progress,
         )
-        for study in self.studies:
+        for study in (Weights(), *self.studies):
             with self._timed(study.name):
                 perform(study, context)
 
