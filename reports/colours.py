@@ -72,19 +72,25 @@ def spotlight(image: np.ndarray, mask: np.ndarray, floor: float = 0.18) -> np.nd
 
 
 def contact_sheet(kernels: np.ndarray, number: int, columns: int = 3) -> np.ndarray:
-    """Kernels that stand side by side, as rows of `columns` with a line between, in signed colours.
+    """Kernels that stand side by side, as rows of `columns` in signed colours, with a clear line between.
 
     Args:
         kernels: (h, number·w, 1) uint8, signed.
         number: how many.
         columns: kernels a row.
+
+    Returns:
+        (H, W, 4) uint8; kernels below four pixels are enlarged, so that the line is the thinner.
     """
     height, width = kernels.shape[0], kernels.shape[1] // number
+    factor = max(1, -(-6 // max(height, width)))
+    high, wide = factor * height, factor * width
     rows = -(-number // columns)
-    sheet = np.full((rows * (height + 1) - 1, min(columns, number) * (width + 1) - 1, 3), 128, np.uint8)
+    sheet = np.zeros((rows * (high + 1) - 1, min(columns, number) * (wide + 1) - 1, 4), np.uint8)
     for index in range(number):
         row, column = divmod(index, columns)
-        part = signed(kernels[:, index * width : (index + 1) * width])
-        top, left = row * (height + 1), column * (width + 1)
-        sheet[top : top + height, left : left + width] = part
+        part = np.kron(signed(kernels[:, index * width : (index + 1) * width]), np.ones((factor, factor, 1), np.uint8))
+        top, left = row * (high + 1), column * (wide + 1)
+        sheet[top : top + high, left : left + wide, :3] = part
+        sheet[top : top + high, left : left + wide, 3] = 255
     return sheet

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH, HEIGHT = 108, 152  # of a node
-ACROSS, DOWN = 44, 22  # gaps between columns and between rows
-MARGIN = 26
-ARC = 20  # how far an edge that skips columns bows out, a column
+ACROSS, DOWN = 36, 20  # gaps between columns and between rows
+MARGIN = 22
+TALLEST = 90  # that an arc bows out at most
+ARC = 14  # how far an edge that skips columns bows out, a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def draw(layers: Sequence[dict[str, Any]]) -> Drawing:
     last = max(columns.values()) + 1
     tallest = max(abs(row) for row in rows.values())
     arcs = max((columns[b] - columns[a] - 1 for b, sources in feeds.items() for a in sources), default=0)
-    bow = min(ARC * max(0, arcs), 150)
+    bow = min(ARC * max(0, arcs), TALLEST)
     middle = MARGIN + bow + tallest * (HEIGHT + DOWN) + HEIGHT / 2
 
     def place(column: int, row: float) -> tuple[float, float]:
@@ -103,7 +104,7 @@ def _edge(
 ) -> Edge:
     x1, y1, x2, y2 = start[0] + WIDTH, start[1] + HEIGHT / 2, end[0], end[1] + HEIGHT / 2
     if skips > 0 and abs(y1 - y2) < 1:  # over the nodes between
-        top = y1 - HEIGHT / 2 - min(ARC * skips, 150)
+        top = y1 - HEIGHT / 2 - min(ARC * skips, TALLEST)
         bend = min(60.0, (x2 - x1) / 2)
         flat = (x2 - x1) > 3 * bend
         if flat:

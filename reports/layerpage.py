@@ -159,10 +159,10 @@ def write(
     sets += [found for found in extra if found is not None]
     if maps.neurons is not None and units:
         tiles = [maps.tiles(image, units) for image in range(images)]  # image by image: each atlas is read once
-        pictures.layer_maps(folder, slug, "m", units[0].rows, np.stack(tiles, 1))
+        pictures.layer_maps(folder, slug, "m", units[0].rows, np.stack(tiles, 1), lossless)
     heats = pictures.heat_tiles(run, details, units)
     if heats is not None:
-        pictures.layer_maps(folder, slug, "h", units[0].rows, heats)
+        pictures.layer_maps(folder, slug, "h", units[0].rows, heats, lossless)
     columns = 0 if heats is None else heats.shape[1]
     style = pictures.layer_style(layer["index"], slug, sets, units, maps, images, columns)
     folder.write_lines(f"assets/{slug}.css", style)

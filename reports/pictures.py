@@ -26,8 +26,11 @@ STRIP_SIDE = 96  # pixels and CSS pixels
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
 STIMULUS_SIDE = 96  # pixels, of a best stimulus: larger ones are reduced
+SMOOTH_MAP = 24  # pixels: maps of this side and more may be lossy
+LEVELS = 32  # greys of a map in a large site
 HEAT_SIDE = 32  # pixels, of a map over a whole example
 EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
+MAP_LOSSY = {"quality": 70, "method": 1}
 EXAMPLE_LOSSY = {"quality": 82, "method": 1}
 
 
@@ -167,7 +170,7 @@ def strip(run: Run, folder: Files, slug: str, lead: Sequence[Picture], lossless:
     return fidelity
 
 
-def layer_maps(folder: Files, slug: str, letter: str, rows: int, tiles: np.ndarray) -> None:
+def layer_maps(folder: Files, slug: str, letter: str, rows: int, tiles: np.ndarray, lossless: bool) -> None:
     """Write sheets of maps: a row a unit, a column an image or an example.
 
     Args:
@@ -176,13 +179,17 @@ def layer_maps(folder: Files, slug: str, letter: str, rows: int, tiles: np.ndarr
         letter: m for maps on the user's images, h for those over examples.
         rows: units a sheet.
         tiles: (units, columns, H, W) uint8.
+        lossless: whether every grey is kept; otherwise 32 of them are, and large maps are lossy.
     """
     units, columns, height, width = tiles.shape
+    lossy = not lossless and max(height, width) >= SMOOTH_MAP
+    if not (lossless or lossy):
+        tiles = (tiles // (256 // LEVELS) * (255 / (LEVELS - 1))).astype(np.uint8)
     for number, first in enumerate(range(0, units, rows)):
         part = tiles[first : first + rows].transpose(0, 2, 1, 3).reshape(-1, columns * width, 1)
         sheet = np.zeros((rows * height, columns * width, 1), np.uint8)
         sheet[: len(part)] = part
-        folder.write(f"assets/{slug}-{letter}-{number}.webp", sheets.webp(sheet, lossless=True)[0])
+        folder.write(f"assets/{slug}-{letter}-{number}.webp", sheets.compact(sheet, not lossy, MAP_LOSSY))
 
 
 def heat_tiles(run: Run, details: Details, units: Sequence[Unit]) -> np.ndarray | None:

@@ -18,8 +18,8 @@ SIDE = 1200  # pixels, of a sheet: 6 MiB once a browser has decoded it, which ta
 MOST = 128  # tiles a sheet: a browser that scrolls by fetches little that it does not show
 PIXELATED = 64  # pictures with both sides below it are shown with hard pixels, enlarged by a whole factor
 PLANES = 16  # bands shown of a picture that is neither grey nor RGB
-LOSSY = {"quality": 95, "method": 1}
-TRUE_ENOUGH = 32.0  # dB: colour noise at full contrast falls to 15 dB in a lossy WebP, which halves colour resolution
+LOSSY = {"quality": 82, "method": 1}
+TRUE_ENOUGH = 28.0  # dB: colour noise at full contrast falls to 15 dB in a lossy WebP, which halves colour resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def at_most(picture: np.ndarray, side: int) -> np.ndarray:
 def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
     """A picture as WebP, and what it lost: the peak signal-to-noise ratio in dB, infinite where nothing.
 
-    Where a lossy file would not be true (32 dB), the lossless one is taken. The loss is measured on a band of 256 rows
+    Where a lossy file would not be true (28 dB), the lossless one is taken. The loss is measured on a band of 256 rows
     in the middle: all of it would take as long as the encoding.
     """
     image = _image(sheet)

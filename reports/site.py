@@ -36,7 +36,7 @@ from reports.layerpage import LayerEntry, LayerPage
 from reports.units import MAP_SIDE, UnitTable
 
 SCHEMA = 2  # of the JSON files beside the pages
-LOSSLESS_PIXELS = 128 * 2**20  # of all large pictures together, about 250 MB; beyond it they are lossy
+LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
 MARK = "assets/index.json"  # every site has it
 STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
 

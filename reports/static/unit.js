@@ -89,8 +89,8 @@
       return order[order.indexOf(this.channel) + by];
     }
 
-    picture(letters, index, size, target, label) {
-      const [height, width] = fit(size, target);
+    picture(letters, index, size, target, label, free = false) {
+      const [height, width] = free ? size.map((side) => (side * target) / Math.max(...size)) : fit(size, target);
       const sheet = Math.floor(index / this.layer.tiles), tile = index % this.layer.tiles;
       const element = make("span", { class: `pic ${letters} s${sheet} t${tile}` });
       if (label) { element.setAttribute("role", "img"); element.setAttribute("aria-label", label); }
@@ -240,7 +240,7 @@
         const [low, high] = fact;
         const name = photos[image] ?? `image ${image + 1}`;
         const thumb = make("span", { class: `thumb i${image}` });
-        const map = this.layer.maps ? this.picture(`m i${image}`, index, this.layer.maps, 96) : null;
+        const map = this.layer.maps ? this.picture(`m i${image}`, index, this.layer.maps, 96, "", true) : null;
         return make("a", { href: this.link(`image-${image}.html`), class: "map", "aria-label": `${name}: ${figure(low)} to ${figure(high)}` }, thumb, map, make("b", {}, figure(high)), make("bdi", {}, name));
       });
       const g = unit.g;
@@ -298,7 +298,7 @@
       return make("section", {}, make("h3", {}, defined("weights", "Weights", this.link.bind(this))),
         pictured && size ? this.picture("w", index, size, 160, `Kernel of channel ${unit.c}`) : null,
         facts([["norm", figure(norm)], ["bias", bias === null ? null : figure(bias)]]),
-        items.length ? make("h4", {}, defined("listens", "Listens to", this.link.bind(this))) : null, items.length ? make("ol", { class: "listens" }, items) : null);
+        items.length ? make("h4", {}, defined("listens", "Listens to", this.link.bind(this))) : null, items.length ? make("ol", { class: items.some((item) => item.querySelector(".pic")) ? "listens" : "listens is-plain" }, items) : null);
     }
 
     alike(unit) {
@@ -308,7 +308,7 @@
       const kind = this.layer.kinds[0];
       const shown = near.map(([channel, value, what]) => {
         const place = this.grid.place.get(channel);
-        const inner = [place === undefined || !kind || !kind.pictured ? make("span", { class: "nopic" }) : this.picture(kind.letter, place, kind.size, 72), make("b", {}, String(channel)), make("span", { class: "value" }, `${what} ${figure(value)}`)];
+        const inner = [place === undefined || !kind || !kind.pictured ? null : this.picture(kind.letter, place, kind.size, 72), make("b", {}, String(channel)), make("span", { class: "value" }, `${what} ${figure(value)}`)];
         return place === undefined ? make("span", { class: "map" }, inner) : make("a", { class: "map", href: this.address(channel), "aria-label": `Channel ${channel}, ${what} ${figure(value)}` }, inner);
       });
       return make("section", {}, make("h3", {}, defined(unit.w ? "alike" : "active", "Most alike", this.link.bind(this))), make("div", { class: "row maps" }, shown));
