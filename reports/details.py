@@ -122,7 +122,7 @@ class Details:
                 for row in self.paths.get(channel, [])
             ],
         }
-        return {name: value for name, value in told.items() if value}  # channel 0 has other entries
+        return {name: value for name, value in told.items() if value or name == "c"}
 
     def _weights(self, row: dict[str, Any] | None) -> Packed | None:
         if row is None:

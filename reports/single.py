@@ -16,7 +16,7 @@ from converters.errors import RunError
 
 LIMIT = 20_000_000  # bytes of the file
 MOST = 64  # channels a layer to begin with
-IMAGES = 6
+IMAGES = 12
 SCRIPTS = ("layer.js", "unit.js", "graph.js", "image.js")
 TYPES = {"webp": "image/webp", "svg": "image/svg+xml", "png": "image/png"}
 
