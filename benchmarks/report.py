@@ -74,7 +74,9 @@ def inflate(source: Run, layers: list[dict[str, Any]], of: dict[str, str], out: 
         writer.write_json("layers.json", {"schema": 1, "layers": layers})
         for index in range(len(source.images)):
             for suffix in ("png", "json"):
-                writer.write_bytes(f"images/{index}.{suffix}", (source.folder / f"images/{index}.{suffix}").read_bytes())
+                writer.write_bytes(
+                    f"images/{index}.{suffix}", (source.folder / f"images/{index}.{suffix}").read_bytes()
+                )
         for layer in layers:
             of_kind: dict[tuple[str, str], list[dict[str, Any]]] = {}
             for row in rows[of[layer["name"]]]:
