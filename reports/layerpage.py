@@ -78,12 +78,8 @@ class LayerPage:
     fidelity: float  # dB, of its worst sheet
     image_modes: list[Mode] = field(default_factory=list)
 
-    @property
-    def numbers(self) -> list[list[tuple[str, str]]]:
-        """For each unit the number of each mode, as (mode, words): what a tile says below its picture."""
-        return [self._numbers(unit) for unit in self.units]
-
-    def _numbers(self, unit: Unit) -> list[tuple[str, str]]:
+    def numbers(self, unit: Unit) -> list[tuple[str, str]]:
+        """The number of each mode, as (mode, words): what a unit's tile says above its picture."""
         found = [
             (f"k{kind.position}", words.figure(picture.row["activation"]) if picture else "")
             for kind, picture in zip(self.kinds, unit.pictures, strict=True)
