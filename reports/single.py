@@ -15,7 +15,6 @@ from pathlib import Path
 from converters.errors import RunError
 
 LIMIT = 20_000_000  # bytes of the file
-MOST = 64  # channels a layer to begin with
 IMAGES = 12
 SCRIPTS = ("layer.js", "unit.js", "graph.js", "image.js")
 TYPES = {"webp": "image/webp", "svg": "image/svg+xml", "png": "image/png"}
@@ -24,19 +23,19 @@ Files = dict[str, bytes]
 Make = Callable[[int, int, bool], Files]  # channels a layer, images, whether examples → a site's files
 
 
-def fitted(make: Make, widest: int, limit: int = LIMIT) -> bytes:
+def fitted(make: Make, first: int, examples: bool, limit: int = LIMIT) -> bytes:
     """The largest excerpt of a site that fits.
 
     Args:
         make: renders a site in memory.
-        widest: channels of the widest layer.
+        first: channels a layer to begin with; where they do not fit, fewer are tried.
+        examples: whether there are pictures of a data set, which are left out before channels are.
         limit: bytes.
 
     Raises:
         RunError: even a channel a layer is too much.
     """
-    channels, images = min(MOST, widest), IMAGES
-    examples = True
+    channels, images = first, IMAGES
     for _ in range(12):
         page = bundled(make(channels, images, examples))
         if len(page) <= limit:

@@ -37,6 +37,7 @@ from reports.units import MAP_SIDE, UnitTable
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
+MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
 STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
 
@@ -96,8 +97,9 @@ def render_single(run: Run, out: Path | None = None) -> Path:
         return files.kept
 
     file = run.folder / "report.html" if out is None else Path(out)
-    widest = max((len(layer["channels"]) for layer in run.layers), default=1)
-    single.write(file, single.fitted(made, max(1, widest)))
+    sizes = [len(layer["channels"]) for layer in run.layers if layer["analysed"]]
+    first = max(4, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
+    single.write(file, single.fitted(made, first, run.holds("examples")))
     return file
 
 

@@ -649,7 +649,7 @@ def test_a_single_file_that_would_be_too_large_is_an_excerpt_and_says_so(tmp_pat
 
     whole = single.bundled(made(40, 3, True))
     limit = len(whole) // 2
-    page = single.fitted(made, 40, limit)
+    page = single.fitted(made, 40, False, limit)
     assert len(page) <= limit
     (tmp_path / "page.html").write_bytes(page)
     shown = read(tmp_path / "page.html")
@@ -657,7 +657,7 @@ def test_a_single_file_that_would_be_too_large_is_an_excerpt_and_says_so(tmp_pat
     assert 1 <= kept < 40
     assert f"at most {kept} channel" in " ".join(shown.text.split())
     with pytest.raises(RunError, match="send the folder instead"):
-        single.fitted(made, 40, 1000)
+        single.fitted(made, 40, False, 1000)
 
 
 def disk_is_full(path: Path, content: bytes) -> None:
