@@ -346,13 +346,22 @@
   }
 
   const views = [];
-  function follow() { for (const view of views) view.follow(); }
+  const begun = new Set();
+  function begin(page) { // in a single file a layer's numbers are read when it is first looked at
+    if (begun.has(page)) return;
+    begun.add(page);
+    const grid = startGrid(page);
+    if (grid) views.push(new View(grid));
+  }
+  function follow() {
+    for (const page of document.querySelectorAll(".layer-page")) {
+      const here = decodeURIComponent(location.hash.slice(1));
+      if (page.dataset.prefix === undefined || here === page.id || here.startsWith(page.dataset.prefix)) begin(page);
+    }
+    for (const view of views) view.follow();
+  }
   const typing = (target) => target.matches?.("input, select, textarea");
   function start() {
-    for (const page of document.querySelectorAll(".layer-page")) {
-      const grid = startGrid(page);
-      if (grid) views.push(new View(grid));
-    }
     addEventListener("hashchange", follow);
     addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.altKey || event.metaKey || typing(event.target)) return;
