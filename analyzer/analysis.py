@@ -32,6 +32,7 @@ from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
 from analyzer.scores import own_labels
 from analyzer.studies import Context, Progress, Study, perform
 from analyzer.tasks import Workshop
+from analyzer.weights import Weights
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
 
@@ -205,7 +206,7 @@ class Analysis:
             labels=self.labels,
             progress=self.progress,
         )
-        for study in self.studies:
+        for study in (Weights(), *self.studies):
             with self._timed(study.name):
                 perform(study, context)
 

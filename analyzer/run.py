@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from PIL.PngImagePlugin import PngImageFile
 
 from analyzer import atlas
-from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA
+from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
 from converters.errors import RunError
 
 SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
@@ -44,14 +44,14 @@ LARGEST_ATLAS = 1 << 30  # pixels
 
 SLUG = r"[A-Za-z0-9-]{1,60}"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
-STUDIES = "examples|attribution|classes|inversion|groups|tuning|truth|values"
+STUDIES = "weights|examples|attribution|classes|inversion|groups|tuning|truth|values"
 OWN_FILES = re.compile(  # paths that a run may hold
     rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
     rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png))"
-    rf"|site/(index|method|layer-{SLUG}|image-\d+)\.html|site/assets/[^/]+|\.site\.(part|old)/.+)"
+    rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+)"
 )
-OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|{STUDIES}|site(/assets)?|\.site\.(part|old)(/.+)?")
+OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|{STUDIES}|site(/(assets|png))?|\.site\.(part|old)(/.+)?")
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
@@ -269,6 +269,10 @@ class Run:
         path = self.folder / name / "study.json"
         return _read_json(path) if path.is_file() else None
 
+    def holds(self, name: str) -> bool:
+        """Whether anything of a study is there, finished or not."""
+        return (self.folder / name).is_dir()
+
     def table(self, relative: str) -> pa.Table:
         """A table of a study, such as "examples/units.parquet" (analyzer.tables.TABLES); empty where it is missing."""
         return self._table_or_empty(relative, TABLES[relative])
@@ -276,6 +280,10 @@ class Run:
     def examples(self, slug: str) -> pa.Table:
         """EXAMPLE_SCHEMA of one layer; empty where no data set was given or the layer is not done."""
         return self._table_or_empty(f"examples/{slug}.parquet", EXAMPLE_SCHEMA)
+
+    def weights(self, slug: str) -> pa.Table:
+        """WEIGHT_SCHEMA of one layer; empty where the study is not done or its kernel is no constant."""
+        return self._table_or_empty(f"weights/{slug}.parquet", WEIGHT_SCHEMA)
 
     def _table_or_empty(self, relative: str, schema: pa.Schema) -> pa.Table:
         path = self.folder / relative

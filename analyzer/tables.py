@@ -115,6 +115,24 @@ FIRING_SCHEMA = pa.schema(  # examples/firing.parquet: which channel fires most
     ]
 )
 
+# weights/: what the kernels say; needs no image
+
+WEIGHT_SCHEMA = pa.schema(  # weights/SLUG.parquet: a row a unit
+    [
+        ("channel", pa.int32()),
+        ("norm", pa.float64()),  # Euclidean, of all the unit's weights
+        ("bias", pa.float64()),  # null where the layer has none
+        ("inputs", pa.list_(pa.int32())),  # channels of the layer's input by the norm of their kernel, largest first
+        ("norms", pa.list_(pa.float32())),  # theirs
+        ("sources", pa.list_(pa.string())),  # layer that each of them comes from (of a sum: the last); null: untraced
+        ("source_channels", pa.list_(pa.int32())),  # channel of that layer
+        ("alike", pa.list_(pa.int32())),  # the layer's units with the highest cosine of kernels, highest first
+        ("cosines", pa.list_(pa.float32())),  # theirs
+        *_PICTURE,  # signed: 128 is 0, 1 and 255 ∓ the largest weight; bands 3: in the image's colours; else the
+        # kernels of `inputs` side by side
+    ]
+)
+
 # attribution/
 
 ATTRIBUTION_SCHEMA = pa.schema(  # attribution/attributions.parquet

@@ -247,15 +247,31 @@ def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = F
     return path
 
 
-def report(run: Run | str | Path) -> Path:
-    """Make the static site of a run, finished or not; returns the path of its first page.
+def report(
+    run: Run | str | Path, *, single_file: bool = False, out: str | Path | None = None, png: bool = False
+) -> Path:
+    """Make the report of a run, finished or not.
+
+    Args:
+        run: finished or not.
+        single_file: one HTML file of at most 20 MB to be sent, which shows the finest channels of each layer where
+            all do not fit, instead of a folder.
+        out: the folder [RUN/site] or the file [RUN/report.html].
+        png: whether each maximised picture is written as a PNG of its own too, into the folder's `png`.
+
+    Returns:
+        The path of the first page, or of the file.
 
     Raises:
-        FilterscopeError: no run there, or a damaged one.
+        FilterscopeError: no run there, a damaged one, or a place that cannot be written.
     """
-    from reports.site import render
+    from reports.site import render, render_single
 
-    return render(run if isinstance(run, Run) else Run(run))
+    opened = run if isinstance(run, Run) else Run(run)
+    place = None if out is None else Path(out)
+    if single_file and png:
+        raise SettingsError("--png: a single file holds no files; make the folder for them")
+    return render_single(opened, place) if single_file else render(opened, place, png=png)
 
 
 def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:

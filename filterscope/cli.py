@@ -340,11 +340,20 @@ def convert(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="One HTML file under 20 MB, to be sent: the finest channels.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder [default: RUN/site], or file [RUN/report.html].")
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="Also each maximised picture as a PNG file, in png/.")] = False,
+) -> None:
     """Make the pages of a run again, also of one that is not finished."""
     from filterscope import api
 
-    typer.echo(api.report(run))
+    typer.echo(api.report(run, single_file=single_file, out=out, png=png))
 
 
 @app.command()

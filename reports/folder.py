@@ -15,7 +15,29 @@ from typing import Any
 from converters.errors import RunError
 
 
-class NewFolder:
+class Files:
+    """Where the files of a site go; by default they are kept in memory.
+
+    Not a thing of the disk: a single page takes its parts from here.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def write(self, relative: str, content: bytes) -> None:
+        """Write a file."""
+        self.kept[relative] = content
+
+    def write_lines(self, relative: str, lines: Iterable[str]) -> None:
+        """Write lines of text."""
+        self.write(relative, "".join(f"{line}\n" for line in lines).encode())
+
+    def write_json(self, relative: str, value: Any) -> None:
+        """Write JSON; numbers that JSON lacks are null."""
+        self.write(relative, as_json(value))
+
+
+class NewFolder(Files):
     """Write files into it inside a `with` block; at its end the folder takes the place of an older one.
 
     Where the block or a write fails, the older folder stays as it was.
@@ -29,6 +51,7 @@ class NewFolder:
     """
 
     def __init__(self, place: Path, mark: str) -> None:
+        super().__init__()
         self.place = place
         self._beside = place.with_name(f".{place.name}.part")
         if place.exists() and not (place / mark).is_file() and (not place.is_dir() or any(place.iterdir())):
@@ -65,15 +88,6 @@ class NewFolder:
         """Write a file."""
         self.path(relative).write_bytes(content)
 
-    def write_lines(self, relative: str, lines: Iterable[str]) -> None:
-        """Write lines of text."""
-        self.write(relative, "".join(f"{line}\n" for line in lines).encode())
-
-    def write_json(self, relative: str, value: Any) -> None:
-        """Write JSON; numbers that JSON lacks are null."""
-        text = json.dumps(_without_nan(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        self.write(relative, text.encode("utf-8", "backslashreplace"))
-
     def _swap(self) -> None:
         old = self.place.with_name(f".{self.place.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -89,6 +103,12 @@ class NewFolder:
 
     def _translated(self, error: OSError) -> RunError:
         return RunError(f"{self.place}: cannot be written ({error.strerror}); free some space or choose another folder")
+
+
+def as_json(value: Any) -> bytes:
+    """Compact JSON; numbers that JSON lacks are null."""
+    text = json.dumps(_without_nan(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _without_nan(value: Any) -> Any:

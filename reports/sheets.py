@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-SIDE = 2048  # pixels, of a sheet: 16 MiB once a browser has decoded it
+SIDE = 1200  # pixels, of a sheet: 6 MiB once a browser has decoded it, which takes it some 20 ms
 MOST = 128  # tiles a sheet: a browser that scrolls by fetches little that it does not show
 PIXELATED = 64  # pictures with both sides below it are shown with hard pixels, enlarged by a whole factor
 PLANES = 16  # bands shown of a picture that is neither grey nor RGB
-LOSSY = {"quality": 95, "method": 1}
-TRUE_ENOUGH = 32.0  # dB: colour noise at full contrast falls to 15 dB in a lossy WebP, which halves colour resolution
+LOSSY = {"quality": 82, "method": 1}
+TRUE_ENOUGH = 28.0  # dB: colour noise at full contrast falls to 15 dB in a lossy WebP, which halves colour resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,21 @@ class Grid:
             sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
         return sheet
 
-    def rules(self) -> Iterator[str]:
-        """CSS: `.t0`, `.t1`, … put a tile's place into `background-position`."""
+    @property
+    def size(self) -> str:
+        """CSS background-size that makes one tile fill its element."""
+        return f"{self.columns * 100}% {self.rows * 100}%"
+
+    def place(self, index: int) -> tuple[str, str]:
+        """CSS background-position of a tile, across and down."""
+        row, column = divmod(index, self.columns)
+        return offset(column, self.columns), offset(row, self.rows)
+
+    def rules(self, scope: str) -> Iterator[str]:
+        """CSS: below `scope`, `.t0`, `.t1`, … say a tile's place as --x and --y, and its row of maps as --r."""
         for index in range(self.tiles):
-            row, column = divmod(index, self.columns)
-            yield f".t{index}{{background-position:{offset(column, self.columns)} {offset(row, self.rows)}}}"
+            x, y = self.place(index)
+            yield f"{scope} .t{index}{{--x:{x};--y:{y};--r:{offset(index, self.tiles)}}}"
 
 
 def grid_for(count: int, height: int, width: int) -> Grid:
@@ -119,10 +129,15 @@ def reduced(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return small.reshape(height, width, -1)
 
 
+def at_most(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture reduced where it is higher or wider than `side`, (H, W, C) uint8."""
+    return reduced(picture, *within(picture.shape[0], picture.shape[1], side))
+
+
 def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
     """A picture as WebP, and what it lost: the peak signal-to-noise ratio in dB, infinite where nothing.
 
-    Where a lossy file would not be true (32 dB), the lossless one is taken. The loss is measured on a band of 256 rows
+    Where a lossy file would not be true (28 dB), the lossless one is taken. The loss is measured on a band of 256 rows
     in the middle: all of it would take as long as the encoding.
     """
     image = _image(sheet)
@@ -132,6 +147,23 @@ def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
         if fidelity >= TRUE_ENOUGH:
             return _encoded(image, **LOSSY), fidelity
     return _encoded(image, lossless=True, quality=0, method=0), math.inf
+
+
+def compact(sheet: np.ndarray, exact: bool, options: dict[str, int]) -> bytes:
+    """A picture that only illustrates, as a small WebP.
+
+    Args:
+        sheet: (H, W, C) uint8.
+        exact: whether it is kept without loss all the same.
+        options: of Pillow's lossy WebP.
+    """
+    image = _image(sheet)
+    return _encoded(image, lossless=True, quality=0, method=0) if exact else _encoded(image, **options)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """A picture as a PNG."""
+    return _encoded_as("PNG", _image(picture), optimize=True)
 
 
 def cell(tile: np.ndarray, side: int) -> np.ndarray:
@@ -160,8 +192,12 @@ def _image(planes: np.ndarray) -> Image.Image:
 
 
 def _encoded(image: Image.Image, **options: int | bool) -> bytes:
+    return _encoded_as("WEBP", image, **options)
+
+
+def _encoded_as(form: str, image: Image.Image, **options: int | bool) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 

@@ -1,89 +1,60 @@
-"""The static site of a run: an index, a page a layer, a page an image, and the method.
+"""The site of a run: an overview, a page a layer, a page an image, the classes, and the method.
 
-Pages open from a disk, ask no server and need no script. Names from models are data: templates hold all markup and
-escape all text. Reads a run through its reader alone; knows nothing of torch or ONNX.
+Pages open from a disk, ask no server and need no script to show pictures and numbers. Names from models are data:
+templates hold all markup and escape all text. Reads a run through its reader alone; knows nothing of torch or ONNX.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analyzer.run import Run
-from reports import pictures, sheets, summary, words
-from reports.folder import NewFolder
-from reports.units import (
-    MAP_SIDE,
-    Kind,
-    LayerMaps,
-    MapFact,
-    Picture,
-    Unit,
-    UnitTable,
-    absent,
-    count_statuses,
-    kinds_of,
-    leading,
-    units_of,
+from reports import (
+    classpage,
+    definitions,
+    graph,
+    imagepage,
+    layerpage,
+    overview,
+    pictures,
+    sheets,
+    single,
+    summary,
+    words,
 )
+from reports.details import Studies
+from reports.folder import Files, NewFolder
+from reports.imagepage import ImagePage
+from reports.layerpage import LayerEntry, LayerPage
+from reports.units import MAP_SIDE, UnitTable
 
-SCHEMA = 1  # of the JSON files beside the pages
-MOST_ON_IMAGE = 8  # channels a layer on an image's page
-LOSSLESS_PIXELS = 128 * 2**20  # of all large pictures together, about 250 MB; beyond it they are lossy
+SCHEMA = 2  # of the JSON files beside the pages
+LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
+MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
+STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
 
 
 @dataclass(frozen=True, slots=True)
-class LayerEntry:
-    """A layer as the index and its neighbours' pages name it."""
+class Extent:
+    """How much of a run goes into a site."""
 
-    layer: dict[str, Any]  # of layers.json
-    page: str | None  # null where the layer was not analysed
-    brief: list[str]
-    lead: Sequence[Picture] = ()
-    planned: int = 0  # units
-    units: int = 0  # with at least one picture
-    pictures: int = 0
-    unraised: int = 0  # pictures
-    dead: int = 0  # units
-    diverged: int = 0  # pictures
-    absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
+    images: int = 12  # of the user's, at most
+    channels: int | None = None  # a layer, the finest first; None for all
+    examples: bool = True  # whether pictures of the data set are shown
+    classes: int | None = None  # at most; None for all
+    png: bool = False  # whether each maximised picture is written as a PNG of its own
+    lossless: int = LOSSLESS_PIXELS
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OnLayer:
-    """The channels of a layer that fire most on an image."""
-
-    layer: dict[str, Any]
-    page: str
-    channels: list[tuple[int, MapFact, bool, int | None]]  # channel, numbers, is it on the page, tile
-
-
-@dataclass(slots=True, eq=False)
-class ImagePage:
-    """What is gathered of one image while the layers go by."""
-
-    index: int
-    facts: dict[str, Any]  # of images/N.json
-    pixels: tuple[int, int]  # (height, width) of its file
-    size: tuple[int, int]  # CSS pixels on its own page
-    layers: list[OnLayer] = field(default_factory=list)
-    tiles: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The image's name, short enough to stand beside every unit."""
-        return words.shortened(str(self.facts["name"]))
-
-
-def render(run: Run, out: Path | None = None, images: int = 12) -> Path:
+def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = False) -> Path:
     """Write the site of a run, finished or not; the old site stays until the new one is whole.
 
     The same run gives the same bytes.
@@ -92,6 +63,7 @@ def render(run: Run, out: Path | None = None, images: int = 12) -> Path:
         run: to read from.
         out: the site's folder; by default `site` inside the run.
         images: how many of the run's images are shown at most.
+        png: whether each maximised picture is written as a PNG of its own too, into `png`.
 
     Returns:
         The site's index.html.
@@ -101,39 +73,77 @@ def render(run: Run, out: Path | None = None, images: int = 12) -> Path:
     """
     place = run.folder / "site" if out is None else Path(out)
     with NewFolder(place, MARK) as folder:
-        _Site(run, folder, images).write()
+        Site(run, folder, Extent(images=images, png=png, lossless=LOSSLESS_PIXELS)).write()
     return place / "index.html"
 
 
-class _Site:
-    """One rendering: the run, the folder, and what the pages have in common."""
+def render_single(run: Run, out: Path | None = None) -> Path:
+    """Write a run's report as one HTML file of at most 20 MB, choosing what goes in.
 
-    def __init__(self, run: Run, folder: NewFolder, images: int) -> None:
+    Args:
+        run: to read from.
+        out: the file; by default `report.html` inside the run.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: the file cannot be written, or a file of the run is damaged.
+    """
+
+    def made(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+        files = Files()
+        Site(run, files, Extent(images, channels, examples, classes=100, lossless=0)).write()
+        return files.kept
+
+    file = run.folder / "report.html" if out is None else Path(out)
+    sizes = [len(layer["channels"]) for layer in run.layers if layer["analysed"]]
+    first = max(4, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
+    single.write(file, single.fitted(made, first, run.holds("examples")))
+    return file
+
+
+class Site:
+    """One rendering: the run, where its files go, and what the pages have in common."""
+
+    def __init__(self, run: Run, folder: Files, extent: Extent) -> None:
         self.run = run
         self.folder = folder
+        self.extent = extent
         self.table = UnitTable(run)
-        self.lossless = self.table.pixels() <= LOSSLESS_PIXELS
+        self.studies = Studies(run)
+        self.lossless = self.table.pixels() <= extent.lossless
         self.fidelity = math.inf  # dB, of the worst sheet
         self.objectives = [str(name) for name in (run.info.get("settings") or {}).get("objectives") or []]
-        self.images = self._images(min(images, len(run.images)))
+        self.images = self._images(min(extent.images, len(run.images)))
+        self.with_page = [layer for layer in run.layers if layer["analysed"] or self.table.has(layer["name"])]
+        self.classes = classpage.write(run, folder, extent.classes)
+        self.examples = pictures.examples(run, folder, None) if extent.examples else None
+        self.places: dict[str, dict[str, Any]] = {}  # layer → where its channels' pictures are
         self.environment = self._environment()
 
     def write(self) -> None:
         """Write every page and every picture."""
-        for name in ("site.css", "site.js", "icon.svg"):
+        for name in STATIC:
             self.folder.write(f"assets/{name}", resources.files("reports").joinpath("static", name).read_bytes())
-        with_page = [layer for layer in self.run.layers if layer["analysed"] or self.table.has(layer["name"])]
-        place = {layer["name"]: index for index, layer in enumerate(with_page)}
-        entries = []
+        if self.examples is not None:
+            self._write_examples(self.examples)
+        place = {layer["name"]: index for index, layer in enumerate(self.with_page)}
+        entries, on_page = [], {}
         for layer in self.run.layers:
             if layer["name"] in place:
-                here = place[layer["name"]]
-                entries.append(self._layer(layer, with_page[max(0, here - 1) : here], with_page[here + 1 : here + 2]))
+                page = self._layer(layer, place[layer["name"]])
+                entries.append(page.entry)
+                on_page[layer["name"]] = f"layer-{layer['slug']}.html", {unit.channel for unit in page.units}
             else:
                 entries.append(LayerEntry(layer, None, words.in_brief(layer)))
-        for page in self.images:
-            pictures.image_maps(self.folder, page.index, page.tiles)
-            self._page(f"image-{page.index}.html", "image.html", page=page, most=MOST_ON_IMAGE)
+        studies = imagepage.ImageStudies(self.run, self.folder, on_page)
+        for image in self.images:
+            studies.add(image)
+            pictures.image_maps(self.folder, image.index, image.tiles, [part.columns for part in image.grids])
+            self._page(f"image-{image.index}.html", "image.html", page=image, most=imagepage.MOST_ON_IMAGE)
+        if self.classes is not None:
+            self._page("classes.html", "classes.html", classes=self.classes)
         self._index(entries)
         self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity)
 
@@ -155,6 +165,7 @@ class _Site:
         )
         filters = (words.figure, words.percent, words.count, words.large, words.times, words.listed, words.shortened)
         environment.filters |= {function.__name__: function for function in filters}
+        studies = {name: self.run.study(name) or {} for name in summary.STUDIES if self.run.holds(name)}
         environment.globals |= {
             "info": dict.fromkeys(("filterscope", "seed", "status", "settings", "model", "input", "tasks"))
             | self.run.info,
@@ -164,6 +175,11 @@ class _Site:
             "summary": summary,
             "words": words,
             "sheets": sheets,
+            "definitions": definitions,
+            "studies": studies,
+            "has_classes": self.classes is not None,
+            "has_examples": self.examples is not None,
+            "extent": self.extent,
             "map_side": MAP_SIDE,
             "strip_side": pictures.STRIP_SIDE,
             "firing_side": pictures.FIRING_SIDE,
@@ -171,11 +187,18 @@ class _Site:
         return environment
 
     def _page(self, name: str, template: str, **context: Any) -> None:
-        parts = self.environment.get_template(template).stream(**context)
-        parts.enable_buffering(256)
-        with self.folder.path(name).open("wb") as file:
-            for part in parts:
-                file.write(part.encode())
+        self.folder.write(name, self.environment.get_template(template).render(**context).encode())
+
+    def _write_examples(self, found: pictures.Examples) -> None:
+        told = {
+            "size": found.size,
+            "shown": found.shown,
+            "columns": found.grid.columns,
+            "rows": found.grid.rows,
+            "places": found.places,
+            "names": {number: [name, label] for number, (name, label) in found.names.items()},
+        }
+        self.folder.write("assets/examples.js", layerpage.call("examples", told))
 
     def _index(self, entries: Sequence[LayerEntry]) -> None:
         totals = summary.Totals(
@@ -196,91 +219,53 @@ class _Site:
             MARK,
             {"schema": SCHEMA, "run": self.run.info, "totals": asdict(totals), "layers": layers, "images": images},
         )
-        self._page("index.html", "index.html", entries=entries, totals=totals)
-
-    def _layer(
-        self, layer: dict[str, Any], before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
-    ) -> LayerEntry:
-        """Write a layer's page and its pictures; note what its images' pages will show of it."""
-        slug, images = layer["slug"], len(self.images)
-        rows = self.table.of(layer["name"])
-        kinds = kinds_of(layer["channels"], rows, self.objectives)
-        maps = LayerMaps(self.run, slug, images)
-        units = units_of(layer["channels"], rows, kinds, maps, images)
-        lead = leading(kinds, units, pictures.STRIP)
-        counted = count_statuses(units)
-        pictured = [[picture is not None and picture.sheet is not None for picture in unit.pictures] for unit in units]
-        entry = LayerEntry(
-            layer=layer,
-            page=f"layer-{slug}.html",
-            brief=words.in_brief(layer),
-            lead=lead,
-            planned=len(units),
-            units=sum(map(any, pictured)),
-            pictures=sum(map(sum, pictured)),
-            unraised=counted["unraised"],
-            dead=sum("dead" in unit.statuses for unit in units),
-            diverged=counted["diverged"],
-            absent=tuple(self._absent(units, kinds, maps)),
-        )
-        worst = pictures.layer_pictures(self.run, self.folder, slug, kinds, units, lead, self.lossless)
-        self.fidelity = min(self.fidelity, worst)
-        if maps.neurons is not None and units:
-            tiles = []
-            for page in self.images:  # image by image: each atlas of maps is read once
-                tiles.append(maps.tiles(page.index, units))
-                self._gather(page, layer, units, maps)
-            pictures.layer_maps(self.folder, slug, units[0].rows, np.stack(tiles, 1))
-        self.folder.write_lines(f"assets/layer-{slug}.css", pictures.layer_style(slug, kinds, units, maps, images))
-        self.folder.write_json(
-            f"assets/layer-{slug}.json",
-            {"schema": SCHEMA, "layer": layer, "units": [_unit_json(unit) for unit in units]},
-        )
-        pages = {other["name"]: f"layer-{other['slug']}.html" for other in self.run.layers if other["analysed"]}
         self._page(
-            f"layer-{slug}.html",
-            "layer.html",
-            entry=entry,
-            layer=layer,
-            kinds=kinds,
-            units=units,
-            before=before,
-            after=after,
-            feeding=[(name, pages.get(name)) for name in layer["predecessors"]],
-            has_maps=maps.neurons is not None,
+            "index.html",
+            "index.html",
+            entries=entries,
+            totals=totals,
+            drawing=graph.draw(self.run.layers),
+            graph=graph,
+            plots=overview.plots(self.run, entries),
+            lacking=overview.missing(self.run, entries),
         )
-        return entry
 
-    def _absent(self, units: Sequence[Unit], kinds: Sequence[Kind], maps: LayerMaps) -> list[str]:
-        """What the run lacks of a layer, in words."""
-        lacking = [
-            f"{words.count(number, 'picture')} of {len(units):,} of the kind “{kind.title}”"
-            for kind, number in absent(units, kinds)
-        ]
-        if self.images and not len(maps):
-            lacking.append("all activation maps")
-        return lacking
+    def _layer(self, layer: dict[str, Any], here: int) -> LayerPage:
+        """Write a layer's page and its pictures; note what its images' pages will show of it."""
+        extent, images = self.extent, len(self.images)
+        arguments = (layer, self.table, self.studies, self.objectives, images, extent.channels, self.lossless)
+        page = layerpage.write(self.run, self.folder, *arguments, self.places)
+        self.fidelity = min(self.fidelity, page.fidelity)
+        channels = {unit.channel for unit in page.units}
+        if page.maps.neurons is not None and page.units:
+            for image in self.images:
+                image.gather(layer, channels, page.maps)
+        if extent.png:
+            self._write_png(page)
+        pages = {other["name"]: f"layer-{other['slug']}.html" for other in self.with_page}
+        self._page(
+            f"layer-{layer['slug']}.html",
+            "layer.html",
+            entry=page.entry,
+            layer=layer,
+            page=page,
+            before=self.with_page[max(0, here - 1) : here],
+            after=self.with_page[here + 1 : here + 2],
+            feeding=[(name, pages.get(name)) for name in layer["predecessors"]],
+            fed=[
+                (other["name"], pages.get(other["name"]))
+                for other in self.run.layers
+                if layer["name"] in other["predecessors"]
+            ],
+            command=summary.unit_command(self.run.info, layer),
+        )
+        return page
 
-    def _gather(self, page: ImagePage, layer: dict[str, Any], units: Sequence[Unit], maps: LayerMaps) -> None:
-        """Note what an image's page shows of a layer."""
-        on_page = {unit.channel for unit in units}
-        found = []
-        for channel in maps.strongest_channels(page.index, MOST_ON_IMAGE):
-            fact, tile = maps.fact(page.index, channel), maps.tile(page.index, channel, pictures.FIRING_SIDE)
-            if fact is not None:
-                found.append((channel, fact, channel in on_page, None if tile is None else len(page.tiles)))
-                page.tiles += [] if tile is None else [tile]
-        if found:
-            page.layers.append(OnLayer(layer, f"layer-{layer['slug']}.html", found))
-
-
-def _unit_json(unit: Unit) -> dict[str, Any]:
-    """A unit's numbers, exact."""
-    rows = [picture.row for picture in unit.pictures if picture]
-    unsaid = ("layer", "channel", "atlas", "tile")  # said above, or true of the run's files only
-    return {
-        "channel": unit.channel,
-        "pictures": [{name: value for name, value in row.items() if name not in unsaid} for row in rows],
-        "maps": [asdict(fact) for fact in unit.maps if fact],
-        "strongest": unit.strongest and asdict(unit.strongest),
-    }
+    def _write_png(self, page: LayerPage) -> None:
+        """Each maximised picture as a file of its own, as it lies in the run."""
+        for unit in page.units:
+            for kind, picture in zip(page.kinds, unit.pictures, strict=True):
+                tile = self.run.tile(picture.row) if picture else None
+                if tile is not None:
+                    name = f"png/{page.layer['slug']}-{unit.channel}-k{kind.position}.png"
+                    self.folder.write(name, sheets.png(sheets.visible(tile)))

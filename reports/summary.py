@@ -15,6 +15,18 @@ from reports import words
 
 Facts = list[tuple[str, str]]  # (name, words)
 
+STUDIES = {  # folder in the run → what it is called
+    "weights": "Weights",
+    "examples": "Data set",
+    "attribution": "Attribution",
+    "classes": "Classes",
+    "inversion": "Inversion",
+    "groups": "Groups",
+    "tuning": "Tuning",
+    "truth": "Natural and maximised",
+    "values": "Other layers",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -167,6 +179,27 @@ def settings_facts(info: dict[str, Any]) -> Facts:
 def version_facts(info: dict[str, Any]) -> Facts:
     """Name and version of each library that matters."""
     return [(name, str(version)) for name, version in (info.get("versions") or {}).items()]
+
+
+def study_facts(study: dict[str, Any]) -> Facts:
+    """The settings of a study, and what it cost."""
+    told = [(name, _value(value)) for name, value in (study.get("settings") or {}).items()]
+    return [*told, ("seconds", words.duration(study.get("seconds")))]
+
+
+def unit_command(info: dict[str, Any], layer: dict[str, Any]) -> str:
+    """The command that maximises one channel of a layer again; it ends where the channel's number is to stand."""
+    given = [str(part) for part in info.get("command") or []]
+    source = given[2] if len(given) > 2 and given[1] == "analyze" else (info.get("model") or {}).get("name")
+    if not source or str(source).startswith("-"):
+        source = (info.get("model") or {}).get("name") or "MODEL"
+    settings = info.get("settings") or {}
+    parts = ["filterscope", "maximize", str(source), "--layer", str(layer["name"])]
+    if settings.get("quality"):
+        parts += ["--quality", str(settings["quality"])]
+    if info.get("seed") is not None:
+        parts += ["--seed", str(info["seed"])]
+    return f"{shlex.join(parts)} --channel "
 
 
 def command(info: dict[str, Any]) -> str:

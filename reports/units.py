@@ -14,14 +14,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from analyzer.run import Run
 from reports import sheets
 
 MAP_SIDE = 48  # pixels, of a map beside a unit: larger ones are reduced
-SHOWN_SIDE = 64  # CSS pixels, of a map or a thumbnail beside a unit
 GRID_SIDE = 112  # CSS pixels, of a picture in the grid of a layer
-CARD_SIDE = 224  # of a picture among a unit's details
 
 DIVERSE = 4  # pictures of a unit with the objective diversity
 
@@ -131,13 +130,13 @@ def finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-class UnitTable:
-    """The run's unit table, by layer."""
+class ByLayer:
+    """A table with a column `layer`, by layer."""
 
-    def __init__(self, run: Run) -> None:
-        self._table = run.units
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
         self._rows: dict[str, list[int]] = defaultdict(list)
-        for index, name in enumerate(self._table["layer"].to_pylist()):
+        for index, name in enumerate(table["layer"].to_pylist()):
             self._rows[name].append(index)
 
     def has(self, layer: str) -> bool:
@@ -148,6 +147,13 @@ class UnitTable:
         """The rows of one layer, in the table's order."""
         rows: list[dict[str, Any]] = self._table.take(np.asarray(self._rows.get(layer, []), np.int64)).to_pylist()
         return rows
+
+
+class UnitTable(ByLayer):
+    """The run's unit table, by layer."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.units)
 
     def pixels(self) -> int:
         """Pixels of all pictures large enough for a lossy file, three bands counted as one."""
@@ -251,6 +257,17 @@ def kinds_of(channels: Sequence[int], rows: Sequence[dict[str, Any]], objectives
         pictured = pixels[key] is not None
         kinds.append(Kind(position, *key, title, meaning, anchor, pictured, size, bands, (height, width), planes, grid))
     return kinds
+
+
+def finest(rows: Sequence[dict[str, Any]], most: int) -> list[int]:
+    """The channels whose first kind of picture rises highest above random images, those that are not fine last."""
+    first: dict[int, tuple[bool, float]] = {}
+    for row in rows:
+        sense = -1 if row["objective"] == "negative" else 1
+        known = finite(row["activation"]) and finite(row["random"])
+        lift = sense * (row["activation"] - row["random"]) if known else -math.inf
+        first.setdefault(row["channel"], (row["status"] != "ok", -lift))
+    return sorted(sorted(first, key=lambda channel: (*first[channel], channel))[:most])
 
 
 def units_of(

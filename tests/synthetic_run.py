@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from synthetic_studies import write_studies
 
 from analyzer import atlas
 from analyzer.run import RunWriter, TaskKey, slugs
@@ -45,6 +46,8 @@ def synthetic_run(
     unfinished: Sequence[str] = (),
     not_analysed: int = 1,
     certain: bool = True,
+    studies: bool = False,
+    branches: bool = False,
 ) -> Path:
     """Write a run.
 
@@ -62,6 +65,8 @@ def synthetic_run(
         unfinished: layers (as `conv0`) whose neuron pictures and maps are not there yet.
         not_analysed: layers at the end that the run lists only.
         certain: whether the preprocessing is known.
+        studies: whether every study was done.
+        branches: whether the layers branch and join: layer 3n + 3 follows both layers before it, which follow 3n.
 
     Returns:
         The folder.
@@ -71,6 +76,11 @@ def synthetic_run(
     named = [f"{names[i % len(names)]}{i // len(names) or ''}" if names else f"features.{i}.conv" for i in range(total)]
     of = slugs(named)
     facts = [_layer(i, named, of, channels, size, analysed=i < layers, picture=picture) for i in range(total)]
+    if branches:
+        for index, fact in enumerate(facts):
+            feeding = [index - 1, index - 2] if index % 3 == 0 else [index // 3 * 3]
+            fact["predecessors"] = [named[i] for i in feeding if 0 <= i < index]
+            fact["depth"] = max((facts[i]["depth"] + 1 for i in feeding if 0 <= i < index), default=0)
     with RunWriter(folder, "plan") as writer:
         writer.write_json("layers.json", {"schema": 1, "layers": facts})
         for index in range(images):
@@ -81,6 +91,8 @@ def synthetic_run(
             _write_pictures(writer, fact, bands, statuses, neuron=done)
             if images and done:
                 _write_maps(writer, fact, images, rng)
+        if studies:
+            write_studies(writer, facts, images, size, bands)
         writer.write_info(
             _info(facts, names[0] if names else "synthetic.onnx", size, bands, status, certain, unfinished)
         )

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one fol
 from synthetic_run import HOSTILE_NAMES, synthetic_run
 
 from analyzer.run import Run
-from reports.site import render
+from reports import words
+from reports.site import render, render_single
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright for Python (extra dev)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,9 +27,11 @@ pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning"),  # Playwright's own
     pytest.mark.filterwarnings("default::ResourceWarning"),
 ]
-VISIBLE_SPRITES = """() => [...document.querySelectorAll('.px:not(.blank), .maps a')]
+LAY_OUT = """() => document.querySelectorAll('.layer, .units li, .firing, .class-tile').forEach(
+    element => { element.style.contentVisibility = 'visible' })"""  # what lies off the screen has no size otherwise
+VISIBLE_SPRITES = """() => [...document.querySelectorAll('.px:not(.blank), .pic:not(.blank), .u')]
     .filter(element => element.checkVisibility())
-    .map(element => getComputedStyle(element, element.matches('.maps a') ? '::after' : null))
+    .map(element => getComputedStyle(element, element.matches('.u') ? '::before' : null))
     .map(style => ({image: style.backgroundImage, width: parseFloat(style.width), height: parseFloat(style.height)}))
 """
 
@@ -44,9 +47,20 @@ def browser():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     run = synthetic_run(
-        tmp_path_factory.mktemp("run") / "run", layers=3, channels=40, images=3, names=HOSTILE_NAMES, status="partial"
+        tmp_path_factory.mktemp("run") / "run",
+        layers=3,
+        channels=40,
+        images=3,
+        names=HOSTILE_NAMES,
+        status="partial",
+        studies=True,
     )
     return render(Run(run)).parent
+
+
+@pytest.fixture(scope="module")
+def single(folder):
+    return render_single(Run(folder.parent))
 
 
 class Visit:
@@ -76,7 +90,8 @@ class Visit:
 
 def one_of_each_kind(folder: Path) -> list[Path]:
     layers = sorted(folder.glob("layer-*.html"))
-    return [folder / "index.html", layers[0], layers[-1], folder / "image-0.html", folder / "method.html"]
+    pages = [folder / "index.html", layers[0], layers[-1], folder / "image-0.html", folder / "classes.html"]
+    return [*pages, folder / "method.html"]
 
 
 LOOKS = [  # name, script, colour scheme, width of the screen
@@ -102,6 +117,7 @@ def test_pictures_are_drawn_without_script(browser, folder):
     for path in one_of_each_kind(folder)[:-1]:
         with Visit(browser, java_script_enabled=False) as visit:
             visit.goto(path)
+            visit.page.evaluate(LAY_OUT)
             sprites = visit.page.evaluate(VISIBLE_SPRITES)
             assert sprites, path.name
             for sprite in sprites:
@@ -110,78 +126,184 @@ def test_pictures_are_drawn_without_script(browser, folder):
                 assert sprite["height"] >= 10
 
 
-def test_a_sprite_has_the_colours_of_its_picture(browser, folder):
+def first_layer(folder: Path) -> tuple[Run, dict, Path]:
     run = Run(folder.parent)
-    layer = run.layers[0]
+    return run, run.layers[0], folder / f"layer-{run.layers[0]['slug']}.html"
+
+
+def test_a_tile_has_the_colours_of_its_picture(browser, folder):
+    run, layer, path = first_layer(folder)
     row = next(r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["channel"] == 7)
     with Visit(browser, java_script_enabled=False) as visit:
-        visit.goto(folder / f"layer-{layer['slug']}.html", "#u7")
-        sprite = visit.page.locator("#u7 .px.k0")
-        box = sprite.bounding_box()
-        assert box["width"] % row["width"] == 0
-        assert box["height"] % row["height"] == 0
-        shown = _pixels(sprite.screenshot())
+        visit.goto(path)
+        tile = visit.page.locator('.u[id="7"]')
+        tile.scroll_into_view_if_needed()
+        shown = _pixels(tile.screenshot())
     expected = run.tile(row)
-    factor = shown.shape[0] // expected.shape[0]
+    factor = 112 // max(expected.shape[:2])
     assert factor > 1
-    assert (shown[factor // 2 :: factor, factor // 2 :: factor] == expected).all()
+    side = factor * expected.shape[0]
+    top = 24  # the line above, with its number
+    picture = shown[top : top + side, : factor * expected.shape[1]]
+    # Corners are round: the middle is compared.
+    middle = picture[factor // 2 :: factor, factor // 2 :: factor][1:-1, 1:-1]
+    assert (middle == expected[1:-1, 1:-1]).all()
 
 
-def test_the_address_of_a_unit_opens_its_details(browser, folder):
-    layer = sorted(folder.glob("layer-*.html"))[0]
+def test_the_grid_shows_what_is_chosen_without_script(browser, folder):
     with Visit(browser, java_script_enabled=False) as visit:
-        visit.goto(layer)
-        assert visit.page.locator("#view-grid").is_checked(), "forty channels start as a grid"
-        assert not visit.page.locator("#u5 .on-images").is_visible()
-        visit.page.locator("#u5 h3 a").click()
-        assert visit.page.url.endswith("#u5")
-        assert visit.page.locator("#u5 .on-images").is_visible()
-        assert visit.page.locator("#u5 figure").count() == 3
-        assert not visit.page.locator("#u6 .on-images").is_visible()
-        visit.page.locator("#u5 .steps a").last.click()
-        assert visit.page.locator("#u6 .on-images").is_visible()
-        visit.page.locator("#view-cards").check()
-        assert visit.page.locator("#u9 .on-images").is_visible()
-        assert visit.complaints == []
+        visit.goto(first_layer(folder)[2])
+        tile = visit.page.locator('.u[id="4"]')
+        seen = set()
+        for mode in ("k0", "k1", "k2", "w", "b", "m0", "m2"):
+            visit.page.locator(f"input[value={mode}]").check(force=True)
+            style = tile.evaluate(
+                "e => { const s = getComputedStyle(e, '::before'), n = getComputedStyle(e, '::after').content;"
+                " return s.backgroundImage + s.backgroundPosition + n }"
+            )
+            seen.add(style)
+            assert visit.page.locator(".about-mode:visible").count() == 1
+        assert len(seen) == 7
+        assert not visit.page.locator("select").first.is_visible(), "what would do nothing is not shown"
 
 
-def test_the_grid_shows_the_kind_of_picture_that_is_chosen(browser, folder):
-    with Visit(browser, java_script_enabled=False) as visit:
-        visit.goto(sorted(folder.glob("layer-*.html"))[0])
-        for chosen in (0, 1, 2):
-            visit.page.locator(f"#kind-{chosen}").check()
-            shown = [visit.page.locator(f"#u4 figure.f{kind}").is_visible() for kind in (0, 1, 2)]
-            assert shown == [kind == chosen for kind in (0, 1, 2)]
+SHOWN = "() => [...document.querySelectorAll('.units li')].filter(e => !e.hidden).map(e => Number(e.firstChild.id))"
 
 
-def test_script_orders_and_filters_the_channels(browser, folder):
-    run = Run(folder.parent)
-    layer = run.layers[0]
+def test_script_orders_filters_and_finds_channels(browser, folder):
+    run, layer, path = first_layer(folder)
     rows = [r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["objective"] == "channel"]
     with Visit(browser) as visit:
-        visit.goto(folder / f"layer-{layer['slug']}.html")
-        order = (
-            "() => [...document.querySelectorAll('.unit')].filter(u => !u.hidden).map(u => Number(u.dataset.channel))"
-        )
-        assert visit.page.evaluate(order) == list(range(40))
-        visit.page.locator("#order").select_option("activation")
+        visit.goto(path)
+        assert visit.page.evaluate(SHOWN) == list(range(40))
+        visit.page.locator("[name=order]").select_option("activation")
         finite = [r for r in rows if r["activation"] is not None]
         expected = [r["channel"] for r in sorted(finite, key=lambda r: (-r["activation"], r["channel"]))]
-        assert visit.page.evaluate(order)[: len(expected)] == expected
-        visit.page.locator("#order").select_option("channel")
-        visit.page.locator("#status").select_option("dead")
+        assert visit.page.evaluate(SHOWN)[: len(expected)] == expected
+        visit.page.locator("[name=order]").select_option("channel")
+        visit.page.locator("[name=status]").select_option("dead")
         dead = [r["channel"] for r in rows if r["status"] == "dead"]
-        assert visit.page.evaluate(order) == dead
-        assert visit.page.locator("#shown").inner_text() == f"{len(dead)} of 40"
+        assert visit.page.evaluate(SHOWN) == dead
+        assert visit.page.locator(".shown").inner_text() == f"{len(dead)} of 40"
+        visit.page.locator("[name=status]").select_option("")
+        visit.page.locator("[name=find]").fill("8-11")
+        visit.page.wait_for_timeout(200)
+        assert visit.page.evaluate(SHOWN) == [8, 9, 10, 11]
+        visit.page.locator("[name=find]").fill("edges")
+        visit.page.wait_for_timeout(200)
+        assert visit.page.evaluate(SHOWN) == list(range(0, 40, 2))
         assert visit.complaints == []
 
 
-def test_without_script_no_control_is_shown_that_would_do_nothing(browser, folder):
-    with Visit(browser, java_script_enabled=False) as visit:
-        visit.goto(sorted(folder.glob("layer-*.html"))[0])
-        assert not visit.page.locator("#order").is_visible()
-        assert not visit.page.locator("#status").is_visible()
-        assert visit.page.locator("#view-cards").is_visible()
+def test_the_address_of_a_channel_opens_its_view_and_keys_walk_on(browser, folder):
+    run, layer, path = first_layer(folder)
+    row = next(r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["channel"] == 5)
+    with Visit(browser) as visit:
+        page = visit.page
+        visit.goto(path, "#5")
+        view = page.locator(".view")
+        assert view.locator("h2").inner_text().startswith("Channel 5")
+        assert words.figure(row["activation"]) in view.locator(".sure").inner_text()
+        assert view.locator(".maximised figure").count() == 3
+        assert view.locator(".twin").count() == 4
+        assert view.locator(".row.maps .map .m").count() == 3
+        assert view.locator(".listens li").count() == 3
+        assert "--channel 5" in view.locator("pre").inner_text()
+        sprites = page.evaluate(VISIBLE_SPRITES)
+        assert all(sprite["image"].startswith('url("file:///') for sprite in sprites)
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(100)
+        assert page.url.endswith("#6")
+        assert view.locator("h2").inner_text().startswith("Channel 6")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(100)
+        assert view.is_hidden()
+        assert page.locator(".units").is_visible()
+        page.locator('.u[id="9"]').click()
+        page.wait_for_timeout(100)
+        assert view.locator("h2").inner_text().startswith("Channel 9")
+        page.go_back()
+        page.wait_for_timeout(100)
+        assert view.is_hidden()
+        assert visit.complaints == []
+
+
+def test_numbers_are_written_by_script_as_by_the_program(browser, folder):
+    values = [0.0, 12.3456, 9.996, -0.0123, 1234.5, 99999.0, 1.5e6, -1.2e-4, 0.5, 100.0, 3e-9, 41.04]
+    shares = [0.394, 1.0, 0.9999, 0.0, 1e-9, 0.25]
+    with Visit(browser) as visit:
+        visit.goto(first_layer(folder)[2])
+        assert visit.page.evaluate("values => values.map(figure)", values) == [words.figure(v) for v in values]
+        assert visit.page.evaluate("values => values.map(percent)", shares) == [words.percent(v) for v in shares]
+
+
+def test_the_slider_lays_an_attribution_over_its_image(browser, folder):
+    with Visit(browser) as visit:
+        visit.goto(folder / "image-0.html")
+        under = visit.page.locator(".stack img").first
+        opacity = "e => Number(getComputedStyle(e).opacity)"
+        visit.page.locator("[name=blend]").fill("0")
+        assert under.evaluate(opacity) == 1
+        visit.page.locator("[name=blend]").fill("100")
+        assert under.evaluate(opacity) == 0
+        assert visit.complaints == []
+
+
+def test_the_architecture_zooms_with_keys(browser, folder):
+    with Visit(browser) as visit:
+        visit.goto(folder / "index.html")
+        frame = visit.page.locator(".architecture .canvas")
+        width = "() => document.querySelector('.architecture .canvas > svg').clientWidth"
+        visit.page.locator("[data-zoom=in]").click()
+        before = visit.page.evaluate(width)
+        frame.focus()
+        visit.page.keyboard.press("+")
+        visit.page.keyboard.press("+")
+        assert visit.page.evaluate(width) > 1.5 * before
+        assert visit.complaints == []
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_single_file_is_whole_in_itself(browser, single, folder, script):
+    slug = first_layer(folder)[1]["slug"]
+    with Visit(browser, java_script_enabled=script) as visit:
+        visit.goto(single)
+        assert visit.page.locator("main:visible").count() == 1
+        visit.page.locator("#index .layers a").first.click()
+        visit.page.wait_for_timeout(200)
+        assert visit.page.locator("main:visible").get_attribute("id") == f"layer-{slug}"
+        visit.page.locator(f'[id="layer-{slug}.7"]').click()
+        visit.page.wait_for_timeout(300)
+        if script:
+            assert visit.page.locator("main:visible .view h2").inner_text().startswith("Channel 7")
+            with visit.page.expect_download() as download:
+                visit.page.get_by_role("button", name="Download PNG").click()
+            run, layer, _ = first_layer(folder)
+            row = next(r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["channel"] == 7)
+            assert (_pixels(Path(download.value.path()).read_bytes()) == run.tile(row)).all()
+        assert visit.complaints == []
+        requests = [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))]
+        assert requests == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(browser, folder, single, scheme):
+    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python (extra dev)")
+    source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    layer = first_layer(folder)
+    pages = [(path, "") for path in one_of_each_kind(folder)] + [(layer[2], "#5"), (single, "")]
+    for path, anchor in pages:
+        with Visit(browser, color_scheme=scheme, viewport={"width": 1200, "height": 900}) as visit:
+            visit.goto(path, anchor)
+            visit.page.evaluate(LAY_OUT)
+            visit.page.evaluate(source)
+            found = visit.page.evaluate("axe.run({preload: false})")
+            assert len(found["passes"]) > 10
+            told = [
+                (v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]
+            ]
+            assert told == [], f"{path.name}{anchor}"
 
 
 def _pixels(png):

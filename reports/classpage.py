@@ -1,0 +1,94 @@
+"""The page of the classes: the image that raises each score, and what the network makes of it.
+
+Knows the run's reader and sheets; templates hold the markup.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.run import Run
+from reports import colours, pictures, sheets
+from reports.folder import Files
+from reports.units import finite
+
+SIDE = 96  # pixels, of a class's picture: larger ones are reduced
+FLOOR = 1e-4  # probability that is drawn as dark as 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTile:
+    """A class on the page."""
+
+    row: dict[str, Any]  # of CLASS_SCHEMA
+    sheet: int | None
+    tile: int
+    rivals: tuple[tuple[str, float], ...]  # the other classes that its picture raises most, with their probability
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPage:
+    """All classes of a run, their pictures written."""
+
+    tiles: tuple[ClassTile, ...]
+    wins: int  # classes whose picture the network answers with that class
+    heat: tuple[int, int] | None  # (height, width) of the table of scores, a pixel a number; null where there is none
+
+
+def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
+    """Gather the classes and write their pictures; None where the run has none.
+
+    Args:
+        run: to read from.
+        folder: of the site.
+        most: classes shown; None for all.
+    """
+    rows = sorted(run.table("classes/classes.parquet").to_pylist(), key=lambda row: row["klass"])[:most]
+    if not rows:
+        return None
+    names = {row["klass"]: row["label"] or f"class {row['klass']}" for row in rows}
+    first = next((row for row in rows if row["atlas"] is not None), None)
+    size, grid = (1, 1), sheets.Grid(1, 1)
+    if first is not None:
+        size = sheets.within(*sheets.visible_size(first["height"], first["width"], first["bands"]), SIDE)
+        grid = sheets.grid_for(len(rows), *size)
+    used = []
+    for number, start in enumerate(range(0, len(rows), grid.tiles)):
+        found = [run.tile(row) for row in rows[start : start + grid.tiles]]
+        if first is None or all(tile is None for tile in found):
+            continue
+        blank = np.zeros((*size, 3 if first["bands"] == 3 else 1), np.uint8)
+        tiles = [blank if tile is None else sheets.reduced(sheets.visible(tile), *size) for tile in found]
+        folder.write(f"assets/classes-c-{number}.webp", sheets.webp(grid.sheet(tiles), lossless=False)[0])
+        used.append(number)
+    style = list(pictures.Set("c", size, grid, tuple(used)).rules(".classes", "classes"))
+    folder.write_lines("assets/classes.css", [*style, *grid.rules(".classes")])
+    told = []
+    for index, row in enumerate(rows):
+        sheet, tile = divmod(index, grid.tiles)
+        pictured = row["atlas"] is not None
+        told.append(ClassTile(row, sheet if pictured else None, tile, _rivals(row, names)))
+    wins = sum(row["rank"] == 0 for row in rows)
+    return ClassPage(tuple(told), wins, _heat(folder, rows))
+
+
+def _rivals(row: dict[str, Any], names: dict[int, str]) -> tuple[tuple[str, float], ...]:
+    scores = np.asarray(row["distribution"] or [], np.float64)
+    order = [int(i) for i in np.argsort(-scores, kind="stable")[:4] if i != row["klass"]]
+    return tuple((names.get(i, f"class {i}"), float(scores[i])) for i in order[:3] if finite(scores[i]))
+
+
+def _heat(folder: Files, rows: list[dict[str, Any]]) -> tuple[int, int] | None:
+    """A row a class's picture, a column a class that the network may answer; logarithmic."""
+    lists = [row["distribution"] for row in rows]
+    if not all(lists) or len({len(found) for found in lists}) != 1:
+        return None
+    scores = np.nan_to_num(np.asarray(lists, np.float64))
+    if scores.min() < 0 or scores.max() > 1 + 1e-3:
+        return None
+    light = 1 - np.log10(scores.clip(FLOOR, 1)) / np.log10(FLOOR)
+    folder.write("assets/class-scores.webp", sheets.webp(colours.scale(light), lossless=True)[0])
+    return scores.shape[0], scores.shape[1]
