@@ -88,8 +88,9 @@ A gradient jumps where a ReLU opens or closes. Of the 6.1 million ReLUs of this 
 a photo that the rounding of float32 decides about them, and each moves a few pixels. So there are two comparisons.
 **Same weights**: BatchNormalization folded into the module before its export, and both sides in float64: are the
 methods the same? **As used**: the module with BatchNormalization, both sides in float32; beside it how far captum's own
-answer in float32 is from its answer in float64, on the original module: no import can be expected to be closer. Seconds
-are processor seconds of a picture as used, here and in captum, one thread.
+answer in float32 is from its answer in float64, on the original module: an error of the same kind, from other ReLUs.
+The deconvnet, Grad-CAM and occlusion, which ask no such gate on the way back or average over them, agree as
+used, too. Seconds are processor seconds of a picture as used, here and in captum, one thread.
 
 | method | target | photos | same weights | as used | captum's own rounding | s here | s captum |
 |---|---|--:|--:|--:|--:|--:|--:|
@@ -104,8 +105,8 @@ The randomisation test of Adebayo et al. 2018 (arXiv:1810.03292), `--sanity`: fr
 after layer are shuffled, and the absolute maps are compared with the trained network's (Spearman's rank correlation /
 SSIM). A method whose maps stay alike shows the picture, and not the network. Where the authors draw new weights, ours
 are shuffled within each layer: a BatchNormalization that was folded into a layer leaves its scale in the weights, and
-drawn ones would saturate ReLU6. A trained MobileNetV2 of ImageNet, mean of {photos} photos; {seconds:.0f} processor
-seconds.
+drawn ones of one size could saturate ReLU6. A trained MobileNetV2 of ImageNet, mean of {photos} photos;
+{seconds:.0f} processor seconds.
 
 """
 

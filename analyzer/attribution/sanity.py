@@ -6,7 +6,7 @@ network. Knows torch; knows nothing of files.
 
 Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim 2018, arXiv:1810.03292, section 3 (cascading). Two deviations:
 the weights of a layer are shuffled instead of drawn anew, and so are its biases, so that layers into which a
-BatchNormalization was folded keep their scale and do not saturate; and of many layers, some are compared.
+BatchNormalization was folded keep their scale; and of many layers, some are compared.
 """
 
 from __future__ import annotations
