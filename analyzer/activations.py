@@ -62,7 +62,7 @@ def write_maps(
             maps = values[layer.value][0]
             found[layer.name].append(_statistics(maps))
             if index < pictures:
-                writer.write_bytes(_atlas_name(slugs[layer.name], index), _atlas(maps))
+                writer.write_bytes(_atlas_name(slugs[layer.name], index), map_atlas(maps))
     for layer in group:
         table = _table(slugs[layer.name], layer, found[layer.name], pictures)
         writer.write_table(f"maps/{slugs[layer.name]}.parquet", table)
@@ -82,7 +82,7 @@ def _statistics(maps: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _atlas(maps: np.ndarray) -> bytes:
+def map_atlas(maps: np.ndarray) -> bytes:
     """Each map from its own minimum, black, to its own maximum, white; a constant map and what is no number: black."""
     with np.errstate(invalid="ignore", over="ignore"):
         low = maps.min(axis=(1, 2), keepdims=True)

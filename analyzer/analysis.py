@@ -29,6 +29,7 @@ from analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from analyzer.network import Network
 from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_json
 from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
+from analyzer.scores import own_labels
 from analyzer.studies import Context, Progress, Study, perform
 from analyzer.tasks import Workshop
 from converters import cache
@@ -90,6 +91,8 @@ class Analysis:
         refuse_foreign(self.out)
         if self.labels:
             self._check_labels()
+        else:
+            self.labels = own_labels(self.network)
         with self._timed("images"):
             pictures = self._read_images()
         from analyzer.maximize.engine import batch_size, choose_device

@@ -9,6 +9,7 @@ import difflib
 import math
 from collections.abc import Sequence
 
+from analyzer.labels import from_metadata
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
 from converters.errors import SettingsError
@@ -32,6 +33,14 @@ def scores(network: Network) -> ConvLayer:
             return _as_layer(network, value, shape[1])
     listed = ", ".join(f"{name} {list(network.shapes.get(name, ()))}" for name in network.model.graph.outputs)
     raise SettingsError(f"--class: the network is no classifier, its outputs are {listed}")
+
+
+def own_labels(network: Network) -> list[str]:
+    """Class names that the model's metadata hold, in order; none where it holds none, or is no classifier."""
+    try:
+        return from_metadata(network.model.metadata, scores(network).out_channels)
+    except SettingsError:
+        return []
 
 
 def class_index(wanted: str, labels: Sequence[str], count: int) -> int:

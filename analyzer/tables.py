@@ -121,14 +121,14 @@ ATTRIBUTION_SCHEMA = pa.schema(  # attribution/attributions.parquet
     [
         ("image", pa.int32()),
         ("method", pa.string()),  # saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet, …
-        ("layer", pa.string()),  # of the target; null: the class scores
+        ("layer", pa.string()),  # of the target, or a value of the graph; null: the class scores
         ("target", pa.int32()),  # class or channel
         ("label", pa.string()),  # of the class, or null
         ("row", pa.int32()),  # of a neuron; null: the sum of the channel's map, or a class
         ("column", pa.int32()),
         ("at", pa.string()),  # layer whose maps Grad-CAM weighs; null for methods of the pixels
-        ("score", pa.float64()),  # the target's value on this image
-        ("minimum", pa.float64()),  # of the attributions, summed over the input's channels
+        ("score", pa.float64()),  # the target's value on this image, by ONNX Runtime
+        ("minimum", pa.float64()),  # of the attributions, summed over the input's channels; pixels count from 0 to 1
         ("maximum", pa.float64()),
         ("total", pa.float64()),  # their sum
         *_TILE,  # signed: 128 is 0, 1 and 255 are ∓ the largest absolute value
@@ -138,8 +138,8 @@ ATTRIBUTION_SCHEMA = pa.schema(  # attribution/attributions.parquet
 SANITY_SCHEMA = pa.schema(  # attribution/sanity.parquet: Adebayo et al. 2018, weights randomised from the output down
     [
         ("method", pa.string()),
-        ("layer", pa.string()),  # randomised: this layer and all after it
-        ("depth", pa.int32()),
+        ("layer", pa.string()),  # randomised: this layer and all after it that have weights, dense ones too
+        ("depth", pa.int32()),  # layers with weights before it, in graph order
         ("images", pa.int32()),
         ("similarity", pa.float64()),  # Spearman correlation of absolute attributions, mean over the images
         ("ssim", pa.float64()),
@@ -223,13 +223,14 @@ TUNING_SCHEMA = pa.schema(  # tuning/units.parquet: responses to synthetic stimu
         ("words", pa.string()),  # null where the numbers support none
         ("best", pa.string()),  # kind of the strongest stimulus: grating, edge, bar, curve, corner, colour, opponent
         ("response", pa.float64()),  # to it, above the response to mid grey
-        ("orientation", pa.float64()),  # of the best grating, degrees from horizontal, [0, 180)
+        ("strongest", pa.float64()),  # response known: of stimuli, saved pictures and natural images, above mid grey's
+        ("orientation", pa.float64()),  # mean vector of orientation_curve, degrees from horizontal, [0, 180)
         ("orientation_selectivity", pa.float64()),  # 1 − circular variance, [0, 1]
         ("period", pa.float64()),  # of the best grating, pixels
         ("phase_modulation", pa.float64()),  # F1 ÷ F0
-        ("hue", pa.float64()),  # of the best uniform colour, degrees
+        ("hue", pa.float64()),  # mean vector of hue_curve, degrees
         ("colour_selectivity", pa.float64()),  # [0, 1]
-        ("orientation_curve", pa.list_(pa.float32())),  # equal steps over 180°
+        ("orientation_curve", pa.list_(pa.float32())),  # gratings above mid grey, equal steps over 180° from 0
         ("period_curve", pa.list_(pa.float32())),
         ("periods", pa.list_(pa.float32())),  # pixels, of period_curve
         ("hue_curve", pa.list_(pa.float32())),  # equal steps over 360°

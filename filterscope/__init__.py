@@ -16,12 +16,27 @@ if TYPE_CHECKING:  # the real imports are lazy: `filterscope --help` must not wa
     from filterscope.api import FilterscopeError as FilterscopeError
     from filterscope.api import Run as Run
     from filterscope.api import analyze as analyze
+    from filterscope.api import attribute as attribute
+    from filterscope.api import compare as compare
     from filterscope.api import convert as convert
+    from filterscope.api import figure as figure
     from filterscope.api import maximize as maximize
     from filterscope.api import open as open
     from filterscope.api import report as report
 
-__all__ = ["FilterscopeError", "Run", "__version__", "analyze", "convert", "maximize", "open", "report"]
+__all__ = [
+    "FilterscopeError",
+    "Run",
+    "__version__",
+    "analyze",
+    "attribute",
+    "compare",
+    "convert",
+    "figure",
+    "maximize",
+    "open",
+    "report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,12 +21,26 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from analyzer.attribution.answer import Answer
     from analyzer.images import Source
     from analyzer.maximize.objectives import Objective
     from analyzer.maximize.presets import Recipe
     from analyzer.portrait import Portrait
+    from reports.compare import Comparison
+    from reports.figures import Figure
 
-__all__ = ["FilterscopeError", "Run", "analyze", "convert", "maximize", "open", "report"]
+__all__ = [
+    "FilterscopeError",
+    "Run",
+    "analyze",
+    "attribute",
+    "compare",
+    "convert",
+    "figure",
+    "maximize",
+    "open",
+    "report",
+]
 
 
 def open(  # the name users expect: fs.open(...)
@@ -161,6 +175,49 @@ def maximize(
     return answer(network, Question(asked, objective, units, how, method, seed, device, canvas, seconds))
 
 
+def attribute(
+    model: Network | str | Path,
+    image: str | Path | np.ndarray | Sequence[str | Path | np.ndarray],
+    target: str | int | Sequence[str | int] | None = None,
+    method: str | Sequence[str] = "all",
+    *,
+    layer: str | None = None,
+    labels: Sequence[str] = (),
+    sanity: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Answer:
+    """Which pixels of a picture speak for a class, a channel or a neuron, and which against it.
+
+    Args:
+        model: from `open`, or a path.
+        image: a file, folder, glob or array file; or (H, W, C) uint8 pixels in RGB order; or several of these.
+        target: a class by number or label, "LAYER:CHANNEL" or "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or
+            several of these; None: what the network answers with.
+        method: all, default, or names of analyzer.attribution.methods.METHODS.
+        layer: whose maps Grad-CAM weighs; None: the last convolution before the target.
+        labels: class names in order.
+        sanity: whether the methods are tried on randomised weights (Adebayo et al. 2018).
+        seed: of SmoothGrad's noise and of the random weights.
+        device: auto, cpu, cuda.
+        progress: who is told how far the work is.
+
+    Returns:
+        The answer, which shows itself in a notebook; `answer["grad-cam"].signed` is an (H, W) array.
+
+    Raises:
+        FilterscopeError: the model, the image, or something that does not fit the network.
+    """
+    from filterscope.attributing import Asked
+
+    network = model if isinstance(model, Network) else open(model)
+    targets = [] if target is None else [target] if isinstance(target, (str, int)) else list(target)
+    methods = [method] if isinstance(method, str) else list(method)
+    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto")
+    return asked.answer(network, progress or Silent())
+
+
 def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = False) -> Path:
     """Write a network as ONNX.
 
@@ -199,6 +256,68 @@ def report(run: Run | str | Path) -> Path:
     from reports.site import render
 
     return render(run if isinstance(run, Run) else Run(run))
+
+
+def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:
+    """Two runs side by side, what changed most first; `save(folder)` writes the pages, `to_json()` gives the numbers.
+
+    Args:
+        a: from `analyze`, or a run's folder.
+        b: the other.
+        match: index: the same number is the same unit (two epochs, float and quantised); activation: the unit that
+            answers most alike on the images that both runs hold (two seeds).
+
+    Raises:
+        FilterscopeError: no run there, a damaged one, or nothing that could be compared.
+    """
+    from reports import compare as comparing
+
+    runs = [run if isinstance(run, Run) else Run(run) for run in (a, b)]
+    return comparing.compare(runs[0], runs[1], match)
+
+
+def figure(
+    run: Run | str | Path,
+    layer: str,
+    channels: str | Sequence[int] = "all",
+    *,
+    objective: str = "channel",
+    method: str = "ascent",
+    columns: int | None = None,
+    labels: str = "channel",
+    width: str | float = 85.0,
+    dpi: float = 300.0,
+) -> Figure:
+    """Some units' pictures of a run as a figure for print; `save("fig.pdf")` writes it, also as .svg or .png.
+
+    Args:
+        run: from `analyze`, or a run's folder.
+        layer: its name, or a glob or #number that fits one.
+        channels: "0,4,8-11", "all", or numbers; they stand in this order.
+        objective: channel, neuron, negative, diversity-1, …
+        method: ascent or analytic.
+        columns: of the grid; None: nearly a square.
+        labels: none, channel, or activation (the channel's number, then its activation).
+        width: of the figure: millimetres, or text such as "3.3in".
+        dpi: pixels an inch, at least: each pixel of a picture becomes a whole square of pixels.
+
+    Raises:
+        FilterscopeError: something does not fit the run, or nobody could read it.
+    """
+    from reports import figures
+
+    opened = run if isinstance(run, Run) else Run(run)
+    return figures.figure(
+        opened,
+        layer,
+        channels,
+        objective=objective,
+        method=method,
+        columns=columns,
+        labels=labels,
+        width=width,
+        dpi=dpi,
+    )
 
 
 def _found(given: Sequence[str | Path]) -> list[Source]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -15,11 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
+from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say
 from filterscope.options import Opening, opens_a_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from analyzer.network import Network
+    from analyzer.studies import Study
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -106,15 +110,54 @@ def analyze(
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
+    ] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pictures of classes: auto (10 at draft, 24, 100 at fine; those of your images first), all, how many, "
+            "or numbers and names. May be repeated."
+        ),
+    ] = None,
+    inversion: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images from activations alone: auto (3 layers of 1 image at draft, 6 of 3, 12 of 6 at fine), or "
+            "names and globs of layers. May be repeated."
+        ),
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Channels that act together on your images: auto (1 layer of 1 image at draft, 2 of 3, 3 of 6 at "
+            "fine), or names and globs of layers. May be repeated."
+        ),
+    ] = None,
+    attribution: Annotated[
+        str | None, typer.Option(help="Which pixels speak for the answer: default, all, or methods by name, commas.")
+    ] = None,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="With --attribution: again with randomised weights (Adebayo et al. 2018).")
+    ] = False,
+    tuning: Annotated[
+        str, typer.Option(help="Responses to gratings, edges, bars, colours: auto (first layers), all or none.")
+    ] = "auto",
+    truth: Annotated[bool, typer.Option("--truth", help="Compare maximised pictures with your images.")] = False,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(help="Maps of other values: all, pool, activation, dense, an operator or a name; repeatable."),
+    ] = None,
     quiet: Quiet = False,
     json_log: JsonLog = False,
 ) -> None:
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
     from analyzer.budget import seconds_of
     from analyzer.plan import Settings
+    from filterscope import attributing, insight, questions
 
+    questions.check(tuning, truth, values or (), bool(images))
     settings = Settings(
         quality=quality,
         preset=preset,
@@ -126,12 +169,15 @@ def analyze(
         resize=resize,
         time_budget=None if time_budget is None else seconds_of(time_budget),
     )
+    pixels = attributing.studies(attribution, sanity)
     names = _labels(labels) if labels else ()
     network = opening.open()
+    insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log)
+    asked = [*pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 
 
 @app.command()
@@ -143,10 +189,12 @@ def demo(
 ) -> None:
     """Analyse the bundled CIFAR-10 network on a handful of real photos."""
     from filterscope import demo as bundled
+    from filterscope import questions
 
     network = bundled.network()
     settings = bundled.settings(quality)
-    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log)
+    asked = questions.studies(network, "auto", True, ("all",))
+    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log, asked)
 
 
 @app.command()
@@ -181,14 +229,19 @@ def maximize(
         str | None, typer.Option(help="HEIGHTxWIDTH of the picture [default: fitted to what the unit sees].")
     ] = None,
     seconds: Annotated[float, typer.Option(help="That a proof may take (--method certified).")] = 60.0,
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="The picture to write [default: LAYER-UNIT.png].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
+    from dataclasses import replace
+
     from analyzer.portrait import answer, at_quality, check_file
+    from analyzer.scores import own_labels
     from filterscope import asking
 
     names = _labels(labels) if labels else ()
@@ -200,6 +253,8 @@ def maximize(
     if out is not None:
         check_file(out)
     network = opening.open()
+    if klass is not None and not names:
+        asked = replace(asked, labels=own_labels(network))
     question = asked.question(network)
     network.prove()
     file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
@@ -211,6 +266,62 @@ def maximize(
     found = answer(network, question)
     found.save(file)
     typer.echo(json.dumps(found.to_json(), indent=1) if as_json else asking.told(found, file))
+
+
+@app.command()
+@opens_a_model
+def attribute(
+    opening: Opening,
+    image: Annotated[
+        str, typer.Argument(help="A photo; a folder, glob or array file for several.", show_default=False)
+    ],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A class by number or (with --labels) by name, LAYER:CHANNEL or LAYER:CHANNEL@ROW,COLUMN of any layer "
+            "or value; may be repeated (default: what the network answers with)."
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="all, default, saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet, "
+            "grad-cam, occlusion; may be repeated (default: all)."
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Whose maps Grad-CAM weighs (default: the last convolution before the target).")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Compare with randomised weights, layer by layer (Adebayo et al. 2018).")
+    ] = False,
+    resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show which pixels of a picture speak for a class, a channel or a neuron, by eight methods."""
+    from filterscope import attributing
+    from filterscope.progress import choose
+
+    names = _labels(labels) if labels else ()
+    given = (image, tuple(target or ()), tuple(method or ()), layer, names, sanity, seed, device, resize)
+    asked = attributing.Asked(*given)
+    folder = out or attributing.folder_of(image)
+    asked.check(folder)  # what is wrong is said before the network is opened
+    network = opening.open()
+    if not network.input.certain and opening.preprocess is None:
+        say(f"note: {network.input.why}")
+    progress = choose(quiet, json_log=False)
+    try:
+        answer = asked.answer(network, progress)
+    finally:
+        progress.close()
+    files = answer.save(folder)
+    typer.echo(attributing.as_json(answer, files) if as_json else f"{attributing.told(answer)}\n{folder}")
 
 
 @app.command()
@@ -237,6 +348,66 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> Non
 
 
 @app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run_b: Annotated[Path, typer.Argument(help="Folder of another.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the pages [default: compare; with --json none].")
+    ] = None,
+    match: Annotated[
+        str, typer.Option(help="index: same number, same unit; activation: by what they answer to the same images.")
+    ] = "index",
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON (docs/compare.md).")] = False,
+) -> None:
+    """Set two runs side by side, what changed most first: two epochs, two seeds, float and quantised."""
+    from filterscope import api
+
+    made = api.compare(run_a, run_b, match=match)
+    folder = out or (None if as_json else Path("compare"))
+    page = None if folder is None else made.save(folder)
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        for sentence in made.told:
+            typer.echo(sentence)
+        typer.echo(page)
+
+
+@app.command()
+def figure(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    layer: Annotated[str, typer.Option(help="Name of the layer, or a glob or #number that fits one.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .pdf, .svg or .png.")],
+    channels: Annotated[str, typer.Option(help="all, or numbers and ranges in the order wanted: 0,4,8-11.")] = "all",
+    objective: Annotated[str, typer.Option(help="channel, neuron, negative, diversity-1, …")] = "channel",
+    method: Annotated[str, typer.Option(help="ascent or analytic.")] = "ascent",
+    columns: Annotated[int | None, typer.Option(help="Of the grid [default: nearly a square].")] = None,
+    labels: Annotated[str, typer.Option(help="none, channel or activation.")] = "channel",
+    width: Annotated[str, typer.Option(help="Of the figure: 85mm, 3.3in.")] = "85mm",
+    dpi: Annotated[float, typer.Option(help="Pixels an inch, at least: a picture's pixels stay whole squares.")] = 300,
+) -> None:
+    """Write some units' pictures of a run as a figure for print."""
+    from filterscope import api
+    from reports.figures import check_file
+
+    check_file(out)
+    made = api.figure(
+        run,
+        layer,
+        channels,
+        objective=objective,
+        method=method,
+        columns=columns,
+        labels=labels,
+        width=width,
+        dpi=dpi,
+    )
+    for note in made.notes:
+        say(f"note: {note}")
+    typer.echo(f"{made.save(out)}: {made.told()}")
+
+
+@app.command()
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Remove a run's files, and its folder when nothing else is in it."""
     from analyzer.run import remove
@@ -253,6 +424,7 @@ def _analyze(
     labels: Any,
     quiet: bool,
     json_log: bool,
+    studies: Sequence[Study] = (),
 ) -> None:
     from filterscope import api
     from filterscope.progress import choose
@@ -268,6 +440,7 @@ def _analyze(
             labels=labels,
             command=["filterscope", *sys.argv[1:]],
             progress=progress,
+            studies=studies,
         )
         progress.stage("making pages", 1)
         page = api.report(run)
@@ -287,6 +460,10 @@ def _labels(path: Path) -> list[str]:
 
     from converters.errors import SettingsError
 
+    if str(path) == "imagenet" and not path.exists():
+        from analyzer.labels import imagenet
+
+        return imagenet()
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -315,6 +492,7 @@ def _run(arguments: list[str]) -> int:
     from converters.errors import FilterscopeError
 
     signal.signal(signal.SIGTERM, _as_interrupt)
+    logging.getLogger("filterscope").handlers = [Notes()]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin beside ONNX Runtime's
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a layer's name may hold what the terminal cannot show

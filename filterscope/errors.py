@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import traceback
@@ -14,6 +15,14 @@ def say(text: str) -> None:
     """One line on stderr; text that came from a file is data, and control characters in it are not obeyed."""
     shown = "".join(character if character.isprintable() else "�" for character in text)
     sys.stderr.write(shown + "\n")
+
+
+class Notes(logging.Handler):
+    """What the library remarks on the way, as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        say(f"note: {record.getMessage()}")
 
 
 def our_fault(error: BaseException) -> int:

@@ -11,11 +11,12 @@ from onnx import helper, numpy_helper
 from analyzer.canvas import Canvas, canvas_for
 from analyzer.fields import Field
 from analyzer.inputs import preset
+from analyzer.maximize import engine
 from analyzer.maximize.directions import Directions
 from analyzer.maximize.engine import ascend, choose_device
 from analyzer.maximize.objectives import Channel, Direction, Diversity, Layer, between, objective_for
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
-from analyzer.maximize.slope import input_map
+from analyzer.maximize.slope import Slope, input_map
 from analyzer.measure import Meter, jitters, shifted
 from analyzer.network import InputOptions, open_network
 from converters.errors import SettingsError
@@ -237,6 +238,38 @@ def test_a_channels_canvas_has_three_by_three_neurons(network):
         )[layer.value]
         assert min(maps.shape[2:]) >= 3
         assert max(canvas.size) <= 32
+
+
+def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypatch, caplog):
+    layer = network.layers[0]
+    canvas = canvas_for(network, layer, "channel")
+    whole = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
+    sizes = []
+
+    def raised(self, pictures, asked, opened=False, real=Slope.raised):
+        sizes.append(len(pictures))
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, pictures, asked, opened)
+
+    monkeypatch.setattr(Slope, "raised", raised)
+    engine._say_once.cache_clear()
+    parts = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
+
+    assert sorted(set(sizes)) == [1, 2, 5]
+    assert sizes.count(5) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "a batch did not fit into the device's memory; smaller ones go on"
+    ]
+    meter = Meter(network, layer, canvas)
+    channels = np.arange(5)
+    np.testing.assert_allclose(
+        meter.activation(parts.tiles, channels), meter.activation(whole.tiles, channels), rtol=0.01
+    )
+
+    monkeypatch.setattr(Slope, "raised", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    with pytest.raises(SettingsError, match="memory does not hold one picture"):
+        climb(network, layer, canvas, "channel", [0])
 
 
 def test_an_unknown_quality_or_device_is_named():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.maximize.optimisers import BETA1, BETA2, Adam, Normalised, Plain, optimiser
+from analyzer.maximize.optimisers import BETA1, BETA2, POOLED, Adam, Normalised, Plain, optimiser
 from analyzer.maximize.presets import OPTIMISERS
 from tests.networks import normal
 
@@ -91,7 +91,7 @@ def test_pictures_that_stay_go_on_as_if_none_had_left(name):
     torch.testing.assert_close(sum(move[kept] if len(move) == 3 else move for move in moves), whole[kept])
 
 
-@pytest.mark.parametrize("name", ["adam", "nadam", "normalised"])
+@pytest.mark.parametrize("name", ["adam", "pooled", "nadam", "normalised"])
 def test_a_faint_gradient_moves_as_far_as_a_strong_one(name):
     strong = walked(name, GRADIENTS)
     faint = walked(name, [gradient * 1e-3 for gradient in GRADIENTS])
@@ -104,7 +104,18 @@ def test_no_gradient_is_no_step(name):
     assert not walked(name, [torch.zeros(SHAPE)] * 5).any()
 
 
+def test_a_pooled_first_step_is_long_where_the_gradient_is_large():
+    gradient = GRADIENTS[0]
+    array = gradient.numpy().astype(np.float64)
+    size = np.sqrt((array**2).mean(axis=(1, 2, 3), keepdims=True))
+    expected = np.sign(array) * (np.abs(array) / size) ** POOLED
+
+    moved = optimiser("pooled", gradient).step(gradient.clone(), 1.0)
+
+    np.testing.assert_allclose(moved.numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
 def test_names_are_those_of_the_presets():
     kinds = {name: type(optimiser(name, GRADIENTS[0])) for name in OPTIMISERS}
 
-    assert kinds == {"adam": Adam, "nadam": Adam, "normalised": Normalised, "sgd": Plain}
+    assert kinds == {"adam": Adam, "pooled": Adam, "nadam": Adam, "normalised": Normalised, "sgd": Plain}

@@ -8,12 +8,14 @@ Source: Erhan, Bengio, Courville & Vincent 2009, "Visualizing Higher-Layer Featu
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ from converters.errors import SettingsError
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 1 << 17  # of all canvases of a batch: more no longer fits the processor's caches
 LARGEST_BATCH = 128
-OPEN_GATES = 1 / 32  # part of the steps in which gradients pass closed ReLUs
+OPEN_GATES, FEWEST_OPEN = 1 / 32, 4  # part of the steps in which gradients pass closed ReLUs, and at least so many
 GAIN = 0.005  # relative gain that counts as progress
 
 
@@ -82,8 +84,16 @@ def ascend(
     climb = _Climb(network, layer, canvas, objective, recipe, seed, device, prior, stop or threading.Event())
     wanted = [(unit, index) for unit in units for index in range(objective.pictures)]
     size = batch_size(network, layer, canvas, objective.pictures)
-    batches = [slice(first, first + size) for first in range(0, len(wanted), size)]
-    parts = [part for b in batches for part in climb.run(wanted[b], None if start is None else start[b])]
+    parts: list[Part] = []
+    first = 0
+    while first < len(wanted):
+        batch = slice(first, first + size)
+        part = climb.run(wanted[batch], None if start is None else start[batch])
+        if part is None:
+            size = _halved(min(size, len(wanted) - first), objective.pictures)
+            continue
+        parts.append(part)
+        first += size
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
     return Ascent(tiles, steps, diverged, time.perf_counter() - started)
 
@@ -118,6 +128,25 @@ def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int
     by_speed = max(4, BATCH_PIXELS // (canvas.height * canvas.width))
     size = max(1, min(LARGEST_BATCH, by_speed, int(MEMORY / (8 * part * elements + 1))))
     return max(1, size // together) * together
+
+
+def _halved(size: int, together: int) -> int:
+    """The next smaller batch after one that the device had no memory for.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    smaller = size // together // 2 * together
+    if not smaller:
+        raise SettingsError("this device's memory does not hold one picture's ascent; give --device cpu or --canvas")
+    torch.cuda.empty_cache()
+    _say_once("a batch did not fit into the device's memory; smaller ones go on")
+    return smaller
+
+
+@cache
+def _say_once(text: str) -> None:
+    logging.getLogger("filterscope").warning(text)
 
 
 def _values_before(network: Network, layer: ConvLayer) -> set[str]:
@@ -158,18 +187,12 @@ class _Climb:
         self.slope = Slope(network, layer, canvas, objective, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
-    def run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> list[Part]:
-        """Climb with one batch of (unit, which of its pictures); on a GPU without the memory, with its halves."""
+    def run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
+        """Climb with one batch of (unit, which of its pictures); None where a GPU has not the memory for it."""
         try:
-            return [self._run(wanted, start)]
+            return self._run(wanted, start)
         except torch.OutOfMemoryError:
-            group = self.objective.pictures
-            half = len(wanted) // group // 2 * group
-            if not half:
-                raise
-        torch.cuda.empty_cache()
-        firsts, lasts = (None, None) if start is None else (start[:half], start[half:])
-        return self.run(wanted[:half], firsts) + self.run(wanted[half:], lasts)
+            return None  # the exception, which holds the batch's tensors, ends here
 
     def _run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part:
         state = _State(self._held(wanted, start), self.recipe, self.slope.directions([unit for unit, _ in wanted]))
@@ -200,18 +223,20 @@ class _Climb:
             if preset.parameters == "maco":
                 raise SettingsError(f"preset {preset.name}: holds phases and cannot begin at a picture")
             pictures = torch.tensor(start, dtype=torch.float32, device=self.device).permute(0, 3, 1, 2) / 255
-            begun = Fourier.start_from if preset.parameters == "fourier" else Pixels.start_from
-            return begun(pictures.contiguous(), self.prior)
-        kinds: dict[str, type[Fourier | Pixels | Maco]] = {"fourier": Fourier, "pixels": Pixels, "maco": Maco}
+            if preset.parameters == "fourier":
+                return Fourier.start_from(pictures.contiguous(), self.prior, preset.exponent)
+            return Pixels.start_from(pictures.contiguous())
         objective = zlib.crc32(self.objective.name.encode())
         seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in wanted]
-        return kinds[preset.parameters](seeds, shape, self.device, self.prior, preset.start)
+        if preset.parameters == "fourier":
+            return Fourier(seeds, shape, self.device, self.prior, preset.start, preset.exponent)
+        return (Maco if preset.parameters == "maco" else Pixels)(seeds, shape, self.device, self.prior, preset.start)
 
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What is raised, (B,), and its gradient by the values."""
         values = state.held.values
         pictures = state.held.pictures()
-        opened = self.recipe.preset.redirect and step < self.recipe.steps * OPEN_GATES
+        opened = self.recipe.preset.redirect and step < max(FEWEST_OPEN, self.recipe.steps * OPEN_GATES)
         seen = self.moved(pictures, self.seed, step)
         raised, source = self.slope.raised(seen, state.asked, opened)
         copies = self.moved.copies

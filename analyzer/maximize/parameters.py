@@ -103,6 +103,7 @@ class Fourier:
         device: where to compute.
         prior: its colours; the default prior's unless told.
         start: coefficients at the start.
+        exponent: of the spectrum, 1 for 1/f.
     """
 
     rate = 0.05  # Adam
@@ -114,18 +115,20 @@ class Fourier:
         device: torch.device,
         prior: Prior | None = None,
         start: Start = FAINT,
+        exponent: float = 1.0,
     ) -> None:
         bands, height, width = shape
         self._size = (height, width)
-        scale = _both(torch.tensor(one_over_f(self._size) / 4, dtype=torch.float32, device=device))
+        scale = _both(torch.tensor(one_over_f(self._size, exponent) / 4, dtype=torch.float32, device=device))
         self._scale, self._adjoint = scale, scale * _counted(width, device)
         self._colour = _colour(prior or default_prior(shape), shape, device)
         self.values = _drawn(seeds, (bands, height, width // 2 + 1, 2), device, start)
 
     @classmethod
-    def start_from(cls, pictures: torch.Tensor, prior: Prior | None = None) -> Self:
+    def start_from(cls, pictures: torch.Tensor, prior: Prior | None = None, exponent: float = 1.0) -> Self:
         """Begin at given pictures, (B, C, H, W) in [0, 1]; black and white become half a level less."""
-        held = cls([], (pictures.shape[1], pictures.shape[2], pictures.shape[3]), pictures.device, prior)
+        shape = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
+        held = cls([], shape, pictures.device, prior, exponent=exponent)
         with torch.no_grad():
             planes = torch.logit(pictures.detach().to(torch.float32), eps=EDGE)
             if held._colour is not None:

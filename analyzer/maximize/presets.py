@@ -16,7 +16,7 @@ from analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale,
 from converters.errors import SettingsError
 
 PARAMETERS = ("fourier", "pixels", "maco")
-OPTIMISERS = ("adam", "nadam", "normalised", "sgd")
+OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")
 MOVING = Move(jitter=0.04, rotation=2.0, scaling=0.02)
 
 
@@ -50,7 +50,7 @@ class Quality:
 
     name: str
     steps: int  # of the ascent, at most
-    rate: float  # Adam's step size for Fourier coefficients at the start; it falls to a tenth along a half cosine
+    rate: float  # Adam's step size at the start for Fourier coefficients of a picture of RATED pixels a side
     cap: int | None  # side in pixels beyond which a channel's canvas does not grow to cover its field
     patience: int  # steps without a gain of 0.5 % after which a unit is finished
 
@@ -58,9 +58,9 @@ class Quality:
 QUALITIES = {
     quality.name: quality
     for quality in (
-        Quality("draft", 32, 0.15, 96, 12),
-        Quality("standard", 128, 0.15, 96, 32),
-        Quality("fine", 512, 0.06, None, 96),
+        Quality("draft", 32, 0.3, 96, 12),
+        Quality("standard", 128, 0.3, 96, 32),
+        Quality("fine", 512, 0.2, None, 96),
     )
 }
 
@@ -88,9 +88,7 @@ class Preset:
     about: str  # a line for people
     source: str  # who published the numbers
     parameters: str  # how pictures are held: one of PARAMETERS
-    optimiser: (
-        str  # adam, nadam; normalised: the gradient over its root mean square times the rate; sgd: times the rate
-    )
+    optimiser: str  # one of OPTIMISERS; normalised: the gradient over its root mean square; sgd: the gradient
     rate: float | None  # None: the quality's
     steps: int | None  # None: the quality's
     start: Start  # pixels: levels; fourier: coefficients; maco: phases
@@ -101,7 +99,8 @@ class Preset:
     stretched: bool = False  # shown with its contrast normalised (`STRETCHED`): a view that must be labelled
     objective: str | None = None  # what the source maximises
     redirect: bool = False  # whether gradients pass closed ReLUs in the first steps (analyzer.maximize.gates)
-    falling: bool = False  # whether the step size falls to a tenth along a half cosine
+    falling: bool = False  # whether the step size falls to a fiftieth along a straight line
+    exponent: float = 1.0  # of the spectrum of Fourier coefficients, 1 for 1/f
 
     def __post_init__(self) -> None:
         _one_of(f"preset {self.name}: parameters", self.parameters, PARAMETERS)
@@ -145,13 +144,14 @@ PRESETS = {
             about="Fourier coefficients under small rotations, scalings and shifts",
             source="Olah et al. 2017, doi:10.23915/distill.00007, with movements of our own",
             parameters="fourier",
-            optimiser="adam",
+            optimiser="pooled",
             rate=None,
             steps=None,
             start=_FAINT,
             transforms=(MOVING,),
             redirect=True,
             falling=True,
+            exponent=1.25,
         ),
         Preset(
             name="notebook-2018",
@@ -244,9 +244,15 @@ def preset_named(name: str) -> Preset:
 
 # A neuron's canvas is its field: nothing can move in it, and on a few pixels there is no spectrum to speak of.
 _NEURON = replace(
-    PRESETS["filterscope"], parameters="pixels", rate=0.1, start=Start("normal", 0.5, 0.01), transforms=()
+    PRESETS["filterscope"],
+    parameters="pixels",
+    optimiser="adam",
+    rate=0.1,
+    start=Start("normal", 0.5, 0.01),
+    transforms=(),
 )
 SMALLEST_FOURIER = 12  # pixels a side; a smaller canvas is held as pixels
+RATED, SHORTER = 96, 0.6  # a quality's rate is that of a side of 96 pixels; of 20 pixels it is 2.6 times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,17 +299,20 @@ class Recipe:
         """The size of one step."""
         if not self.preset.falling:
             return self.rate
-        return self.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * step / self.steps)))
+        return self.rate * (0.02 + 0.98 * (1 - step / self.steps))
 
     def on(self, canvas: str, side: int) -> Recipe:
         """The recipe for a kind of canvas ("neuron" or "channel") whose shorter side is `side` pixels.
 
-        Published presets stay as they are; the default holds neurons, and pictures of a few pixels, as pixels.
+        Published presets stay as they are; the default holds neurons, and pictures of a few pixels, as pixels, and
+        takes longer steps on a smaller canvas, whose lowest frequencies are faster.
         """
         if self.preset.name != "filterscope" or self.preset is _NEURON:
             return self
         if canvas != "neuron" and side >= SMALLEST_FOURIER:
-            return self
+            if self.preset.rate is not None:
+                return self
+            return replace(self, preset=replace(self.preset, rate=self.rate * (RATED / side) ** SHORTER))
         transforms = () if canvas == "neuron" else self.preset.transforms
         own = replace(
             _NEURON, transforms=transforms, penalties=self.preset.penalties

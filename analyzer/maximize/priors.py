@@ -114,10 +114,15 @@ def measured_prior(pictures: Sequence[np.ndarray], shape: tuple[int, int, int]) 
     return Prior(colour, spectrum, width)
 
 
-def one_over_f(size: tuple[int, int]) -> np.ndarray:
-    """Magnitudes (H, W // 2 + 1) that fall as 1/f, f in cycles per pixel; the mean counts as the lowest frequency."""
+def one_over_f(size: tuple[int, int], exponent: float = 1.0) -> np.ndarray:
+    """Magnitudes (H, W // 2 + 1) that fall as f to the power of -exponent from that of 1/f at the lowest frequency.
+
+    f is in cycles per pixel; the mean counts as the lowest frequency.
+    """
     rows, columns = _frequencies(size)
-    return np.asarray(1 / np.maximum(np.hypot(rows[:, None], columns[None]), 1 / max(size)))
+    lowest = 1 / max(size)
+    frequency = np.maximum(np.hypot(rows[:, None], columns[None]), lowest)
+    return np.asarray((lowest / frequency) ** exponent / lowest)
 
 
 def _frequencies(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

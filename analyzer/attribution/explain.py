@@ -1,0 +1,187 @@
+"""Explanations: the methods asked about a picture, and what they answer, with the number that is explained.
+
+Knows networks, targets and methods; knows nothing of runs or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyzer import scores
+from analyzer.attribution.methods import METHODS, Question
+from analyzer.attribution.targets import Target, Values, strongest_channel
+from analyzer.attribution.ways import Ways
+from analyzer.network import Network
+from converters.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What one method says of one picture."""
+
+    method: str
+    target: Target
+    at: str | None  # layer whose maps Grad-CAM weighed
+    score: float  # the target's number for the 8-bit picture, by ONNX Runtime
+    signed: np.ndarray  # (H, W) float32, summed over the input's channels, signs kept
+    strength: np.ndarray  # (H, W) float32, absolute values summed over the input's channels
+
+    def to_json(self) -> dict[str, Any]:
+        """The columns of ATTRIBUTION_SCHEMA that are neither image nor picture."""
+        return {
+            "method": self.method,
+            "layer": self.target.layer,
+            "target": self.target.channel,
+            "label": self.target.label,
+            "row": self.target.row,
+            "column": self.target.column,
+            "at": self.at,
+            "score": self.score,
+            "minimum": float(self.signed.min()),
+            "maximum": float(self.signed.max()),
+            "total": float(self.signed.sum(dtype=np.float64)),
+        }
+
+
+class NotFiniteError(SettingsError):
+    """A method's answer is infinite or not a number."""
+
+
+class Explainer:
+    """One network, asked about pictures.
+
+    Args:
+        network: the opened network.
+        labels: class names in order, or none.
+        device: where gradients are computed; None: the processor.
+        seed: of SmoothGrad's noise.
+    """
+
+    def __init__(
+        self, network: Network, labels: Sequence[str] = (), device: torch.device | None = None, seed: int = 0
+    ) -> None:
+        self.network, self.labels, self.seed = network, labels, seed
+        self.ways = Ways(network, device)
+        self.values = Values(network)
+
+    def target(self, pixels: np.ndarray, wanted: str | None = None) -> Target:
+        """What is asked for, or by itself: the class that the network answers with.
+
+        Where it is no classifier, or its scores cannot be imported into torch, the channel of the last convolution
+        that fires most on the picture.
+
+        Args:
+            pixels: (H, W, C) uint8.
+
+        Raises:
+            SettingsError: no such target.
+        """
+        if wanted is not None:
+            return self.values.target(wanted, self.labels)
+        try:
+            layer = scores.scores(self.network)
+        except SettingsError:
+            layer = None
+        if layer is not None and layer.value in self.network.twin.values:
+            answer = self.ways.measured(pixels[None], layer.value)
+            return self.values.klass(layer, int(answer.reshape(-1).argmax()), self.labels)
+        last = self.values.last_layer()
+        if last is None:
+            raise SettingsError(
+                "the network has neither class scores nor 2-d convolutions; give --target VALUE:CHANNEL"
+            )
+        return self.values.unit(last.name, strongest_channel(self.ways.measured(pixels[None], last.value)))
+
+    def maps(self, target: Target, wanted: str | None = None) -> tuple[str, str] | None:
+        """Value and name of the maps that Grad-CAM weighs: asked for, or the last layer before the target.
+
+        Raises:
+            SettingsError: no such layer, or one without maps.
+        """
+        if wanted is not None:
+            return self.values.maps(wanted)
+        before = self.ways.before(target.value) - {target.value}
+        for layer in reversed(self.network.layers):
+            for value in (self.values.handed_on(layer.value), layer.value):
+                if layer.rank == 2 and value in before:
+                    return value, layer.name
+        return None
+
+    def why_not(self, method: str, target: Target, layer: str | None = None) -> str | None:
+        """Why a method has nothing to say of a target: a sentence, or None where it has."""
+        needs = METHODS[method].needs
+        if needs == "rectifiers" and not self.ways.rectifies_before(target.value):
+            return f"{method}: no ReLU of any spelling stands before {target.name}, it would be the plain gradient."
+        if needs == "maps" and self.maps(target, layer) is None:
+            return f"{method}: no layer with maps stands before {target.name}."
+        return None
+
+    def explain_all(
+        self,
+        pixels: np.ndarray,
+        target: Target,
+        methods: Sequence[str],
+        layer: str | None,
+        notes: list[str],
+        done: Callable[[], None],
+    ) -> list[Explanation]:
+        """Ask several methods; a note says which of them have nothing to say of the target, and why.
+
+        Args:
+            pixels, target, layer: as in `explain`.
+            notes: to which sentences are appended, each once.
+            done: called after each method.
+        """
+        found = []
+        for method in methods:
+            why = self.why_not(method, target, layer)
+            if why is None:
+                try:
+                    found.append(self.explain(pixels, target, method, layer))
+                    if not found[-1].strength.any():
+                        why = (
+                            f"{method}: 0 everywhere; {target.name} is at the end of its range, or dead, on a picture."
+                        )
+                except NotFiniteError as error:
+                    why = f"{error}."
+            if why is not None and why not in notes:
+                notes.append(why)
+            done()
+        return found
+
+    def explain(
+        self, pixels: np.ndarray, target: Target, method: str, layer: str | None = None, ways: Ways | None = None
+    ) -> Explanation:
+        """Ask one method.
+
+        Args:
+            pixels: (H, W, C) uint8 at the input's size.
+            target: from `target`.
+            method: of METHODS.
+            layer: whose maps Grad-CAM weighs; None: the last before the target.
+            ways: through the network with other weights; None: its own.
+
+        Raises:
+            SettingsError: the method has nothing to say of the target, or no gradient leads to it.
+            NotFiniteError: what it says is not finite.
+        """
+        why = self.why_not(method, target, layer)
+        if why is not None:
+            raise SettingsError(why.removesuffix("."))
+        maps = self.maps(target, layer) if METHODS[method].needs == "maps" else None
+        ways = ways or self.ways
+        picture = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None].astype(np.float32) / np.float32(255))
+        at = None if maps is None else maps[0]
+        last = at is not None and self.values.channels_last(at)
+        question = Question(ways, target, picture.to(ways.device), at, last, self.seed)
+        found = METHODS[method].attribute(question)[0].cpu().numpy()
+        if not np.isfinite(found).all():
+            raise NotFiniteError(f"{method}: what it says of {target.name} is not finite")
+        score = float(target.of(self.ways.measured(pixels[None], target.value).astype(np.float64))[0])
+        name = None if maps is None else maps[1]
+        return Explanation(method, target, name, score, found.sum(0), np.abs(found).sum(0))

@@ -1,0 +1,235 @@
+"""The methods: which pixels speak for a target, and which against it.
+
+Each takes a question and gives an attribution in pixel space: (C, H, W) for pictures in [0, 1], RGB order, or (1, H, W)
+where the channels are not told apart. A gradient is thus per full range of a pixel, 0 to 255; where a method multiplies
+by the input, that is the difference to the baseline, and the preprocessing cancels out. A new method is a function and
+a row of METHODS. Knows torch and captum; knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from analyzer.attribution.targets import Target
+from analyzer.attribution.ways import Ways
+from converters.errors import SettingsError
+
+SAMPLES = 50  # noisy pictures of SmoothGrad
+NOISE = 0.15  # their deviation, as a part of the picture's range
+STEPS = 50  # on the way from the baseline to the picture
+WINDOWS = 8  # occluding squares along a side, before they overlap by half
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A picture and what is asked of it."""
+
+    ways: Ways
+    target: Target
+    picture: torch.Tensor  # (1, C, H, W) in [0, 1], RGB order
+    at: str | None = None  # value whose maps Grad-CAM weighs
+    at_last: bool = False  # whether the last of its axes counts channels
+    seed: int = 0
+
+    @property
+    def baseline(self) -> torch.Tensor:
+        """The picture that says nothing, (1, C, 1, 1): the network reads it as zeros, or as near to them as can be.
+
+        Black for networks that are fed 0..1 or 0..255, the mean colour for those that subtract one.
+        """
+        scale, offset = self.ways.network.input.affine()
+        colour = torch.tensor(-offset / scale, dtype=torch.float32, device=self.picture.device).clamp(0, 1)
+        spec = self.ways.network.input
+        if spec.channels == 3 and spec.preprocessing.order == "BGR":
+            colour = colour.flip(0)
+        return colour[None, :, None, None]
+
+    @property
+    def batch(self) -> int:
+        """Pictures that go through the network at once."""
+        return self.ways.batch(self.target.value)
+
+    def score(self, pictures: torch.Tensor, rule: str = "plain") -> torch.Tensor:
+        """The target's number for some pictures: (N,)."""
+        found: torch.Tensor = self.target.of(self.ways.values(pictures, [self.target.value], rule)[0])
+        return found
+
+    def gradient(self, rule: str = "plain") -> torch.Tensor:
+        """Of the score at the picture, (1, C, H, W)."""
+        from captum.attr import Saliency
+
+        picture = self.picture.clone().requires_grad_(True)
+        found: torch.Tensor = Saliency(lambda pictures: self.score(pictures, rule)).attribute(picture, abs=False)
+        return found.detach()
+
+
+def saliency(question: Question) -> torch.Tensor:
+    """The gradient of the score by each pixel: how much the score rises when the pixel does, a little.
+
+    It tells what the network is sensitive to at this picture, and not what the score is made of.
+
+    Source: Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034, section 3 (there its absolute value).
+    """
+    return question.gradient()
+
+
+def input_x_gradient(question: Question) -> torch.Tensor:
+    """The gradient times the pixel's difference to the baseline: what a linear network would owe to the pixel.
+
+    Pixels with the baseline's colour get nothing, however much the network looks at them.
+
+    Source: Shrikumar, Greenside, Shcherbina & Kundaje 2016, arXiv:1605.01713.
+    """
+    return (question.picture - question.baseline) * question.gradient()
+
+
+def integrated_gradients(question: Question) -> torch.Tensor:
+    """The difference to the baseline times the mean gradient on the straight way from it to the picture.
+
+    The attributions add up to the difference of the two scores. The mean is Gauss and Legendre's, of 50 points.
+
+    Source: Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
+    """
+    from captum.attr import IntegratedGradients
+
+    found: torch.Tensor = IntegratedGradients(question.score).attribute(
+        question.picture.clone().requires_grad_(True),
+        baselines=question.baseline.expand_as(question.picture),
+        n_steps=STEPS,
+        internal_batch_size=question.batch,
+    )
+    return found.detach()
+
+
+def smoothgrad(question: Question) -> torch.Tensor:
+    """The mean gradient of 50 copies of the picture with normal noise on them, of 0.15 times the picture's range.
+
+    What changes from one copy to the next, the gradient's own noise, averages out.
+
+    Source: Smilkov, Thorat, Kim, Viégas & Wattenberg 2017, arXiv:1706.03825.
+    """
+    from captum.attr import NoiseTunnel, Saliency
+
+    picture = question.picture.clone().requires_grad_(True)
+    spread = NOISE * float(question.picture.max() - question.picture.min())
+    devices = [picture.device] if picture.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(question.seed)
+        found: torch.Tensor = NoiseTunnel(Saliency(question.score)).attribute(
+            picture,
+            nt_type="smoothgrad",
+            nt_samples=SAMPLES,
+            nt_samples_batch_size=question.batch,
+            stdevs=spread,
+            abs=False,
+        )
+    return found.detach()
+
+
+def guided(question: Question) -> torch.Tensor:
+    """The gradient, of which at every rectifier only what is above 0 flows back.
+
+    At a rectifier f, max(0, g · f′(x)) flows on: through open gates alone, and never with a negative sign.
+
+    Source: Springenberg, Dosovitskiy, Brox & Riedmiller 2014, arXiv:1412.6806, section 3.4.
+    """
+    return question.gradient("guided")
+
+
+def deconvnet(question: Question) -> torch.Tensor:
+    """What the network turned round projects back to the picture: at every rectifier the signal itself is rectified.
+
+    max(0, g) flows on, whether the gate was open or not, of any kind of rectifier; pools hand it to the place of their
+    maximum.
+
+    Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 2.1.
+    """
+    return question.gradient("deconvnet")
+
+
+def grad_cam(question: Question) -> torch.Tensor:
+    """The maps of one layer, each weighed by the mean of the score's gradient over it, added and enlarged.
+
+    Without the last rectification: what is above 0 is the paper's map, what is below speaks against the target.
+    Enlarging is bilinear.
+
+    Source: Selvaraju et al. 2017, arXiv:1610.02391, section 3.
+    """
+    if question.at is None:
+        raise SettingsError(f"grad-cam: no layer with maps stands before {question.target.name}")
+    picture = question.picture.clone().requires_grad_(True)
+    value, maps = question.ways.values(picture, [question.target.value, question.at])
+    gradient = None
+    if maps.requires_grad:
+        (gradient,) = torch.autograd.grad(question.target.of(value).sum(), maps, allow_unused=True)
+    if gradient is None:
+        raise SettingsError(
+            f"grad-cam: {question.at} does not stand before {question.target.name}; give another --layer"
+        )
+    if question.at_last:
+        maps, gradient = maps.movedim(-1, 1), gradient.movedim(-1, 1)
+    weighed = (maps * gradient.mean((2, 3), keepdim=True)).sum(1, keepdim=True)
+    return F.interpolate(weighed.detach(), question.picture.shape[2:], mode="bilinear", align_corners=False)
+
+
+def occlusion(question: Question) -> torch.Tensor:
+    """How far the score falls when a square of the picture is covered with the baseline, the mean over all squares.
+
+    A square has an eighth of the side and moves by half its own.
+
+    Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 (there with grey).
+    """
+    from captum.attr import Occlusion
+
+    _, channels, height, width = question.picture.shape
+    window = [max(1, round(side / WINDOWS)) for side in (height, width)]
+    with torch.no_grad():
+        found: torch.Tensor = Occlusion(question.score).attribute(
+            question.picture,
+            sliding_window_shapes=(channels, *window),
+            strides=(channels, *(max(1, side // 2) for side in window)),
+            baselines=question.baseline.expand_as(question.picture),
+            perturbations_per_eval=question.batch,
+        )
+    return found[:, :1]  # a square covers all channels at once: the same number in each
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A row of the table."""
+
+    title: str
+    attribute: Callable[[Question], torch.Tensor]
+    needs: str = ""  # rectifiers, maps, or nothing
+
+
+METHODS: dict[str, Method] = {
+    "saliency": Method("Saliency", saliency),
+    "input-x-gradient": Method("Input × gradient", input_x_gradient),
+    "integrated-gradients": Method("Integrated gradients", integrated_gradients),
+    "smoothgrad": Method("SmoothGrad", smoothgrad),
+    "guided": Method("Guided back-propagation", guided, "rectifiers"),
+    "deconvnet": Method("Deconvnet", deconvnet, "rectifiers"),
+    "grad-cam": Method("Grad-CAM", grad_cam, "maps"),
+    "occlusion": Method("Occlusion", occlusion),
+}
+DEFAULT = ("saliency", "integrated-gradients", "guided", "grad-cam")
+
+
+def methods_named(names: str | list[str] | tuple[str, ...], option: str = "--method") -> tuple[str, ...]:
+    """Methods by name, in the table's order; `all` and `default` stand for several.
+
+    Raises:
+        SettingsError: no such method.
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    wanted: set[str] = set()
+    for name in (part.strip() for text in listed for part in text.split(",")):
+        if name not in (*METHODS, "all", "default"):
+            raise SettingsError(f"{option} {name}: give all, default or some of {', '.join(METHODS)}")
+        wanted.update({"all": tuple(METHODS), "default": DEFAULT}.get(name, (name,)))
+    return tuple(name for name in METHODS if name in wanted)

@@ -1,0 +1,198 @@
+"""What an attribution is toward: the score of a class, a channel of any value, or one neuron of it.
+
+Knows graphs and labels; computes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer import scores
+from analyzer.fields import FieldWalk
+from analyzer.layers import ConvLayer, select
+from analyzer.network import Network
+from converters.errors import SettingsError
+
+UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One number of the network for each picture.
+
+    Of a class its score before softmax; of a channel the sum of its map; of a neuron its value.
+    """
+
+    value: str  # of the graph, from which it is read; of a convolution layer, the pre-activation
+    layer: str | None  # as its user knows it; None: the class scores
+    channel: int  # or class
+    label: str | None = None  # of a class, where known
+    row: int | None = None
+    column: int | None = None
+    axis: int = 1  # which of the value's axes counts channels
+
+    @property
+    def name(self) -> str:
+        """As `target_of` reads it."""
+        if self.layer is None:
+            return self.label or str(self.channel)
+        return f"{self.layer}:{self.channel}" + ("" if self.row is None else f"@{self.row},{self.column}")
+
+    def of(self, values: Any) -> Any:
+        """The target's number, (N,), in the values (N, …) of N pictures: tensors or arrays."""
+        unit = values[:, self.channel] if self.axis == 1 else values[..., self.channel]
+        if self.row is not None:
+            return unit[:, self.row, self.column]
+        return unit.reshape(len(values), -1).sum(1)
+
+
+class Values:
+    """The values of a network by name."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
+
+    def target(self, text: str, labels: Sequence[str] = ()) -> Target:
+        """What `cat`, `281`, `LAYER:CHANNEL` or `LAYER:CHANNEL@ROW,COLUMN` stands for.
+
+        LAYER is a convolution layer (its pre-activation), a value of the graph or a node (its first output).
+
+        Raises:
+            SettingsError: no such class, layer, channel or place; near names are given.
+        """
+        unit = None if text.lower() in {label.lower() for label in labels} else UNIT.fullmatch(text)
+        if unit is not None:
+            place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
+            return self.unit(unit[1], int(unit[2]), place)
+        try:
+            layer = scores.scores(self.network)
+            index = scores.class_index(text, labels, layer.out_channels)
+        except SettingsError as error:
+            raise SettingsError(str(error).replace("--class", "--target", 1)) from error
+        return self.klass(layer, index, labels)
+
+    def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
+        """A class of `scores.scores`."""
+        known = len(labels) == layer.out_channels
+        return Target(layer.value, None, index, labels[index] if known else None)
+
+    def unit(self, layer: str, channel: int, place: tuple[int, int] | None = None) -> Target:
+        """A channel of a value, or with a place (row, column) a neuron of it.
+
+        Raises:
+            SettingsError: no such value, channel or place.
+        """
+        value, name = self.find(layer)
+        shape, axes = self.network.shapes[value], self._walk.axes.get(value)
+        axis = 3 if axes == (1, 2) else 1
+        said = f"--target {layer}:{channel}"
+        if len(shape) < 2 or shape[0] != 1:
+            raise SettingsError(f"{said}: {value} {list(shape)} has no channels")
+        if not 0 <= channel < shape[axis]:
+            raise SettingsError(f"{said}: {name} has channels 0 to {shape[axis] - 1}")
+        if place is None:
+            return Target(value, name, channel, axis=axis)
+        if axes is None or len(shape) != 4:
+            raise SettingsError(f"{said}@{place[0]},{place[1]}: {name} {list(shape)} has no rows and columns")
+        height, width = (shape[side] for side in axes)
+        if not (0 <= place[0] < height and 0 <= place[1] < width):
+            raise SettingsError(
+                f"{said}@{place[0]},{place[1]}: the maps of {name} have rows 0 to {height - 1} and columns 0 to "
+                f"{width - 1}"
+            )
+        return Target(value, name, channel, None, *place, axis)
+
+    def find(self, wanted: str, option: str = "--target") -> tuple[str, str]:
+        """The value that a name stands for, and the name to show for it.
+
+        Raises:
+            SettingsError: there is none, or several; near names are given.
+        """
+        graph, shapes = self.network.model.graph, self.network.shapes
+        layers = self.network.layers
+        named = next((layer for layer in layers if wanted in (layer.name, f"#{layer.index}")), None)
+        if named is not None:
+            return named.value, named.name
+        if graph.producer(wanted) is not None and wanted in shapes:
+            return wanted, wanted
+        node = next((node for node in graph.nodes if node.name == wanted), None)
+        if node is not None:
+            return node.outputs[0], node.name
+        try:
+            found = select(layers, [wanted])
+        except SettingsError as error:
+            names = [layer.name for layer in layers] + [name for node in graph.nodes for name in node.outputs if name]
+            near = difflib.get_close_matches(wanted, names, 3, 0.5) or names[:3]
+            raise SettingsError(f"{option}: no layer or value is called {wanted!r}; near: {', '.join(near)}") from error
+        if len(found) > 1:
+            listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
+            raise SettingsError(f"{option}: {wanted} fits {len(found)} layers, {listed}; name one")
+        return found[0].value, found[0].name
+
+    def maps(self, wanted: str) -> tuple[str, str]:
+        """The value whose maps Grad-CAM weighs, and the name to show for it.
+
+        A convolution layer stands for what it hands on: its maps after the sum with a shortcut and the non-linearity
+        that follow it. Other values stand for themselves.
+
+        Raises:
+            SettingsError: no such value, or one without rows and columns.
+        """
+        value, name = self.find(wanted, "--layer")
+        if any(layer.value == value and layer.name == name for layer in self.network.layers):
+            value = self.handed_on(value)
+        if self._walk.axes.get(value) is None or len(self.network.shapes[value]) != 4:
+            raise SettingsError(f"--layer {wanted}: {name} has no maps, only {list(self.network.shapes[value])}")
+        return value, name
+
+    def channels_last(self, value: str) -> bool:
+        """Whether a value's last axis counts channels."""
+        return self._walk.axes.get(value) == (1, 2)
+
+    def last_layer(self, before: set[str] | None = None) -> ConvLayer | None:
+        """The last 2-d convolution; of those whose output is in `before`, where given."""
+        found = [
+            layer for layer in self.network.layers if layer.rank == 2 and (before is None or layer.value in before)
+        ]
+        return found[-1] if found else None
+
+    def handed_on(self, value: str) -> str:
+        """A convolution's maps after the additions and the non-linearity that follow it directly."""
+        graph, shapes = self.network.model.graph, self.network.shapes
+        while True:
+            readers = graph.consumers(value)
+            gated = next((node for node in readers if node.op == "Mul"), None)  # x · sigmoid(x) and its like
+            if len(readers) == 2 and gated is not None and any(set(r.outputs) & set(gated.inputs) for r in readers):
+                following = gated
+            elif len(readers) == 1 and (readers[0].op in ELEMENTWISE or self._adds(readers[0])):
+                following = readers[0]
+            else:
+                return value
+            if shapes.get(following.outputs[0]) != shapes.get(value):
+                return value
+            value = following.outputs[0]
+
+    def _adds(self, node: Any) -> bool:
+        return node.op in ("Add", "Sum") and not any(
+            name in self.network.model.graph.initializers for name in node.inputs
+        )
+
+
+ELEMENTWISE = frozenset(
+    {
+        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Max", "Elu", "Selu", "Celu", "Gelu", "Mish"),
+        *("HardSwish", "Swish", "Softplus", "Tanh", "BatchNormalization"),
+    }
+)
+
+
+def strongest_channel(maps: np.ndarray) -> int:
+    """The channel of (1, C, H, W) maps with the highest mean."""
+    return int(maps[0].reshape(maps.shape[1], -1).mean(1).argmax())

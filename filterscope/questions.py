@@ -1,0 +1,55 @@
+"""What `analyze` is asked beside pictures and maps: options become studies, and what is wrong is said before the work.
+
+Knows the studies' options; asks nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from converters.errors import SettingsError
+
+if TYPE_CHECKING:
+    from analyzer.network import Network
+    from analyzer.studies import Study
+
+TUNING = ("auto", "all", "none")
+
+
+def check(tuning: str, truth: bool, values: Sequence[str], natural: bool) -> None:
+    """See that the options make sense, before the network is opened.
+
+    Args:
+        natural: whether natural images are given.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    if tuning not in TUNING:
+        raise SettingsError(f"--tuning {tuning}: give one of {', '.join(TUNING)}")
+    if truth and not natural:
+        raise SettingsError("--truth: compares pictures with natural images; give --images")
+    if values and not natural:
+        raise SettingsError("--values: shows values on your images; give --images")
+
+
+def studies(network: Network, tuning: str, truth: bool, values: Sequence[str]) -> list[Study]:
+    """The studies asked for, in the order in which they are done.
+
+    Raises:
+        SettingsError: a value that the network does not have.
+    """
+    from analyzer.truth import TruthStudy
+    from analyzer.tuning import TuningStudy
+    from analyzer.values import ValueStudy, chosen_values
+
+    found: list[Study] = []
+    if values:
+        chosen_values(network, values)
+        found.append(ValueStudy(tuple(values)))
+    if tuning != "none":
+        found.append(TuningStudy(tuning == "all"))
+    if truth:  # compares with what other studies may have found
+        found.append(TruthStudy())
+    return found

@@ -1,0 +1,63 @@
+"""A comparison as Chromium shows it from the disk: no complaint, nothing asked of a server, pictures drawn."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one folder up
+
+from synthetic_run import HOSTILE_NAMES, synthetic_run
+
+from analyzer.run import Run
+from reports.compare import compare
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright for Python (extra dev)")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH"),
+    pytest.mark.filterwarnings("default::DeprecationWarning"),  # Playwright's own
+    pytest.mark.filterwarnings("default::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("compare")
+    a = synthetic_run(place / "a", layers=6, channels=7, names=HOSTILE_NAMES)
+    b = synthetic_run(place / "b", layers=6, channels=7, names=HOSTILE_NAMES, statuses={2: "dead", 3: "unraised"})
+    return compare(Run(a), Run(b), "activation").save(place / "out").parent
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1400)])
+def test_each_page_opens_from_the_disk_without_a_complaint(folder, scheme, width):
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = chromium.new_context(offline=True, color_scheme=scheme, viewport={"width": width, "height": 800})
+        for path in sorted(folder.glob("*.html")):
+            page = context.new_page()
+            complaints: list[str] = []
+            requests: list[str] = []
+            page.on("console", lambda message, told=complaints: told.append(message.text))
+            page.on("requestfailed", lambda request, told=complaints: told.append(f"failed: {request.url}"))
+            page.on("dialog", lambda dialog, told=complaints: told.append(dialog.message))
+            page.on("request", lambda request, asked=requests: asked.append(request.url))
+            page.goto(path.as_uri())
+            page.wait_for_timeout(100)
+            assert complaints == []
+            assert [url for url in requests if not url.startswith("file:///")] == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+            sizes = page.evaluate(
+                "[...document.querySelectorAll('.cmp-px:not(.cmp-none)')].map(e => getComputedStyle(e))"
+                ".map(s => [s.backgroundImage, parseFloat(s.width), parseFloat(s.height)])"
+            )
+            assert sizes
+            for image, wide, high in sizes:
+                assert image.startswith('url("file:///')
+                assert min(wide, high) >= 20
+            page.close()
+        chromium.close()

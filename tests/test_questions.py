@@ -1,0 +1,33 @@
+"""Options of analyze become studies, and what is wrong is said before anything is opened."""
+
+import onnx
+import pytest
+from networks import build, normal
+
+from analyzer.network import open_network
+from converters.errors import SettingsError
+from filterscope.questions import check, studies
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("some", False, (), True), "--tuning some"),
+        (("auto", True, (), False), "--truth"),
+        (("auto", False, ("pool",), False), "--values"),
+    ],
+)
+def test_what_makes_no_sense_is_said(given, said):
+    with pytest.raises(SettingsError, match=said):
+        check(*given)
+
+
+def test_studies_in_order(tmp_path):
+    nodes = [("Conv", "x w", "y"), ("Relu", "y", "z")]
+    onnx.save(build(nodes, {"w": normal(2, 3, 3, 3)}), tmp_path / "m.onnx")
+    network = open_network(tmp_path / "m.onnx")
+    check("none", True, ("all",), True)
+    assert studies(network, "none", False, ()) == []
+    assert [study.name for study in studies(network, "auto", True, ("Relu",))] == ["values", "tuning", "truth"]
+    with pytest.raises(SettingsError, match="--values Gelu"):
+        studies(network, "auto", False, ("Gelu",))
