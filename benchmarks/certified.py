@@ -43,7 +43,13 @@ gradient ascent (quality `standard`) and the vertex jump make, **best** that of 
 8-bit pictures measured in ONNX Runtime. **Proven** is what no picture can exceed, by a mixed-integer program of the
 neuron's whole receptive field, started from the better of the two pictures; **gap** is (proven − best) ÷ proven, and
 counts as closed at {proven:.1%}. **Relaxation** and **interval** are the bounds that cost next to nothing. **s** are
-processor seconds for the proof alone; the machine was shared, and the solver stopped by the clock on the wall.
+processor seconds for the proof alone, which are also what it is limited by.
+
+A proof is a tree: at each node some ReLUs are fixed, and a linear program bounds what is left. Each ReLU is held under
+the hull over its inputs' box, by those of its faces that are violated (Anderson et al. 2020, arXiv:1811.01988); the
+units that take long are those whose maximum is far below what the hulls allow at first. Branching is on the ReLU whose
+two sides promise most, by what branching on it has brought so far; every linear program ends as soon as it falls to
+what is known to be reachable; and now and then a solution is climbed from, to a picture that may be the best so far.
 """
 
 TABLE = """## {layer}: every unit
@@ -77,15 +83,12 @@ class Row:
     jump: float
     best: float
     proven: float
+    gap: float  # (proven − best) ÷ |proven|
     relaxation: float
     interval: float
     binaries: int
     nodes: int
     seconds: float  # of the processor, for the proof
-
-    @property
-    def gap(self) -> float:
-        return (self.proven - self.best) / abs(self.proven)
 
     def __str__(self) -> str:
         values = " | ".join(f"{v:.3f}" for v in (self.ascent, self.jump, self.best, self.proven))
@@ -99,7 +102,7 @@ class Row:
         cells = [cell.strip() for cell in line.strip("| \n").split("|")]
         if len(cells) != 11 or not cells[0].isdigit():
             return None
-        numbers = [float(cell) for cell in (*cells[1:5], *cells[6:8])]
+        numbers = [*map(float, cells[1:5]), float(cells[5].rstrip("%")) / 100, *map(float, cells[6:8])]
         return cls(int(cells[0]), *numbers, int(cells[8]), int(cells[9]), float(cells[10]))
 
 
@@ -120,7 +123,7 @@ def prove(network, units: list[int], seconds: float) -> Iterator[Row]:
         began = time.process_time()
         found = certifier.certify(unit, start, seconds)
         spent = time.process_time() - began
-        values = (ascent[i], leap[i], found.value, found.bound, relaxed[i], interval[i])
+        values = (ascent[i], leap[i], found.value, found.bound, found.gap, relaxed[i], interval[i])
         yield Row(unit, *map(float, values), found.binaries, found.nodes, spent)
 
 
