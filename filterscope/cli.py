@@ -19,7 +19,10 @@ from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, our_fault, say
 from filterscope.options import Opening, opens_a_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from analyzer.network import Network
+    from analyzer.studies import Study
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -108,6 +111,13 @@ def analyze(
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    examples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A data set to find each unit's strongest images in: a folder (with one a class inside), .npz, .npy, "
+            "files of CIFAR, MNIST, SVHN. May be repeated."
+        ),
+    ] = None,
     quiet: Quiet = False,
     json_log: JsonLog = False,
 ) -> None:
@@ -127,11 +137,12 @@ def analyze(
         time_budget=None if time_budget is None else seconds_of(time_budget),
     )
     names = _labels(labels) if labels else ()
+    studies = _studies(examples)
     network = opening.open()
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log)
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, studies)
 
 
 @app.command()
@@ -253,6 +264,7 @@ def _analyze(
     labels: Any,
     quiet: bool,
     json_log: bool,
+    studies: Sequence[Study] = (),
 ) -> None:
     from filterscope import api
     from filterscope.progress import choose
@@ -268,6 +280,7 @@ def _analyze(
             labels=labels,
             command=["filterscope", *sys.argv[1:]],
             progress=progress,
+            studies=studies,
         )
         progress.stage("making pages", 1)
         page = api.report(run)
@@ -280,6 +293,15 @@ def _analyze(
     finally:
         progress.close()
     typer.echo(page)
+
+
+def _studies(examples: list[str] | None) -> list[Study]:
+    """What else is asked of the network; what is wrong with it is said before the long work."""
+    if not examples:
+        return []
+    from analyzer.examples import Examples
+
+    return [Examples(examples)]
 
 
 def _labels(path: Path) -> list[str]:
