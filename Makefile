@@ -34,6 +34,7 @@ bench: $(STAMP) ## measure speed; writes docs/performance.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/examples.py
 
 coverage: $(STAMP) ## open many networks; writes docs/coverage.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[coverage]'

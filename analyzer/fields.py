@@ -88,6 +88,23 @@ class FieldWalk:
         size = (int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
         return Field(size, jump, start, (rows - rows[0], columns - columns[0])), is_global
 
+    def along(self, value: str, axis: int, place: int) -> tuple[int, int] | None:
+        """What the neurons at one row (axis 0) or column (1) see along it, but for what global operations let through.
+
+        Returns:
+            First row or column and their number, from the first to the last; perhaps partly outside the image. None
+            where nothing is seen.
+        """
+        if self.axes.get(value) is None:
+            return None
+        middle = [extent // 2 for extent in self._extent(value)]
+        middle[axis] = place
+        needs, _ = self._walk(value, (middle[0], middle[1]))
+        if needs is None or not len(needs[axis]):
+            return None
+        first, last = int(needs[axis][0]), int(needs[axis][-1])
+        return first, last - first + 1
+
     def _extent(self, value: str) -> tuple[int, int]:
         axes = self.axes[value]
         assert axes is not None

@@ -7,12 +7,13 @@ their `InputSpec`.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -76,6 +77,7 @@ class _Arrays:
     offsets: np.ndarray | None  # of a packed file: image i is the encoded file images[offsets[i]:offsets[i + 1]]
     labels: np.ndarray | None  # (N,)
     white: float  # the value that becomes 255
+    classes: tuple[str, ...] = ()  # what the labels are called
 
     def __len__(self) -> int:
         return len(self.images) if self.offsets is None else len(self.offsets) - 1
@@ -121,6 +123,21 @@ def read(source: Source) -> Photo:
     pixels = _array_pixels(arrays, source)
     label = None if arrays.labels is None else int(arrays.labels[source.index])
     return Photo(source.name, pixels, (pixels.shape[0], pixels.shape[1]), label)
+
+
+def array_file(path: Path) -> tuple[int, np.ndarray | None, tuple[str, ...]]:
+    """What an array file holds: the number of its images, their classes (N,), and what the classes are called.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    arrays = _open_arrays(path)
+    return len(arrays), arrays.labels, arrays.classes
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is a picture; hidden files are none."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def fit(photo: Photo, spec: InputSpec, resize: str = "auto") -> np.ndarray:
@@ -216,7 +233,7 @@ def _find_one(text: str) -> list[Source]:
     if glob.has_magic(text):
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 (absolute too)
-        images = [Source(match, match.relative_to(root).as_posix()) for match in matches if _is_image(match)]
+        images = [Source(match, match.relative_to(root).as_posix()) for match in matches if is_image(match)]
         if not images:
             raise InputError(f"{text}: no image matches; looked for {_suffixes()} among {len(matches)} matches")
         return images
@@ -227,7 +244,7 @@ def _find_in_folder(folder: Path) -> list[Source]:
     entries = sorted(folder.iterdir())
     inner = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     files = [*entries, *(file for subfolder in inner for file in sorted(subfolder.iterdir()))]
-    images = [Source(file, file.relative_to(folder).as_posix()) for file in files if _is_image(file)]
+    images = [Source(file, file.relative_to(folder).as_posix()) for file in files if is_image(file)]
     if not images:
         raise InputError(
             f"{folder}: no images in this folder or its sub-folders; looked for {_suffixes()} "
@@ -244,10 +261,6 @@ def _find_in_array(path: Path, wanted: tuple[int, int] | None) -> list[Source]:
     if first > last or last >= count:
         raise InputError(f"{path.name}: holds images 0 to {count - 1}; {first}-{last} is no range of them")
     return [Source(path, f"{path.name}[{index}]", index) for index in range(first, last + 1)]
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _suffixes() -> str:
@@ -305,7 +318,16 @@ def _read_archive(name: str, archive: Any) -> _Arrays:
         arrays = _plain_arrays(name, images, labels)
     if labels is not None and len(labels) != len(arrays):
         raise InputError(f"{name}: {label_key} has {len(labels)} labels for {len(arrays)} images")
-    return arrays
+    return replace(arrays, classes=_class_names(archive))
+
+
+def _class_names(archive: Any) -> tuple[str, ...]:
+    """What an archive calls its classes, where it has a list of names."""
+    with contextlib.suppress(KeyError, ValueError):  # Python objects are not loaded for the sake of names
+        names = archive["classes"]
+        if names.ndim == 1 and names.dtype.kind == "U":
+            return tuple(names.tolist())
+    return ()
 
 
 def _packed_arrays(name: str, data: np.ndarray, offsets: np.ndarray, labels: np.ndarray | None) -> _Arrays:

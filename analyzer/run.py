@@ -44,11 +44,12 @@ LARGEST_ATLAS = 1 << 30  # pixels
 
 SLUG = r"[A-Za-z0-9-]{1,60}"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
+TAKEN = DEVICES | {Path(name).stem for name in TABLES if name.startswith("examples/")}  # beside examples/SLUG.parquet
 STUDIES = "weights|examples|attribution|classes|inversion|groups|tuning|truth|values"
 OWN_FILES = re.compile(  # paths that a run may hold
     rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
-    rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png))"
+    rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png|npz))"
     rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+)"
 )
 OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|{STUDIES}|site(/(assets|png))?|\.site\.(part|old)(/.+)?")
@@ -58,15 +59,15 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
     """A safe file name for each layer name: ASCII letters, digits and dashes, at most 60 characters.
 
     Names that would collide (also on file systems that ignore case) get a short hash of the real name, and so do names
-    without a single safe character and those that stand for devices on Windows.
+    without a single safe character, those that stand for devices on Windows and those of the other tables in examples/.
     """
     plain = {name: re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60].strip("-") for name in names}
     seen = Counter(slug.lower() for slug in plain.values())
-    taken = DEVICES | {slug.lower() for slug in plain.values()} | {""}
+    taken = TAKEN | {slug.lower() for slug in plain.values()} | {""}
     found = {}
     for name, slug in plain.items():
         found[name] = slug
-        if not slug or slug.lower() in DEVICES or seen[slug.lower()] > 1:
+        if not slug or slug.lower() in TAKEN or seen[slug.lower()] > 1:
             hashed = (_hashed(slug, name, digits) for digits in range(8, 60))
             found[name] = next(longer for longer in hashed if longer.lower() not in taken)
             taken.add(found[name].lower())
@@ -202,6 +203,11 @@ class RunWriter:
             RunError: missing, damaged, or of a newer schema.
         """
         return _read_json(self.folder / relative)
+
+    def remove_file(self, relative: str) -> None:
+        """Delete one of the run's files, where it is there."""
+        with _translated_errors(self.folder):
+            (self.folder / relative).unlink(missing_ok=True)
 
     def remove_folder(self, name: str) -> None:
         """Delete a study's own files."""

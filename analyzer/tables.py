@@ -85,7 +85,7 @@ STATISTICS_SCHEMA = pa.schema(  # examples/units.parquet
         ("active", pa.float64()),  # fraction of places with a pre-activation above 0
         ("active_images", pa.float64()),  # fraction of images with at least one such place
         ("dead", pa.bool_()),  # never above 0 on this data, before a ReLU
-        ("histogram", pa.list_(pa.int64())),  # places a bin, equal bins from low to high
+        ("histogram", pa.list_(pa.int64())),  # sampled places a bin, 32 to 64 equal bins from low to high
         ("histogram_low", pa.float32()),
         ("histogram_high", pa.float32()),
         ("firsts", pa.int64()),  # images in which it is the layer's channel with the highest mean
@@ -99,7 +99,7 @@ DEPTH_SCHEMA = pa.schema(  # examples/layers.parquet
         ("layer", pa.string()),
         ("depth", pa.int32()),
         ("active", pa.float64()),  # fraction of all pre-activations above 0
-        ("sparsity", pa.float64()),  # Treves and Rolls: 1 − mean(a)² ÷ mean(a²) of rectified maps; 0 dense, 1 sparse
+        ("sparsity", pa.float64()),  # Treves and Rolls, mean over images: 1 − mean(a)² ÷ mean(a²) of rectified maps
         ("dead", pa.int32()),  # units never above 0 on this data
         ("duplicates", pa.int32()),  # units whose correlation with another exceeds 0.99
     ]

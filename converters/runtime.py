@@ -36,6 +36,8 @@ class Session:
         threads: inside one operation; 0: one a processor.
         as_written: compute node by node, each result rounded as the file says, for files in float16 or 8 bits:
             optimised, ONNX Runtime leaves rounding out where it joins nodes, and 8-bit sums may overflow.
+        frugal: compute what reads a value soon after it, so that the value can go; otherwise what is read by an output
+            alone may wait until the end, and with it all its inputs (four times the memory, on a MobileNetV2).
 
     Raises:
         ModelError: ONNX Runtime refuses the model.
@@ -49,6 +51,7 @@ class Session:
         shape: Sequence[int | str] | None = None,
         threads: int = 0,
         as_written: bool = False,
+        frugal: bool = False,
     ) -> None:
         import onnxruntime as ort
 
@@ -59,6 +62,8 @@ class Session:
         # Else a MatMul by dequantised weights is computed on quantised activations, 1.3e-3 off on a MobileNetV2.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch takes turns on the same cores
+        if frugal:
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.add_session_config_entry("session.x64quantprecision", "1")

@@ -114,6 +114,13 @@ def analyze(
         Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
     ] = None,
     maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
+    examples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A data set to find each unit's strongest images in: a folder (with one a class inside), .npz, .npy, "
+            "files of CIFAR, MNIST, SVHN. May be repeated."
+        ),
+    ] = None,
     classes: Annotated[
         list[str] | None,
         typer.Option(
@@ -157,7 +164,7 @@ def analyze(
     from analyzer.plan import Settings
     from filterscope import attributing, insight, questions
 
-    questions.check(tuning, truth, values or (), bool(images))
+    questions.check(tuning, truth, values or (), bool(images), bool(examples))
     settings = Settings(
         quality=quality,
         preset=preset,
@@ -171,12 +178,13 @@ def analyze(
     )
     pixels = attributing.studies(attribution, sanity)
     names = _labels(labels) if labels else ()
+    studies = _studies(examples)
     network = opening.open()
     insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
-    asked = [*pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
+    asked = [*studies, *pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
     _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 
 
@@ -462,6 +470,15 @@ def _analyze(
     finally:
         progress.close()
     typer.echo(page)
+
+
+def _studies(examples: list[str] | None) -> list[Study]:
+    """What else is asked of the network; what is wrong with it is said before the long work."""
+    if not examples:
+        return []
+    from analyzer.examples import Examples
+
+    return [Examples(examples)]
 
 
 def _labels(path: Path) -> list[str]:

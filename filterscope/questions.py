@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 TUNING = ("auto", "all", "none")
 
 
-def check(tuning: str, truth: bool, values: Sequence[str], natural: bool) -> None:
+def check(tuning: str, truth: bool, values: Sequence[str], images: bool, examples: bool) -> None:
     """See that the options make sense, before the network is opened.
 
     Args:
-        natural: whether natural images are given.
+        images: whether images are given.
+        examples: whether a data set is given.
 
     Raises:
         SettingsError: they do not.
     """
     if tuning not in TUNING:
         raise SettingsError(f"--tuning {tuning}: give one of {', '.join(TUNING)}")
-    if truth and not natural:
-        raise SettingsError("--truth: compares pictures with natural images; give --images")
-    if values and not natural:
+    if truth and not (images or examples):
+        raise SettingsError("--truth: compares pictures with natural images; give --images or --examples")
+    if values and not images:
         raise SettingsError("--values: shows values on your images; give --images")
 
 

@@ -12,9 +12,9 @@ from filterscope.questions import check, studies
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("some", False, (), True), "--tuning some"),
-        (("auto", True, (), False), "--truth"),
-        (("auto", False, ("pool",), False), "--values"),
+        (("some", False, (), True, True), "--tuning some"),
+        (("auto", True, (), False, False), "--truth"),
+        (("auto", False, ("pool",), False, True), "--values"),
     ],
 )
 def test_what_makes_no_sense_is_said(given, said):
@@ -26,7 +26,8 @@ def test_studies_in_order(tmp_path):
     nodes = [("Conv", "x w", "y"), ("Relu", "y", "z")]
     onnx.save(build(nodes, {"w": normal(2, 3, 3, 3)}), tmp_path / "m.onnx")
     network = open_network(tmp_path / "m.onnx")
-    check("none", True, ("all",), True)
+    check("none", True, ("all",), True, False)
+    check("none", True, (), False, True)
     assert studies(network, "none", False, ()) == []
     assert [study.name for study in studies(network, "auto", True, ("Relu",))] == ["values", "tuning", "truth"]
     with pytest.raises(SettingsError, match="--values Gelu"):

@@ -47,6 +47,11 @@ def test_slugs_are_safe_and_tell_names_apart(names, expected):
         assert re.fullmatch(pattern.replace("{8}", "[0-9a-f]{8}"), found[name])
 
 
+def test_no_slug_is_the_name_of_another_table_of_the_examples():
+    assert all(slug not in ("units", "layers", "pictures", "firing") for slug in slugs(["units", "Layers"]).values())
+    assert slugs(["units"])["units"] == slugs(["units", "other"])["units"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text("aA-./é\x00", max_size=70), unique=True, max_size=12))
 def test_slugs_differ_on_file_systems_that_ignore_case(names):

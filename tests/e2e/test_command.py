@@ -122,6 +122,7 @@ def save_images(place):
     Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)).save(place / "photos" / "a.png")
     Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(place / "photos" / "b.png")
     np.save(place / "bands.npy", rng.integers(0, 256, (2, 16, 16, 5), dtype=np.uint8))
+    np.save(place / "many.npy", rng.integers(0, 256, (30, 18, 22, 3), dtype=np.uint8))
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     (place / "labels.txt").write_text("\n".join(names), encoding="utf-8")
 
@@ -130,10 +131,14 @@ COLOUR = [
     *("analyze", DEMO, "--images", "photos", "--labels", "labels.txt", "--channels", "0-1"),
     *("--layers", "conv[123]", "--objective", "channel", "--objective", "neuron"),
 ]
+NHWC = [
+    *("analyze", "nhwc.onnx", "--preprocess", "caffe-bgr", "--images", "photos/*", "--quiet"),
+    *("--examples", "photos", "--examples", "many.npy"),
+]
 RUNS = {  # folder: model, arguments
     "run é 1": (DEMO, COLOUR),
     "grey": ("grey.onnx", ["analyze", "grey.onnx", "--preprocess", "symmetric", "--images", "photos/b.png"]),
-    "nhwc": ("nhwc.onnx", ["analyze", "nhwc.onnx", "--preprocess", "caffe-bgr", "--images", "photos/*", "--quiet"]),
+    "nhwc": ("nhwc.onnx", NHWC),
     "bands": ("bands.onnx", ["analyze", "bands.onnx", "--images", "bands.npy:0-1", "--json-log"]),
 }
 
@@ -191,6 +196,21 @@ def test_progress_goes_to_stderr_as_asked(answers):
     assert "maximising units: " not in answers["nhwc"].stderr
     lines = [json.loads(line) for line in answers["bands"].stderr.splitlines() if line.startswith("{")]
     assert [line["done"] for line in lines if line["stage"] == "maximising units"][-1] > 0
+
+
+def test_a_data_set_is_measured_and_told(place, answers):
+    told = read_json(place / "nhwc" / "examples" / "study.json")
+    assert told["notes"][:2] == [
+        "32 images were measured.",
+        "2 images had another size than 18×22 and were resized (auto).",
+    ]
+    units = pq.read_table(place / "nhwc" / "examples" / "units.parquet").to_pylist()
+    assert [(row["layer"], row["channel"]) for row in units] == [("stem", i) for i in range(3)] + [
+        ("body", 0),
+        ("body", 1),
+    ]
+    pictures = pq.read_table(place / "nhwc" / "examples" / "pictures.parquet").to_pylist()
+    assert all((place / "nhwc" / row["atlas"]).is_file() for row in pictures)
 
 
 def test_predictions_carry_the_names_of_the_classes(place, answers):
@@ -424,6 +444,8 @@ BAD = [  # arguments, words of the error, in which "…" stands for anything
     (("analyze", DEMO, "--images", "photos", "--images", "half.jpg"), "half.jpg: …"),
     (("analyze", DEMO, "--images", "text.png"), "text.png: not an image"),
     (("analyze", DEMO, "--images", "notes"), "notes: no images in this folder"),
+    (("analyze", DEMO, "--examples", "gone"), "gone: no such file or folder"),
+    (("analyze", DEMO, "--examples", "notes"), "notes: no pictures at any depth"),
     # the run's folder
     (("analyze", DEMO, "--out", "text.onnx"), "text.onnx: is a file; --out names a folder"),
     (("analyze", DEMO, "--out", "notes"), "notes: is not empty and not a run; choose another --out"),
