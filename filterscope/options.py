@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonLog = Annotated[bool, typer.Option("--json-log", help="Progress as JSON lines.")]
+
 
 @dataclass(frozen=True)
 class Opening:

@@ -1,0 +1,38 @@
+"""Class names, as a user gives them: a file of lines, a table, or the ImageNet's by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_labels(path: Path) -> list[str]:
+    """Names in order, from a text file (one a line), a .csv with a column name, label or class, or "imagenet".
+
+    Raises:
+        SettingsError: the file cannot be read, is empty, or has no such column.
+    """
+    import csv
+
+    from converters.errors import SettingsError
+
+    if str(path) == "imagenet" and not path.exists():
+        from analyzer.labels import imagenet
+
+        return imagenet()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--labels {path}: cannot be read as text") from error
+    if path.suffix.lower() != ".csv":
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        if not names:
+            raise SettingsError(f"--labels {path}: is empty; give one name a line")
+        return names
+    try:
+        rows = list(csv.DictReader(text.splitlines()))
+    except csv.Error as error:
+        raise SettingsError(f"--labels {path}: cannot be read as a table ({error})") from error
+    column = next((name for name in ("name", "label", "class") if rows and name in rows[0]), None)
+    if column is None:
+        raise SettingsError(f"--labels {path}: no column is called name, label or class")
+    return [row[column] or "" for row in rows]
