@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default::DeprecationWarning"),  # Playwright's own
     pytest.mark.filterwarnings("default::ResourceWarning"),
 ]
-LAY_OUT = """() => document.querySelectorAll('.layer, .units li, .firing, .class-tile').forEach(
+LAY_OUT = """() => document.querySelectorAll('.layer, .firing, .class-tile').forEach(
     element => { element.style.contentVisibility = 'visible' })"""  # what lies off the screen has no size otherwise
 VISIBLE_SPRITES = """() => [...document.querySelectorAll('.px:not(.blank), .pic:not(.blank), .u')]
     .filter(element => element.checkVisibility())
