@@ -26,6 +26,11 @@ STUDIES = {  # folder in the run → what it is called
     "truth": "Natural and maximised",
     "values": "Other layers",
 }
+OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture is
+    *("--layers", "--channels", "--out"),
+    *("--examples", "--attribution", "--classes", "--inversion", "--groups", "--tuning", "--values"),
+)
+OWN_FLAGS = ("--sanity", "--truth", "--quiet", "-q", "--json-log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +193,17 @@ def study_facts(study: dict[str, Any]) -> Facts:
 
 
 def unit_command(info: dict[str, Any], layer: dict[str, Any]) -> str:
-    """The command that maximises one channel of a layer again; it ends where the channel's number is to stand."""
+    """The command that makes one channel's pictures again; it ends where the channel's number is to stand.
+
+    That of the run with its layer alone, since the user's images and options decide what the pictures are; for a run
+    that was not made by `analyze`, the nearest that the command line has.
+    """
     given = [str(part) for part in info.get("command") or []]
-    source = given[2] if len(given) > 2 and given[1] == "analyze" else (info.get("model") or {}).get("name")
-    if not source or str(source).startswith("-"):
-        source = (info.get("model") or {}).get("name") or "MODEL"
+    if given[1:2] == ["analyze"]:
+        kept = _without(given[2:])
+        parts = ["filterscope", "analyze", *kept, "--layers", str(layer["name"]), "--out", "again"]
+        return f"{shlex.join(parts)} --channels "
+    source = (info.get("model") or {}).get("name") or "MODEL"
     settings = info.get("settings") or {}
     parts = ["filterscope", "maximize", str(source), "--layer", str(layer["name"])]
     if settings.get("quality"):
@@ -200,6 +211,19 @@ def unit_command(info: dict[str, Any], layer: dict[str, Any]) -> str:
     if info.get("seed") is not None:
         parts += ["--seed", str(info["seed"])]
     return f"{shlex.join(parts)} --channel "
+
+
+def _without(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments but for which units are asked about, where the run lies, and the studies."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if name in OWN_OPTIONS and not equals:
+            next(rest, None)
+        elif name not in (*OWN_OPTIONS, *OWN_FLAGS):
+            kept.append(argument)
+    return kept
 
 
 def command(info: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from synthetic_run import HOSTILE_NAMES, synthetic_run
 
 from analyzer.run import Run, RunWriter
 from converters.errors import RunError
-from reports import colours, definitions, sheets, single, site, words
+from reports import colours, definitions, sheets, single, site, summary, words
 from reports.folder import Files
 from reports.site import render, render_single
 
@@ -799,3 +799,13 @@ def test_pictures_keep_their_shape_and_small_ones_grow_by_whole_factors(height, 
         assert shown[0] % height == 0
         assert shown[1] % width == 0
         assert max(shown) > target / 2
+
+
+def test_a_channels_command_is_the_runs_with_its_layer_alone():
+    told = "filterscope analyze m.onnx --preprocess imagenet --images a --channels all --out=x --truth --tuning all"
+    made = summary.unit_command({"command": told.split()}, {"name": "conv 1"})
+
+    assert (
+        made == "filterscope analyze m.onnx --preprocess imagenet --images a --layers 'conv 1' --out again --channels "
+    )
+    assert summary.unit_command({"model": {"name": "m.onnx"}}, {"name": "c"}).startswith("filterscope maximize m.onnx")
