@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 import platform
 import sys
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from converters.parity import Parity
 
 TOP = 5  # predictions kept of each image
+MOST_NAMED = 20  # images that could not be read
 
 
 class Silent:
@@ -126,11 +128,19 @@ class Analysis:
         if self.sources:
             self.progress.stage("reading images", len(self.sources))
         self._photos = []
+        self._skipped: list[str] = []
         pictures = []
-        for info, pixels in images.load(self.sources, self.network.input, self.settings.resize):
+        several = len(self.sources) > 1  # one picture was named for its own sake
+        spec, resize = self.network.input, self.settings.resize
+        for info, pixels in images.load(self.sources, spec, resize, skip_broken=several, broken=self._skipped):
             self._photos.append(info)
             pictures.append(pixels)
             self.progress.advance()
+        if self._skipped:
+            logging.getLogger("filterscope").warning(
+                "%d of %d images could not be read and are left out; the first: %s",
+                *(len(self._skipped), len(self.sources), self._skipped[0]),
+            )
         return pictures
 
     def _steps(self, shop: Workshop) -> dict[str, int] | None:
@@ -231,7 +241,7 @@ class Analysis:
                 {
                     "schema": SCHEMA,
                     "index": index,
-                    "source": str(self.sources[index].path),
+                    "source": str(photo.path),
                     "name": photo.name,
                     "original": list(photo.size),
                     "height": pixels.shape[0],
@@ -306,6 +316,7 @@ class Analysis:
                 "why": spec.why,
                 "certain": spec.certain,
             },
+            "skipped_images": {"count": len(self._skipped), "errors": self._skipped[:MOST_NAMED]},
             "timings": self.timings,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "finished": None,

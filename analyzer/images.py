@@ -34,7 +34,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 ARRAY_KEYS = ("x_test", "x", "images", "data")  # of an .npz, the first that it has
 LABEL_KEYS = {"x_test": ("y_test",), "x": ("y", "labels"), "x_train": ("y_train",)}  # otherwise labels, then y
-RESIZES = ("auto", "crop", "cover", "squash", "fit")
+RESIZES = ("auto", "crop", "cover", "squash", "fit", "none")
 CROPPED = ("imagenet", "caffe-bgr")  # presets of networks that are evaluated on the centre of a larger picture
 MOST_SPARE = 8  # times the pixels wanted, that resizing all of a picture may make
 CENTRE = 0.875  # share of the resized picture's side that a centre crop keeps: 224 of 256
@@ -65,6 +65,7 @@ class PhotoInfo:
     """What is kept of an image once its pixels went to the network."""
 
     name: str
+    path: Path
     size: tuple[int, int]  # height and width before resizing
     label: int | None
 
@@ -147,19 +148,26 @@ def fit(photo: Photo, spec: InputSpec, resize: str = "auto") -> np.ndarray:
         resize: "crop": the shorter side to input size / 0.875, then the centre (how ImageNet networks are evaluated);
             "cover": the centre of the smallest picture that covers the input; "squash": without regard to the aspect;
             "fit": all of the picture, on mid grey; "auto": untouched where the size is right already, otherwise
-            "crop" for the presets imagenet and caffe-bgr and "cover" for all others.
+            "crop" for the presets imagenet and caffe-bgr and "cover" for all others; "none": refused unless right.
 
     Returns:
         (H, W, C) uint8, RGB order. Resizing is bilinear and antialiased.
 
     Raises:
         InputError: a picture with another number of channels than a multi-band network takes.
-        SettingsError: an unknown `resize`.
+        SettingsError: an unknown `resize`, or another size where none is to be resized.
     """
     if resize not in RESIZES:
         raise SettingsError(f"--resize {resize}: give one of {', '.join(RESIZES)}")
     pixels = _with_channels(photo, spec)
     height, width = pixels.shape[:2]
+    if resize == "none":
+        if (height, width) != (spec.height, spec.width):
+            raise SettingsError(
+                f"{photo.name}: has {height} × {width} pixels and the network takes {spec.height} × {spec.width}; "
+                "leave --no-resize out, or give images of that size"
+            )
+        return pixels
     if resize == "auto":
         if (height, width) == (spec.height, spec.width):
             return pixels
@@ -213,7 +221,7 @@ def load(
             failures.append(str(error))
             continue
         given += 1
-        yield PhotoInfo(photo.name, photo.size, photo.label), pixels
+        yield PhotoInfo(photo.name, source.path, photo.size, photo.label), pixels
     if not given and failures:
         raise InputError(f"none of the {len(failures)} images can be used; the first: {failures[0]}")
 

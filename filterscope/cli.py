@@ -109,6 +109,7 @@ def analyze(
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
+    no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
     ] = None,
@@ -172,7 +173,7 @@ def analyze(
         channels=channels,
         seed=seed,
         map_pictures=maps,
-        resize=resize,
+        resize="none" if no_resize else resize,
         time_budget=None if time_budget is None else seconds_of(time_budget),
     )
     pixels = attributing.studies(attribution, sanity)

@@ -114,6 +114,7 @@ def attribute(
         bool, typer.Option("--sanity", help="Compare with randomised weights, layer by layer (Adebayo et al. 2018).")
     ] = False,
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
+    no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
@@ -125,7 +126,17 @@ def attribute(
     from filterscope.progress import choose
 
     names = read_labels(labels) if labels else ()
-    given = (image, tuple(target or ()), tuple(method or ()), layer, names, sanity, seed, device, resize)
+    given = (
+        image,
+        tuple(target or ()),
+        tuple(method or ()),
+        layer,
+        names,
+        sanity,
+        seed,
+        device,
+        "none" if no_resize else resize,
+    )
     asked = attributing.Asked(*given)
     folder = out or attributing.folder_of(image)
     asked.check(folder)  # what is wrong is said before the network is opened

@@ -491,6 +491,14 @@ def test_a_multi_band_network_takes_arrays_of_its_own_channels():
         fit(photo(noise(8, 8)), spec(channels=5))
 
 
+def test_an_image_of_another_size_is_refused_where_none_is_to_be_resized():
+    right, wrong = (Photo("a.png", np.zeros((*size, 3), np.uint8), size, None) for size in ((8, 8), (6, 8)))
+
+    assert fit(right, spec(), "none").shape == (8, 8, 3)
+    with pytest.raises(SettingsError, match=r"a\.png: has 6 × 8 pixels and the network takes 8 × 8"):
+        fit(wrong, spec(), "none")
+
+
 def test_an_unknown_way_to_resize_names_the_known():
     with pytest.raises(SettingsError, match="--resize stretch: give one of auto, crop, cover, squash, fit"):
         fit(photo(noise(8, 8)), spec(), "stretch")
