@@ -55,15 +55,9 @@ class Inverted:
     seconds: float  # of processor time
 
     def _repr_html_(self) -> str:
-        import base64
-        from html import escape
+        from analyzer.notebook import figure
 
-        data = base64.b64encode(atlas.to_png(atlas.pack(self.tile[None]))).decode("ascii")
-        caption = f"{escape(self.layer)}: distance {self.distance:.3g}, cosine {self.cosine:.3g}"
-        return (
-            f'<figure style="display:inline-block;margin:4px"><img width="224" alt="{caption}" '
-            f'src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-        )
+        return figure(self.tile, f"{self.layer}: distance {self.distance:.3g}, cosine {self.cosine:.3g}", 224)
 
 
 def invert(

@@ -6,7 +6,6 @@ ways of maximising and the meter; knows nothing of runs or HTML.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,19 +69,11 @@ class Portrait:
         ]
 
     def _repr_html_(self) -> str:
-        import base64
-        from html import escape
+        from analyzer.notebook import figure
 
-        figures = []
-        for i, unit in enumerate(self.units):
-            buffer = io.BytesIO(atlas.to_png(atlas.pack(self.tiles[i : i + 1])))
-            data = base64.b64encode(buffer.getvalue()).decode("ascii")
-            caption = f"{escape(self.layer)} {unit}: {self.activation[i]:.4g}"
-            figures.append(
-                f'<figure style="display:inline-block;margin:4px"><img width="192" style="image-rendering:pixelated" '
-                f'alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-            )
-        return "".join(figures)
+        numbers = zip(self.units, self.activation, strict=True)
+        captions = [f"{self.layer} {unit}: {activation:.4g}" for unit, activation in numbers]
+        return "".join(figure(tile, caption) for tile, caption in zip(self.tiles, captions, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,9 @@ from PIL.PngImagePlugin import PngImageFile
 from analyzer import atlas
 from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
 from converters.errors import RunError
+
+if TYPE_CHECKING:
+    from analyzer.views import LayerView
 
 SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
 LARGEST_ATLAS = 1 << 30  # pixels
@@ -243,6 +246,12 @@ class Run:
             raise RunError(f"{self.folder}: is not a run of filterscope (it has no run.json)")
         self.info: dict[str, Any] = _read_info(self.folder)
         self._atlas = lru_cache(maxsize=4)(self._read_picture)
+
+    def __getitem__(self, layer: str) -> LayerView:
+        """One layer, which shows itself in a notebook; `run["conv4"][17]` is one of its channels."""
+        from analyzer.views import layer_view
+
+        return layer_view(self, layer)
 
     @cached_property
     def layers(self) -> list[dict[str, Any]]:
