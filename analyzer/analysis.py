@@ -316,6 +316,7 @@ class Analysis:
                 "why": spec.why,
                 "certain": spec.certain,
             },
+            "labels": list(self.labels),
             "skipped_images": {"count": len(self._skipped), "errors": self._skipped[:MOST_NAMED]},
             "timings": self.timings,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),

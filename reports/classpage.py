@@ -17,6 +17,7 @@ from reports.units import finite
 
 SIDE = 96  # pixels, of a class's picture: larger ones are reduced
 FLOOR = 1e-4  # probability that is drawn as dark as 0
+RAISED = 1e-3  # probability that a class without a picture must have on one for a column of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class ClassPage:
     tiles: tuple[ClassTile, ...]
     wins: int  # classes whose picture the network answers with that class
     heat: tuple[int, int] | None  # (height, width) of the table of scores, a pixel a number; null where there is none
+    left_out: int  # classes without a column: no picture is theirs, and none raises them
 
 
 def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
@@ -49,7 +51,7 @@ def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
     rows = sorted(run.table("classes/classes.parquet").to_pylist(), key=lambda row: row["klass"])[:most]
     if not rows:
         return None
-    names = {row["klass"]: row["label"] or f"class {row['klass']}" for row in rows}
+    names = dict(enumerate(run.info.get("labels") or ())) | {row["klass"]: row["label"] for row in rows if row["label"]}
     first = next((row for row in rows if row["atlas"] is not None), None)
     size, grid = (1, 1), sheets.Grid(1, 1)
     if first is not None:
@@ -72,7 +74,8 @@ def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
         pictured = row["atlas"] is not None
         told.append(ClassTile(row, sheet if pictured else None, tile, _rivals(row, names)))
     wins = sum(row["rank"] == 0 for row in rows)
-    return ClassPage(tuple(told), wins, _heat(folder, rows))
+    heat, left_out = _heat(folder, rows)
+    return ClassPage(tuple(told), wins, heat, left_out)
 
 
 def _rivals(row: dict[str, Any], names: dict[int, str]) -> tuple[tuple[str, float], ...]:
@@ -81,14 +84,20 @@ def _rivals(row: dict[str, Any], names: dict[int, str]) -> tuple[tuple[str, floa
     return tuple((names.get(i, f"class {i}"), float(scores[i])) for i in order[:3] if finite(scores[i]))
 
 
-def _heat(folder: Files, rows: list[dict[str, Any]]) -> tuple[int, int] | None:
-    """A row a class's picture, a column a class that the network may answer; logarithmic."""
+def _heat(folder: Files, rows: list[dict[str, Any]]) -> tuple[tuple[int, int] | None, int]:
+    """A row a class's picture, a column a class that has one or that a picture raises; logarithmic.
+
+    Returns:
+        Height and width of the table, and how many classes have no column.
+    """
     lists = [row["distribution"] for row in rows]
     if not all(lists) or len({len(found) for found in lists}) != 1:
-        return None
+        return None, 0
     scores = np.nan_to_num(np.asarray(lists, np.float64))
     if scores.min() < 0 or scores.max() > 1 + 1e-3:
-        return None
-    light = 1 - np.log10(scores.clip(FLOOR, 1)) / np.log10(FLOOR)
+        return None, 0
+    shown = scores.max(axis=0) > RAISED
+    shown[[row["klass"] for row in rows]] = True
+    light = 1 - np.log10(scores[:, shown].clip(FLOOR, 1)) / np.log10(FLOOR)
     folder.write("assets/class-scores.webp", sheets.webp(colours.scale(light), lossless=True)[0])
-    return scores.shape[0], scores.shape[1]
+    return (len(rows), int(shown.sum())), int((~shown).sum())
