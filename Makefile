@@ -30,7 +30,7 @@ lint: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## measure speed; writes docs/performance.md
+bench: $(STAMP) ## measure speed; writes docs/speed.md, docs/performance.md and others
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/engines.py

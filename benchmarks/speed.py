@@ -1,4 +1,4 @@
-"""How long a whole analysis takes: `make bench` writes docs/performance.md.
+"""How long a whole analysis takes: `make bench` writes docs/speed.md.
 
 Runs the command as a user does, in a process of its own, and reads time and memory from the system's accounting of it.
 """
@@ -19,7 +19,7 @@ DATA = Path("../shared/data")
 MODELS = DATA / "models" / "onnx"
 PHOTOS = DATA / "images" / "imagenet_mini_100"
 
-HEAD = """# Performance
+HEAD = """# How long an analysis takes
 
 Made by `make bench`: `filterscope analyze … --quality draft`, pages included, each run in a process of its own.
 
@@ -72,7 +72,7 @@ def measure(job: Job, extra: list[str], folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/performance.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/speed.md"))
     parser.add_argument("--only", help="a part of a file name")
     parser.add_argument("extra", nargs="*", help="further options of analyze, after --")
     options = parser.parse_args()
