@@ -84,8 +84,8 @@ rectifier behind it and, from `standard` on, one from the middle.
 ## Measured
 
 Made by `python benchmarks/inversion.py`: {model}, {photos}; quality
-`standard`. **Distance** is ‖Φ(x) − Φ(x₀)‖ ÷ ‖Φ(x₀)‖ of the saved 8-bit picture, by ONNX Runtime: mean and largest of {count} photos,
-beside the target. **s** are processor seconds a picture, one thread; the machine was shared.
+`standard`. **Distance** is ‖Φ(x) − Φ(x₀)‖ ÷ ‖Φ(x₀)‖ of the saved 8-bit picture, by ONNX Runtime: mean and largest
+of {count} photos, beside the target. **s** are processor seconds a picture, one thread; the machine was shared.
 
 | layer | distance | largest | target | evaluations | s | caricature: cosine | s |
 |---|--:|--:|--:|--:|--:|--:|--:|
