@@ -39,7 +39,7 @@ class Effort:
     images: int  # the first ones
 
 
-EFFORTS = {"draft": Effort(96, 3, 1), "standard": Effort(384, 6, 3), "fine": Effort(1024, 12, 6)}
+EFFORTS = {"draft": Effort(128, 3, 1), "standard": Effort(512, 6, 3), "fine": Effort(1024, 12, 6)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

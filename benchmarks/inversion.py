@@ -63,7 +63,7 @@ times the mean squared difference between neighbours (the paper's total variatio
 mean sixth power of the distance from mid grey, on pictures of the network's full input size. The picture is held as
 Fourier coefficients behind a sigmoid, so that it cannot leave the domain: {first} steps of Adam lead away from noise,
 then L-BFGS (20 pairs, a strong Wolfe line search) descends until the distance is below 0.01 or 32 evaluations take away
-less than 2 % of it. The last third of the quality's evaluations is Adam on pixels (step 0.01 falling to 0, β 0.9 and
+less than 2 % of it. The last half of the quality's evaluations is Adam on pixels (step 0.01 falling to 0, β 0.9 and
 0.9), clipped to the domain, unless the distance is below 0.01 already.
 
 **Caricatures** (Olah, in Lucid) raise the dot product of the two activations times the square of their cosine,
@@ -83,9 +83,9 @@ rectifier behind it and, from `standard` on, one from the middle.
 
 ## Measured
 
-Made by `python benchmarks/inversion.py`: {model}, {photos}; quality `standard`. **Distance** is ‖Φ(x) − Φ(x₀)‖ ÷
-‖Φ(x₀)‖ of the saved 8-bit picture, by ONNX Runtime: mean and largest of {count} photos, beside the target. **s**
-are processor seconds a picture, one thread; the machine was shared.
+Made by `python benchmarks/inversion.py`: {model}, {photos}; quality
+`standard`. **Distance** is ‖Φ(x) − Φ(x₀)‖ ÷ ‖Φ(x₀)‖ of the saved 8-bit picture, by ONNX Runtime: mean and largest
+of {count} photos, beside the target. **s** are processor seconds a picture, one thread; the machine was shared.
 
 | layer | distance | largest | target | evaluations | s | caricature: cosine | s |
 |---|--:|--:|--:|--:|--:|--:|--:|

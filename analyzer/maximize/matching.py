@@ -33,7 +33,7 @@ from analyzer.network import Network
 FIRST = 16  # steps of Adam before L-BFGS, which from noise lies still for a hundred steps at late layers
 RATE = 0.15  # of Adam
 HISTORY = 20  # of L-BFGS
-LAST = 1 / 3  # part of the evaluations that goes to pixels: L-BFGS lies still where they still take away a third
+LAST = 1 / 2  # part of the evaluations that goes to pixels: at early layers L-BFGS lies still, and they do not
 LAST_RATE, LAST_BETAS = 0.01, (0.9, 0.9)  # of Adam on pixels
 ROUND = 32  # evaluations between two looks at how it gets on
 ENOUGH = 0.01  # relative distance below which the rounding to 8 bits is most of what is left
@@ -48,7 +48,7 @@ class Restraint:
     Weights stand beside the relative squared distance, ‖Φ(x) − Φ(x₀)‖² ÷ ‖Φ(x₀)‖².
     """
 
-    smooth: float = 0.2  # of the mean squared difference between neighbours: total variation with β = 2
+    smooth: float = 0.02  # of the mean squared difference between neighbours: total variation with β = 2
     outliers: float = 0.01  # of the mean sixth power of the distance from mid grey
 
 
