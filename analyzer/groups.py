@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer import atlas
-from analyzer.layers import ConvLayer, select
+from analyzer.layers import ConvLayer, select_two_dimensional
 from analyzer.maximize.objectives import Direction
 from analyzer.maximize.presets import Recipe
 from analyzer.measure import Meter
@@ -133,10 +133,7 @@ class Groups:
             SettingsError: a name that fits no two-dimensional layer.
         """
         if self.layers:
-            found = [layer for layer in select(network.layers, self.layers) if layer.rank == 2]
-            if not found:
-                raise SettingsError(f"--groups {', '.join(self.layers)}: no two-dimensional convolution")
-            return found
+            return select_two_dimensional(network.layers, self.layers, "--groups")
         known = [layer for layer in network.layers if layer.name in analysed]
         # One place has no parts, and activations that are not rectified lose half of what they say.
         known = [layer for layer in known if min(layer.output_shape[1:]) > 1] or known

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from analyzer import atlas
-from analyzer.layers import ConvLayer, select
+from analyzer.layers import ConvLayer, select_two_dimensional
 from analyzer.maximize.presets import quality as quality_named
 from analyzer.network import Network
 from analyzer.studies import Context
@@ -183,10 +183,7 @@ class Inversion:
             SettingsError: a name that fits no two-dimensional layer.
         """
         if self.layers:
-            found = [layer for layer in select(network.layers, self.layers) if layer.rank == 2]
-            if not found:
-                raise SettingsError(f"--inversion {', '.join(self.layers)}: no two-dimensional convolution")
-            return found
+            return select_two_dimensional(network.layers, self.layers, "--inversion")
         return spread([layer for layer in network.layers if layer.name in analysed], count)
 
     def run(self, context: Context) -> None:

@@ -156,6 +156,18 @@ def select(layers: Sequence[ConvLayer], wanted: Sequence[str]) -> list[ConvLayer
     return [layer for layer in layers if layer.index in chosen]
 
 
+def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], option: str) -> list[ConvLayer]:
+    """Those that a list of names and globs means and that have rows and columns.
+
+    Raises:
+        SettingsError: a name that fits no layer, or none with rows and columns.
+    """
+    found = [layer for layer in select(layers, wanted) if layer.rank == 2]
+    if not found:
+        raise SettingsError(f"{option} {', '.join(wanted)}: no two-dimensional convolution")
+    return found
+
+
 def _matches(layer: ConvLayer, pattern: str) -> bool:
     own = (layer.name, layer.node, layer.value)
     if pattern in own or pattern == f"#{layer.index}":

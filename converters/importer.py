@@ -49,7 +49,7 @@ class TorchTwin:
         """
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
-        needed = _ancestors([self.values[name] for name in outputs])
+        needed = ancestors([self.values[name] for name in outputs])
         for node in self.module.graph.nodes:
             if node in needed or node.op == "placeholder":
                 copied[node] = graph.node_copy(node, lambda old: copied[old])
@@ -164,7 +164,8 @@ def _attribute(module: nn.Module, path: str) -> object:
     return getattr(module.get_submodule(owner), name)
 
 
-def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """These nodes and all that they are made from."""
     seen: set[fx.Node] = set()
     stack = list(nodes)
     while stack:

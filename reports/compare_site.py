@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from analyzer.run import Run
 from converters.errors import RunError
-from reports import caveats, sheets, words
+from reports import caveats, markup, sheets, words
 from reports.compare import Comparison, KindId, LayerPair, Pair, Shown
 from reports.folder import NewFolder
 from reports.units import KINDS
@@ -111,27 +111,8 @@ class _Pages:
         self.folder.write_json(MARK, self.comparison.to_json())
 
     def _environment(self) -> Environment:
-        environment = Environment(
-            loader=PackageLoader("reports"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            finalize=lambda value: words.clean(value) if type(value) is str else value,
-        )
-        filters = (
-            words.figure,
-            words.percent,
-            words.count,
-            words.large,
-            words.times,
-            words.listed,
-            words.shortened,
-            caveats.alike,
-        )
-        environment.filters |= {function.__name__: function for function in filters}
         a, b = self.comparison.a, self.comparison.b
-        environment.globals |= {
+        names = {
             "info": {"filterscope": a.info.get("filterscope"), "seed": None},
             "images": [],
             "model": " and ".join(self.comparison.names),
@@ -141,7 +122,7 @@ class _Pages:
             "words": words,
             "pictures": self,
         }
-        return environment
+        return markup.environment(names, caveats.alike)
 
     def _page(self, name: str, template: str, **context: Any) -> None:
         self.folder.write(name, self.environment.get_template(template).render(**context).encode())

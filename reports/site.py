@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from analyzer.run import Run
 from reports import (
@@ -22,6 +22,7 @@ from reports import (
     graph,
     imagepage,
     layerpage,
+    markup,
     overview,
     pictures,
     sheets,
@@ -155,18 +156,8 @@ class Site:
         ]
 
     def _environment(self) -> Environment:
-        environment = Environment(
-            loader=PackageLoader("reports"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            finalize=lambda value: words.clean(value) if type(value) is str else value,
-        )
-        filters = (words.figure, words.percent, words.count, words.large, words.times, words.listed, words.shortened)
-        environment.filters |= {function.__name__: function for function in filters}
         studies = {name: self.run.study(name) or {} for name in summary.STUDIES if self.run.holds(name)}
-        environment.globals |= {
+        names = {
             "info": dict.fromkeys(("filterscope", "seed", "status", "settings", "model", "input", "tasks"))
             | self.run.info,
             "images": self.images,
@@ -184,7 +175,7 @@ class Site:
             "strip_side": pictures.STRIP_SIDE,
             "firing_side": pictures.FIRING_SIDE,
         }
-        return environment
+        return markup.environment(names)
 
     def _page(self, name: str, template: str, **context: Any) -> None:
         self.folder.write(name, self.environment.get_template(template).render(**context).encode())

@@ -21,6 +21,7 @@ from analyzer.maximize.frozen import with_frozen_convolutions
 from analyzer.maximize.slope import input_map
 from analyzer.network import Network
 from converters.errors import SettingsError
+from converters.importer import ancestors
 from converters.runtime import Session
 
 RULES = ("plain", "guided", "deconvnet")
@@ -117,7 +118,7 @@ class Ways:
         def reached(source: fx.Node) -> fx.Node:
             return copied[source] if source in copied else taken[source.args]
 
-        needed = _ancestors([twin.values[name] for name in names])
+        needed = ancestors([twin.values[name] for name in names])
         for node in twin.module.graph.nodes:
             if node not in needed and node.op != "placeholder":
                 continue
@@ -175,14 +176,3 @@ def _reconstructed(x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tens
 
 def _same(one: fx.Node, other: fx.Node) -> bool:
     return one is other or (one.op == other.op == "call_function" and one.args == other.args)
-
-
-def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    seen: set[fx.Node] = set()
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(node.all_input_nodes)
-    return seen
