@@ -130,9 +130,8 @@ class Analysis:
         self._photos = []
         self._skipped: list[str] = []
         pictures = []
-        several = len(self.sources) > 1  # one picture was named for its own sake
         spec, resize = self.network.input, self.settings.resize
-        for info, pixels in images.load(self.sources, spec, resize, skip_broken=several, broken=self._skipped):
+        for info, pixels in images.load(self.sources, spec, resize, skip_broken=True, broken=self._skipped):
             self._photos.append(info)
             pictures.append(pixels)
             self.progress.advance()

@@ -13,7 +13,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -48,6 +48,7 @@ class Source:
     path: Path
     name: str  # "photo.jpg", "cat/1.jpg" within a folder of folders, "digits.npz[17]"
     index: int | None = None  # which image of an array file; None: a picture file
+    asked: bool = field(default=False, compare=False)  # the file itself was named, not a folder or glob that holds it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +200,8 @@ def load(
     Args:
         sources: from `find`.
         limit: stop after so many images.
-        skip_broken: go on after an image that cannot be read; its error's text is appended to `broken`.
+        skip_broken: go on after an image that cannot be read, unless it was asked for by its own name; its error's
+            text is appended to `broken`.
 
     Yields:
         What to remember of each image, and its (H, W, C) uint8 pixels from `fit`.
@@ -216,7 +218,7 @@ def load(
             photo = read(source)
             pixels = fit(photo, spec, resize)
         except InputError as error:
-            if not skip_broken:
+            if not skip_broken or source.asked:
                 raise
             failures.append(str(error))
             continue
@@ -231,7 +233,11 @@ def _find_one(text: str) -> list[Source]:
     if path.is_dir():
         return _find_in_folder(path)
     if path.is_file():
-        return _find_in_array(path, None) if path.suffix.lower() in ARRAY_SUFFIXES else [Source(path, path.name)]
+        return (
+            _find_in_array(path, None)
+            if path.suffix.lower() in ARRAY_SUFFIXES
+            else [Source(path, path.name, asked=True)]
+        )
     ranged = re.fullmatch(r"(.+\.np[yz]):(\d+)(?:-(\d+))?", text, re.IGNORECASE)
     if ranged:
         path = Path(ranged[1]).expanduser()
