@@ -217,7 +217,7 @@ def test_the_address_of_a_channel_opens_its_view_and_keys_walk_on(browser, folde
         assert view.locator(".twin").count() == 4
         assert view.locator(".row.maps .map .m").count() == 3
         assert view.locator(".listens li").count() == 3
-        assert "--channel 5" in view.locator("pre").inner_text()
+        assert "--channels 5" in view.locator("pre").inner_text()
         sprites = page.evaluate(VISIBLE_SPRITES)
         assert all(sprite["image"].startswith('url("file:///') for sprite in sprites)
         page.keyboard.press("ArrowRight")
