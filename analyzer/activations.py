@@ -18,6 +18,7 @@ from analyzer.layers import ConvLayer
 from analyzer.network import Network
 from analyzer.run import RunWriter
 from analyzer.tables import MAP_SCHEMA
+from converters.chunks import fitting
 
 GROUP_BYTES = 1 << 28  # of maps of one image and of all statistics, held at a time
 MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are asked for
@@ -25,17 +26,9 @@ MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are ask
 
 def layer_groups(network: Network, layers: Sequence[ConvLayer], images: int) -> Iterator[list[ConvLayer]]:
     """Layers in network order, in groups that fit into GROUP_BYTES together."""
-    group: list[ConvLayer] = []
-    size = 0
-    for layer in layers:
-        own = 4 * math.prod(layer.output_shape) + 20 * images * layer.out_channels
-        if group and size + own > GROUP_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(layer)
-        size += own
-    if group:
-        yield group
+    yield from fitting(
+        layers, lambda layer: 4 * math.prod(layer.output_shape) + 20 * images * layer.out_channels, GROUP_BYTES
+    )
 
 
 def write_maps(

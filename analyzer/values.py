@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from analyzer.network import Network
 from analyzer.run import slugs
 from analyzer.studies import Context
 from analyzer.tables import VALUE_SCHEMA
+from converters.chunks import fitting
 from converters.errors import SettingsError
 
 KINDS = {  # what may be asked for → operators
@@ -77,7 +78,7 @@ class ValueStudy:
             context.notes.append("There are no maps: values are shown on the user's images (--images).")
         context.progress.stage("maps of values", len(values))
         tables = []
-        for group in _groups(values):
+        for group in fitting(values, lambda value: 4 * math.prod(value.shape), GROUP_BYTES):
             tables += _measure(context, group, names)
             context.progress.advance(len(group))
         table = pa.concat_tables(tables) if tables else VALUE_SCHEMA.empty_table()
@@ -141,21 +142,6 @@ def values_of(network: Network) -> list[Value]:
             layer = next(iter(before)) if len(before) == 1 else None
             found.append(Value(output, node.op, layer, order, axis, shape))
     return found
-
-
-def _groups(values: Sequence[Value]) -> Iterator[list[Value]]:
-    """Values in order, as many as fit into memory together for one image."""
-    group: list[Value] = []
-    size = 0
-    for value in values:
-        own = 4 * math.prod(value.shape)
-        if group and size + own > GROUP_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(value)
-        size += own
-    if group:
-        yield group
 
 
 def _measure(context: Context, group: Sequence[Value], names: dict[str, str]) -> list[pa.Table]:

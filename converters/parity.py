@@ -23,6 +23,7 @@ import onnx
 import torch
 
 from converters.canonical import BATCH, CanonicalModel
+from converters.chunks import fitting
 from converters.errors import ModelError, ParityError
 from converters.graph import Shape
 from converters.importer import TorchTwin
@@ -380,14 +381,6 @@ def _chunks(
 ) -> Iterator[list[onnx.NodeProto]]:
     """Nodes in groups whose outputs, for an input of this shape, fit into CHUNK_BYTES together."""
     shapes = model.shapes_at((shape[0], shape[1], shape[2], shape[3]))
-    chunk: list[onnx.NodeProto] = []
-    size = 0
-    for node in nodes:
-        own = sum(4 * math.prod(shapes.get(name, ())) for name in node.output)
-        if chunk and size + own > CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(node)
-        size += own
-    if chunk:
-        yield chunk
+    yield from fitting(
+        nodes, lambda node: sum(4 * math.prod(shapes.get(name, ())) for name in node.output), CHUNK_BYTES
+    )

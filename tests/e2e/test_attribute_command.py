@@ -10,7 +10,6 @@ from PIL import Image
 
 import filterscope as fs
 from analyzer.attribution.methods import METHODS
-from filterscope import cli
 
 CLASSES = ["crane", "cane", "zebra"]
 RUN = ("attribute", "net.onnx", "photo é.png", "--preprocess", "unit", "--quiet")
@@ -40,20 +39,6 @@ def place(tmp_path_factory):
     for name in ("photo é.png", "photos/a.png", "photos/b.png"):
         Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(folder / name)
     return folder
-
-
-@pytest.fixture
-def ask(place, monkeypatch, capsys):
-    """The command in this process: exit code, stdout, stderr."""
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def asked(*arguments):
-        code = cli._run(list(arguments))
-        return code, *capsys.readouterr()
-
-    return asked
 
 
 def test_three_pictures_a_method_and_a_table_of_numbers(ask, place):

@@ -12,7 +12,7 @@ from networks import answers, build, normal
 from PIL import Image
 
 from analyzer.maximize import engine
-from filterscope import asking, cli
+from filterscope import asking
 
 CLASSES = ["crane", "cane", "zebra"]
 RUN = ("maximize", "net.onnx", "--preprocess", "unit", "--device", "cpu")
@@ -45,20 +45,6 @@ def place(tmp_path_factory):
     np.savez(folder / "archive.npz", np.ones(3))
     (folder / "text.npy").write_text("1, 0, 1")
     return folder
-
-
-@pytest.fixture
-def ask(place, monkeypatch, capsys):
-    """The command in this process: exit code, stdout, stderr."""
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def asked(*arguments):
-        code = cli._run(list(arguments))
-        return code, *capsys.readouterr()
-
-    return asked
 
 
 def maps_of(place, file):

@@ -1,0 +1,31 @@
+"""Items in order, in groups that fit into memory together.
+
+Knows numbers; knows nothing of what the items are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def fitting(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Groups of neighbours whose sizes come to at most `limit`; what is larger alone stands alone.
+
+    Args:
+        size: bytes of one item.
+        limit: bytes of a group.
+    """
+    group: list[T] = []
+    total = 0
+    for item in items:
+        own = size(item)
+        if group and total + own > limit:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += own
+    if group:
+        yield group
