@@ -63,7 +63,7 @@ class Analysis:
         settings: what is asked for.
         sources: the user's images.
         out: folder of the run.
-        device: where ascent computes: auto, cpu, cuda, …
+        device: where ascent computes: auto and cuda share tasks out over all GPUs; cpu, cuda:1, … name one device.
         labels: class names in order, or none.
         command: what was typed, for the record.
         progress: who is told how far the work is.
@@ -98,11 +98,11 @@ class Analysis:
             self.labels = own_labels(self.network)
         with self._timed("images"):
             pictures = self._read_images()
-        from analyzer.maximize.engine import batch_size, choose_device
+        from analyzer.devices import choose_devices, on
+        from analyzer.maximize.engine import batch_size
 
-        shop = Workshop(
-            self.network, self.settings.recipe, self.settings.seed, choose_device(self.device), self._prior(pictures)
-        )
+        devices = choose_devices(self.device)
+        shop = Workshop(self.network, self.settings.recipe, self.settings.seed, devices, self._prior(pictures))
         with self._timed("prove"):
             parity = self.network.prove(pictures[0] if pictures else None)
         batches = {
@@ -114,7 +114,7 @@ class Analysis:
         with self._timed("budget"):
             steps = self._steps(shop)
         plan = make_plan(self.network, self.settings, hashes, batches, steps)
-        with RunWriter(self.out, plan.identity) as writer:
+        with on(shop.device), RunWriter(self.out, plan.identity) as writer:
             self._info = self._first_info(parity, plan, shop)
             try:
                 self._execute(writer, shop, plan, pictures)
@@ -159,10 +159,10 @@ class Analysis:
         shop.prepare()
         self.progress.stage("timing a few steps", 1)
         units = {name: len(channels) for name, channels in chosen.items()}
-        budget = self.settings.time_budget
+        budget, workers = self.settings.time_budget, shop.devices.workers
 
         def shared() -> dict[str, int]:  # in a thread like those that tasks run in
-            return steps_for(shop.for_a_thread(), layers, self.settings.objectives, units, budget)
+            return steps_for(shop.for_a_thread(), layers, self.settings.objectives, units, budget, workers)
 
         with ThreadPoolExecutor(1) as pool:
             self.shared_out = pool.submit(shared).result()
@@ -296,7 +296,7 @@ class Analysis:
                 "steps_of_layers": self.shared_out,
             },
             "versions": cache.versions() | {"python": platform.python_version()},
-            "device": device_json(str(shop.device)),
+            "device": shop.devices.to_json(),
             "model": self.network.to_json() | {"parity": parity.summary()},
             "input": {
                 "name": spec.name,
@@ -364,23 +364,6 @@ def prediction(output: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | No
         "kind": "probability" if is_distribution else "score",
         "top": [{"index": int(i), "label": labels[i] if labels else None, "score": float(scores[i])} for i in best],
     }
-
-
-def device_json(kind: str) -> dict[str, Any]:
-    """What computed: kind, name, threads."""
-    import torch
-
-    if kind.startswith("cuda"):
-        return {"kind": kind, "name": torch.cuda.get_device_name(), "threads": torch.get_num_threads()}
-    return {"kind": kind, "name": _processor(), "threads": torch.get_num_threads()}
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def peak_memory_mib() -> float | None:

@@ -80,18 +80,21 @@ def share_out(costs: Mapping[str, float], pictures: Mapping[str, int], seconds: 
 
 
 def steps_for(
-    shop: Workshop, layers: Sequence[ConvLayer], objectives: Sequence[str], units: Mapping[str, int], seconds: float
+    shop: Workshop,
+    layers: Sequence[ConvLayer],
+    objectives: Sequence[str],
+    units: Mapping[str, int],
+    seconds: float,
+    workers: int,
 ) -> dict[str, int]:
-    """Steps of each layer for a budget in seconds on the wall, on all the processors that tasks run on.
+    """Steps of each layer for a budget in seconds on the wall.
 
     Args:
         units: layer → how many of its channels are analysed.
+        workers: tasks that run side by side, each as fast as the calling thread.
     """
-    from analyzer.executors import processors
-
     work = {layer.name: [_work(shop, layer, objective) for objective in objectives] for layer in layers}
     cost = _timed(shop, layers, objectives[0])
-    workers = processors() if shop.device.type == "cpu" else 1
     costs = {name: sum(cost.seconds(*one) for one in works) for name, works in work.items()}
     return share_out(costs, {layer.name: units[layer.name] for layer in layers}, seconds * workers)
 

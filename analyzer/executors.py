@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,11 +23,11 @@ def local(
 
     On a CPU a task takes one thread, and there are as many as processors: on the small maps of a fitted canvas two
     threads inside one operation wait for each other half of the time. It also makes the pictures independent of the
-    number of processors.
+    number of processors. Of several GPUs each has a thread of its own, which fetches the next task when it is free.
 
     Args:
         report: called in this thread after each task, with whether it had been done before.
-        workers: tasks at a time; None: one a processor, or one where a GPU does the work.
+        workers: tasks at a time; None: one a processor, or one a GPU where GPUs do the work.
 
     Raises:
         KeyboardInterrupt: running tasks are told to stop at their next step, and nothing of them is kept.
@@ -49,7 +48,7 @@ def local(
         writer.write_task(task.key(slugs), rows, tiles)
         return task
 
-    pool = ThreadPoolExecutor(workers or (processors() if shop.device.type == "cpu" else 1))
+    pool = ThreadPoolExecutor(workers or shop.devices.workers)
     try:
         for future in as_completed([pool.submit(work, task) for task in todo]):
             report(future.result(), False)
@@ -58,8 +57,3 @@ def local(
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
-
-
-def processors() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -85,12 +85,12 @@ def invert(
         restraint: weights of smoothness and of outliers.
         power: of the cosine, for a caricature.
         seed: of the noise at the start.
-        device: auto, cpu, cuda.
+        device: auto, cpu, cuda, cuda:1.
 
     Raises:
         SettingsError: no such layer, quality or kind, or a picture of another size.
     """
-    from analyzer.maximize.engine import choose_device
+    from analyzer.devices import choose_device
     from analyzer.maximize.matching import Matcher
     from analyzer.portrait import only_layer
 

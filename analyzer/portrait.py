@@ -173,7 +173,8 @@ def _made(
     network: Network, question: Question, canvas: Canvas, objective: Objective, prior: Prior | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures, upper bounds and steps."""
-    from analyzer.maximize.engine import ascend, choose_device
+    from analyzer.devices import choose_device, on
+    from analyzer.maximize.engine import ascend
     from analyzer.maximize.vertex import jump
 
     layer, units = question.layer, question.units
@@ -188,7 +189,8 @@ def _made(
     if question.method == "vertex":
         jumped = jump(network, layer, canvas, objective, units, device)
         return jumped.tiles, unknown, jumped.steps
-    climbed = ascend(network, layer, canvas, objective, units, question.recipe, question.seed, device, prior=prior)
+    with on(device):
+        climbed = ascend(network, layer, canvas, objective, units, question.recipe, question.seed, device, prior=prior)
     if question.method == "ascent":
         return climbed.tiles, unknown, climbed.steps
     from analyzer.certified import Certifier

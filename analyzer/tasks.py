@@ -25,6 +25,7 @@ from analyzer.plan import Task
 if TYPE_CHECKING:
     import torch
 
+    from analyzer.devices import Devices
     from analyzer.maximize.engine import Ascent
     from analyzer.relaxation import Inner
 
@@ -40,13 +41,13 @@ class Workshop:
         network: the opened network.
         recipe: how pictures are made, and how much work goes into each.
         seed: of the run.
-        device: where ascent computes.
+        devices: where ascent computes.
     """
 
     network: Network
     recipe: Recipe
     seed: int
-    device: torch.device
+    devices: Devices
     prior: Prior | None = None  # colours and spectrum of the user's images
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
@@ -55,18 +56,23 @@ class Workshop:
     _dead: dict[str, np.ndarray] = field(default_factory=dict)
     _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
 
+    @property
+    def device(self) -> torch.device:
+        """Where this workshop's own ascents compute."""
+        return self.devices.first
+
     def prepare(self) -> None:
         """Make what several threads would otherwise make at once."""
         _ = self.network.twin
         _ = self.inner
 
     def for_a_thread(self) -> Workshop:
-        """The same workshop with a meter of its own; the calling thread then computes alone, not in a team."""
-        import torch
+        """The same workshop with a meter and one device of its own, to which the calling thread then keeps."""
+        from analyzer.devices import Devices, keep_to
 
-        if self.device.type == "cpu":
-            torch.set_num_threads(1)  # holds for this thread
-        return replace(self, _meter=None)
+        device = self.devices.take()
+        keep_to(device)
+        return replace(self, devices=Devices([device]), _meter=None)
 
     def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
         """Size of the pictures of a layer and objective."""

@@ -160,13 +160,12 @@ def measure(case: Case, exports: Path | None) -> Row:
 
 def raised(network) -> int:
     """Of the first, the middle and the last layer, how many have a channel of the first eight that ascent raises."""
-    import torch
-
+    from analyzer.devices import choose_devices
     from analyzer.maximize.presets import Recipe, preset_named, quality
     from analyzer.plan import Task
     from analyzer.tasks import Workshop, run_task
 
-    shop = Workshop(network, Recipe(preset_named("filterscope"), quality("draft")), 0, torch.device("cpu"))
+    shop = Workshop(network, Recipe(preset_named("filterscope"), quality("draft")), 0, choose_devices("cpu"))
     flat = [layer for layer in network.layers if layer.rank == 2]  # the others are listed and not raised
 
     def rises(layer, channels: tuple[int, ...]) -> bool:

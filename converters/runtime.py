@@ -98,7 +98,10 @@ class Session:
 
 
 def providers() -> list[str | tuple[str, dict[str, str]]]:
-    """CUDA where its libraries load, then the CPU. Asked for only where it loads: elsewhere it prints errors."""
+    """CUDA where its libraries load, on the calling thread's current GPU, then the CPU.
+
+    Asked for only where it loads: elsewhere it prints errors.
+    """
     import onnxruntime as ort
 
     if "CUDAExecutionProvider" in ort.get_available_providers():
@@ -108,7 +111,8 @@ def providers() -> list[str | tuple[str, dict[str, str]]]:
             with contextlib.suppress(AttributeError):  # ONNX Runtime before 1.21 has no preload_dlls
                 ort.preload_dlls()
             # TF32 rounds to ten bits: coarser than the slack of our bounds.
-            return [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+            options = {"use_tf32": "0", "device_id": str(torch.cuda.current_device())}
+            return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
 
 

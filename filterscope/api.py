@@ -97,7 +97,7 @@ def analyze(
         images: files, folders, globs or arrays on which activation maps are shown.
         out: folder of the run; made where it is missing.
         settings: quality, objectives, layers, channels, seed.
-        device: auto, cpu, cuda.
+        device: auto or cuda: all GPUs share the work, where there are any; cpu or cuda:1: that one alone.
         labels: class names in order.
         command: what the run's record says it was started with.
         progress: who is told how far the work is.
@@ -153,7 +153,7 @@ def maximize(
         recipe: instead of quality and preset, one of your own.
         method: ascent, vertex; for neurons also analytic (layers that see the image) and certified (with a proof).
         seed: same seed, same pictures.
-        device: auto, cpu, cuda.
+        device: auto, cpu, cuda, cuda:1.
         canvas: height and width of the picture; None: fitted to what the unit sees.
         seconds: that a proof may take, each unit.
 
@@ -200,7 +200,7 @@ def attribute(
         labels: class names in order.
         sanity: whether the methods are tried on randomised weights (Adebayo et al. 2018).
         seed: of SmoothGrad's noise and of the random weights.
-        device: auto, cpu, cuda.
+        device: auto, cpu, cuda, cuda:1.
         progress: who is told how far the work is.
 
     Returns:

@@ -61,7 +61,7 @@ class Asked:
             FilterscopeError: the image, or something that does not fit the network.
         """
         from analyzer.attribution.answer import attribute
-        from analyzer.maximize.engine import choose_device
+        from analyzer.devices import choose_device
 
         pictures = self._pictures(network)
         network.prove(pictures[0][1])

@@ -107,7 +107,9 @@ def analyze(
         str | None, typer.Option(help="90s, 10m, 1h for the ascent; steps are shared out where they help most.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto or cuda: all GPUs share the work; cpu or cuda:1: that one alone.")
+    ] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
     labels: Annotated[

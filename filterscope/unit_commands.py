@@ -51,7 +51,7 @@ def maximize(
         Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="The picture to write (default: LAYER-UNIT.png).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
@@ -116,7 +116,7 @@ def attribute(
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
     quiet: Quiet = False,

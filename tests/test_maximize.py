@@ -13,7 +13,7 @@ from analyzer.fields import Field
 from analyzer.inputs import preset
 from analyzer.maximize import engine
 from analyzer.maximize.directions import Directions
-from analyzer.maximize.engine import ascend, choose_device
+from analyzer.maximize.engine import ascend
 from analyzer.maximize.objectives import Channel, Direction, Diversity, Layer, between, objective_for
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
 from analyzer.maximize.slope import Slope, input_map
@@ -272,11 +272,9 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
         climb(network, layer, canvas, "channel", [0])
 
 
-def test_an_unknown_quality_or_device_is_named():
+def test_an_unknown_quality_is_named():
     with pytest.raises(SettingsError, match="draft, standard, fine"):
         quality("best")
-    with pytest.raises(SettingsError, match="not to be had"):
-        choose_device("cuda:7" if not torch.cuda.is_available() else "xpu")
 
 
 def test_a_negative_is_low_where_the_channel_is_high(network):

@@ -7,9 +7,9 @@ import onnx
 import onnx.utils
 import pyarrow as pa
 import pytest
-import torch
 from networks import answers, build, normal
 
+from analyzer.devices import choose_devices
 from analyzer.inputs import custom
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
 from analyzer.network import InputOptions, open_network
@@ -59,7 +59,7 @@ def opened(folder, nodes=NODES, weights=None, preprocessing=PREPROCESSING):
 
 
 def workshop(network):
-    return Workshop(network, FEW, 0, torch.device("cpu"))
+    return Workshop(network, FEW, 0, choose_devices("cpu"))
 
 
 def all_rows(network, objectives=("channel", "neuron")):

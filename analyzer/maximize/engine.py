@@ -98,22 +98,6 @@ def ascend(
     return Ascent(tiles, steps, diverged, time.perf_counter() - started)
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto`: a GPU where there is one; else the device named.
-
-    Raises:
-        SettingsError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"--device {name}: not to be had on this machine; give auto or cpu") from error
-    return device
-
-
 def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int = 1) -> int:
     """Pictures that climb together: by speed, and as many as fit into MEMORY by the sizes of the values on the way.
 
