@@ -3,7 +3,8 @@
 torch keeps each convolution's input for a gradient of its kernel that nobody asks for here, and on a CPU computes the
 input's gradient by routines far slower than a convolution (measured on AVX-512: depthwise 3×3 in float32 five times, a
 strided depthwise one in bfloat16 over twenty times). The gradient of a convolution is a convolution with the mirrored
-kernel: that is what is computed instead. Knows torch; knows nothing of pictures.
+kernel: that is what is computed instead. A ReLU behind a convolution is computed with it, in the same memory. Knows
+torch; knows nothing of pictures.
 
 Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, section 4.
 """
@@ -16,6 +17,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
+
+from analyzer.maximize.bit_gates import BitGate
+from analyzer.maximize.phases import FEW, Phases
 
 
 class FrozenConv(nn.Module):
@@ -39,10 +43,18 @@ class FrozenConv(nn.Module):
         self.padding = (int(conv.padding[0]), int(conv.padding[1]))
         self.dilation = (conv.dilation[0], conv.dilation[1])
         self.groups = conv.groups
+        few = conv.in_channels <= FEW and self.groups == 1 and self.stride != (1, 1) and self.dilation == (1, 1)
+        self.phases = Phases(weight, self.stride, self.padding) if few else None
+        self.gate: BitGate | None = None  # what its output goes through
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C_in, H, W) → (B, C_out, H', W')."""
-        result: torch.Tensor = _Convolution.apply(x, self)  # type: ignore[no-untyped-call]
+    def forward(self, x: torch.Tensor, opened: bool = False) -> torch.Tensor:
+        """(B, C_in, H, W) → (B, C_out, H', W').
+
+        Args:
+            x: the input.
+            opened: whether gradients pass the gate where it is closed.
+        """
+        result: torch.Tensor = _Convolution.apply(x, self, opened)  # type: ignore[no-untyped-call]
         return result
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,6 +63,8 @@ class FrozenConv(nn.Module):
 
     def gradient(self, above: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """The gradient of the input, of height and width `size`, from that of the output."""
+        if self.phases is not None:
+            return self.phases.gradient(above, size)
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.weight.shape[2:], strict=True)]
         edge = [r - p for r, p in zip(reach, self.padding, strict=True)]
         if min(edge) < 0 or not (self.stride == (1, 1) or self._stuffing_pays()):
@@ -85,16 +99,23 @@ class FrozenConv(nn.Module):
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution that keeps nothing but its input's size."""
+    """A convolution that keeps nothing but its input's size, and behind a gate what came out."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, layer: FrozenConv) -> torch.Tensor:
-        context.layer, context.size = layer, (x.shape[2], x.shape[3])
-        return layer.convolve(x)
+    def forward(context: Any, x: torch.Tensor, layer: FrozenConv, opened: bool) -> torch.Tensor:
+        context.layer, context.size, context.opened = layer, (x.shape[2], x.shape[3]), opened
+        result = layer.convolve(x)
+        if layer.gate is not None:
+            layer.gate.clamp_(result)
+            context.save_for_backward(result)
+        return result
 
     @staticmethod
-    def backward(context: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return context.layer.gradient(above[0].contiguous(memory_format=torch.channels_last), context.size), None
+    def backward(context: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        layer, gradient = context.layer, above[0]
+        if layer.gate is not None:
+            gradient = layer.gate.gradient(*context.saved_tensors, gradient, context.opened)
+        return layer.gradient(gradient.contiguous(memory_format=torch.channels_last), context.size), None, None
 
 
 def _mirrored(weight: torch.Tensor, groups: int) -> torch.Tensor:
@@ -105,20 +126,28 @@ def _mirrored(weight: torch.Tensor, groups: int) -> torch.Tensor:
     return turned.contiguous(memory_format=torch.channels_last)
 
 
-def with_frozen_convolutions(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+def with_frozen_convolutions(module: fx.GraphModule, dtype: torch.dtype, bit_gates: bool = False) -> fx.GraphModule:
     """A copy of a module in another precision, its Conv2d frozen; float32 weights share their memory with it.
 
     Args:
         module: of float32; it stays as it is.
         dtype: float32 or bfloat16.
+        bit_gates: whether ReLU and ReLU6 become gates on bits: for bfloat16 on a processor.
     """
     root = nn.Module()
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
+        layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if bit_gates and isinstance(layer, (nn.ReLU, nn.ReLU6)):
+            layer, source = BitGate(layer), node.args[0]
+            before = getattr(root, source.name, None)
+            if isinstance(before, FrozenConv) and len(source.users) == 1:
+                before.gate, copied[node] = layer, copied[source]
+                continue
         copied[node] = graph.node_copy(node, lambda old: copied[old])
-        if node.op == "call_module":
-            root.add_module(node.name, _cast(module.get_submodule(str(node.target)), dtype))
+        if layer is not None:
+            root.add_module(node.name, _cast(layer, dtype))
             copied[node].target = node.name
         elif node.op == "get_attr":
             value: Any = module

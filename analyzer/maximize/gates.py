@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-PASSED = 0.1  # part of the gradient that goes through a closed gate
+from analyzer.maximize.bit_gates import PASSED, BitGate
+from analyzer.maximize.frozen import FrozenConv
 
 
 class _OpenGate(torch.autograd.Function):
@@ -52,6 +53,8 @@ def with_open_gates(module: fx.GraphModule) -> fx.GraphModule:
         if isinstance(gate, (nn.ReLU, nn.ReLU6)):  # the ceiling of a plain ReLU is never reached
             ceiling = 6.0 if isinstance(gate, nn.ReLU6) else math.inf
             copied[node] = graph.call_function(open_gate, (copied[node.args[0]], ceiling))
-        else:
-            copied[node] = graph.node_copy(node, lambda old: copied[old])
+            continue
+        copied[node] = graph.node_copy(node, lambda old: copied[old])
+        if isinstance(gate, BitGate) or (isinstance(gate, FrozenConv) and gate.gate is not None):
+            copied[node].kwargs = {"opened": True}
     return fx.GraphModule(module, graph)
