@@ -10,7 +10,6 @@ from typing import Protocol
 import torch
 
 BETA1, BETA2, EPSILON = 0.5, 0.9, 1e-20
-POOLED = 0.25
 FLOOR = 1e-6  # of the largest spread: gradients of deep units can be far below any fixed epsilon
 
 
@@ -32,14 +31,14 @@ class Adam:
     Args:
         like: the values.
         ahead: NAdam.
-        pooled: how far a number's spread is its whole picture's, in exponent: 0, Adam, where every number moves by one
-            step size; 1, numbers move as far as their gradients are large. A quarter keeps coefficients whose
-            gradient is mostly noise from wandering.
+        pooled: whether a quarter of a number's spread, in exponent, is its whole picture's: a step from Adam, where all
+            numbers move by one step size, towards moves as large as the gradients. It keeps coefficients whose gradient
+            is mostly noise from wandering.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; `ahead`: Dozat 2016, "Incorporating Nesterov momentum".
     """
 
-    def __init__(self, like: torch.Tensor, ahead: bool = False, pooled: float = 0.0) -> None:
+    def __init__(self, like: torch.Tensor, ahead: bool = False, pooled: bool = False) -> None:
         self.first = torch.zeros_like(like, requires_grad=False)
         self.second = torch.zeros_like(like, requires_grad=False)
         self.taken = 0
@@ -56,9 +55,11 @@ class Adam:
             mean.add_(gradient, alpha=(1 - BETA1) / (1 - BETA1**self.taken))
         square = self.second / (1 - BETA2**self.taken)
         if self.pooled:
-            common = _each(square.flatten(1).mean(dim=1), square).pow(self.pooled)
-            square = square.pow_(1 - self.pooled).mul_(common)
-        spread = square.sqrt_()
+            common = _each(square.flatten(1).mean(dim=1), square).pow(1 / 8)
+            half = square.sqrt_().sqrt()
+            spread = half.mul_(half.sqrt()).mul_(common)  # square roots of roots: a third of the time of a power
+        else:
+            spread = square.sqrt_()
         floor = EPSILON + FLOOR * _each(spread.flatten(1).amax(dim=1), spread)
         return mean.div_(spread.add_(floor)).mul_(rate)
 
@@ -93,7 +94,7 @@ class Plain:
 def optimiser(name: str, like: torch.Tensor) -> Optimiser:
     """The optimiser of this name (analyzer.maximize.presets.OPTIMISERS) for values like these."""
     if name in ("adam", "nadam", "pooled"):
-        return Adam(like, ahead=name == "nadam", pooled=POOLED if name == "pooled" else 0.0)
+        return Adam(like, ahead=name == "nadam", pooled=name == "pooled")
     return Normalised() if name == "normalised" else Plain()
 
 

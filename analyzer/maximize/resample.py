@@ -74,7 +74,8 @@ class _Sparse(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        return _product(context.back, gradient, context.size), None, None, None
+        # In the order of the pictures' own memory, in which what follows is several times as fast.
+        return _product(context.back, gradient, context.size).contiguous(), None, None, None
 
 
 def _product(matrix: torch.Tensor, pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
