@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from analyzer.allocator import keep_freed_memory
 from analyzer.plan import Task
 from analyzer.run import RunWriter
 from analyzer.tasks import Workshop, run_task
@@ -48,6 +49,7 @@ def local(
         writer.write_task(task.key(slugs), rows, tiles)
         return task
 
+    keep_freed_memory()
     pool = ThreadPoolExecutor(workers or shop.devices.workers)
     try:
         for future in as_completed([pool.submit(work, task) for task in todo]):
