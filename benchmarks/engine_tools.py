@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from analyzer.allocator import keep_freed_memory
 from analyzer.canvas import canvas_for
 from analyzer.inputs import preset
 from analyzer.layers import ConvLayer
@@ -42,6 +43,7 @@ def opened(model: str, preprocessing: str) -> Network:
 def ours(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
     """The channels in two tasks side by side, one thread each; set-up included."""
     recipe = Recipe(preset_named("filterscope"), quality("standard"))
+    keep_freed_memory()  # as the program does before its tasks
 
     def task(part: list[int]):
         torch.set_num_threads(1)  # holds for this thread
