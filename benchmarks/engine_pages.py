@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from analyzer.plan import evenly_spaced
+
 TOOLS = ("ours", "lucent", "loop")
 SIZES = ("own", "small", "large")
 MEAN, FLOOR = 100, 30  # times Lucent's throughput: the targets, over layers and for each
@@ -196,8 +198,11 @@ def plot(tables: list[Table], path: Path) -> None:
 
 
 def plate(tables: list[Table], each: int, path: Path) -> list[Pictured]:
-    """Pictures of both tools side by side, pixel by pixel as they were saved; the units shown, in reading order."""
-    shown = [unit for one in tables for unit in one.units[:each]]
+    """Pictures of both tools side by side, pixel by pixel as they were saved; the units shown, in reading order.
+
+    They are spread evenly over all that were compared, from the first layer to the last.
+    """
+    shown = [one.units[place] for one in tables for place in evenly_spaced(len(one.units), each)]
     across, gap, head, side = 4, 8, 26, 128
     rows = -(-len(shown) // across)
     width, height = 2 * side + 2 * gap, head + side + gap
