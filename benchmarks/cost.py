@@ -16,6 +16,7 @@ from pathlib import Path
 import onnx
 import torch
 
+from analyzer.allocator import keep_freed_memory
 from analyzer.canvas import canvas_for
 from analyzer.inputs import preset
 from analyzer.layers import ConvLayer
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8, help="of each network, from the first to the last")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "cost.svg")
     options = parser.parse_args()
+    keep_freed_memory()  # as the program does before its tasks
     torch.set_num_threads(1)
     import matplotlib
 
