@@ -268,6 +268,13 @@ def test_a_proven_network_leaves_no_process_and_no_folder(path):
     wait_until_gone(own)
 
 
+def test_what_a_worker_used_is_told_at_its_end(path):
+    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    end = worker.end()
+    assert 0 < end.seconds < 10
+    assert 50 << 20 < end.peak < 2 << 30
+
+
 def test_a_network_that_is_forgotten_leaves_no_process(path):
     before = set(workers())
     network = open_network(path)

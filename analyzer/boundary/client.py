@@ -28,6 +28,7 @@ from converters.errors import FilterscopeError, ModelError
 
 STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
 OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "unable to allocate", "can't allocate", "cannot allocate")
+SOON = 10.0  # seconds in which a process that is killed has ended
 KEPT = 300  # characters of what a process printed before it died
 
 
@@ -183,6 +184,18 @@ class Worker:
         """End the process and remove its folder."""
         self._finalizer()
 
+    def end(self) -> Ended | None:
+        """End the process, and tell what it used; None where nobody can tell any more."""
+        with contextlib.suppress(OSError, ValueError):  # its connection may be closed already
+            self._connection.shutdown(socket.SHUT_WR)
+            self._connection.settimeout(SOON)
+            for line in self._lines:
+                message = json.loads(line)
+                if "ended" in message:
+                    self.ended = Ended(**message["ended"])
+        self.close()
+        return self.ended
+
     def _write(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it has died; what it died of is told when its answer is read
             self._connection.sendall(json.dumps(message).encode() + b"\n")
@@ -219,7 +232,7 @@ class Worker:
                 case {"fault": str(text), "trace": str(trace)}:
                     raise self._fault(text, trace)
                 case {"ended": dict(end)}:
-                    self.ended = Ended(end["status"], end["seconds"], end["peak"])
+                    self.ended = Ended(**end)
                     raise self._dead(self.ended)
                 case _:
                     raise ModelError(f"the process that opens models died: {self._server.printed()}")
