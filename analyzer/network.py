@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ import numpy as np
 from analyzer.inputs import InputSpec, Preprocessing, input_spec
 from analyzer.layers import ConvLayer, conv_layers
 from converters import cache
-from converters.canonical import CanonicalModel, canonicalize
-from converters.errors import ModelError
+from converters.canonical import CanonicalModel, canonicalize, takes_one_picture
+from converters.errors import InputError, ModelError
 from converters.runtime import Session
 from converters.sources import SourceOptions, read
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from converters.importer import TorchTwin
-    from converters.parity import Parity
+    from converters.parity import Alone, Parity
 
 SAMPLES = 3  # random images for the comparisons
 
@@ -69,6 +69,56 @@ class Network:
         except UnsupportedOperatorError:
             return import_torch(self.model, [layer.value for layer in self.layers])
 
+    @cached_property
+    def alone(self) -> Alone:
+        """Whether a picture's values in a batch are those that it has alone, from the cache where this was compared.
+
+        Raises:
+            ModelError: the network does not run.
+        """
+        from converters.alone import compare_alone
+        from converters.parity import Alone
+
+        name = cache.key("alone", self.model.sha256, repr(self.input), repr(self.model.batch))
+        known = cache.load(name)
+        if known is not None:
+            with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
+                return Alone.from_json(known)
+        pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
+        alone = compare_alone(self.model, self.input.to_model(pixels))
+        cache.save(name, alone.to_json())
+        return alone
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether pictures are computed one at a time, since their values would depend on the others in a batch.
+
+        `session`, `declared` and `apart` obey it, and with them everything that computes with pictures.
+        """
+        return self.alone.one_at_a_time
+
+    def apart(self, module: nn.Module) -> nn.Module:
+        """A part of the twin that takes a batch, changed so that no picture's values or gradients depend on another's.
+
+        Args:
+            module: takes the model's input, returns a tuple of values.
+        """
+        from converters.alone import one_at_a_time
+
+        return one_at_a_time(module) if self.one_at_a_time else module
+
+    def declared(self, size: tuple[int, int] | None = None) -> list[int | str]:
+        """Shape of the image input, for any number of pictures that may go through together.
+
+        Args:
+            size: height and width of a canvas; None: those analysed.
+        """
+        height, width = size or (self.input.height, self.input.width)
+        number: int | str = "N" if self.model.batch is None else self.model.batch
+        if self.input.layout == "NCHW":
+            return [number, self.input.channels, height, width]
+        return [number, height, width, self.input.channels]
+
     @property
     def axes(self) -> tuple[int, int]:
         """Axes of the input that are height and width."""
@@ -105,11 +155,8 @@ class Network:
             size: height and width of a canvas; None: the model's own declaration.
             threads: inside one operation; 0: one a processor.
         """
-        shape: list[int | str] | None = None
-        if size is not None:
-            channels = self.input.channels
-            shape = ["N", channels, *size] if self.input.layout == "NCHW" else ["N", *size, channels]
-        return Session(self.model.proto, outputs, shape=shape, threads=threads)
+        shape = None if size is None else self.declared(size)
+        return Session(self.model.proto, outputs, shape=shape, threads=threads, one_at_a_time=self.one_at_a_time)
 
     def random_pixels(self, count: int, size: tuple[int, int], seed: int) -> np.ndarray:
         """Random images of the domain: (count, H, W, C) uint8, every pixel drawn by itself."""
@@ -117,7 +164,7 @@ class Network:
         return rng.integers(0, 256, (count, *size, self.input.channels), dtype=np.uint8)
 
     def prove(self, first: np.ndarray | None = None) -> Parity:
-        """Both comparisons of the import, from the cache where this file was proven before.
+        """All comparisons of the import, from the cache where this file was proven before.
 
         Args:
             first: (H, W, C) uint8, the user's first image.
@@ -132,12 +179,13 @@ class Network:
         if first is not None:
             pixels = np.concatenate([first[None], pixels])
         drawn = hashlib.sha256(pixels.tobytes()).hexdigest()
-        name = cache.key("parity", self.model.sha256, repr(self.input), drawn)
+        batch = [] if self.model.batch is None else [repr(self.model.batch)]
+        name = cache.key("parity", self.model.sha256, repr(self.input), drawn, *batch)
         known = cache.load(name)
         if known is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
-                return Parity.from_json(known)
-        parity = verify(self.model, self.twin, self.input.to_model(pixels))
+                return replace(Parity.from_json(known), alone=self.alone)
+        parity = verify(self.model, self.twin, self.input.to_model(pixels), self.alone)
         cache.save(name, parity.to_json())
         return parity
 
@@ -180,7 +228,54 @@ def open_network(
     """
     options = options or InputOptions()
     file = read(source, SourceOptions(trust, weights, options.channels, options.size))
-    model = canonicalize(file, options.image, options.feeds)
+    try:
+        network = _understand(canonicalize(file, options.image, options.feeds), options)
+    except (ModelError, InputError):
+        if not takes_one_picture(file, options.image):
+            raise
+        try:
+            return _understand(canonicalize(file, options.image, options.feeds, 1), options)
+        except (ModelError, InputError):
+            pass
+        raise
+    return _as_the_file_takes_them(network, lambda: canonicalize(file, options.image, options.feeds, 1), options)
+
+
+def _as_the_file_takes_them(network: Network, with_one: Callable[[], CanonicalModel], options: InputOptions) -> Network:
+    """The network; where its file takes a certain number of pictures and no other can be put in its place, with that.
+
+    Args:
+        with_one: the normal form of the same file that takes one picture.
+
+    Raises:
+        ModelError: the file takes several pictures, and no less.
+    """
+    from converters.parity import fixed_batch
+
+    size = fixed_batch(network.model)
+    if size is None:
+        return network
+    try:
+        if not network.one_at_a_time:
+            return network
+        why = network.alone.reason
+    except ModelError as error:  # with its batch made free it does not run on one picture
+        why = str(error)
+    if size > 1:
+        raise ModelError(
+            f"{network.model.path}: takes {size} pictures at a time and cannot be made to take one; export it for "
+            f"batch size 1 ({why})"
+        )
+    return _understand(with_one(), options)
+
+
+def _understand(model: CanonicalModel, options: InputOptions) -> Network:
+    """A model's input and layers.
+
+    Raises:
+        ModelError: it does not run.
+        InputError, SettingsError: as of `open_network`.
+    """
     graph = model.graph
     spec = input_spec(
         graph,

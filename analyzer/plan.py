@@ -113,7 +113,7 @@ def make_plan(
         tasks += [
             Task(layer.name, "neuron", "analytic", part)
             for part in _parts(channels, ANALYTIC_UNITS)
-            if layer.weight is not None
+            if layer.is_constant
         ]
         size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
         for objective in settings.objectives:

@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from converters import feeds as feeding
 from converters import folding, head
 from converters.aliases import drop_aliases, hidden
-from converters.batch import constant, free_batch
+from converters.batch import constant, fix_batch, free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
 from converters.errors import ModelError, UnsupportedOperatorError
@@ -57,6 +57,7 @@ class CanonicalModel:
     layer_names: Mapping[str, str]  # node name → the name its user knows, for each convolution
     normalised: frozenset[str]  # nodes into which a BatchNorm was folded
     plain: Plain  # `original` said in float32 and standard operators, where that is not what it is
+    batch: int | None = None  # how many pictures it takes, where that was left as the file has it; None: any number
 
     @property
     def input(self) -> str:
@@ -66,7 +67,7 @@ class CanonicalModel:
 
     @property
     def input_shape(self) -> Shape:
-        """Declared shape of the input; its first dimension is free."""
+        """Declared shape of the input; its first dimension is free, or 1."""
         return _shape(self.proto.graph.input[0])
 
     @property
@@ -116,7 +117,10 @@ class CanonicalModel:
 
 
 def canonicalize(
-    file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None
+    file: ModelFile,
+    image: str | None = None,
+    feeds: Mapping[str, np.ndarray] | None = None,
+    batch: int | None = None,
 ) -> CanonicalModel:
     """Bring a model into normal form.
 
@@ -124,6 +128,7 @@ def canonicalize(
         file: the model.
         image: name of the input that takes the image, where there are several.
         feeds: what each other input gets, by name: with a batch dimension of 1 or with none.
+        batch: how many pictures it is to take; None: any number.
 
     Raises:
         ModelError: no image input, no convolution, or an operator set that cannot be raised.
@@ -133,24 +138,37 @@ def canonicalize(
     fed = feeding.feed(file, image, feeds)
     file = runnable(fed.file)
     try:
-        return _in_normal_form(file, fed.repeated)
+        return _in_normal_form(file, fed.repeated, batch)
     except ModelError as error:
         part = head.to_convolutions(file.proto)
         if part is None:
             raise
         try:
-            model = _in_normal_form(replace(file, proto=part), fed.repeated)
+            model = _in_normal_form(replace(file, proto=part), fed.repeated, batch)
         except ModelError:
             raise error from None
         note = f"What follows the last convolutions was cut off, since all of it {_reason(error, file.path)}."
         return replace(model, original=file.proto, notes=(*model.notes, note))
 
 
+def takes_one_picture(file: ModelFile, image: str | None) -> bool:
+    """Whether a file's image input takes one picture and no other number.
+
+    Args:
+        image: name of that input; None: the first.
+    """
+    constants = {tensor.name for tensor in file.proto.graph.initializer}
+    inputs = [value for value in file.proto.graph.input if value.name not in constants]
+    chosen = next((value for value in inputs if value.name == image), inputs[0] if inputs else None)
+    dimensions = chosen.type.tensor_type.shape.dim if chosen is not None else ()
+    return len(dimensions) == 4 and int(dimensions[0].dim_value) == 1
+
+
 def _reason(error: ModelError, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
-def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalModel:
+def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | None) -> CanonicalModel:
     notes = list(file.notes)
     raised = _raise_opset(file, notes)
     try:
@@ -160,8 +178,11 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
         notes.extend(_inline(model))
         _name_nodes(model)  # before folding, which names them all "node"
         following = feeding.settle(model, repeated)
+        if batch is not None:
+            fix_batch(model, batch)
         for step in STEPS:
-            notes.extend(step(model))
+            if batch is None or step is not _free_batch:
+                notes.extend(step(model))
         feeding.spread(model, following)
         _sort(model)
         _name_nodes(model)
@@ -178,7 +199,7 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(
-        file.path, file.sha256, file.proto, proto, tuple(notes), file.converted, names, normalised, plain
+        file.path, file.sha256, file.proto, proto, tuple(notes), file.converted, names, normalised, plain, batch
     )
 
 
