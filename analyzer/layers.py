@@ -72,6 +72,12 @@ class ConvLayer:
     sees_image: bool  # nothing but an affine map of each pixel stands before it
     weight: np.ndarray | None  # (C_out, C_in / groups, …) float32; None where the kernel is computed at run time
     bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none, None where it is computed
+    pictures: int = 1  # that its output holds for one image: more where channels were made into pictures before it
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether it gives each image one map a channel, with rows and columns: others are listed only."""
+        return self.rank == 2 and self.pictures == 1
 
     @property
     def is_constant(self) -> bool:
@@ -168,7 +174,7 @@ def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], o
     Raises:
         SettingsError: a name that fits no layer, or none with rows and columns.
     """
-    found = [layer for layer in select(layers, wanted) if layer.rank == 2]
+    found = [layer for layer in select(layers, wanted) if layer.has_maps]
     if not found:
         raise SettingsError(f"{option} {', '.join(wanted)}: no two-dimensional convolution")
     return found
@@ -220,9 +226,9 @@ def _layer(
     transposed = node.op == "ConvTranspose"
     c_out = kernel_shape[1] * groups if transposed else kernel_shape[0]
     c_in = kernel_shape[0] if transposed else kernel_shape[1] * groups
-    given = node.inputs[2] if len(node.inputs) > 2 else ""
-    bias = graph.initializers.get(given)
-    computed = bool(given) and bias is None
+    bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = graph.initializers.get(bias_name)
+    computed = bool(bias_name) and bias is None
     out_shape = tuple(shapes[output])
     placed = shapes[source][2:] if transposed else out_shape[2:]
     field, is_global = walk.field(output) if rank == 2 else (None, False)
@@ -258,6 +264,7 @@ def _layer(
         sees_image=source in family.affine,
         weight=_kernel(graph, node, groups),
         bias_vector=_bias(bias, c_out, computed),
+        pictures=out_shape[0],
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ import numpy as np
 from analyzer.inputs import InputSpec, Preprocessing, input_spec
 from analyzer.layers import ConvLayer, conv_layers
 from converters import cache
-from converters.canonical import CanonicalModel, canonicalize, takes_one_picture
-from converters.errors import InputError, ModelError
+from converters.canonical import CanonicalModel, canonicalize, fixed_batch
+from converters.errors import ModelError
 from converters.runtime import Session
 from converters.sources import SourceOptions, read
 
@@ -80,12 +80,15 @@ class Network:
         from converters.parity import Alone
 
         name = cache.key("alone", self.model.sha256, repr(self.input), repr(self.model.batch))
-        known = cache.load(name)
-        if known is not None:
+        entry = cache.load(name)
+        if entry is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
-                return Alone.from_json(known)
+                return Alone.from_json(entry)
         pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
-        alone = compare_alone(self.model, self.input.to_model(pixels))
+        try:
+            alone = compare_alone(self.model, self.input.to_model(pixels))
+        except ModelError as error:
+            raise ModelError(f"{self.model.path}: {error}") from error
         cache.save(name, alone.to_json())
         return alone
 
@@ -228,17 +231,18 @@ def open_network(
     """
     options = options or InputOptions()
     file = read(source, SourceOptions(trust, weights, options.channels, options.size))
+    model = canonicalize(file, options.image, options.feeds)
+    with_one = partial(canonicalize, file, options.image, options.feeds, 1)
     try:
-        network = _understand(canonicalize(file, options.image, options.feeds), options)
-    except (ModelError, InputError):
-        if not takes_one_picture(file, options.image):
+        network = _understand(model, options)
+    except ModelError as error:
+        size = fixed_batch(model)
+        if size is None:
             raise
-        try:
-            return _understand(canonicalize(file, options.image, options.feeds, 1), options)
-        except (ModelError, InputError):
-            pass
-        raise
-    return _as_the_file_takes_them(network, lambda: canonicalize(file, options.image, options.feeds, 1), options)
+        if size > 1:
+            raise _takes_several(model, size, _reason(error, model)) from error
+        return _understand(with_one(), options)
+    return _as_the_file_takes_them(network, with_one, options)
 
 
 def _as_the_file_takes_them(network: Network, with_one: Callable[[], CanonicalModel], options: InputOptions) -> Network:
@@ -250,8 +254,6 @@ def _as_the_file_takes_them(network: Network, with_one: Callable[[], CanonicalMo
     Raises:
         ModelError: the file takes several pictures, and no less.
     """
-    from converters.parity import fixed_batch
-
     size = fixed_batch(network.model)
     if size is None:
         return network
@@ -260,13 +262,21 @@ def _as_the_file_takes_them(network: Network, with_one: Callable[[], CanonicalMo
             return network
         why = network.alone.reason
     except ModelError as error:  # with its batch made free it does not run on one picture
-        why = str(error)
+        why = _reason(error, network.model)
     if size > 1:
-        raise ModelError(
-            f"{network.model.path}: takes {size} pictures at a time and cannot be made to take one; export it for "
-            f"batch size 1 ({why})"
-        )
+        raise _takes_several(network.model, size, why)
     return _understand(with_one(), options)
+
+
+def _reason(error: ModelError, model: CanonicalModel) -> str:
+    return str(error).removeprefix(f"{model.path}: ")
+
+
+def _takes_several(model: CanonicalModel, size: int, why: str) -> ModelError:
+    return ModelError(
+        f"{model.path}: takes {size} pictures at a time and cannot be made to take one; export it for batch size 1 "
+        f"({why})"
+    )
 
 
 def _understand(model: CanonicalModel, options: InputOptions) -> Network:

@@ -138,7 +138,7 @@ def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tupl
     Raises:
         SettingsError: a layer or channel that does not exist, or only layers that are not two-dimensional.
     """
-    analysed = [layer for layer in select(layers, settings.layers) if layer.rank == 2]
+    analysed = [layer for layer in select(layers, settings.layers) if layer.has_maps]
     if not analysed:
         raise SettingsError("no two-dimensional convolution is among the layers chosen; others are listed only")
     return choose_channels(analysed, settings.channels)

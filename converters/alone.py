@@ -8,7 +8,7 @@ picture at a time: `one_at_a_time` here for torch, `Session` for ONNX Runtime. K
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ import onnx
 import torch
 from torch import nn
 
-from converters.canonical import CanonicalModel
+from converters.canonical import CanonicalModel, fixed_batch
 from converters.chunks import fitting
 from converters.errors import ModelError
 from converters.layer_names import CONVOLUTIONS
-from converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken, fixed_batch, relative_error
+from converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken, relative_error
 from converters.runtime import Session, shortened
 
 PICTURES = 3  # in a batch
@@ -44,10 +44,21 @@ def compare_alone(model: CanonicalModel, samples: np.ndarray) -> Alone:
     """
     if model.batch is not None:
         return Alone(None, "", "The file takes one picture at a time and was left so")
-    proto, of = _reference(model)
-    pictures, others = (as_taken(model, x) for x in _contrasting(samples[-PICTURES:]))
+    writers = _writers(model)
+    try:
+        return _compare(model, writers, samples[-PICTURES:])
+    except ModelError:  # perhaps of what follows the last convolutions
+        layers = {name: node for name, node in writers.items() if node.op_type in CONVOLUTIONS}
+        if len(layers) == len(writers):
+            raise
+        return _compare(model, layers, samples[-PICTURES:])
+
+
+def _compare(model: CanonicalModel, writers: Mapping[str, onnx.NodeProto], samples: np.ndarray) -> Alone:
+    proto, of = _reference(model, writers)
+    pictures, others = (as_taken(model, x) for x in _contrasting(samples))
     worst: Difference | None = None
-    for nodes in _chunks(model, proto, pictures.shape):
+    for nodes in _chunks(model, writers, pictures.shape):
         session = Session(proto, list(nodes))
         alone = [session.run(picture[None]) for picture in pictures]
         try:
@@ -55,9 +66,10 @@ def compare_alone(model: CanonicalModel, samples: np.ndarray) -> Alone:
         except ModelError as error:
             return Alone(None, of, f"The network does not run on {PICTURES} pictures at once ({shortened(error, 160)})")
         for name, node in nodes.items():
-            found = _difference(model, node, name, [values[name] for values in alone], batch[name], beside[name])
-            if worst is None or found.error > worst.error:
-                worst = found
+            apart = [values[name] for values in alone]
+            difference = _difference(model, node, name, apart, batch[name], beside[name])
+            if worst is None or difference.error > worst.error:
+                worst = difference
     if worst is None or worst.error <= AGREES:
         return Alone(worst, of, "")
     return Alone(
@@ -93,9 +105,24 @@ def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat(list(parts)) if parts[0].ndim else torch.stack(list(parts))
 
 
-def _reference(model: CanonicalModel) -> tuple[onnx.ModelProto, str]:
-    """The file, or the normal form where it says something else: another batch, another number format."""
-    if fixed_batch(model) is None and not model.plain.notes:
+def _writers(model: CanonicalModel) -> dict[str, onnx.NodeProto]:
+    """The values to compare, each with the node that writes it.
+
+    Convolutions' outputs, since numbers and pictures are of these, and the network's own.
+    """
+    outputs = {value.name for value in model.proto.graph.output}
+    return {
+        name: node
+        for node in model.proto.graph.node
+        for name in node.output
+        if name and (name in outputs or node.op_type in CONVOLUTIONS)
+    }
+
+
+def _reference(model: CanonicalModel, names: Iterable[str]) -> tuple[onnx.ModelProto, str]:
+    """The file; or the normal form, where the file says something else: another batch or number format, functions."""
+    own = {name for node in model.original.graph.node for name in node.output}
+    if fixed_batch(model) is None and not model.plain.notes and own.issuperset(names):
         return model.original, "original"
     return model.proto, "canonical"
 
@@ -116,24 +143,16 @@ def _contrasting(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chunks(
-    model: CanonicalModel, proto: onnx.ModelProto, shape: tuple[int, ...]
+    model: CanonicalModel, writers: Mapping[str, onnx.NodeProto], shape: tuple[int, ...]
 ) -> Iterator[dict[str, onnx.NodeProto]]:
-    """The values to compare, each with the node that writes it, in groups that fit into memory.
-
-    Convolutions' outputs, since numbers and pictures are of these, and the network's own.
-    """
-    own = {name for node in proto.graph.node for name in node.output if name}
-    outputs = {value.name for value in model.proto.graph.output}
-    wanted = {
-        name: node
-        for node in model.proto.graph.node
-        for name in node.output
-        if name in own and (name in outputs or node.op_type in CONVOLUTIONS)
-    }
+    """Values in groups that fit into memory."""
     shapes = model.shapes_at((1, shape[1], shape[2], shape[3]))
-    sizes: Callable[[str], int] = lambda name: 4 * RUNS * math.prod(shapes.get(name, ()))  # noqa: E731
-    for names in fitting(list(wanted), sizes, CHUNK_BYTES):
-        yield {name: wanted[name] for name in names}
+
+    def size(name: str) -> int:
+        return 4 * RUNS * math.prod(shapes.get(name, ()))
+
+    for names in fitting(writers, size, CHUNK_BYTES):
+        yield {name: writers[name] for name in names}
 
 
 def _difference(
@@ -144,20 +163,23 @@ def _difference(
     batch: np.ndarray,
     beside: np.ndarray,
 ) -> Difference:
+    """The worst difference of one value.
+
+    Args:
+        alone: its values of each picture by itself.
+        batch: of the pictures together.
+        beside: of a batch that shares its middle picture with them.
+    """
     least = RANGES.get(node.op_type, 1e-6)
-    found = relative_error(batch, _side_by_side(alone, batch, node.op_type in CONVOLUTIONS), least)
+    errors = [relative_error(batch, _side_by_side(alone, batch, node.op_type in CONVOLUTIONS), least)]
     # The same kernels on the same shapes give the same bits, so that there is nothing to look at as a rule.
     is_batch = batch.shape == beside.shape and batch.ndim and len(batch) == PICTURES
     if is_batch and not np.array_equal(batch[1], beside[1], equal_nan=batch.dtype.kind == "f"):
         channels = zip(batch[1], beside[1], strict=True) if batch.ndim == 4 else [(batch[1], beside[1])]
-        found = max([found, *(relative_error(np.asarray(a), np.asarray(b), least) for a, b in channels)], key=_first)
-    error, expected, got = found
+        errors += [relative_error(np.asarray(a), np.asarray(b), least) for a, b in channels]
+    error, expected, got = max(errors, key=lambda numbers: numbers[0])
     shown = model.layer_names.get(node.name, node.name) or name
     return Difference(name, shown, node.op_type, PICTURES, error, expected, got)
-
-
-def _first(found: tuple[float, float, float]) -> float:
-    return found[0]
 
 
 def _side_by_side(alone: Sequence[np.ndarray], batch: np.ndarray, is_layer: bool) -> np.ndarray:

@@ -151,17 +151,12 @@ def canonicalize(
         return replace(model, original=file.proto, notes=(*model.notes, note))
 
 
-def takes_one_picture(file: ModelFile, image: str | None) -> bool:
-    """Whether a file's image input takes one picture and no other number.
-
-    Args:
-        image: name of that input; None: the first.
-    """
-    constants = {tensor.name for tensor in file.proto.graph.initializer}
-    inputs = [value for value in file.proto.graph.input if value.name not in constants]
-    chosen = next((value for value in inputs if value.name == image), inputs[0] if inputs else None)
-    dimensions = chosen.type.tensor_type.shape.dim if chosen is not None else ()
-    return len(dimensions) == 4 and int(dimensions[0].dim_value) == 1
+def fixed_batch(model: CanonicalModel) -> int | None:
+    """The batch size that the file itself declares; None where it is free."""
+    value = next(value for value in model.original.graph.input if value.name == model.input)
+    dimensions = value.type.tensor_type.shape.dim
+    size = int(dimensions[0].dim_value) if dimensions else 0
+    return size if size > 0 else None
 
 
 def _reason(error: ModelError, path: Path) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 import torch
 
-from converters.canonical import BATCH, CanonicalModel
+from converters.canonical import BATCH, CanonicalModel, fixed_batch
 from converters.chunks import fitting
 from converters.errors import ModelError, ParityError
 from converters.graph import Shape
@@ -356,13 +356,6 @@ def _declare(
     for name in given:
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtypes.get(name, "float32")))
         forced.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shapes.get(name)))
-
-
-def fixed_batch(model: CanonicalModel) -> int | None:
-    """The batch size that the file itself declares; None where it is free."""
-    value = next(value for value in model.original.graph.input if value.name == model.input)
-    size: int = value.type.tensor_type.shape.dim[0].dim_value
-    return int(size) if size > 0 else None
 
 
 def _batch_axis(model: CanonicalModel, name: str) -> int | None:

@@ -169,6 +169,8 @@ def _raw_line(index: int, convolution: Convolution) -> str:
 def _field(layer: ConvLayer) -> str:
     if layer.rank != 2:
         return f"{layer.rank}-d"
+    if not layer.has_maps:
+        return "apart"
     if layer.field is None:
         return "global"
     return "×".join(map(str, layer.field.size)) + ("*" if layer.is_global else "")

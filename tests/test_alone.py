@@ -21,6 +21,7 @@ from networks import answers, build, normal
 
 from analyzer.inputs import preset
 from analyzer.network import InputOptions, open_network
+from analyzer.plan import Settings, selection
 from converters.alone import one_at_a_time
 from converters.errors import ModelError
 from converters.parity import AGREES, Parity
@@ -204,3 +205,103 @@ def test_the_proof_covers_networks_with_batch_statistics(tmp_path):
     assert parity.nodes.error < 1e-5
     assert parity.end_to_end.error < 1e-5
     assert parity.nodes.batch == 1
+
+
+def test_clips_that_need_several_pictures_are_refused_with_what_to_do(tmp_path):
+    """A temporal shift over clips of 4: its Reshape takes whole clips only."""
+    model = first_and_second(
+        ("Reshape", "r clips", "v"),
+        ("ReduceMean", "v axis", "m"),
+        ("Sub", "v m", "d"),
+        ("Reshape", "d pictures", "z"),
+        shape=(4, 3, 24, 24),
+        clips=np.array([1, 4, 8, 24, 24]),
+        axis=np.array([1]),
+        pictures=np.array([4, 8, 24, 24]),
+    )
+    with pytest.raises(ModelError, match="takes 4 pictures at a time and cannot be made to take one") as caught:
+        opened(model, tmp_path).prove()
+    assert "free batch" not in str(caught.value)
+
+
+def test_convolutions_inside_functions_are_compared_too(tmp_path):
+    """Their values have no names in the file itself: the normal form has them."""
+    body = whole_maximum()
+    inside = ("ReduceMax", "Div", "GlobalAveragePool")
+    inner = [node for node in body.graph.node if node.name == "second" or node.op_type in inside]
+    outer = [node for node in body.graph.node if node not in inner]
+    domain = [onnx.helper.make_opsetid("", 21)]
+    function = onnx.helper.make_function("own", "Block", ["r", "w2"], ["g"], inner, domain)
+    call = onnx.helper.make_node("Block", ["r", "w2"], ["g"], "block", domain="own")
+    at = next(index for index, node in enumerate(outer) if node.op_type == "Relu") + 1
+    del body.graph.node[:]
+    body.graph.node.extend([*outer[:at], call, *outer[at:]])
+    body.functions.append(function)
+    body.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    network = opened(body, tmp_path)
+    assert len(network.layers) == 2
+    assert network.one_at_a_time
+    assert network.alone.of == "canonical"
+
+
+CHANNELS_AS_PICTURES = {
+    "any batch": (("N", 3, 16, 16), [("Reshape", "c t", "r")], [-1, 1, 16, 16]),
+    "one picture": ((1, 3, 16, 16), [("Transpose", "c", "u", {"perm": [1, 2, 0, 3]}), ("Reshape", "u t", "r")], None),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS_AS_PICTURES)
+def test_a_layer_that_takes_channels_for_pictures_is_listed_only(name, tmp_path):
+    shape, between, target = CHANNELS_AS_PICTURES[name]
+    nodes = [("Conv", "x w", "c", SAME | {"name": "first"}), *between, ("Conv", "r k", "y", {"name": "second"})]
+    constants = {"w": normal(4, 3, 3, 3), "t": np.array(target or [4, 1, 16, 16]), "k": normal(2, 1, 3, 3)}
+    first, second = opened(build(nodes, constants, shape=shape), tmp_path).layers
+    assert first.has_maps
+    assert not second.has_maps
+    network = open_network(tmp_path / "net.onnx", UNIT)
+    assert list(selection(network.layers, Settings())) == ["first"]
+
+
+class Normalised(torch.nn.Module):
+    """BatchNorm that keeps no running statistics: PyTorch exports it in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 6, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8, track_running_stats=False)
+
+    def forward(self, x):
+        return self.second(self.norm(self.first(x)).relu()).mean((2, 3))
+
+
+class Styled(torch.nn.Module):
+    """StyleGAN2's convolution as it is written in PyTorch: a group for each picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.style = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Linear(8, 8)
+        self.weight = torch.nn.Parameter(torch.randn(1, 6, 8, 3, 3) / 8)
+
+    def forward(self, x):
+        y = self.first(x).relu()
+        weight = self.weight * self.style(y.mean((2, 3))).view(len(x), 1, 8, 1, 1)
+        weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+        y = torch.nn.functional.conv2d(
+            y.reshape(1, -1, *y.shape[2:]), weight.reshape(-1, 8, 3, 3), padding=1, groups=len(x)
+        )
+        return y.reshape(len(x), 6, *y.shape[2:]).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Normalised, Styled])
+def test_a_pytorch_module_is_computed_one_picture_at_a_time(kind):
+    torch.manual_seed(2)
+    module = kind().eval()
+    network = open_network(module, replace(UNIT, size=(24, 24), channels=3))
+    assert network.one_at_a_time
+    assert network.prove().nodes.error < 1e-5
+    x = network.input.to_model(pictures())
+    expected = torch.cat([module(torch.from_numpy(one[None])) for one in x]).detach().numpy()
+    name = network.model.graph.outputs[0]
+    np.testing.assert_allclose(network.session([name]).run(x)[name], expected, rtol=1e-4, atol=1e-6)
+    pulled = network.apart(network.twin.cut([name]))(torch.from_numpy(x))[0].numpy()
+    np.testing.assert_allclose(pulled, expected, rtol=1e-4, atol=1e-6)
