@@ -71,7 +71,18 @@ class ConvLayer:
     predecessors: tuple[str, ...]  # layers that feed it without another convolution between
     sees_image: bool  # nothing but an affine map of each pixel stands before it
     weight: np.ndarray | None  # (C_out, C_in / groups, …) float32; None where the kernel is computed at run time
-    bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none
+    bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none, None where it is computed
+    pictures: int = 1  # that its output holds for one image: more where channels were made into pictures before it
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether it gives each image one map a channel, with rows and columns: others are listed only."""
+        return self.rank == 2 and self.pictures == 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether kernel and bias are the same for every picture, so that the layer is a linear map that is known."""
+        return self.weight is not None and self.bias_vector is not None
 
     def to_json(self) -> dict[str, Any]:
         """What `inspect --json` and layers.json say of it (docs/run-format.md)."""
@@ -107,6 +118,7 @@ class ConvLayer:
             "depth": self.depth,
             "predecessors": list(self.predecessors),
             "sees_image": self.sees_image,
+            "computed": not self.is_constant,
         }
 
 
@@ -162,7 +174,7 @@ def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], o
     Raises:
         SettingsError: a name that fits no layer, or none with rows and columns.
     """
-    found = [layer for layer in select(layers, wanted) if layer.rank == 2]
+    found = [layer for layer in select(layers, wanted) if layer.has_maps]
     if not found:
         raise SettingsError(f"{option} {', '.join(wanted)}: no two-dimensional convolution")
     return found
@@ -214,7 +226,9 @@ def _layer(
     transposed = node.op == "ConvTranspose"
     c_out = kernel_shape[1] * groups if transposed else kernel_shape[0]
     c_in = kernel_shape[0] if transposed else kernel_shape[1] * groups
-    bias = graph.initializers.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = graph.initializers.get(bias_name)
+    computed = bool(bias_name) and bias is None
     out_shape = tuple(shapes[output])
     placed = shapes[source][2:] if transposed else out_shape[2:]
     field, is_global = walk.field(output) if rank == 2 else (None, False)
@@ -236,9 +250,9 @@ def _layer(
         in_channels=c_in,
         out_channels=c_out,
         output_shape=out_shape[1:],
-        parameters=math.prod(kernel_shape) + (0 if bias is None else int(bias.size)),
+        parameters=_parameters(graph, node),
         macs=math.prod(placed) * math.prod(kernel_shape),
-        bias=bias is not None and bool(np.any(bias)),
+        bias=computed or (bias is not None and bool(np.any(bias))),
         batchnorm=normalised,
         nonlinearity=nonlinearity(graph, output),
         field=field,
@@ -249,8 +263,20 @@ def _layer(
         ),
         sees_image=source in family.affine,
         weight=_kernel(graph, node, groups),
-        bias_vector=np.zeros(c_out, np.float32) if bias is None else bias.astype(np.float32),
+        bias_vector=_bias(bias, c_out, computed),
+        pictures=out_shape[0],
     )
+
+
+def _parameters(graph: Graph, node: Node) -> int:
+    """Weights of the layer's own, its bias among them; what it computes its kernel from belongs to other nodes."""
+    return sum(int(graph.initializers[name].size) for name in node.inputs[1:] if name in graph.initializers)
+
+
+def _bias(constant: np.ndarray | None, channels: int, computed: bool) -> np.ndarray | None:
+    if computed:
+        return None
+    return np.zeros(channels, np.float32) if constant is None else constant.astype(np.float32)
 
 
 def _kernel(graph: Graph, node: Node, groups: int) -> np.ndarray | None:
