@@ -49,14 +49,22 @@ def totals(network: Network) -> str:
 
 def parity_lines(parity: Parity) -> str:
     """Both comparisons in words."""
+    limits = parity.summary()
     lines = [
         f"Original and canonical form agree to {parity.original.error:.1e} (worst at {plain(parity.original.node)}), "
         f"canonical form and torch to {parity.nodes.error:.1e}",
         f"(worst at {plain(parity.nodes.node)}), node by node at batch 1 and 3; at the convolutions end to end "
-        f"{parity.end_to_end.error:.1e}. Limit 1e-4, refused above 1e-3.",
+        f"{parity.end_to_end.error:.1e}. Limit of each {_power(limits['limit'])}; node by node, refused above "
+        f"{_power(limits['refuse'])}.",
         *(f"Warning: {plain(warning)}" for warning in parity.warnings),
     ]
     return "\n".join(lines)
+
+
+def _power(limit: float) -> str:
+    """1e-4 rather than 1e-04."""
+    mantissa, _, exponent = f"{limit:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def as_json(network: Network, parity: Parity | None) -> dict[str, Any]:
