@@ -16,28 +16,11 @@ from typing import Any
 import numpy as np
 
 from analyzer.fields import Field, FieldWalk, resolved_pads
+from analyzer.nonlinearity import nonlinearity
 from converters.errors import SettingsError
 from converters.graph import Graph, Node
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-ACTIVATION_NAMES = {  # operator → the name its users know
-    "Relu": "relu",
-    "LeakyRelu": "leaky_relu",
-    "PRelu": "prelu",
-    "Elu": "elu",
-    "Selu": "selu",
-    "Celu": "celu",
-    "Sigmoid": "sigmoid",
-    "HardSigmoid": "hard_sigmoid",
-    "HardSwish": "hardswish",
-    "Tanh": "tanh",
-    "Gelu": "gelu",
-    "Mish": "mish",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Swish": "silu",
-    "ThresholdedRelu": "thresholded_relu",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +30,7 @@ class ConvLayer:
     index: int  # in graph order, from 0
     name: str  # as its user knows it
     node: str  # name of the canonical node
-    value: str  # its output, the pre-activation; the original file has a value of this name too
+    value: str  # its output, the pre-activation; the original has it under this name, but for a "::channels_first"
     source: str  # its input value
     op: str  # Conv or ConvTranspose
     rank: int  # spatial dimensions: 2 is analysed, others are listed
@@ -286,84 +269,3 @@ def _kernel(graph: Graph, node: Node, groups: int) -> np.ndarray | None:
         return weight
     by_group = weight.reshape(groups, -1, *weight.shape[1:])
     return np.ascontiguousarray(np.swapaxes(by_group, 1, 2).reshape(-1, by_group.shape[1], *weight.shape[2:]))
-
-
-def nonlinearity(graph: Graph, value: str) -> str:
-    """The non-linearity that reads a value, by the name its users know; "none" where something else reads it."""
-    readers = graph.consumers(value)
-    ops = {node.op for node in readers}
-    if len(readers) == 1:
-        reader = readers[0]
-        if reader.op == "Clip":
-            return _clip_name(graph, reader)
-        if reader.op == "QuantizeLinear":
-            return _after_rounding(graph, reader)
-        if reader.op == "Div":
-            return _after_whole_sums(graph, reader)
-        if reader.op == "Max" and any(_scalar(graph, name) == 0.0 for name in reader.inputs):
-            return "relu"
-        return ACTIVATION_NAMES.get(reader.op, "none")
-    if len(readers) == 2 and "Mul" in ops:
-        product = next(node for node in readers if node.op == "Mul")
-        other = next((node for node in readers if node is not product), product)
-        if other.op == "Sigmoid" and other.outputs[0] in product.inputs:
-            return "silu"
-        if other.op == "HardSigmoid" or (other.op == "Add" and _shifted_by_three(graph, other)):
-            return "hardswish"
-        if other.op == "Softplus":
-            return "mish"
-        if other.op == "Div":
-            return "gelu"
-    if ops == {"Div", "Mul"} or ops == {"Mul"}:
-        return "gelu" if any("Erf" in _ops_after(graph, node) for node in readers) else "none"
-    return "none"
-
-
-def _after_rounding(graph: Graph, quantize: Node, unit: float = 1.0) -> str:
-    """A rounding to 8 bits whose lowest number stands for 0 cuts off what is negative: the file's ReLU went into it.
-
-    Args:
-        unit: what a difference of 1 before the rounding is in the layer's own values.
-    """
-    scale, zero = (graph.initializers.get(name) for name in (*quantize.inputs[1:], "")[:2])
-    if scale is not None and zero is not None and zero.size == 1 and zero.item() == np.iinfo(zero.dtype).min:
-        steps = np.iinfo(zero.dtype).max - np.iinfo(zero.dtype).min
-        return "relu6" if abs(unit * float(scale.reshape(-1)[0]) * steps - 6) < 1e-3 else "relu"
-    readers = graph.consumers(quantize.outputs[0])
-    return nonlinearity(graph, readers[0].outputs[0]) if len(readers) == 1 else "none"
-
-
-def _after_whole_sums(graph: Graph, division: Node) -> str:
-    """Integer arithmetic said in floats (converters.quantised): ÷ step, Round, × quotient of steps, rounding."""
-    chain = [division]
-    for op in ("Round", "Mul", "QuantizeLinear"):
-        readers = graph.consumers(chain[-1].outputs[0])
-        if len(readers) != 1 or readers[0].op != op:
-            return "none"
-        chain.append(readers[0])
-    step, quotient = (graph.initializers.get(node.inputs[1]) for node in (division, chain[2]))
-    if step is None or quotient is None:
-        return "none"
-    return _after_rounding(graph, chain[3], float(step.reshape(-1)[0] / quotient.reshape(-1)[0]))
-
-
-def _clip_name(graph: Graph, node: Node) -> str:
-    low, high = (_scalar(graph, name) for name in (*node.inputs[1:], "", "")[:2])
-    if low != 0.0:
-        return "clip"
-    if high is None or high > 1e30:
-        return "relu"
-    return "relu6" if high == 6.0 else "clip"
-
-
-def _scalar(graph: Graph, name: str) -> float | None:
-    constant = graph.initializers.get(name)
-    return float(constant.reshape(-1)[0]) if constant is not None and constant.size == 1 else None
-
-
-def _shifted_by_three(graph: Graph, node: Node) -> bool:
-    return any(_scalar(graph, name) == 3.0 for name in node.inputs)
-
-
-def _ops_after(graph: Graph, node: Node) -> set[str]:
-    return {reader.op for reader in graph.consumers(node.outputs[0])}

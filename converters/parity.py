@@ -7,7 +7,8 @@ C. a batch ↔ each picture alone (converters.alone): where it fails, pictures a
    are made on single pictures.
 
 A and B go node by node: a node gets the reference's inputs of that node, so that each answers for itself and an
-ill-conditioned network is not refused for amplifying rounding. How far rounding adds up is reported beside it.
+ill-conditioned network is not refused for amplifying rounding. How far rounding adds up from the image to a layer is a
+number of its own, judged by the same limit: above it there is a warning, and no refusal.
 
 The error of a value is max |a − b| ÷ max(1e-6, max |b|). Knows ONNX Runtime and torch; knows nothing of pictures.
 """
@@ -104,7 +105,7 @@ class Parity:
     nodes: Difference  # worst of comparison B
     end_to_end: Difference  # worst convolution output when torch runs the whole network by itself
     layers: dict[str, float]  # end-to-end error of each convolution's output, by node name
-    warnings: tuple[str, ...]  # agreement worse than 1e-4, a sentence each
+    warnings: tuple[str, ...]  # agreement worse than AGREES, a sentence each
     alone: Alone | None = None  # comparison C; None: not made, as in runs of older versions
 
     def to_json(self) -> dict[str, Any]:
@@ -187,10 +188,13 @@ def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray
         for difference in whole:
             ends.append(difference)
             layers[node] = max(difference.error, layers.get(node, 0.0))
+    end = max(ends, key=_error)
+    if end.error > AGREES:
+        warnings.append(_adding_up(end))
     return Parity(
         original=max(original, key=_error),
         nodes=max(nodes, key=_error),
-        end_to_end=max(ends, key=_error),
+        end_to_end=end,
         layers=layers,
         warnings=tuple(dict.fromkeys(warnings)),
     )
@@ -237,6 +241,13 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
         )
     warnings.append(f"{between} differ by {difference.error:.2g} at {where}: {numbers}.")
     return difference
+
+
+def _adding_up(end: Difference) -> str:
+    return (
+        f"From the image to {end.node}, ONNX Runtime and torch come to differ by {end.error:.2g}, limit {AGREES:g}: "
+        "the network magnifies its roundings. Numbers are ONNX Runtime's; gradients are torch's."
+    )
 
 
 def _opset_of(model: CanonicalModel) -> int:

@@ -63,11 +63,13 @@ def parity_lines(parity: Parity) -> str:
     """All comparisons in words."""
     alone = parity.alone
     batches = "batch 1" if alone is not None and alone.one_at_a_time else "batch 1 and 3"
+    limits = parity.summary()
     lines = [
         f"Original and canonical form agree to {parity.original.error:.1e} (worst at {plain(parity.original.node)}), "
         f"canonical form and torch to {parity.nodes.error:.1e}",
         f"(worst at {plain(parity.nodes.node)}), node by node at {batches}; at the convolutions end to end "
-        f"{parity.end_to_end.error:.1e}. Limit 1e-4, refused above 1e-3.",
+        f"{parity.end_to_end.error:.1e}. Limit of each {_power(limits['limit'])}; node by node, refused above "
+        f"{_power(limits['refuse'])}.",
         *_alone(alone),
         *(f"Warning: {plain(warning)}" for warning in parity.warnings),
     ]
@@ -85,6 +87,12 @@ def _alone(alone: Alone | None) -> list[str]:
         if worst is None
         else [f"A batch of 3 and each picture alone agree to {worst.error:.1e} (worst at {plain(worst.node)})."]
     )
+
+
+def _power(limit: float) -> str:
+    """1e-4 rather than 1e-04."""
+    mantissa, _, exponent = f"{limit:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def as_json(network: Network, parity: Parity | None) -> dict[str, Any]:

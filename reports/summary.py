@@ -110,7 +110,11 @@ def parity_sentence(info: dict[str, Any]) -> str:
     sentence = f"The import agrees with the original to {words.figure(worst, 1)}"
     if worst > parity["limit"]:
         sentence += f", worse than the {words.limit(parity['limit'])} that counts as agreement"
-    return f"{sentence}; refused above {words.limit(parity['refuse'])}."
+    sentence += f"; refused above {words.limit(parity['refuse'])}."
+    end = (parity.get("end_to_end") or {}).get("worst") or 0.0
+    if end > parity["limit"]:
+        sentence += f" From image to layer, roundings add up to {words.figure(end, 1)}."
+    return sentence
 
 
 def alone_sentence(info: dict[str, Any]) -> str:
@@ -129,8 +133,8 @@ def parity_facts(info: dict[str, Any]) -> Facts:
         ("ONNX Runtime and torch, node by node", _worst(nodes, "node", nodes.get("op"))),
         ("ONNX Runtime and torch, from image to layer", _worst(layers, "layer")),
         ("A batch of pictures and each of them alone", _worst(compared, "layer")),
-        ("Agreement", parity and f"up to {words.limit(parity['limit'])}"),
-        ("Refused", parity and f"above {words.limit(parity['refuse'])}"),
+        ("Agreement, in each", parity and f"up to {words.limit(parity['limit'])}"),
+        ("Refused, but for image to layer", parity and f"above {words.limit(parity['refuse'])}"),
         ("Compared at batch sizes", words.listed([str(size) for size in parity.get("batches", [])])),
     )
 

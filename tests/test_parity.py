@@ -21,9 +21,10 @@ from analyzer.network import open_here, open_network
 from converters import cache, files
 from converters.alone import compare_alone
 from converters.errors import ParityError
-from converters.importer import import_torch
+from converters.importer import TorchTwin, import_torch
 from converters.opsets import OPSET
 from converters.parity import AGREES, REFUSED, Parity, relative_error, verify
+from filterscope.inspection import parity_lines
 
 SAME = {"pads": [1, 1, 1, 1]}
 SAMPLES = normal(3, 3, 16, 16, seed=7)
@@ -415,6 +416,31 @@ def test_a_network_that_amplifies_rounding_is_not_refused_for_it():
     parity = verify(model, import_torch(model), SAMPLES)
     assert parity.nodes.error < AGREES
     assert parity.warnings == ()
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(8.4e-4, True), (5e-2, True), (3e-5, False)])
+def test_what_adds_up_from_the_image_to_a_layer_is_judged_by_the_limit_that_is_printed(factor, warned, monkeypatch):
+    """Each node by itself is right; on the whole way torch is off, as roundings that a network magnifies make it."""
+    model = canonical(network())
+    cut = TorchTwin.cut
+
+    def off(twin, names):
+        whole = cut(twin, names)
+        return lambda x: [value * (1 + factor) for value in whole(x)]
+
+    monkeypatch.setattr(TorchTwin, "cut", off)
+    parity = verify(model, import_torch(model), SAMPLES)
+    assert parity.end_to_end.error == pytest.approx(factor, rel=0.05)
+    assert parity.nodes.error < AGREES
+    assert len(parity.warnings) == warned
+    for warning in parity.warnings:
+        assert warning.startswith(f"From the image to {parity.end_to_end.node}, ")
+        assert f"by {parity.end_to_end.error:.2g}, limit {AGREES:g}" in warning
+    assert parity.summary()["limit"] == AGREES
+    assert parity.summary()["warnings"] == list(parity.warnings)
+    printed = parity_lines(parity)
+    assert "Limit of each 1e-4; node by node, refused above 1e-3." in printed
+    assert ("Warning: From the image" in printed) == warned
 
 
 # --- the cache
