@@ -171,30 +171,44 @@ def _difference(
         beside: of a batch that shares its middle picture with them.
     """
     least = RANGES.get(node.op_type, 1e-6)
-    errors = [relative_error(batch, _side_by_side(alone, batch, node.op_type in CONVOLUTIONS), least)]
-    # The same kernels on the same shapes give the same bits, so that there is nothing to look at as a rule.
-    is_batch = batch.shape == beside.shape and batch.ndim and len(batch) == PICTURES
-    if is_batch and not np.array_equal(batch[1], beside[1], equal_nan=batch.dtype.kind == "f"):
-        channels = zip(batch[1], beside[1], strict=True) if batch.ndim == 4 else [(batch[1], beside[1])]
-        errors += [relative_error(np.asarray(a), np.asarray(b), least) for a, b in channels]
+    axis = _picture_axis(alone[0], batch, node.op_type in CONVOLUTIONS)
+    if axis is None:  # such as a detector's grid: it must be the same for all
+        errors = [relative_error(batch, one, least) for one in alone]
+    else:
+        errors = [relative_error(batch, _side_by_side(alone, axis), least), *_middle(batch, beside, axis, least)]
     error, expected, got = max(errors, key=lambda numbers: numbers[0])
     shown = model.layer_names.get(node.name, node.name) or name
     return Difference(name, shown, node.op_type, PICTURES, error, expected, got)
 
 
-def _side_by_side(alone: Sequence[np.ndarray], batch: np.ndarray, is_layer: bool) -> np.ndarray:
-    """Values of single pictures as a batch of them holds them, along whichever axis is longer there.
+def _middle(batch: np.ndarray, beside: np.ndarray, axis: int, least: float) -> Iterator[tuple[float, float, float]]:
+    """How far the middle picture's values differ between two batches, channel by channel where there are maps."""
+    if batch.shape != beside.shape or batch.shape[axis] % PICTURES:
+        return  # the first comparison fails already
+    one, other = (np.split(values, PICTURES, axis)[1] for values in (batch, beside))
+    # The same kernels on the same shapes give the same bits, so that there is nothing to look at as a rule.
+    if np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
+        return
+    if one.ndim != 4:
+        yield relative_error(one, other, least)
+        return
+    for channel in range(one.shape[1]):
+        yield relative_error(one[:, channel], other[:, channel], least)
 
-    A convolution's are read along the first and nowhere else. A value that has no axis for pictures, such as the grid
-    of a detector, is the same for all; where it is not, the differences show it.
+
+def _picture_axis(one: np.ndarray, batch: np.ndarray, is_layer: bool) -> int | None:
+    """Along which axis a batch's value holds one picture after the other, None where it has no such axis.
+
+    A convolution's are read along the first and nowhere else.
     """
-    first = alone[0]
-    if not first.ndim:
-        return np.stack(alone)
-    if not is_layer and batch.ndim == first.ndim:
-        if batch.shape == first.shape:
-            return max(alone, key=lambda one: relative_error(batch, one)[0])
-        for axis, (one, three) in enumerate(zip(first.shape, batch.shape, strict=True)):
-            if three == PICTURES * one:
-                return np.concatenate(alone, axis)
-    return np.concatenate(alone)
+    if not batch.ndim or (batch.shape == one.shape and not is_layer):
+        return None
+    if is_layer or batch.ndim != one.ndim:
+        return 0
+    axes = (axis for axis, extent in enumerate(one.shape) if batch.shape[axis] == PICTURES * extent)
+    return next(axes, 0)
+
+
+def _side_by_side(alone: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Values of single pictures as a batch of them holds them."""
+    return np.concatenate(alone, axis) if alone[0].ndim else np.stack(alone)

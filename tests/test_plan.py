@@ -37,6 +37,10 @@ class Layer:
     node: str = ""
     value: str = ""
 
+    @property
+    def has_maps(self):
+        return self.rank == 2
+
 
 TWO = [Layer("first", 6), Layer("second", 20)]
 WHOLE = {"first": tuple(range(6)), "second": tuple(range(20))}
