@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from converters.ops.common import attributes, bind, refuse
+from converters.output_sizes import common_scale
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph
@@ -131,7 +132,7 @@ def _counts_and_scales(lengths: list[int], sizes: list[int], policy: str) -> tup
     ratios = [float(np.float32(size) / np.float32(length)) for size, length in zip(sizes, lengths, strict=True)]
     if policy == "stretch":
         return sizes, ratios
-    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    scale = common_scale(policy, lengths, sizes)
     return [math.floor(scale * length + 0.5) for length in lengths], [scale] * len(lengths)
 
 
