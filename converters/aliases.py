@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.batch import constant
-from converters.output_sizes import may_differ, output_extents
+from converters.output_sizes import may_differ, undisputed_extents
 
 HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped by the optimiser
 
@@ -56,7 +56,7 @@ def drop_aliases(model: ir.Model) -> None:
 
 
 def settle_sizes(model: ir.Model) -> int:
-    """Note the sizes that ONNX would infer wrongly, where the input's are known; for how many that was news."""
+    """Note, of nodes whose size ONNX may infer wrongly, what nobody disputes; for how many that was news."""
     news = 0
     for node in model.graph:
         source = node.inputs[0] if node.inputs else None
@@ -65,8 +65,8 @@ def settle_sizes(model: ir.Model) -> int:
         attributes = _plain_attributes(node)
         extents = [extent if isinstance(extent, int) else None for extent in source.shape]
         scales, sizes = _input(node, 2), _input(node, 3)
-        after = output_extents(node.op_type, attributes, extents, scales, sizes)
-        if extents[0] is None:
+        after = undisputed_extents(node.op_type, attributes, extents, scales, sizes)
+        if after and extents[0] is None:
             after[0] = source.shape[0]  # the batch by its name
         for output, kind in zip(node.outputs, (source.type, ir.TensorType(ir.DataType.INT64)), strict=False):
             if output.shape is None or list(output.shape) != after:

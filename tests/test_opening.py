@@ -1,6 +1,5 @@
 """Networks that ONNX Runtime runs, opened: the oracle is a plain ONNX Runtime session on the file itself."""
 
-
 import numpy as np
 import onnx
 import onnxruntime
