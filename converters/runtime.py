@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError, EncodeError
 
 from converters.errors import ModelError
 
@@ -100,6 +101,15 @@ class Session:
         except Exception as error:
             raise ModelError(f"does not run on an input of shape {list(x.shape)}: {shortened(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+def loads(proto: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime takes a model."""
+    try:
+        Session(proto)
+    except (ModelError, ValueError, DecodeError, EncodeError):  # the last: of more than 2 GiB
+        return False
+    return True
 
 
 def measured_shapes(proto: onnx.ModelProto, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -5,9 +5,11 @@ import onnx
 import onnxruntime
 import pytest
 from networks import build, normal
+from onnx import TensorProto, helper
 
 from analyzer.fields import FieldWalk
-from analyzer.network import open_network
+from analyzer.network import InputOptions, open_network
+from converters.errors import ModelError
 
 SAME = {"pads": [1, 1, 1, 1]}
 WEIGHTS = {"w": normal(4, 3, 3, 3), "v": normal(6, 4, 3, 3)}
@@ -128,3 +130,156 @@ def test_a_field_is_what_onnx_runtime_reads_there(name, tmp_path):
     for place, rows in seen.items():
         first, count = walk.along("m", 0, place)
         assert rows == {row for row in range(first, first + count) if 0 <= row < side}
+
+
+# --- a file is judged by ONNX Runtime, with the checker's word as a note
+
+
+def plain_network(opset=17, ir_version=8):
+    nodes = [("Conv", "x w b", "c", SAME | {"name": "first"}), ("Relu", "c", "r"), ("Conv", "r v", "y", SAME)]
+    constants = WEIGHTS | {"b": normal(4)}
+    return build(nodes, constants, shape=("N", 3, 12, 12), opset=opset, ir_version=ir_version)
+
+
+def without_name(model):
+    model.graph.ClearField("name")
+
+
+def with_constants_apart(model):
+    model.ir_version, model.opset_import[0].version = 3, 8
+
+
+def with_old_ir_version(model):
+    model.ir_version = 2
+
+
+def with_ir_version_0(model):
+    model.ir_version = 0
+
+
+def backwards(model):
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node][::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def without_output_type(model):
+    model.graph.output[0].ClearField("type")
+
+
+def with_wrong_output_shape(model):
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 99]))
+
+
+def with_a_constant_twice(model):
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(4, 3, np.float32), "b"))
+
+
+def with_a_constant_unnamed(model):
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(3, np.float32), ""))
+
+
+def with_numbers_twice(model):
+    model.graph.initializer[-1].float_data.extend([1.0] * 4)
+
+
+def with_a_segment(model):
+    model.graph.initializer[-1].segment.end = 4
+
+
+def with_metadata_twice(model):
+    for value in "ab":
+        model.metadata_props.add(key="author", value=value)
+
+
+def with_the_long_domain(model):
+    model.opset_import[0].domain = "ai.onnx"
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+
+
+def with_the_long_domain_in_nodes(model):
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+
+
+def with_opsets_twice(model):
+    model.opset_import.append(helper.make_opsetid("", model.opset_import[0].version))
+    model.opset_import.append(helper.make_opsetid("com.example", 3))
+
+
+def with_wrong_values(model):
+    for shape in (["N", 9, 5, 5], ["N", 8]):
+        model.graph.value_info.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, shape))
+
+
+def without_input_shape(model):
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+NOTED = {  # what is done to a file that ONNX Runtime runs all the same, and words of the note
+    without_name: "no name",
+    with_constants_apart: "IR version 3",
+    with_old_ir_version: "IR version 2",
+    with_ir_version_0: "IR version 0",
+    backwards: "sorted",
+    without_output_type: "",
+    with_wrong_output_shape: "",
+    with_a_constant_twice: "twice",
+    with_a_constant_unnamed: "without a name",
+    with_numbers_twice: "numbers twice",
+    with_a_segment: "segments",
+    with_metadata_twice: "Metadata",
+    with_the_long_domain: "",
+    with_the_long_domain_in_nodes: "",
+    with_opsets_twice: "",
+    with_wrong_values: "",
+    without_input_shape: "declares no shape",
+}
+
+
+@pytest.mark.parametrize("spoil", NOTED, ids=lambda spoil: spoil.__name__)
+def test_what_the_checker_refuses_and_onnx_runtime_runs_is_opened_with_a_note(spoil, tmp_path):
+    model = plain_network()
+    spoil(model)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    size = InputOptions(size=(12, 12)) if spoil is without_input_shape else None
+    network = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["c", "y"], options=size)
+    assert NOTED[spoil] in " ".join(network.model.notes)
+
+
+def test_what_neither_the_checker_nor_onnx_runtime_allows_is_refused(tmp_path):
+    model = plain_network()
+    model.graph.node[0].attribute.append(helper.make_attribute("strength", 1))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="not a valid ONNX model: Unrecognized attribute: strength"):
+        open_network(tmp_path / "model.onnx")
+
+
+# --- operators that ONNX took back
+
+EXPERIMENTAL = [  # operator, attributes, constant inputs, opset
+    ("ImageScaler", {"scale": 2.0, "bias": [-123.0, -116.0, -103.0, 7.0]}, {}, 7),
+    ("Crop", {"border": [1, 2, 3, 0]}, {}, 8),
+    ("Crop", {"border": [1, 2, 3, 0], "scale": [4, 5]}, {}, 9),
+    ("Affine", {"alpha": 150.0, "beta": -3.0}, {}, 7),
+    ("ParametricSoftplus", {"alpha": 2.0, "beta": -1.5}, {}, 7),
+    ("Scale", {"scale": 3.0}, {}, 7),
+    ("ScaledTanh", {"alpha": 2.0, "beta": 0.5}, {}, 9),
+    ("ThresholdedRelu", {"alpha": 0.5}, {}, 7),
+    ("DynamicSlice", {}, {"s": np.array([1, 2]), "e": np.array([9, 10]), "a": np.array([2, 3])}, 8),
+    ("MeanVarianceNormalization", {}, {}, 8),
+    ("MeanVarianceNormalization", {"across_channels": 1}, {}, 7),
+    ("MeanVarianceNormalization", {"normalize_variance": 0}, {}, 7),
+    ("Upsample", {"scales": [1.0, 1.0, 2.0, 3.0]}, {}, 7),
+    ("Upsample", {"mode": "linear"}, {"s": np.array([1, 1, 2, 3], np.float32)}, 9),
+    ("BatchNormalization", {"spatial": 1}, {name: np.abs(normal(4, seed=ord(name))) + 0.1 for name in "efgh"}, 8),
+]
+
+
+@pytest.mark.parametrize(("op", "attributes", "constants", "opset"), EXPERIMENTAL)
+def test_operators_that_onnx_took_back_are_rewritten(op, attributes, constants, opset, tmp_path, capfd):
+    model = between(op, attributes, constants, 12, " ".join(["c", *constants]), opset=opset, ir_version=3, listed=True)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["m", "d"])
+    assert capfd.readouterr() == ("", "")
