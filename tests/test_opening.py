@@ -283,3 +283,81 @@ def test_operators_that_onnx_took_back_are_rewritten(op, attributes, constants, 
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["m", "d"])
     assert capfd.readouterr() == ("", "")
+
+
+# --- 8 bits by the range that a picture happens to have
+
+
+def dynamically_quantised(name, source, channels, groups=1, bias="constant", weights="integers"):
+    """Nodes and constants of a convolution as ONNX Runtime's quantiser writes it, its bias added behind."""
+    floats = normal(channels, (4 if groups == 1 else channels) // groups, 3, 3, seed=channels) / 6
+    step = np.float32(np.abs(floats).max() / 127)
+    constants = {f"{name}.zero": np.uint8(128), f"{name}.step": step, f"{name}.target": np.array([1, -1, 1, 1])}
+    nodes = [("DynamicQuantizeLinear", source, f"{name}.q {name}.qs {name}.qz")]
+    if weights == "integers":
+        constants[f"{name}.w"] = np.clip(np.rint(floats / step) + 128, 0, 255).astype(np.uint8)
+    else:  # quantised when the network runs
+        constants[f"{name}.float"] = floats
+        nodes.append(("DynamicQuantizeLinear", f"{name}.float", f"{name}.w {name}.step {name}.zero"))
+        del constants[f"{name}.zero"], constants[f"{name}.step"]
+    nodes += [
+        ("ConvInteger", f"{name}.q {name}.w {name}.qz {name}.zero", f"{name}.sum", SAME | {"group": groups}),
+        ("Cast", f"{name}.sum", f"{name}.cast", {"to": TensorProto.FLOAT}),
+        ("Mul", f"{name}.qs {name}.step", f"{name}.scales"),
+        ("Mul", f"{name}.cast {name}.scales", f"{name}.product" if bias else name),
+    ]
+    if bias == "constant":
+        constants[f"{name}.bias"] = normal(channels, seed=3)
+        nodes.append(("Reshape", f"{name}.bias {name}.target", f"{name}.b"))
+    elif bias == "in steps":  # integers in steps of both scales, as the quantiser writes them for a static input
+        constants[f"{name}.bias"] = np.arange(-channels, channels, 2, dtype=np.int32) * 20
+        nodes += [
+            ("Cast", f"{name}.bias", f"{name}.whole", {"to": TensorProto.FLOAT}),
+            ("Mul", f"{name}.whole {name}.scales", f"{name}.scaled"),
+            ("Reshape", f"{name}.scaled {name}.target", f"{name}.b"),
+        ]
+    if bias:
+        nodes.append(("Add", f"{name}.product {name}.b", name))
+    return nodes, constants
+
+
+@pytest.mark.parametrize("weights", ["integers", "floats"])
+@pytest.mark.parametrize(("batch", "bias"), [("N", "constant"), ("N", "in steps"), ("N", ""), (1, "constant"), (1, "")])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_dynamically_quantised_networks_open_with_their_biases(batch, groups, bias, weights, tmp_path):
+    first, constants = dynamically_quantised("first", "r", 8, 1, bias, weights)
+    second, more = dynamically_quantised("second", "relu", 8, 8 if groups == 8 else 2, bias, weights)
+    nodes = [("Conv", "x w", "c", SAME), ("Relu", "c", "r"), *first, ("Relu", "first", "relu"), *second]
+    model = build(nodes, {"w": WEIGHTS["w"]} | constants | more, shape=(batch, 3, 12, 12), opset=13)
+    onnx.save(model, tmp_path / "model.onnx")
+    network = open_network(tmp_path / "model.onnx")
+    network.prove()
+    assert [layer.out_channels for layer in network.layers] == [4, 8, 8]
+    x = np.random.default_rng(0).random((1, 3, 12, 12), np.float32)
+    expected = in_onnxruntime(tmp_path / "model.onnx", ["first", "second", "first.qs", "first.scales"], x)
+    layer = network.layers[1]
+    found = network.session([layer.value]).run(x)[layer.value]
+    # Left unrounded: each of 36 terms may be off by half a step of the input's rounding.
+    step = float(expected["first.qs"]) / 2
+    assert np.abs(found - expected["first"]).max() <= step * np.abs(layer.weight).sum(axis=(1, 2, 3)).max()
+    assert np.abs(found - expected["first"]).max() < 0.1 * np.abs(expected["first"]).max()
+
+
+def test_a_bias_of_a_file_of_one_picture_keeps_its_shape(tmp_path):
+    """Its Reshape to (1, C, 1, 1) says no batch, though it begins with the batch's size."""
+    nodes = [
+        ("ReduceMean", "x all", "mean", {"keepdims": 0}),
+        ("Conv", "x w", "c", SAME),
+        ("Mul", "mean b", "moved"),  # no constant, so that it is not folded
+        ("Reshape", "moved target", "bias"),
+        ("Add", "c bias", "m"),
+        ("Conv", "m v", "d", SAME),
+    ]
+    constants = WEIGHTS | {"b": normal(4), "all": np.array([0, 1, 2, 3]), "target": np.array([1, -1, 1, 1])}
+    model = build(nodes, constants, shape=(1, 3, 12, 12), opset=18)
+    onnx.save(model, tmp_path / "model.onnx")
+    network = open_network(tmp_path / "model.onnx")
+    x = normal(1, 3, 12, 12)
+    expected = in_onnxruntime(tmp_path / "model.onnx", ["d"], x)["d"]
+    np.testing.assert_allclose(network.session(["d"]).run(x)["d"], expected, rtol=1e-4, atol=1e-5)
+    network.session(["d"]).run(normal(3, 3, 12, 12))  # the freed batch runs
