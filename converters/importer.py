@@ -21,7 +21,7 @@ from torch import fx, nn
 
 from converters import ops
 from converters.canonical import CanonicalModel
-from converters.errors import UnsupportedOperatorError
+from converters.errors import STILL_LISTED, UnsupportedOperatorError
 from converters.onnx2torch_loader import load
 from converters.opsets import opset_of
 from converters.runtime import extract, shortened
@@ -192,7 +192,7 @@ def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> s
     domain = f" of {node.domain}" if node.domain else ""
     version = next((entry.version for entry in proto.opset_import if node.domain and entry.domain == node.domain), None)
     operator = f"operator {node.op_type}{domain} ({f'version {version}' if version else f'opset {opset_of(proto)}'})"
-    return f"{node.name}: {operator} {why}; `filterscope inspect` still lists the layers"
+    return f"{node.name}: {operator} {why}{STILL_LISTED}"
 
 
 def _stopped_at(error: Exception) -> str | None:

@@ -1,15 +1,19 @@
 """Networks that ONNX Runtime runs, opened: the oracle is a plain ONNX Runtime session on the file itself."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from networks import build, normal
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 from analyzer.fields import FieldWalk
 from analyzer.network import InputOptions, open_network
-from converters.errors import ModelError
+from converters.errors import ModelError, UnsupportedOperatorError
+from filterscope.cli import app
 
 SAME = {"pads": [1, 1, 1, 1]}
 WEIGHTS = {"w": normal(4, 3, 3, 3), "v": normal(6, 4, 3, 3)}
@@ -361,3 +365,83 @@ def test_a_bias_of_a_file_of_one_picture_keeps_its_shape(tmp_path):
     expected = in_onnxruntime(tmp_path / "model.onnx", ["d"], x)["d"]
     np.testing.assert_allclose(network.session(["d"]).run(x)["d"], expected, rtol=1e-4, atol=1e-5)
     network.session(["d"]).run(normal(3, 3, 12, 12))  # the freed batch runs
+
+
+# --- what cannot be imported is listed all the same
+
+
+def recurrent_in_the_middle(domain=""):
+    nodes = [
+        ("Conv", "x w", "c", SAME | {"name": "first"}),
+        ("Transpose", "c", "t", {"perm": [2, 3, 0, 1]}),
+        ("Reshape", "t columns", "s"),
+        ("LSTM", "s wz rz", "h", {"hidden_size": 4, "name": "lstm", "domain": domain}),
+        ("Reshape", "h places", "b"),
+        ("Transpose", "b", "i", {"perm": [2, 3, 0, 1]}),
+        ("Conv", "i v", "y", SAME | {"name": "second"}),
+    ]
+    places = {"columns": np.array([64, -1, 4]), "places": np.array([8, 8, -1, 4])}
+    return build(nodes, WEIGHTS | places | {"wz": normal(1, 16, 4), "rz": normal(1, 16, 4)}, shape=("N", 3, 8, 8))
+
+
+@pytest.mark.parametrize("domain", ["", "nobody.knows"])
+def test_inspect_lists_a_network_with_a_recurrent_layer_between_its_convolutions(domain, tmp_path):
+    path = str(tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").write_bytes(recurrent_in_the_middle(domain).SerializeToString())
+    shown = CliRunner().invoke(app, ["inspect", path])
+    assert [line.split()[2:4] for line in shown.stdout.splitlines()[1:3]] == [["3×3", "3→4"], ["3×3", "4→6"]]
+    as_json = CliRunner().invoke(app, ["inspect", path, "--json"])
+    content = json.loads(as_json.stdout)
+    assert [(layer["in_channels"], layer["out_channels"]) for layer in content["layers"]] == [(3, 4), (4, 6)]
+    assert content["parity"] is None
+    for result in (shown, as_json):
+        assert isinstance(result.exception, UnsupportedOperatorError)
+        assert str(result.exception).endswith("the network's layers are listed, and cannot be analysed")
+        assert "lstm" in str(result.exception)
+        assert "inspect" not in str(result.exception)
+    assert content["refusal"] == str(as_json.exception)
+
+
+# --- a free size is one that runs in ONNX Runtime and in torch
+
+
+def test_a_size_that_torch_refuses_is_not_taken(tmp_path):
+    """At 32×32 the pooling is higher than its map, which ONNX Runtime lets pass."""
+    nodes = [
+        ("Conv", "x w", "c", SAME | {"strides": [16, 4]}),
+        ("AveragePool", "c", "p", {"kernel_shape": [3, 2], "strides": [3, 2]}),
+        ("Conv", "p u", "d", {"pads": [0, 1, 0, 1]}),
+        ("Squeeze", "d axis", "q"),
+        ("Transpose", "q", "y", {"perm": [0, 2, 1]}),
+    ]
+    constants = {"w": WEIGHTS["w"], "u": normal(6, 4, 1, 3), "axis": np.array([2])}
+    onnx.save(build(nodes, constants, shape=("N", 3, "H", "W"), opset=17), tmp_path / "model.onnx")
+    network = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["p", "d", "y"])
+    assert network.shapes["y"][2] == 6
+    assert "Assumed" in network.input.size_why
+    wide = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["y"], options=InputOptions(size=(48, 320)))
+    assert (wide.input.height, wide.input.width) == (48, 320)
+
+
+# --- files older than ONNX Runtime runs
+
+
+@pytest.mark.parametrize("opset", [1, 5, 6])
+def test_a_file_too_old_for_onnx_runtime_is_refused_by_that_name(opset, tmp_path):
+    norm = {name: np.abs(normal(4, seed=ord(name))) + 0.1 for name in "efgh"}
+    model = between("BatchNormalization", {"is_test": 1}, norm, 8, "c e f g h", opset=opset, ir_version=3, listed=True)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    words = rf"opset {opset} is older than 7, .*convert it with onnx.version_converter"
+    with pytest.raises(ModelError, match=words) as refusal:
+        open_network(tmp_path / "model.onnx").prove()
+    assert "batch" not in str(refusal.value)
+
+
+def test_a_file_of_opset_6_that_onnx_runtime_runs_is_opened(tmp_path):
+    nodes = [("Conv", "x w", "c", SAME), ("Add", "c b", "m", {"broadcast": 1, "axis": 1}), ("Conv", "m v", "d", SAME)]
+    plain = [("Conv", "x w", "c", SAME), ("Relu", "c", "m"), ("Conv", "m v", "d", SAME)]
+    for opset, chosen in ((6, plain), (5, plain)):
+        constants = WEIGHTS | ({"b": normal(4)} if chosen is nodes else {})
+        model = build(chosen, constants, shape=("N", 3, 8, 8), opset=opset, ir_version=3, listed=True)
+        (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+        opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["m", "d"])
