@@ -189,7 +189,7 @@ class Analysis:
         writer.write_info(self._info)
         model = self.network.model
         if model.converted and not writer.has("model.onnx"):
-            writer.write_bytes("model.onnx", model.original.SerializeToString(deterministic=True))
+            writer.write_bytes("model.onnx", model.exported())
         writer.write_json("layers.json", self._layers_json(shop, plan, names))
         with self._timed("activations"):
             self._write_images(writer, pictures)

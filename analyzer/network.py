@@ -1,6 +1,7 @@
 """A network, opened: its canonical form, its input as understood, its layers, and the proof of its import.
 
-The first station of the way open → plan → execute → render. Knows no pictures and no run.
+The first station of the way open → plan → execute → render. `open_network` opens a model in a process of its own
+(analyzer.boundary); `open_here` is what is done there. Knows no pictures and no run.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,17 +21,20 @@ from analyzer.inputs import InputSpec, Preprocessing, input_spec
 from analyzer.layers import ConvLayer, conv_layers
 from converters import cache
 from converters.canonical import CanonicalModel, canonicalize
-from converters.errors import ModelError
+from converters.errors import InputError, ModelError
 from converters.runtime import Session
-from converters.sources import SourceOptions, read
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from analyzer.boundary.client import Worker
+    from analyzer.boundary.limits import Limits
+    from converters.files import ModelFile
     from converters.importer import TorchTwin
     from converters.parity import Parity
 
 SAMPLES = 3  # random images for the comparisons
+MOST_VALUES = 1 << 26  # of one image: 4,096 × 4,096 pixels in colour; the proof holds a few such images at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Network:
     input: InputSpec
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)  # of every value, for one image at the input's size
     layers: tuple[ConvLayer, ...] = field(repr=False)
+    reopen: Callable[[], Worker] | None = field(default=None, repr=False)  # where it is proven; None: in this process
 
     @cached_property
     def twin(self) -> TorchTwin:
@@ -126,7 +131,7 @@ class Network:
             UnsupportedOperatorError: the network cannot be imported into torch.
             ParityError: original, canonical form and torch disagree.
         """
-        from converters.parity import Parity, verify
+        from converters.parity import Parity
 
         pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
         if first is not None:
@@ -137,9 +142,30 @@ class Network:
         if known is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
                 return Parity.from_json(known)
-        parity = verify(self.model, self.twin, self.input.to_model(pixels))
+        if self.reopen is None:
+            parity = self.prove_here(pixels)
+        else:
+            worker = self.reopen()
+            try:
+                parity = Parity.from_json(worker.prove(pixels))
+            finally:
+                worker.close()
         cache.save(name, parity.to_json())
         return parity
+
+    def prove_here(self, pixels: np.ndarray) -> Parity:
+        """Both comparisons, computed in this process.
+
+        Args:
+            pixels: (N ≥ 3, H, W, C) uint8.
+
+        Raises:
+            UnsupportedOperatorError: the network cannot be imported into torch.
+            ParityError: original, canonical form and torch disagree.
+        """
+        from converters.parity import verify
+
+        return verify(self.model, self.twin, self.input.to_model(pixels))
 
     def to_json(self) -> dict[str, Any]:
         """What run.json says of the model, parity left out."""
@@ -164,14 +190,36 @@ def open_network(
     *,
     weights: Path | None = None,
     trust: bool = False,
+    limits: Limits | None = None,
 ) -> Network:
-    """Open a model, understand its input and list its layers.
+    """Open a model, understand its input and list its layers, in a process of its own.
 
     Args:
         source: what `converters.sources.read` reads: a file, a SavedModel folder, a factory, a live nn.Module.
         options: what the user says of the input.
         weights: of a PyTorch factory.
         trust: whether a source that is a program may be run.
+        limits: what the opening may use; None: as the model's size suggests.
+
+    Raises:
+        ModelError: the file is no model that can be analysed, or opening it needs more than it may use.
+        InputError: its input cannot be understood, or runs at no size.
+        SettingsError: an option contradicts the graph.
+    """
+    from analyzer.boundary import opening
+
+    return opening.open_network(source, options or InputOptions(), weights, trust, limits)
+
+
+def open_here(
+    file: ModelFile, options: InputOptions | None = None, *, stage: Callable[[str], None] = lambda _: None
+) -> Network:
+    """Open a model in this process: what happens behind the boundary.
+
+    Args:
+        file: the model, read.
+        options: what the user says of the input.
+        stage: is told what is done next, "listing its layers".
 
     Raises:
         ModelError: the file is no model that can be analysed.
@@ -179,28 +227,44 @@ def open_network(
         SettingsError: an option contradicts the graph.
     """
     options = options or InputOptions()
-    file = read(source, SourceOptions(trust, weights, options.channels, options.size))
+    stage("bringing it into normal form")
     model = canonicalize(file, options.image, options.feeds)
-    graph = model.graph
+    stage("looking for its input and a size at which it runs")
     spec = input_spec(
-        graph,
+        model.graph,
         model.metadata,
         _classes(model),
         layout=options.layout,
         channels=options.channels,
         size=options.size,
         preprocessing=options.preprocessing,
-        runs=lambda shape: _runs(model, shape),
+        runs=_trial(model),
     )
+    if spec.channels * spec.height * spec.width > MOST_VALUES:
+        raise InputError(
+            f"{model.path}: its input is {spec.height}x{spec.width} with {spec.channels} channels, more than the "
+            f"{MOST_VALUES:,} numbers that an image may have here; export it for a smaller one, or give --input-size"
+        )
     first = spec.layout == "NCHW"
     size = (1, spec.channels, spec.height, spec.width) if first else (1, spec.height, spec.width, spec.channels)
     try:
         shapes = model.shapes_at(size)
     except ModelError as error:
         raise ModelError(f"{model.path}: {error}") from error
-    axes = (2, 3) if first else (1, 2)
-    layers = conv_layers(graph, spec.name, axes, shapes, model.layer_names, model.normalised)
-    return Network(model, spec, shapes, tuple(layers))
+    stage("listing its layers")
+    return assemble(model, spec, shapes)
+
+
+def assemble(
+    model: CanonicalModel,
+    spec: InputSpec,
+    shapes: Mapping[str, tuple[int, ...]],
+    reopen: Callable[[], Worker] | None = None,
+) -> Network:
+    """A network of its parts; its layers are listed."""
+    axes = (2, 3) if spec.layout == "NCHW" else (1, 2)
+    layers = conv_layers(model.graph, spec.name, axes, shapes, model.layer_names, model.normalised)
+    return Network(model, spec, shapes, tuple(layers), reopen)
 
 
 def _classes(model: CanonicalModel) -> int | None:
@@ -212,9 +276,19 @@ def _classes(model: CanonicalModel) -> int | None:
     return None
 
 
-def _runs(model: CanonicalModel, shape: tuple[int, int, int, int]) -> bool:
-    try:
-        Session(model.proto).run(np.zeros(shape, np.float32))
-    except ModelError:
-        return False
-    return True
+def _trial(model: CanonicalModel) -> Callable[[tuple[int, int, int, int]], bool]:
+    """Tells whether the network runs on a black image of a shape, in ONNX Runtime and in torch."""
+    twins: list[TorchTwin | None] = []  # imported once, and only where ONNX Runtime runs
+
+    def runs(shape: tuple[int, int, int, int]) -> bool:
+        from converters.importer import import_as_far_as_possible
+
+        try:
+            Session(model.proto).run(np.zeros(shape, np.float32))
+        except ModelError:
+            return False
+        if not twins:
+            twins.append(import_as_far_as_possible(model))
+        return twins[0] is None or twins[0].runs(shape)
+
+    return runs

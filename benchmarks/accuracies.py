@@ -2,7 +2,7 @@
 
     python benchmarks/accuracies.py --only 'resnet*'
 
-Each is opened by `open_network`, gets its pictures through `analyzer.images` and `InputSpec.to_model`, as `analyze`
+Each is opened by `open_here`, gets its pictures through `analyzer.images` and `InputSpec.to_model`, as `analyze`
 gives them, and answers twice: the file as it came, and the canonical form that is analysed. The figures to compare
 with come from the README beside the data, where others measured them.
 """
@@ -21,7 +21,8 @@ from PIL import Image
 
 from analyzer import images
 from analyzer.inputs import PRESETS, Preprocessing, custom
-from analyzer.network import InputOptions, Network, open_network
+from analyzer.network import InputOptions, Network, open_here
+from converters import sources
 from converters.runtime import Session
 
 HERE = Path(__file__).resolve().parent
@@ -64,9 +65,9 @@ class Job:
         """The network, its input as this job says."""
         options = InputOptions(preprocessing=self.preprocessing, size=self.size)
         path = MODELS / self.source
-        if self.factory:
-            return open_network(f"{HERE / 'real_pytorch.py'}:{self.factory}", options, weights=path)
-        return open_network(path, options)
+        source = f"{HERE / 'real_pytorch.py'}:{self.factory}" if self.factory else path
+        weights = path if self.factory else None
+        return open_here(sources.read(source, sources.SourceOptions(weights=weights, size=self.size)), options)
 
 
 def answers(network: Network, ask: Ask, paths: list[str | Path], resize: str = "auto") -> tuple[list[str], np.ndarray]:

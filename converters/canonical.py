@@ -44,20 +44,54 @@ FOLD_LIMIT = 1 << 26  # elements of a constant that may be folded: a kernel behi
 BECOME_CONVOLUTIONS = ("QLinearConv", "ConvInteger", "FusedConv")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What the normal form was made of, for the proof that both are one network."""
+
+    original: onnx.ModelProto  # as it stood in the file
+    plain: Plain  # the same said in float32 and standard operators, where that is not what it is
+
+
 @dataclass(frozen=True, eq=False)
 class CanonicalModel:
     """A network in normal form, and what was done to bring it there."""
 
     path: Path
     sha256: str
-    original: onnx.ModelProto = field(repr=False)  # as it stood in the file
     proto: onnx.ModelProto = field(repr=False)  # normal form
     notes: tuple[str, ...]  # what was changed, a sentence each
-    converted: bool  # whether `original` is our export of another framework's model
+    converted: bool  # whether the original is our export of another framework's model
     layer_names: Mapping[str, str]  # node name → the name its user knows, for each convolution
     normalised: frozenset[str]  # nodes into which a BatchNorm was folded
-    plain: Plain  # `original` said in float32 and standard operators, where that is not what it is
+    opset: int  # of the file
+    producer: str  # what wrote the file, as the file says
+    metadata: Mapping[str, str]  # the file's own key and value pairs
+    external: tuple[str, ...] = ()  # files beside it that hold its tensors, from its folder
+    evidence: Evidence | None = field(default=None, repr=False)  # None: the model was opened in another process
+    export: bytes | None = field(default=None, repr=False)  # then, where it was converted, the original's bytes
     _shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def original(self) -> onnx.ModelProto:
+        """The model as it stood in the file."""
+        return self._evidence().original
+
+    @property
+    def plain(self) -> Plain:
+        """The original said in float32 and standard operators."""
+        return self._evidence().plain
+
+    def _evidence(self) -> Evidence:
+        if self.evidence is None:
+            raise RuntimeError(f"{self.path}: was opened in another process, and its original is there")
+        return self.evidence
+
+    def exported(self) -> bytes:
+        """The original as the bytes of an ONNX file, where it was converted."""
+        if self.export is not None:
+            return self.export
+        content: bytes = self.original.SerializeToString(deterministic=True)
+        return content
 
     @property
     def input(self) -> str:
@@ -69,21 +103,6 @@ class CanonicalModel:
     def input_shape(self) -> Shape:
         """Declared shape of the input; its first dimension is free."""
         return _shape(self.proto.graph.input[0])
-
-    @property
-    def opset(self) -> int:
-        """Opset of the file."""
-        return opset_of(self.original)
-
-    @property
-    def producer(self) -> str:
-        """What wrote the file, as the file says."""
-        return f"{self.original.producer_name} {self.original.producer_version}".strip()
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The file's own key and value pairs."""
-        return {entry.key: entry.value for entry in self.original.metadata_props}
 
     @cached_property
     def graph(self) -> Graph:
@@ -157,7 +176,7 @@ def canonicalize(
         except ModelError:
             raise error from None
         note = f"What follows the last convolutions was cut off, since all of it {_reason(error, file.path)}."
-        return replace(model, original=file.proto, notes=(*model.notes, note))
+        return replace(model, evidence=Evidence(file.proto, model.plain), notes=(*model.notes, note))
 
 
 def _reason(error: ModelError, path: Path) -> str:
@@ -192,7 +211,18 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(
-        file.path, file.sha256, file.proto, proto, tuple(notes), file.converted, names, normalised, plain
+        path=file.path,
+        sha256=file.sha256,
+        proto=proto,
+        notes=tuple(notes),
+        converted=file.converted,
+        layer_names=names,
+        normalised=normalised,
+        opset=opset_of(file.proto),
+        producer=f"{file.proto.producer_name} {file.proto.producer_version}".strip(),
+        metadata={entry.key: entry.value for entry in file.proto.metadata_props},
+        external=file.external,
+        evidence=Evidence(file.proto, plain),
     )
 
 

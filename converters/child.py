@@ -38,6 +38,9 @@ LIMIT = 1e-3  # relative error above which source and export are two networks
 MOVED = 1e-6  # by how much, relatively, inputs are moved to see how a network magnifies roundings
 FAR = 0.05  # relative error that no roundings excuse
 SLACK = 10  # roundings happen in every layer, that movement at the input alone
+SCRIPT_SECONDS = 10  # times the processor seconds that this process may use, and SCRIPT_SECONDS_MORE
+SCRIPT_SECONDS_MORE = 60
+SCRIPT_MEMORY_MORE = 6 << 30  # bytes of address space
 KEPT_LINES = 3  # of what a process wrote when it died without a word of its own
 
 
@@ -147,21 +150,40 @@ def _run(
     known = os.environ.get("PYTHONPATH")
     paths = [*map(str, search), *([known] if known else [])]
     variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)}
-    ended = subprocess.run(
+    with subprocess.Popen(
         # -P: the script's own folder is not searched, where names such as "keras" are ours
         [sys.executable, "-P", str(SCRIPTS / script), str(folder)],
         env=variables,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         stdin=subprocess.DEVNULL,
-    )
+    ) as process:
+        _raise_limits(process.pid)
+        _, printed = process.communicate()
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()][-KEPT_LINES:]
+        said = [line.strip() for line in printed.splitlines() if line.strip()][-KEPT_LINES:]
         last = f": {' | '.join(said)[:500]}" if said else " and said nothing"
-        raise ModelError(f"{shown}: the conversion to ONNX ended with code {ended.returncode}{last}") from error
+        raise ModelError(f"{shown}: the conversion to ONNX ended with code {process.returncode}{last}") from error
     if "error" in result:
         raise (ExportError if result.get("export") else ModelError)(f"{shown}: {result['error']}")
     return result
+
+
+def _raise_limits(process: int) -> None:
+    """Let a script use more than the process that started it may, where that is limited: a framework is large."""
+    if not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    for which, times, more in (
+        (resource.RLIMIT_CPU, SCRIPT_SECONDS, SCRIPT_SECONDS_MORE),
+        (resource.RLIMIT_AS, 1, SCRIPT_MEMORY_MORE),
+    ):
+        soft, hard = resource.prlimit(process, which)
+        if soft != resource.RLIM_INFINITY:
+            larger = times * soft + more
+            resource.prlimit(process, which, (larger if hard == resource.RLIM_INFINITY else min(larger, hard), hard))

@@ -25,6 +25,7 @@ from converters.opset_rules import EXPERIMENTAL
 from converters.runtime import loads
 
 OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
+LARGEST_OF_GRAPHS = 1 << 26  # bytes of a file without its tensors
 FOREIGN = "foreign"  # domain of operators that ONNX does not define
 OTHER_FRAMEWORKS = {
     ".pt": "PyTorch",
@@ -49,6 +50,7 @@ class ModelFile:
     proto: onnx.ModelProto
     notes: tuple[str, ...] = ()  # how another framework's model became ONNX, a sentence each
     converted: bool = False  # whether `proto` is our export of the file rather than what stands in it
+    external: tuple[str, ...] = ()  # files that hold its tensors, in the order in which `sha256` counts them in
 
 
 def read(path: str | Path) -> ModelFile:
@@ -67,14 +69,22 @@ def read(path: str | Path) -> ModelFile:
     digest = hashlib.sha256(content)
     tensors = list(_tensors(proto))
     _check_sizes(path, tensors)
-    for location in _external_files(path, tensors):
+    external = _external_files(path, tensors)
+    for location in external:
         digest.update(hashlib.sha256(location.read_bytes()).digest())
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
         notes = _judge(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
-    return ModelFile(path, digest.hexdigest(), proto, notes)
+    folder = path.parent.resolve()
+    return ModelFile(
+        path,
+        digest.hexdigest(),
+        proto,
+        notes,
+        external=tuple(file.relative_to(folder).as_posix() for file in external),
+    )
 
 
 def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
@@ -100,6 +110,33 @@ def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
             raise
         notes.append(f"ONNX's checker does not allow the file ({_first_line(error)}); ONNX Runtime runs it.")
     return tuple(notes)
+
+
+def parse(content: bytes) -> onnx.ModelProto:
+    """A model from the bytes that we wrote of it ourselves.
+
+    Raises:
+        ValueError: they are not such.
+    """
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ValueError("not the bytes of an ONNX model") from error
+    return proto
+
+
+def external_bytes(path: Path) -> int:
+    """Bytes of the files beside a model that hold its tensors; 0 where it is no ONNX file, or has none.
+
+    A model that keeps its tensors elsewhere is small itself: a large file is not looked into.
+    """
+    try:
+        if path.suffix.lower() in OTHER_FRAMEWORKS or path.stat().st_size > LARGEST_OF_GRAPHS:
+            return 0
+        proto = onnx.ModelProto.FromString(path.read_bytes())
+        return sum(file.stat().st_size for file in _external_files(path, list(_tensors(proto))))
+    except (OSError, DecodeError, ModelError):  # told when it is read
+        return 0
 
 
 def _check(proto: onnx.ModelProto) -> None:

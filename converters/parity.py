@@ -16,25 +16,26 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 
 from converters.canonical import BATCH, CanonicalModel
 from converters.chunks import fitting
 from converters.errors import ModelError, ParityError
 from converters.graph import Shape
-from converters.importer import TorchTwin
 from converters.layer_names import CONVOLUTIONS
 from converters.rounding import beyond_rounding, roundings
 from converters.runtime import Session, extract, reads, shortened
 from converters.sequences import OPERATORS as SEQUENCES
 
+if TYPE_CHECKING:
+    from converters.importer import TorchTwin
+
 AGREES = 1e-4  # relative error up to which two values agree
 REFUSED = 1e-3  # above it a model is not used; between the two it is used with a warning
-CHUNK_BYTES = 1 << 29  # of values fetched from ONNX Runtime at a time
+CHUNK_BYTES = 1 << 27  # of values fetched from ONNX Runtime at a time; larger ones are slower too
 BATCHES = (1, 3)
 # ONNX Runtime's own Sigmoid is off by up to 1.2e-7 whatever the value, so that where all answers are tiny (a text
 # detector on a picture without text) it is compared on its range, 1.
@@ -335,6 +336,8 @@ def _torch(
 ) -> Iterator[tuple[str, list[Difference], list[Difference]]]:
     """For each node that torch has, its outputs' differences on ONNX Runtime's inputs of that node; and then, for each
     convolution, the difference when torch runs the whole network up to it by itself."""
+    import torch
+
     written = {name for node in model.proto.graph.node for name in node.output if name}
     imported = [node for node in model.proto.graph.node if any(name in twin.values for name in node.output)]
     for nodes in _chunks(model, imported, batches[-1].shape):

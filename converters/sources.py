@@ -51,7 +51,7 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
 
         return pytorch.read_module(source, options)
     path = Path(source)
-    if not path.exists() and FACTORY.fullmatch(str(source)):
+    if is_factory(source):
         from converters import pytorch
 
         return pytorch.read_factory(str(source), options)
@@ -71,13 +71,19 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
     return files.read(path)
 
 
+def is_factory(source: str | Path | nn.Module) -> bool:
+    """Whether this names Python code that makes a network."""
+    return isinstance(source, (str, Path)) and not Path(source).exists() and FACTORY.fullmatch(str(source)) is not None
+
+
+def is_program(source: str | Path | nn.Module, trust: bool) -> bool:
+    """Whether reading this source runs code of its own: the user's factory, or another framework's file he trusts."""
+    return is_factory(source) or (trust and is_converted(source))
+
+
 def is_converted(source: str | Path | nn.Module) -> bool:
     """Whether reading this source means converting it, which takes a while."""
     if not isinstance(source, (str, Path)):
         return True
     path = Path(source)
-    return (
-        path.suffix.lower() in (*KERAS, *PYTORCH)
-        or (path / "saved_model.pb").is_file()
-        or (not path.exists() and FACTORY.fullmatch(str(source)) is not None)
-    )
+    return path.suffix.lower() in (*KERAS, *PYTORCH) or (path / "saved_model.pb").is_file() or is_factory(source)

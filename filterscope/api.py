@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyzer.analysis import Analysis, Silent
+from analyzer.boundary.limits import Limits
 from analyzer.inputs import Preprocessing, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
@@ -54,8 +55,10 @@ def open(  # the name users expect: fs.open(...)
     channels: int | None = None,
     image: str | None = None,
     feeds: Mapping[str, np.ndarray] | None = None,
+    limit_memory: int | None = None,
+    limit_seconds: float | None = None,
 ) -> Network:
-    """Open a trained network.
+    """Open a trained network, in a process of its own, whose memory and time are limited.
 
     Args:
         source: an ONNX or Keras file, a SavedModel folder, a .pt2 or TorchScript file, `package.module:factory`,
@@ -69,13 +72,16 @@ def open(  # the name users expect: fs.open(...)
         channels: of the input, where the graph does not tell.
         image: name of the image input, where the network has several.
         feeds: what the other inputs get, by name, without a batch dimension or with one of 1.
+        limit_memory: bytes that opening it may use; None: as its size suggests.
+        limit_seconds: of processor time that opening it may use; None: as its size suggests.
 
     Raises:
-        FilterscopeError: the source, or an option that contradicts it.
+        FilterscopeError: the source, or an option that contradicts it, or opening it takes more than it may.
     """
     chosen = preset(preprocess) if isinstance(preprocess, str) else preprocess
     options = InputOptions(layout, channels, size, chosen, image, feeds or {})
-    return open_network(source, options, weights=None if weights is None else Path(weights), trust=trust)
+    limits = Limits(limit_memory, limit_seconds)
+    return open_network(source, options, weights=None if weights is None else Path(weights), trust=trust, limits=limits)
 
 
 def analyze(
@@ -238,10 +244,11 @@ def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = F
         raise SettingsError(f"{network.model.path}: is ONNX already; canonical writes its normal form")
     if canonical:
         network.prove()
-    proto = network.model.proto if canonical else network.model.original
+    form = network.model
+    content = form.proto.SerializeToString(deterministic=True) if canonical else form.exported()
     path = Path(out)
     try:
-        path.write_bytes(proto.SerializeToString(deterministic=True))
+        path.write_bytes(content)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be written ({error.strerror})") from error
     return path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
     from analyzer.network import Network
-    from converters.errors import Convolution, UnsupportedOperatorError
+    from converters.errors import Convolution, ModelError, UnsupportedOperatorError
     from converters.parity import Parity
 
 WIDTH = 100
@@ -73,7 +73,7 @@ def parity_lines(parity: Parity) -> str:
     return "\n".join(lines)
 
 
-def as_json(network: Network, parity: Parity | None, refusal: UnsupportedOperatorError | None = None) -> dict[str, Any]:
+def as_json(network: Network, parity: Parity | None, refusal: ModelError | None = None) -> dict[str, Any]:
     """Everything, versioned (docs/run-format.md); why there is no parity, where there is none."""
     spec = network.input
     return {

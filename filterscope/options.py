@@ -66,6 +66,12 @@ class Opening:
     input_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open.")
     ] = None
+    limit_memory: Annotated[
+        str | None, typer.Option(help="What opening the model may use, such as 8G (default: as its size suggests).")
+    ] = None
+    limit_seconds: Annotated[
+        float | None, typer.Option(help="Processor time that opening it may use (default: as its size suggests).")
+    ] = None
     input: Annotated[str | None, typer.Option(help="Name of the image input, where the network has several.")] = None
     feed: Annotated[list[str] | None, typer.Option(help="NAME=FILE.npy: what another input gets. May be repeated.")] = (
         None
@@ -83,6 +89,7 @@ class Opening:
         Raises:
             FilterscopeError: the model, or an option that does not fit it.
         """
+        from analyzer.boundary.limits import Limits, parse_memory
         from analyzer.network import InputOptions, open_network
         from converters.sources import is_converted
 
@@ -90,7 +97,9 @@ class Opening:
         options = InputOptions(self.layout, self.input_channels, size, preprocessing, self.input, self._feeds())
         if is_converted(self.model):
             say(f"{self.model}: converting to ONNX …")
-        return open_network(self.model, options, weights=self.weights, trust=self.trust)
+        memory = None if self.limit_memory is None else parse_memory(self.limit_memory)
+        limits = Limits(memory, self.limit_seconds)
+        return open_network(self.model, options, weights=self.weights, trust=self.trust, limits=limits)
 
     def _preprocessing(self) -> Preprocessing | None:
         from analyzer.inputs import custom, preset

@@ -8,6 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from analyzer.network import open_here
+from converters import sources
 from converters.canonical import canonicalize
 from converters.files import ModelFile
 
@@ -98,3 +100,9 @@ def answers(model, x, names=None):
 def normal(*shape, seed=0):
     """Normal numbers of this shape, the same at each call."""
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def opened_here(path, options=None):
+    """A network opened in this process, where a test looks at what it was made of."""
+    size = None if options is None else options.size
+    return open_here(sources.read(path, sources.SourceOptions(size=size)), options)

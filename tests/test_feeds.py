@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import build, normal
+from networks import build, normal, opened_here
 from onnx import TensorProto, helper
 
-from analyzer.network import InputOptions, open_network
+from analyzer.network import InputOptions
 from converters.canonical import canonicalize
 from converters.errors import ModelError, SettingsError
 from converters.files import ModelFile
@@ -175,7 +175,7 @@ def answer(made, x, feeds):
 @pytest.mark.parametrize(("made", "feeds", "convolutions"), NETWORKS.values(), ids=NETWORKS)
 def test_each_picture_gets_what_was_fed(made, feeds, convolutions, tmp_path):
     onnx.save(made, tmp_path / "m.onnx")
-    network = open_network(tmp_path / "m.onnx", InputOptions(feeds=feeds, image="x"))
+    network = opened_here(tmp_path / "m.onnx", InputOptions(feeds=feeds, image="x"))
     assert len(network.layers) == convolutions
     x = normal(3, 3, 16, 16)
     size = made.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1

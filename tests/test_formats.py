@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import DATA, MODELS, answers, build, canonical, needs_data, normal
+from networks import DATA, MODELS, answers, build, canonical, needs_data, normal, opened_here
 from onnx import TensorProto, helper, numpy_helper
 
 from analyzer.inputs import PRESETS
@@ -378,6 +378,12 @@ CHANGES = {  # constant of the plain form: how it is made wrong
 }
 
 
+def with_plain(form, exact):
+    """The canonical model with another plain form as its evidence."""
+    evidence = dataclasses.replace(form.evidence, plain=dataclasses.replace(form.plain, exact=exact))
+    return dataclasses.replace(form, evidence=evidence)
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_wrong_constant_in_the_plain_form_is_refused_at_its_node(name):
     nodes = [
@@ -392,7 +398,7 @@ def test_a_wrong_constant_in_the_plain_form_is_refused_at_its_node(name):
     plain.CopyFrom(form.plain.exact)
     tensor = next(tensor for tensor in plain.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array(CHANGES[name](numpy_helper.to_array(tensor)), name))
-    wrong = dataclasses.replace(form, plain=dataclasses.replace(form.plain, exact=plain))
+    wrong = with_plain(form, plain)
     with pytest.raises(ParityError, match="original and canonical form first differ at made"):
         verify(wrong, import_torch(form), SAMPLES * 2)
 
@@ -405,7 +411,7 @@ def test_a_wrong_weight_in_the_plain_form_of_a_float16_file_is_refused_at_its_no
     array = numpy_helper.to_array(tensor).copy()
     array[3] += 0.2
     tensor.CopyFrom(numpy_helper.from_array(array, "b2"))
-    wrong = dataclasses.replace(form, plain=dataclasses.replace(form.plain, exact=plain))
+    wrong = with_plain(form, plain)
     with pytest.raises(ParityError, match=r"first differ at \S+ \(Conv"):
         verify(wrong, import_torch(form), SAMPLES)
 
@@ -572,7 +578,7 @@ ACCURACIES = {  # preprocessing, the file's own numbers through our reading, as 
 @pytest.mark.parametrize("name", ACCURACIES)
 def test_a_real_network_is_as_good_as_its_readme_says(name):
     preset, expected = ACCURACIES[name]
-    network = open_network(MODELS / f"{name}.onnx", InputOptions(preprocessing=PRESETS[preset]))
+    network = opened_here(MODELS / f"{name}.onnx", InputOptions(preprocessing=PRESETS[preset]))
     if name != "mobilenetv2_int8_qlinear":
         assert top(network, network.model.proto) == expected
         return

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import DATA, answers, needs_data
+from networks import DATA, answers, needs_data, opened_here
 
 from analyzer.network import open_network
 from converters import child, keras, keras_files
@@ -368,7 +368,7 @@ def open_network_with_extra(path):
     """Opened at 32×32, with zeros for the other input."""
     from analyzer.network import InputOptions
 
-    return open_network(path, InputOptions(size=(32, 32), feeds={"extra": np.zeros((1, 4), np.float32)}))
+    return opened_here(path, InputOptions(size=(32, 32), feeds={"extra": np.zeros((1, 4), np.float32)}))
 
 
 @needs_keras

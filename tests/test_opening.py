@@ -398,7 +398,7 @@ def test_inspect_lists_a_network_with_a_recurrent_layer_between_its_convolutions
         assert isinstance(result.exception, UnsupportedOperatorError)
         assert str(result.exception).endswith("the network's layers are listed, and cannot be analysed")
         assert "lstm" in str(result.exception)
-        assert "inspect" not in str(result.exception)
+        assert "filterscope inspect" not in str(result.exception)
     assert content["refusal"] == str(as_json.exception)
 
 
@@ -418,7 +418,7 @@ def test_a_size_that_torch_refuses_is_not_taken(tmp_path):
     onnx.save(build(nodes, constants, shape=("N", 3, "H", "W"), opset=17), tmp_path / "model.onnx")
     network = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["p", "d", "y"])
     assert network.shapes["y"][2] == 6
-    assert "Assumed" in network.input.size_why
+    assert (network.input.height, network.input.width) == (64, 64)
     wide = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["y"], options=InputOptions(size=(48, 320)))
     assert (wide.input.height, wide.input.width) == (48, 320)
 

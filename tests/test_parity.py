@@ -16,9 +16,9 @@ from networks import MODELS, build, canonical, needs_data, normal
 from onnx import numpy_helper
 from torch import nn
 
-import converters.importer
-from analyzer.network import open_network
-from converters import cache
+from analyzer.boundary import opening
+from analyzer.network import open_here, open_network
+from converters import cache, files
 from converters.errors import ModelError, ParityError
 from converters.importer import import_torch
 from converters.opsets import OPSET
@@ -422,9 +422,9 @@ def proven(tmp_path):
 @pytest.fixture
 def without_import(monkeypatch):
     def refuse(*inputs):
-        raise AssertionError("torch twin was imported")
+        raise AssertionError("a worker was started, so the network was imported")
 
-    monkeypatch.setattr(converters.importer, "import_torch", refuse)
+    monkeypatch.setattr(opening, "_worker", refuse)
 
 
 def test_a_second_opening_is_proven_from_the_cache(proven, without_import):
@@ -444,7 +444,7 @@ def test_what_decides_the_proof_decides_the_entry(proven, without_import, change
         first = np.zeros((16, 16, 3), np.uint8)
     else:
         monkeypatch.setattr(cache, "versions", lambda: {"torch": "0.0"})
-    with pytest.raises(AssertionError, match="was imported"):
+    with pytest.raises(AssertionError, match="was started"):
         open_network(path).prove(first)
 
 
@@ -470,7 +470,7 @@ def test_a_refusal_is_not_kept(proven, monkeypatch):
     model = network()
     model.doc_string = "another"
     onnx.save_model(model, path)
-    opened = open_network(path)
+    opened = open_here(files.read(path))
     one_weight(opened.twin, opened.layers[1].node)
     before = set(cache._folder().iterdir())
     with pytest.raises(ParityError):

@@ -1,0 +1,296 @@
+"""The user's side of the boundary: hand a model over, get the opened network back, or one line on what went wrong.
+
+Knows processes and messages; parses nothing of the model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from analyzer.boundary.limits import Allowance
+from converters.errors import FilterscopeError, ModelError
+
+STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
+OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "unable to allocate", "can't allocate", "cannot allocate")
+SOON = 10.0  # seconds in which a process that is killed has ended
+KEPT = 300  # characters of what a process printed before it died
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker's process ended."""
+
+    status: int  # exit code, or minus the signal
+    seconds: float  # of processor time
+    peak: int  # bytes of memory
+
+
+class Server:
+    """The process that forks workers; started when it is first needed, ended with ours."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        # -P: neither the user's folder nor a script's is searched but where he has it searched himself.
+        script = "import sys; from analyzer.boundary.server import main; main(int(sys.argv[1]))"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", script, str(theirs.fileno())],
+            # PASSIVE: threads that wait must not spin, which counts as processor time.
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "OMP_WAIT_POLICY": "PASSIVE"},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._printed,
+            start_new_session=True,  # an interrupt at the terminal is ours alone
+        )
+        theirs.close()
+        self._control = ours
+        self.owner = os.getpid()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can fork workers, for this process."""
+        return self.owner == os.getpid() and self._process.poll() is None
+
+    def connect(self) -> socket.socket:
+        """A connection to a new worker.
+
+        Raises:
+            ModelError: the server has died.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._control, [b"w"], [theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            raise ModelError(f"the process that opens models died: {self.printed()}") from error
+        finally:
+            theirs.close()
+        return ours
+
+    def printed(self) -> str:
+        """The last that it wrote."""
+        self._printed.seek(0)
+        lines = self._printed.read().decode("utf-8", "replace").split("\n")
+        return " ".join(line.strip() for line in lines[-4:] if line.strip())[-KEPT:]
+
+    def close(self) -> None:
+        """End it; its workers end when their connections close."""
+        self._control.close()
+        if self.owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self._printed.close()
+
+
+_server: Server | None = None
+_lock = threading.Lock()
+
+
+def start() -> Server:
+    """The server; a new one where there is none alive."""
+    global _server
+    with _lock:
+        if _server is None or not _server.is_alive:
+            if _server is None:
+                atexit.register(stop)
+            else:
+                _server.close()
+            _server = Server()
+        return _server
+
+
+def stop() -> None:
+    """End the server, where there is one."""
+    global _server
+    with _lock:
+        if _server is not None:
+            _server.close()
+            _server = None
+
+
+class Worker:
+    """A process of its own for one model.
+
+    Args:
+        shown: the model as the user named it, for messages.
+        request: what it is to do first (analyzer.boundary.worker).
+        allowance: what it may use, for messages and for the clock.
+        note: takes what it remarks on the way.
+    """
+
+    def __init__(
+        self,
+        shown: str,
+        request: Mapping[str, Any],
+        scratch: tempfile.TemporaryDirectory[str],
+        allowance: Allowance,
+        note: Callable[[str], None],
+    ) -> None:
+        self.scratch = Path(scratch.name)
+        self.confined: tuple[str, ...] = ()
+        self.ended: Ended | None = None
+        self._shown = shown
+        self._allowance = allowance
+        self._note = note
+        self._stage = "starting"
+        self._server = start()
+        connection = self._server.connect()
+        self._connection = connection
+        self._lines = connection.makefile("rb")
+        self._finalizer = weakref.finalize(self, _close, connection, self._lines, scratch)
+        # A conversion loads another framework, and has limits of its own; the first answer waits for our imports too.
+        self._seconds = None if request["converts"] else STARTING + allowance.wall
+        self._write(request)
+
+    def open(self) -> dict[str, Any]:
+        """What `opened.write` says of the opened network; its files lie in `scratch`.
+
+        Raises:
+            FilterscopeError: what the worker raised, or what it died of.
+        """
+        done = self._read()
+        self._seconds = self._allowance.wall
+        return done
+
+    def prove(self, pixels: np.ndarray) -> dict[str, Any]:
+        """The proof of the import with these images, as JSON.
+
+        Raises:
+            FilterscopeError: what the worker raised, or what it died of.
+        """
+        np.save(self.scratch / "pixels.npy", pixels)
+        self._write({"do": "prove"})
+        return self._read()
+
+    def close(self) -> None:
+        """End the process and remove its folder."""
+        self._finalizer()
+
+    def end(self) -> Ended | None:
+        """End the process, and tell what it used; None where nobody can tell any more."""
+        with contextlib.suppress(OSError, ValueError):  # its connection may be closed already
+            self._connection.shutdown(socket.SHUT_WR)
+            self._connection.settimeout(SOON)
+            for line in self._lines:
+                message = json.loads(line)
+                if "ended" in message:
+                    self.ended = Ended(**message["ended"])
+        self.close()
+        return self.ended
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # it has died; what it died of is told when its answer is read
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _read(self) -> dict[str, Any]:
+        """The answer to the last request.
+
+        Raises:
+            FilterscopeError: there is none.
+        """
+        from analyzer.boundary import opened
+
+        self._connection.settimeout(self._seconds)
+        while True:
+            try:
+                line = self._lines.readline()
+            except TimeoutError:
+                raise self._slow(f"after {self._seconds:.0f} s by the clock") from None
+            message = json.loads(line) if line.endswith(b"\n") else {"lost": True}
+            match message:
+                case {"stage": str(name)}:
+                    self._stage = name
+                case {"confined": list(names)}:
+                    self.confined = tuple(names)
+                case {"note": str(text)}:
+                    self._note(text)
+                case {"done": dict(content)}:
+                    return content
+                case {"error": dict(content)}:
+                    error = opened.error_from_json(content)
+                    raise self._heavy() if _is_of_memory(str(error)) else error
+                case {"memory": True}:
+                    raise self._heavy()
+                case {"fault": str(text), "trace": str(trace)}:
+                    raise self._fault(text, trace)
+                case {"ended": dict(end)}:
+                    self.ended = Ended(**end)
+                    raise self._dead(self.ended)
+                case _:
+                    raise ModelError(f"the process that opens models died: {self._server.printed()}")
+
+    def _slow(self, when: str) -> ModelError:
+        raised = f"{max(60, 10 * self._allowance.seconds):.0f}"
+        return ModelError(
+            f"{self._shown}: opening it was stopped {when}, while {self._stage}; where you know who made it, "
+            f"--limit-seconds {raised} lets it take longer"
+        )
+
+    def _heavy(self) -> ModelError:
+        gibibytes = self._allowance.memory / 2**30
+        more = max(4, round(4 * gibibytes))
+        return ModelError(
+            f"{self._shown}: opening it needs more than the {gibibytes:.1f} GiB of memory that it may use, while "
+            f"{self._stage}; where you know who made it, --limit-memory {more}G lets it use more"
+        )
+
+    def _fault(self, text: str, trace: str) -> ModelError:
+        if _is_of_memory(text):
+            return self._heavy()
+        with tempfile.NamedTemporaryFile("w", prefix="filterscope-", suffix=".txt", delete=False) as file:
+            file.write(trace)
+        first = " ".join(text.split())[:KEPT]
+        return ModelError(
+            f"{self._shown}: cannot be opened: {first}, while {self._stage}; where other programs run it, please "
+            f"report this with {file.name}"
+        )
+
+    def _dead(self, end: Ended) -> FilterscopeError:
+        if end.status == -getattr(signal, "SIGXCPU", 24):
+            return self._slow(f"after {end.seconds:.0f} s of processor time")
+        printed = (self.scratch / "printed.txt").read_text(encoding="utf-8", errors="replace").strip()
+        if end.status == 0 or _is_of_memory(printed):
+            return self._heavy()
+        how = f"ended with code {end.status}" if end.status > 0 else f"died of {_signal(-end.status)}"
+        return ModelError(
+            f"{self._shown}: the process that opens it {how}, while {self._stage}; the file is damaged or made to do "
+            "harm, and is not used"
+        )
+
+
+def _close(connection: socket.socket, lines: IO[bytes], scratch: tempfile.TemporaryDirectory[str]) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)  # its keeper ends the process
+    lines.close()
+    connection.close()
+    scratch.cleanup()
+
+
+def _is_of_memory(text: str) -> bool:
+    lowered = text.lower()
+    return any(word in lowered for word in OUT_OF_MEMORY)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,153 @@
+"""What an opening gives, as JSON and files: how it crosses the boundary, and how it is kept in the user's cache.
+
+Nothing here is a pickle. What comes back from a worker is read as data of known types; the normal form is the one
+protobuf among it, written by our own code after it ran.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer.inputs import InputSpec, Preprocessing
+from analyzer.network import InputOptions, Network, assemble
+from converters import errors, files
+from converters.canonical import CanonicalModel
+from converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
+from converters.files import ModelFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NORMAL, EXPORT, FACTS = "normal.onnx", "export.onnx", "opened.json"
+
+
+def write(network: Network, folder: Path) -> dict[str, Any]:
+    """Write an opened network's files; what is to be said of it besides.
+
+    Args:
+        network: with its evidence, as `open_here` gives it.
+        folder: gets normal.onnx, and export.onnx where another framework's model was converted.
+    """
+    model = network.model
+    (folder / NORMAL).write_bytes(model.proto.SerializeToString())
+    if model.converted:
+        (folder / EXPORT).write_bytes(model.exported())
+    return {
+        "path": str(model.path),
+        "sha256": model.sha256,
+        "notes": list(model.notes),
+        "converted": model.converted,
+        "layer_names": dict(model.layer_names),
+        "normalised": sorted(model.normalised),
+        "opset": model.opset,
+        "producer": model.producer,
+        "metadata": dict(model.metadata),
+        "external": list(model.external),
+        "input": dataclasses.asdict(network.input),
+        "shapes": {name: list(shape) for name, shape in network.shapes.items()},
+    }
+
+
+def read(facts: Mapping[str, Any], folder: Path) -> Network:
+    """The network that `write` wrote, without the evidence for its proof.
+
+    Raises:
+        KeyError, TypeError, ValueError: the facts are not such.
+        OSError: a file is missing.
+    """
+    export = (folder / EXPORT).read_bytes() if facts["converted"] else None
+    model = CanonicalModel(
+        path=Path(facts["path"]),
+        sha256=facts["sha256"],
+        proto=files.parse((folder / NORMAL).read_bytes()),
+        notes=tuple(facts["notes"]),
+        converted=facts["converted"],
+        layer_names=facts["layer_names"],
+        normalised=frozenset(facts["normalised"]),
+        opset=facts["opset"],
+        producer=facts["producer"],
+        metadata=facts["metadata"],
+        external=tuple(facts["external"]),
+        export=export,
+    )
+    given = dict(facts["input"])
+    preprocessing = Preprocessing(**_tuples(given.pop("preprocessing")))
+    spec = InputSpec(preprocessing=preprocessing, **_tuples(given))
+    return assemble(model, spec, {name: tuple(shape) for name, shape in facts["shapes"].items()})
+
+
+def options_to_json(options: InputOptions) -> dict[str, Any]:
+    """What the user says of the input, but for the other inputs' arrays."""
+    told = dataclasses.asdict(dataclasses.replace(options, feeds={}))
+    del told["feeds"]
+    return told
+
+
+def input_options(content: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> InputOptions:
+    """Inverse of `options_to_json`."""
+    given = _tuples(content)
+    if given["preprocessing"] is not None:
+        given["preprocessing"] = Preprocessing(**_tuples(given["preprocessing"]))
+    return InputOptions(**given, feeds=feeds)
+
+
+def live_facts(file: ModelFile) -> dict[str, Any]:
+    """What is known of a model that the user held in memory, but for the model."""
+    return {
+        "path": str(file.path),
+        "sha256": file.sha256,
+        "notes": list(file.notes),
+        "converted": file.converted,
+    }
+
+
+def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
+    """That model, from the file into which its bytes were put."""
+    return ModelFile(
+        Path(facts["path"]),
+        facts["sha256"],
+        files.parse(path.read_bytes()),
+        tuple(facts["notes"]),
+        facts["converted"],
+    )
+
+
+def error_to_json(error: FilterscopeError, convolutions: Iterable[Convolution]) -> dict[str, Any]:
+    """An error for the user, by the name of its kind."""
+    return {
+        "kind": type(error).__name__,
+        "text": str(error),
+        "convolutions": [dataclasses.asdict(convolution) for convolution in convolutions],
+    }
+
+
+def error_from_json(content: Mapping[str, Any]) -> FilterscopeError:
+    """Inverse of `error_to_json`; a kind that is not ours is a ModelError."""
+    kind = getattr(errors, str(content["kind"]), ModelError)
+    text = str(content["text"])
+    if kind is UnsupportedOperatorError:
+        listed = tuple(Convolution(**_tuples(each)) for each in content["convolutions"])
+        return UnsupportedOperatorError(text, listed)
+    if not (isinstance(kind, type) and issubclass(kind, FilterscopeError)):
+        kind = ModelError
+    return kind(text)
+
+
+def digest(*parts: Any) -> str:
+    """sha256 of something that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows lists alone; ours are tuples."""
+    return {
+        name: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for name, value in content.items()
+    }

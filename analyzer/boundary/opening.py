@@ -1,0 +1,178 @@
+"""Opening a model across the boundary: from the user's cache where it was opened before, else in a worker.
+
+Knows what may be kept and under which name; parses nothing of the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer.boundary import client, opened
+from analyzer.boundary.limits import Limits, size_of
+from analyzer.network import InputOptions, Network, open_here
+from converters import cache, sources
+from converters.errors import ModelError
+from converters.sources import SourceOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LARGEST_KEPT = 1 << 30  # bytes of a normal form in the cache
+
+
+def open_network(
+    source: str | Path | nn.Module,
+    options: InputOptions,
+    weights: Path | None,
+    trust: bool,
+    limits: Limits | None,
+) -> Network:
+    """See analyzer.network.open_network."""
+    limits = limits or Limits()
+    if not is_available():
+        size = None if options.size is None else (options.size[0], options.size[1])
+        file = sources.read(source, SourceOptions(trust, weights, options.channels, size))
+        return open_here(file, options)
+
+    def reopen() -> client.Worker:
+        return _worker(source, options, weights, trust, limits)[0]
+
+    name = _cache_name(source, options, weights, trust)
+    if name is not None:
+        assert isinstance(source, (str, Path))
+        network = _from_cache(name, Path(source), reopen)
+        if network is not None:
+            return network
+    worker, facts = _worker(source, options, weights, trust, limits)
+    if name is not None:
+        _keep(name, facts, worker.scratch)
+    return replace(opened.read(facts, worker.scratch), reopen=_once(worker, reopen))
+
+
+def is_available() -> bool:
+    """Whether this system lets a model be opened in a process of its own; elsewhere it is opened in the user's."""
+    return hasattr(os, "pidfd_open") and hasattr(socket, "send_fds")
+
+
+def _once(worker: client.Worker, again: Callable[[], client.Worker]) -> Callable[[], client.Worker]:
+    """The worker that opened the model at the first call, a new one at each further."""
+    waiting = [worker]
+    return lambda: waiting.pop() if waiting else again()
+
+
+def _worker(
+    source: str | Path | nn.Module, options: InputOptions, weights: Path | None, trust: bool, limits: Limits
+) -> tuple[client.Worker, dict[str, Any]]:
+    """A worker that has opened the model, and what it says of it."""
+    if isinstance(source, (str, Path)) and not Path(source).exists() and not sources.is_factory(source):
+        raise ModelError(f"{source}: no such file")
+    scratch = tempfile.TemporaryDirectory(prefix="filterscope-")
+    folder = Path(scratch.name)
+    live = None
+    if not isinstance(source, (str, Path)):
+        size = None if options.size is None else (options.size[0], options.size[1])
+        file = sources.read(source, SourceOptions(trust, weights, options.channels, size))
+        live, path = opened.live_facts(file), folder / "live.onnx"
+        path.write_bytes(file.proto.SerializeToString())
+        shown = str(file.path)
+    else:
+        path, shown = Path(source).absolute(), str(source)
+    if options.feeds:
+        arrays: dict[str, Any] = {name: np.asarray(array) for name, array in options.feeds.items()}
+        np.savez(folder / "feeds.npz", **arrays)
+    request = {
+        "do": "open",
+        "source": str(source) if live is None else None,
+        "path": str(path),
+        "live": live,
+        "weights": None if weights is None else str(weights),
+        "trust": trust,
+        "program": live is None and sources.is_program(source, trust),
+        "converts": live is None and sources.is_converted(source),
+        "input": opened.options_to_json(options),
+        "limits": {"memory": limits.memory, "seconds": limits.seconds},
+        "scratch": scratch.name,
+        "folder": str(Path.cwd()),
+        "environment": dict(os.environ),
+    }
+    worker = client.Worker(shown, request, scratch, limits.for_size(size_of(path)), _remark)
+    try:
+        _import_meanwhile()
+        return worker, worker.open()
+    except BaseException:
+        worker.close()
+        raise
+
+
+def _import_meanwhile() -> None:
+    """What the caller will need of the large libraries, while the worker works on another processor."""
+    if (os.cpu_count() or 1) > 1:
+        import torch
+
+        _ = torch
+
+
+def _remark(text: str) -> None:
+    logging.getLogger("filterscope").warning("%s", text)
+
+
+def _cache_name(source: str | Path | nn.Module, options: InputOptions, weights: Path | None, trust: bool) -> str | None:
+    """Name of the cache's entry; None for what is not kept: the user's own code, which may give another network."""
+    if not isinstance(source, (str, Path)) or weights is not None or sources.is_program(source, trust):
+        return None
+    path = Path(source)
+    try:
+        if not path.is_file():
+            return None
+        content = _digest(path).hexdigest()
+    except OSError:
+        return None
+    arrays = {name: np.asarray(array) for name, array in options.feeds.items()}
+    feeds = [[name, array.shape, str(array.dtype), array.tobytes().hex()] for name, array in sorted(arrays.items())]
+    settings = json.dumps([path.suffix.lower(), opened.options_to_json(options), feeds], sort_keys=True)
+    return cache.key("opened", content, hashlib.sha256(settings.encode()).hexdigest())
+
+
+def _from_cache(name: str, path: Path, reopen: Callable[[], client.Worker]) -> Network | None:
+    """The network as it was kept; None where it was not, or where a file of its tensors has changed since."""
+    folder = cache.load_folder(name)
+    if folder is None:
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # an entry that is not ours is as good as none
+        facts = json.loads((folder / opened.FACTS).read_text(encoding="utf-8"))
+        digest = _digest(path)
+        model_folder = path.parent.resolve()
+        for external in facts["external"]:
+            file = (model_folder / external).resolve()
+            if not file.is_relative_to(model_folder):  # a link that was none when the model was opened
+                return None
+            digest.update(_digest(file).digest())
+        if digest.hexdigest() == facts["sha256"]:
+            return replace(opened.read(facts | {"path": str(path)}, folder), reopen=reopen)
+    return None
+
+
+def _keep(name: str, facts: dict[str, Any], scratch: Path) -> None:
+    """Put an opened network into the cache."""
+    with contextlib.suppress(OSError):
+        if size_of(scratch / opened.NORMAL) <= LARGEST_KEPT:
+            (scratch / opened.FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            cache.save_folder(name, [scratch / file for file in (opened.NORMAL, opened.EXPORT, opened.FACTS)])
+
+
+def _digest(path: Path) -> Any:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256")
