@@ -22,10 +22,12 @@ from converters.errors import ModelError
 from converters.head import unknown_to
 from converters.irregular import regularise
 from converters.opset_rules import EXPERIMENTAL
-from converters.runtime import loads
+from converters.opsets import opset_of
+from converters.runtime import refusal
 
 OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
 LARGEST_OF_GRAPHS = 1 << 26  # bytes of a file without its tensors
+OLDEST = 7  # opset that ONNX Runtime runs whole
 FOREIGN = "foreign"  # domain of operators that ONNX does not define
 OTHER_FRAMEWORKS = {
     ".pt": "PyTorch",
@@ -74,6 +76,7 @@ def read(path: str | Path) -> ModelFile:
         digest.update(hashlib.sha256(location.read_bytes()).digest())
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
+        _check_age(path, proto)
         notes = _judge(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
@@ -85,6 +88,19 @@ def read(path: str | Path) -> ModelFile:
         notes,
         external=tuple(file.relative_to(folder).as_posix() for file in external),
     )
+
+
+def _check_age(path: Path, proto: onnx.ModelProto) -> None:
+    """ONNX Runtime promises opset 7 and newer; of older files it runs those whose operators have not changed."""
+    version = opset_of(proto)
+    if version >= OLDEST or not proto.opset_import:
+        return
+    reason = refusal(proto)
+    if reason:
+        raise ModelError(
+            f"{path}: opset {version} is older than {OLDEST}, and ONNX Runtime does not run it ({reason}); convert it "
+            "with onnx.version_converter.convert_version(onnx.load(FILE), 13), or export it anew"
+        )
 
 
 def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
@@ -106,7 +122,7 @@ def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
     try:
         _check(proto)
     except (onnx.checker.ValidationError, RuntimeError) as error:  # not ValueError: what we need ourselves
-        if not loads(proto):
+        if refusal(proto):
             raise
         notes.append(f"ONNX's checker does not allow the file ({_first_line(error)}); ONNX Runtime runs it.")
     return tuple(notes)

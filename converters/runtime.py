@@ -24,6 +24,7 @@ PERHAPS_NO_TENSORS = {  # operators that may give a sequence, or what may be abs
     *("SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SplitToSequence", "SequenceMap"),
     *("Optional", "OptionalGetElement", "If", "Loop", "ZipMap", "Identity"),
 }
+REFUSED = "ONNX Runtime refuses the model: "
 FATAL = 4  # ONNX Runtime's severity: its errors come as exceptions too, which we tell in our own words
 
 # Moves the zeros of a Pad into the MaxPool behind it, which pads with −∞: wrong where values are negative (a
@@ -80,7 +81,7 @@ class Session:
                 part.SerializeToString(), options, providers=providers(), disabled_optimizers=UNSOUND
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise ModelError(f"ONNX Runtime refuses the model: {shortened(error)}") from error
+            raise ModelError(f"{REFUSED}{shortened(error)}") from error
         image = self._session.get_inputs()[0]
         self.input = image.name
         self._dtype = DTYPES.get(image.type, "float32")
@@ -103,13 +104,15 @@ class Session:
         return dict(zip(self.outputs, values, strict=True))
 
 
-def loads(proto: onnx.ModelProto) -> bool:
-    """Whether ONNX Runtime takes a model."""
+def refusal(proto: onnx.ModelProto) -> str:
+    """Why ONNX Runtime does not take a model; "" where it does."""
     try:
         Session(proto)
-    except (ModelError, ValueError, DecodeError, EncodeError):  # the last: of more than 2 GiB
-        return False
-    return True
+    except ModelError as error:
+        return str(error).removeprefix(REFUSED)
+    except (ValueError, DecodeError, EncodeError):  # more than 2 GiB
+        return "it is larger than 2 GiB"
+    return ""
 
 
 def measured_shapes(proto: onnx.ModelProto, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
