@@ -351,6 +351,8 @@ def _source_coordinate(walk: FieldWalk, node: Node, axis: int, wanted: Positions
     out, scale, half, one = wanted.astype(np.float32), np.float32(factor), np.float32(0.5), np.float32(1)
     if mode == "asymmetric":
         return np.asarray(out / scale)
+    if mode == "tf_half_pixel_for_nn":
+        return np.asarray((out + half) / scale)
     if mode == "align_corners":
         return np.asarray(out * (before - one) / max(after - one, one))
     if mode == "pytorch_half_pixel" and after == 1:

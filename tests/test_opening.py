@@ -10,8 +10,11 @@ from networks import build, normal
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
+import analyzer.network
 from analyzer.fields import FieldWalk
 from analyzer.network import InputOptions, open_network
+from converters import files
+from converters.canonical import canonicalize
 from converters.errors import ModelError, UnsupportedOperatorError
 from filterscope.cli import app
 
@@ -80,6 +83,14 @@ ROUNDED = {
     "a Resize by 0.7": between("Resize", NEAREST, scales(0.7), side=20, inputs="c _ s"),
     "a Resize by 0.6": between("Resize", NEAREST, scales(0.6), side=10, inputs="c _ s"),
     "a linear Resize by 1.3": between("Resize", {"mode": "linear"}, scales(1.3), side=10, inputs="c _ s"),
+    "a Resize of TensorFlow's": between(
+        "Resize",
+        {"mode": "nearest", "coordinate_transformation_mode": "tf_half_pixel_for_nn", "nearest_mode": "ceil"},
+        {"r": np.zeros(0, np.float32)} | scales(1.6),
+        side=10,
+        inputs="c r s",
+        opset=11,
+    ),
     "a Resize that keeps the aspect ratio": between(
         "Resize",
         {"mode": "nearest", "axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"},
@@ -442,3 +453,23 @@ def test_a_file_of_opset_6_that_onnx_runtime_runs_is_opened(tmp_path):
     model = build(nodes, WEIGHTS, shape=("N", 3, 8, 8), opset=6, ir_version=3, listed=True)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["m", "d"])
+
+
+# --- where our copy is at fault, the message says so
+
+
+@pytest.mark.parametrize("side", [12, "S"])
+def test_a_fault_of_our_copy_is_not_put_on_the_file(side, tmp_path, monkeypatch):
+    model = build(
+        [("Conv", "x w", "c", SAME), ("Relu", "c", "m"), ("Conv", "m v", "y")], WEIGHTS, shape=(1, 3, side, side)
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+
+    def spoilt(*arguments):
+        form = canonicalize(*arguments)
+        form.proto.graph.node[1].op_type = "Crop"
+        return form
+
+    monkeypatch.setattr(analyzer.network, "canonicalize", spoilt)
+    with pytest.raises(ModelError, match=r"the file itself runs, but not our copy of it at opset 21.*Crop"):
+        analyzer.network.open_here(files.read(tmp_path / "model.onnx"))

@@ -33,6 +33,7 @@ _COORDINATES = (
     "align_corners",
     "asymmetric",
     "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",  # gone since opset 13; ONNX Runtime still runs it
 )
 
 
@@ -184,6 +185,8 @@ def _positions(axis: Axis, coordinates: str) -> np.ndarray:
     steps = np.arange(axis.count, dtype=np.float32)
     if coordinates == "asymmetric":
         return steps / scale
+    if coordinates == "tf_half_pixel_for_nn":
+        return (steps + half) / scale
     if coordinates == "align_corners":
         return steps * (length - one) / (count - one) if axis.count > 1 else np.zeros_like(steps)
     if coordinates == "tf_crop_and_resize":
