@@ -108,7 +108,7 @@ class Analysis:
         batches = {
             layer.name: batch_size(self.network, layer, shop.canvas(layer, "channel"))
             for layer in self.network.layers
-            if layer.rank == 2
+            if layer.has_maps
         }
         hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures]
         with self._timed("budget"):

@@ -18,7 +18,7 @@ from analyzer.layers import ConvLayer
 from analyzer.network import Network
 from analyzer.run import RunWriter
 from analyzer.studies import Progress
-from analyzer.survey import at_once, declared
+from analyzer.survey import at_once
 from converters.errors import InputError
 from converters.reductions import PoolingSession
 
@@ -131,7 +131,10 @@ class _Maps:
         self._input = network.input
         self._maps = maps
         windows = {wanted.layer.value: _window(wanted.layer) for wanted in maps}
-        self._session = PoolingSession(network.model.proto, windows, declared(network)) if maps else None
+        self._session: PoolingSession | None = None
+        if maps:
+            declared, alone = network.declared(), network.one_at_a_time
+            self._session = PoolingSession(network.model.proto, windows, declared, one_at_a_time=alone)
         sizes = {wanted.layer.value: _side_by_side(wanted.layer) for wanted in maps}
         fetched = sum(4 * wanted.layer.out_channels * math.prod(sizes[wanted.layer.value]) for wanted in maps)
         self.at_once = min(at_once(network, VALUE_BYTES, MOST_AT_ONCE), max(1, MAP_BYTES // max(fetched, 1)))

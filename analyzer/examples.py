@@ -79,7 +79,7 @@ class Examples:
         Raises:
             InputError: no image can be used.
         """
-        layers = [layer for layer in context.network.layers if layer.name in context.channels and layer.rank == 2]
+        layers = [layer for layer in context.network.layers if layer.name in context.channels and layer.has_maps]
         survey = self._measured(context, layers)
         _write_statistics(context, layers, survey)
         _write_firing(context, layers, survey)

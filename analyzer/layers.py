@@ -16,28 +16,11 @@ from typing import Any
 import numpy as np
 
 from analyzer.fields import Field, FieldWalk, resolved_pads
+from analyzer.nonlinearity import nonlinearity
 from converters.errors import SettingsError
 from converters.graph import Graph, Node
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-ACTIVATION_NAMES = {  # operator → the name its users know
-    "Relu": "relu",
-    "LeakyRelu": "leaky_relu",
-    "PRelu": "prelu",
-    "Elu": "elu",
-    "Selu": "selu",
-    "Celu": "celu",
-    "Sigmoid": "sigmoid",
-    "HardSigmoid": "hard_sigmoid",
-    "HardSwish": "hardswish",
-    "Tanh": "tanh",
-    "Gelu": "gelu",
-    "Mish": "mish",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Swish": "silu",
-    "ThresholdedRelu": "thresholded_relu",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +30,7 @@ class ConvLayer:
     index: int  # in graph order, from 0
     name: str  # as its user knows it
     node: str  # name of the canonical node
-    value: str  # its output, the pre-activation; the original file has a value of this name too
+    value: str  # its output, the pre-activation; the original has it under this name, but for a "::channels_first"
     source: str  # its input value
     op: str  # Conv or ConvTranspose
     rank: int  # spatial dimensions: 2 is analysed, others are listed
@@ -71,7 +54,18 @@ class ConvLayer:
     predecessors: tuple[str, ...]  # layers that feed it without another convolution between
     sees_image: bool  # nothing but an affine map of each pixel stands before it
     weight: np.ndarray | None  # (C_out, C_in / groups, …) float32; None where the kernel is computed at run time
-    bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none
+    bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none, None where it is computed
+    pictures: int = 1  # that its output holds for one image: more where channels were made into pictures before it
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether it gives each image one map a channel, with rows and columns: others are listed only."""
+        return self.rank == 2 and self.pictures == 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether kernel and bias are the same for every picture, so that the layer is a linear map that is known."""
+        return self.weight is not None and self.bias_vector is not None
 
     def to_json(self) -> dict[str, Any]:
         """What `inspect --json` and layers.json say of it (docs/run-format.md)."""
@@ -107,6 +101,7 @@ class ConvLayer:
             "depth": self.depth,
             "predecessors": list(self.predecessors),
             "sees_image": self.sees_image,
+            "computed": not self.is_constant,
         }
 
 
@@ -162,7 +157,7 @@ def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], o
     Raises:
         SettingsError: a name that fits no layer, or none with rows and columns.
     """
-    found = [layer for layer in select(layers, wanted) if layer.rank == 2]
+    found = [layer for layer in select(layers, wanted) if layer.has_maps]
     if not found:
         raise SettingsError(f"{option} {', '.join(wanted)}: no two-dimensional convolution")
     return found
@@ -214,7 +209,9 @@ def _layer(
     transposed = node.op == "ConvTranspose"
     c_out = kernel_shape[1] * groups if transposed else kernel_shape[0]
     c_in = kernel_shape[0] if transposed else kernel_shape[1] * groups
-    bias = graph.initializers.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = graph.initializers.get(bias_name)
+    computed = bool(bias_name) and bias is None
     out_shape = tuple(shapes[output])
     placed = shapes[source][2:] if transposed else out_shape[2:]
     field, is_global = walk.field(output) if rank == 2 else (None, False)
@@ -236,9 +233,9 @@ def _layer(
         in_channels=c_in,
         out_channels=c_out,
         output_shape=out_shape[1:],
-        parameters=math.prod(kernel_shape) + (0 if bias is None else int(bias.size)),
+        parameters=_parameters(graph, node),
         macs=math.prod(placed) * math.prod(kernel_shape),
-        bias=bias is not None and bool(np.any(bias)),
+        bias=computed or (bias is not None and bool(np.any(bias))),
         batchnorm=normalised,
         nonlinearity=nonlinearity(graph, output),
         field=field,
@@ -249,8 +246,20 @@ def _layer(
         ),
         sees_image=source in family.affine,
         weight=_kernel(graph, node, groups),
-        bias_vector=np.zeros(c_out, np.float32) if bias is None else bias.astype(np.float32),
+        bias_vector=_bias(bias, c_out, computed),
+        pictures=out_shape[0],
     )
+
+
+def _parameters(graph: Graph, node: Node) -> int:
+    """Weights of the layer's own, its bias among them; what it computes its kernel from belongs to other nodes."""
+    return sum(int(graph.initializers[name].size) for name in node.inputs[1:] if name in graph.initializers)
+
+
+def _bias(constant: np.ndarray | None, channels: int, computed: bool) -> np.ndarray | None:
+    if computed:
+        return None
+    return np.zeros(channels, np.float32) if constant is None else constant.astype(np.float32)
 
 
 def _kernel(graph: Graph, node: Node, groups: int) -> np.ndarray | None:
@@ -260,84 +269,3 @@ def _kernel(graph: Graph, node: Node, groups: int) -> np.ndarray | None:
         return weight
     by_group = weight.reshape(groups, -1, *weight.shape[1:])
     return np.ascontiguousarray(np.swapaxes(by_group, 1, 2).reshape(-1, by_group.shape[1], *weight.shape[2:]))
-
-
-def nonlinearity(graph: Graph, value: str) -> str:
-    """The non-linearity that reads a value, by the name its users know; "none" where something else reads it."""
-    readers = graph.consumers(value)
-    ops = {node.op for node in readers}
-    if len(readers) == 1:
-        reader = readers[0]
-        if reader.op == "Clip":
-            return _clip_name(graph, reader)
-        if reader.op == "QuantizeLinear":
-            return _after_rounding(graph, reader)
-        if reader.op == "Div":
-            return _after_whole_sums(graph, reader)
-        if reader.op == "Max" and any(_scalar(graph, name) == 0.0 for name in reader.inputs):
-            return "relu"
-        return ACTIVATION_NAMES.get(reader.op, "none")
-    if len(readers) == 2 and "Mul" in ops:
-        product = next(node for node in readers if node.op == "Mul")
-        other = next((node for node in readers if node is not product), product)
-        if other.op == "Sigmoid" and other.outputs[0] in product.inputs:
-            return "silu"
-        if other.op == "HardSigmoid" or (other.op == "Add" and _shifted_by_three(graph, other)):
-            return "hardswish"
-        if other.op == "Softplus":
-            return "mish"
-        if other.op == "Div":
-            return "gelu"
-    if ops == {"Div", "Mul"} or ops == {"Mul"}:
-        return "gelu" if any("Erf" in _ops_after(graph, node) for node in readers) else "none"
-    return "none"
-
-
-def _after_rounding(graph: Graph, quantize: Node, unit: float = 1.0) -> str:
-    """A rounding to 8 bits whose lowest number stands for 0 cuts off what is negative: the file's ReLU went into it.
-
-    Args:
-        unit: what a difference of 1 before the rounding is in the layer's own values.
-    """
-    scale, zero = (graph.initializers.get(name) for name in (*quantize.inputs[1:], "")[:2])
-    if scale is not None and zero is not None and zero.size == 1 and zero.item() == np.iinfo(zero.dtype).min:
-        steps = np.iinfo(zero.dtype).max - np.iinfo(zero.dtype).min
-        return "relu6" if abs(unit * float(scale.reshape(-1)[0]) * steps - 6) < 1e-3 else "relu"
-    readers = graph.consumers(quantize.outputs[0])
-    return nonlinearity(graph, readers[0].outputs[0]) if len(readers) == 1 else "none"
-
-
-def _after_whole_sums(graph: Graph, division: Node) -> str:
-    """Integer arithmetic said in floats (converters.quantised): ÷ step, Round, × quotient of steps, rounding."""
-    chain = [division]
-    for op in ("Round", "Mul", "QuantizeLinear"):
-        readers = graph.consumers(chain[-1].outputs[0])
-        if len(readers) != 1 or readers[0].op != op:
-            return "none"
-        chain.append(readers[0])
-    step, quotient = (graph.initializers.get(node.inputs[1]) for node in (division, chain[2]))
-    if step is None or quotient is None:
-        return "none"
-    return _after_rounding(graph, chain[3], float(step.reshape(-1)[0] / quotient.reshape(-1)[0]))
-
-
-def _clip_name(graph: Graph, node: Node) -> str:
-    low, high = (_scalar(graph, name) for name in (*node.inputs[1:], "", "")[:2])
-    if low != 0.0:
-        return "clip"
-    if high is None or high > 1e30:
-        return "relu"
-    return "relu6" if high == 6.0 else "clip"
-
-
-def _scalar(graph: Graph, name: str) -> float | None:
-    constant = graph.initializers.get(name)
-    return float(constant.reshape(-1)[0]) if constant is not None and constant.size == 1 else None
-
-
-def _shifted_by_three(graph: Graph, node: Node) -> bool:
-    return any(_scalar(graph, name) == 3.0 for name in node.inputs)
-
-
-def _ops_after(graph: Graph, node: Node) -> set[str]:
-    return {reader.op for reader in graph.consumers(node.outputs[0])}

@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from analyzer.inputs import InputSpec, Preprocessing, input_spec
 from analyzer.layers import ConvLayer, conv_layers
 from converters import cache
-from converters.canonical import CanonicalModel, canonicalize
+from converters.canonical import CanonicalModel, canonicalize, fixed_batch
 from converters.errors import InputError, ModelError
 from converters.opsets import OPSET
 from converters.runtime import Session
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from analyzer.boundary.limits import Limits
     from converters.files import ModelFile
     from converters.importer import TorchTwin
-    from converters.parity import Parity
+    from converters.parity import Alone, Parity
 
 SAMPLES = 3  # random images for the comparisons
 MOST_VALUES = 1 << 26  # of one image: 4,096 × 4,096 pixels in colour; the proof holds a few such images at a time
@@ -58,6 +58,7 @@ class Network:
     input: InputSpec
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)  # of every value, for one image at the input's size
     layers: tuple[ConvLayer, ...] = field(repr=False)
+    compared: Alone | None = field(default=None, repr=False)  # comparison C, where it was made in another process
     reopen: Callable[[], Worker] | None = field(default=None, repr=False)  # where it is proven; None: in this process
 
     @cached_property
@@ -74,6 +75,53 @@ class Network:
             return import_torch(self.model)
         except UnsupportedOperatorError:
             return import_torch(self.model, [layer.value for layer in self.layers])
+
+    @cached_property
+    def alone(self) -> Alone:
+        """Comparison C: whether a picture's values in a batch are those that it has alone.
+
+        Raises:
+            ModelError: the network does not run.
+        """
+        if self.compared is not None:
+            return self.compared
+        from converters.alone import compare_alone
+
+        pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
+        try:
+            return compare_alone(self.model, self.input.to_model(pixels))
+        except ModelError as error:
+            raise ModelError(f"{self.model.path}: {error}") from error
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether pictures are computed one at a time, since their values would depend on the others in a batch.
+
+        `session`, `declared` and `apart` obey it, and with them everything that computes with pictures.
+        """
+        return self.alone.one_at_a_time
+
+    def apart(self, module: nn.Module) -> nn.Module:
+        """A part of the twin that takes a batch, changed so that no picture's values or gradients depend on another's.
+
+        Args:
+            module: takes the model's input, returns a tuple of values.
+        """
+        from converters.alone import one_at_a_time
+
+        return one_at_a_time(module) if self.one_at_a_time else module
+
+    def declared(self, size: tuple[int, int] | None = None) -> list[int | str]:
+        """Shape of the image input, for any number of pictures that may go through together.
+
+        Args:
+            size: height and width of a canvas; None: those analysed.
+        """
+        height, width = size or (self.input.height, self.input.width)
+        number: int | str = "N" if self.model.batch is None else self.model.batch
+        if self.input.layout == "NCHW":
+            return [number, self.input.channels, height, width]
+        return [number, height, width, self.input.channels]
 
     @property
     def axes(self) -> tuple[int, int]:
@@ -111,11 +159,8 @@ class Network:
             size: height and width of a canvas; None: the model's own declaration.
             threads: inside one operation; 0: one a processor.
         """
-        shape: list[int | str] | None = None
-        if size is not None:
-            channels = self.input.channels
-            shape = ["N", channels, *size] if self.input.layout == "NCHW" else ["N", *size, channels]
-        return Session(self.model.proto, outputs, shape=shape, threads=threads)
+        shape = None if size is None else self.declared(size)
+        return Session(self.model.proto, outputs, shape=shape, threads=threads, one_at_a_time=self.one_at_a_time)
 
     def random_pixels(self, count: int, size: tuple[int, int], seed: int) -> np.ndarray:
         """Random images of the domain: (count, H, W, C) uint8, every pixel drawn by itself."""
@@ -123,7 +168,7 @@ class Network:
         return rng.integers(0, 256, (count, *size, self.input.channels), dtype=np.uint8)
 
     def prove(self, first: np.ndarray | None = None) -> Parity:
-        """Both comparisons of the import, from the cache where this file was proven before.
+        """All comparisons of the import, from the cache where this file was proven before.
 
         Args:
             first: (H, W, C) uint8, the user's first image.
@@ -138,11 +183,12 @@ class Network:
         if first is not None:
             pixels = np.concatenate([first[None], pixels])
         drawn = hashlib.sha256(pixels.tobytes()).hexdigest()
-        name = cache.key("parity", self.model.sha256, repr(self.input), drawn)
+        batch = [] if self.model.batch is None else [repr(self.model.batch)]
+        name = cache.key("parity", self.model.sha256, repr(self.input), drawn, *batch)
         known = cache.load(name)
         if known is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
-                return Parity.from_json(known)
+                return replace(Parity.from_json(known), alone=self.alone)
         if self.reopen is None:
             parity = self.prove_here(pixels)
         else:
@@ -155,7 +201,7 @@ class Network:
         return parity
 
     def prove_here(self, pixels: np.ndarray) -> Parity:
-        """Both comparisons, computed in this process.
+        """All comparisons, computed in this process.
 
         Args:
             pixels: (N ≥ 3, H, W, C) uint8.
@@ -166,7 +212,7 @@ class Network:
         """
         from converters.parity import verify
 
-        return verify(self.model, self.twin, self.input.to_model(pixels))
+        return verify(self.model, self.twin, self.input.to_model(pixels), self.alone)
 
     def to_json(self) -> dict[str, Any]:
         """What run.json says of the model, parity left out."""
@@ -230,6 +276,60 @@ def open_here(
     options = options or InputOptions()
     stage("bringing it into normal form")
     model = canonicalize(file, options.image, options.feeds)
+    with_one = partial(canonicalize, file, options.image, options.feeds, 1)
+    try:
+        network = _understand(model, options, stage)
+    except ModelError as error:
+        size = fixed_batch(model)
+        if size is None:
+            raise
+        if size > 1:
+            raise _takes_several(model, size, _reason(error, model)) from error
+        return _understand(with_one(), options, stage)
+    return _as_the_file_takes_them(network, lambda: _understand(with_one(), options, stage))
+
+
+def _as_the_file_takes_them(network: Network, with_one: Callable[[], Network]) -> Network:
+    """The network; where its file takes a certain number of pictures and no other can be put in its place, with that.
+
+    Args:
+        with_one: opens the same file so that it takes one picture.
+
+    Raises:
+        ModelError: the file takes several pictures, and no less.
+    """
+    size = fixed_batch(network.model)
+    if size is None:
+        return network
+    try:
+        if not network.one_at_a_time:
+            return network
+        why = network.alone.reason
+    except ModelError as error:  # with its batch made free it does not run on one picture
+        why = _reason(error, network.model)
+    if size > 1:
+        raise _takes_several(network.model, size, why)
+    return with_one()
+
+
+def _reason(error: ModelError, model: CanonicalModel) -> str:
+    return str(error).removeprefix(f"{model.path}: ")
+
+
+def _takes_several(model: CanonicalModel, size: int, why: str) -> ModelError:
+    return ModelError(
+        f"{model.path}: takes {size} pictures at a time and cannot be made to take one; export it for batch size 1 "
+        f"({why})"
+    )
+
+
+def _understand(model: CanonicalModel, options: InputOptions, stage: Callable[[str], None]) -> Network:
+    """A model's input and layers.
+
+    Raises:
+        ModelError: it does not run.
+        InputError, SettingsError: as of `open_network`.
+    """
     stage("looking for its input and a size at which it runs")
     trial = _Trial(model)
     try:
@@ -266,12 +366,12 @@ def assemble(
     model: CanonicalModel,
     spec: InputSpec,
     shapes: Mapping[str, tuple[int, ...]],
-    reopen: Callable[[], Worker] | None = None,
+    compared: Alone | None = None,
 ) -> Network:
     """A network of its parts; its layers are listed."""
     axes = (2, 3) if spec.layout == "NCHW" else (1, 2)
     layers = conv_layers(model.graph, spec.name, axes, shapes, model.layer_names, model.normalised)
-    return Network(model, spec, shapes, tuple(layers), reopen)
+    return Network(model, spec, shapes, tuple(layers), compared)
 
 
 def _classes(model: CanonicalModel) -> int | None:

@@ -113,7 +113,7 @@ def make_plan(
         tasks += [
             Task(layer.name, "neuron", "analytic", part)
             for part in _parts(channels, ANALYTIC_UNITS)
-            if layer.weight is not None
+            if layer.is_constant
         ]
         size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
         for objective in settings.objectives:
@@ -138,7 +138,7 @@ def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tupl
     Raises:
         SettingsError: a layer or channel that does not exist, or only layers that are not two-dimensional.
     """
-    analysed = [layer for layer in select(layers, settings.layers) if layer.rank == 2]
+    analysed = [layer for layer in select(layers, settings.layers) if layer.has_maps]
     if not analysed:
         raise SettingsError("no two-dimensional convolution is among the layers chosen; others are listed only")
     return choose_channels(analysed, settings.channels)

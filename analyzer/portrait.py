@@ -98,8 +98,9 @@ class Question:
             raise SettingsError(f"--method {self.method}: give one of {', '.join(METHODS)}")
         if self.method in ("analytic", "certified") and self.objective != "neuron":
             raise SettingsError(f"--method {self.method}: is of one neuron; add --objective neuron")
-        if self.layer.rank != 2:
-            raise SettingsError(f"{self.layer.name}: a {self.layer.rank}-d convolution is listed and not maximised")
+        if not self.layer.has_maps:
+            kind = f"a {self.layer.rank}-d" if self.layer.rank != 2 else "with channels that stand as pictures, this"
+            raise SettingsError(f"{self.layer.name}: {kind} convolution is listed and not maximised")
         name = self.objective if isinstance(self.objective, str) else self.objective.name
         if self.layer.op == "Scores" and name in ("neuron", "diversity"):
             raise SettingsError(f"--objective {name}: is of a layer's maps; class scores have none")

@@ -119,7 +119,8 @@ class Survey:
         session = MeasuringSession(
             self.network.model.proto,
             {layer.value: (layer.output_shape[1], layer.output_shape[2]) for layer in self.layers},
-            declared(self.network),
+            self.network.declared(),
+            one_at_a_time=self.network.one_at_a_time,
         )
         size = at_once(self.network, BATCH_BYTES, MOST_AT_ONCE)
         spec = self.network.input
@@ -183,14 +184,6 @@ def _below(state: Mapping[str, np.ndarray], prefix: str) -> State:
 
 def _places(layer: ConvLayer) -> int:
     return math.prod(layer.output_shape[1:])
-
-
-def declared(network: Network) -> list[int | str]:
-    """Shape of the image input with a free batch, at the size analysed."""
-    spec = network.input
-    if spec.layout == "NCHW":
-        return ["N", spec.channels, spec.height, spec.width]
-    return ["N", spec.height, spec.width, spec.channels]
 
 
 def at_once(network: Network, most_bytes: int, most: int) -> int:

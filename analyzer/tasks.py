@@ -238,7 +238,7 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
     channels = list(task.channels)
     if OBJECTIVES[task.objective].sense < 0:
         return np.full(len(channels), np.inf), [None] * len(channels)
-    if task.objective == "neuron" and layer.sees_image and layer.op == "Conv" and layer.weight is not None:
+    if task.objective == "neuron" and layer.sees_image and layer.op == "Conv" and layer.is_constant:
         return image_maximisers(shop.network, layer, channels).values, ["exact"] * len(channels)
     bound = shop.bound(layer).high[channels]
     kinds: list[str | None] = ["interval" if np.isfinite(limit) else None for limit in bound]

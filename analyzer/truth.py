@@ -202,7 +202,7 @@ class _Truth:
             if name not in before:
                 before.add(name)
                 waiting += self.network.layer(name).predecessors
-        ancestors = [layer for layer in self.network.layers if layer.name in before and layer.rank == 2]
+        ancestors = [layer for layer in self.network.layers if layer.name in before and layer.has_maps]
         count = min(len(ancestors), PATH_LAYERS[self.context.settings.quality])
         chosen = {round(index) for index in np.linspace(0, len(ancestors) - 1, count)} if count else set()
         return [ancestors[index] for index in sorted(chosen)]

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from analyzer.activations import GROUP_BYTES, map_atlas
 from analyzer.fields import FieldWalk
-from analyzer.layers import ACTIVATION_NAMES, CONVOLUTIONS
+from analyzer.layers import CONVOLUTIONS
 from analyzer.network import Network
+from analyzer.nonlinearity import OF_OPERATOR
 from analyzer.run import slugs
 from analyzer.studies import Context
 from analyzer.tables import VALUE_SCHEMA
@@ -31,7 +32,7 @@ KINDS = {  # what may be asked for → operators
         *("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
         *("ReduceMean", "ReduceMax"),
     },
-    "activation": {*ACTIVATION_NAMES, "Clip", "Softmax", "LogSoftmax"},
+    "activation": {*OF_OPERATOR, "Clip", "Softmax", "LogSoftmax"},
     "dense": {"Gemm", "MatMul"},
 }
 BLANK = 1e-6  # a map that spreads less, relative to its largest number, is rounding and no picture

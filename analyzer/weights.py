@@ -58,7 +58,9 @@ class Weights:
         context.progress.stage("reading weights", len(layers))
         for layer in layers:
             if layer.weight is None:
-                context.notes.append(f"{layer.name}: its kernel is computed at run time and has no picture")
+                context.notes.append(
+                    f"{layer.name}: its kernel is computed from the picture and has no picture of its own"
+                )
             else:
                 _write(layer, origins.get(layer.source, []), context)
             context.progress.advance()

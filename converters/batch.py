@@ -2,7 +2,8 @@
 
 Exporters write the size that they saw into constants: the targets of Reshape, Expand and Resize, constants to be
 joined with the data, first states of recurrent layers. Works on onnx-ir graphs. Whether the mended network is the old
-one is not known here: comparison A (converters.parity) proves it each time.
+one is not known here: comparison A (converters.parity) proves it each time. Where no other size can be put in the
+file's place, since kernels are made from the picture or pictures are mixed, the size stays as it is.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ def free_batch(model: ir.Model, name: str) -> list[str]:
             value.shape = None
     note = f"The batch dimension, fixed at {batch} in the file, was made free"
     return [f"{note} ({mended} nodes mended)." if mended else f"{note}."]
+
+
+def fix_batch(model: ir.Model, batch: int) -> None:
+    """Have the input take so many pictures and no other number."""
+    image = model.graph.inputs[0]
+    if image.shape is not None and len(image.shape):
+        image.shape = ir.Shape([batch, *image.shape[1:]])
 
 
 def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:

@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from converters import feeds as feeding
 from converters import folding, head
 from converters.aliases import drop_aliases, hidden, settle_sizes
-from converters.batch import constant, free_batch
+from converters.batch import constant, fix_batch, free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
 from converters.errors import ModelError, UnsupportedOperatorError
@@ -66,6 +66,7 @@ class CanonicalModel:
     opset: int  # of the file
     producer: str  # what wrote the file, as the file says
     metadata: Mapping[str, str]  # the file's own key and value pairs
+    batch: int | None = None  # how many pictures it takes, where that was left as the file has it; None: any number
     external: tuple[str, ...] = ()  # files beside it that hold its tensors, from its folder
     evidence: Evidence | None = field(default=None, repr=False)  # None: the model was opened in another process
     export: bytes | None = field(default=None, repr=False)  # then, where it was converted, the original's bytes
@@ -101,7 +102,7 @@ class CanonicalModel:
 
     @property
     def input_shape(self) -> Shape:
-        """Declared shape of the input; its first dimension is free."""
+        """Declared shape of the input; its first dimension is free, or 1."""
         return _shape(self.proto.graph.input[0])
 
     @cached_property
@@ -149,7 +150,10 @@ class CanonicalModel:
 
 
 def canonicalize(
-    file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None
+    file: ModelFile,
+    image: str | None = None,
+    feeds: Mapping[str, np.ndarray] | None = None,
+    batch: int | None = None,
 ) -> CanonicalModel:
     """Bring a model into normal form.
 
@@ -157,6 +161,7 @@ def canonicalize(
         file: the model.
         image: name of the input that takes the image, where there are several.
         feeds: what each other input gets, by name: with a batch dimension of 1 or with none.
+        batch: how many pictures it is to take; None: any number.
 
     Raises:
         ModelError: no image input, no convolution, or an operator set that cannot be raised.
@@ -166,24 +171,32 @@ def canonicalize(
     fed = feeding.feed(file, image, feeds)
     file = runnable(fed.file)
     try:
-        return _in_normal_form(file, fed.repeated)
+        return _in_normal_form(file, fed.repeated, batch)
     except ModelError as error:
         part = head.to_convolutions(file.proto)
         if part is None:
             raise
         try:
-            model = _in_normal_form(replace(file, proto=part), fed.repeated)
+            model = _in_normal_form(replace(file, proto=part), fed.repeated, batch)
         except ModelError:
             raise error from None
         note = f"What follows the last convolutions was cut off, since all of it {_reason(error, file.path)}."
         return replace(model, evidence=Evidence(file.proto, model.plain), notes=(*model.notes, note))
 
 
+def fixed_batch(model: CanonicalModel) -> int | None:
+    """The batch size that the file itself declares; None where it is free."""
+    value = next(value for value in model.original.graph.input if value.name == model.input)
+    dimensions = value.type.tensor_type.shape.dim
+    size = int(dimensions[0].dim_value) if dimensions else 0
+    return size if size > 0 else None
+
+
 def _reason(error: ModelError, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
-def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalModel:
+def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | None) -> CanonicalModel:
     notes = list(file.notes)
     raised = _raise_opset(file, notes)
     try:
@@ -193,8 +206,11 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
         notes.extend(_inline(model))
         _name_nodes(model)  # before folding, which names them all "node"
         following = feeding.settle(model, repeated)
+        if batch is not None:
+            fix_batch(model, batch)
         for step in STEPS:
-            notes.extend(step(model))
+            if batch is None or step is not _free_batch:
+                notes.extend(step(model))
         feeding.spread(model, following)
         _sort(model)
         _name_nodes(model)
@@ -221,6 +237,7 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
         opset=opset_of(file.proto),
         producer=f"{file.proto.producer_name} {file.proto.producer_version}".strip(),
         metadata={entry.key: entry.value for entry in file.proto.metadata_props},
+        batch=batch,
         external=file.external,
         evidence=Evidence(file.proto, plain),
     )

@@ -1,11 +1,14 @@
-"""The two comparisons that a model must pass before it is used.
+"""The comparisons that a model must pass before it is used.
 
 A. original ↔ canonical, both in ONNX Runtime: every value that exists in both, the outputs and the convolutions'
    outputs among them.
 B. canonical ↔ torch.
+C. a batch ↔ each picture alone (converters.alone): where it fails, pictures are computed one at a time, and A and B
+   are made on single pictures.
 
-Both go node by node: a node gets the reference's inputs of that node, so that each answers for itself and an
-ill-conditioned network is not refused for amplifying rounding. How far rounding adds up is reported beside it.
+A and B go node by node: a node gets the reference's inputs of that node, so that each answers for itself and an
+ill-conditioned network is not refused for amplifying rounding. How far rounding adds up from the image to a layer is a
+number of its own, judged by the same limit: above it there is a warning, and no refusal.
 
 The error of a value is max |a − b| ÷ max(1e-6, max |b|). Knows ONNX Runtime and torch; knows nothing of pictures.
 """
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from converters.canonical import BATCH, CanonicalModel
+from converters.canonical import BATCH, CanonicalModel, fixed_batch
 from converters.chunks import fitting
 from converters.errors import ModelError, ParityError
 from converters.graph import Shape
@@ -56,14 +59,54 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """What comparison C found (converters.alone)."""
+
+    difference: Difference | None  # worst between a batch and each picture alone; None where no batch was run
+    of: str  # the model that was run: original, canonical; "" where none was
+    reason: str  # why pictures are computed one at a time, without its full stop; "" where batches may be used
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether pictures must be computed one at a time."""
+        return bool(self.reason)
+
+    @property
+    def sentence(self) -> str:
+        """What a user must know of it; empty where batches may be used."""
+        return f"{self.reason}: everything is computed one picture at a time." if self.reason else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for the cache."""
+        return asdict(self)
+
+    def summary(self) -> dict[str, Any]:
+        """What run.json says of it (docs/run-format.md)."""
+        worst = self.difference
+        return {
+            "worst": None if worst is None or not math.isfinite(worst.error) else worst.error,
+            "layer": None if worst is None else worst.node,
+            "one_at_a_time": self.one_at_a_time,
+            "why": self.sentence,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Alone:
+        """Inverse of to_json."""
+        worst = content["difference"]
+        return cls(None if worst is None else Difference(**worst), content["of"], content["reason"])
+
+
+@dataclass(frozen=True, slots=True)
 class Parity:
-    """What both comparisons found."""
+    """What all comparisons found."""
 
     original: Difference  # worst of comparison A
     nodes: Difference  # worst of comparison B
     end_to_end: Difference  # worst convolution output when torch runs the whole network by itself
     layers: dict[str, float]  # end-to-end error of each convolution's output, by node name
-    warnings: tuple[str, ...]  # agreement worse than 1e-4, a sentence each
+    warnings: tuple[str, ...]  # agreement worse than AGREES, a sentence each
+    alone: Alone | None = None  # comparison C; None: not made, as in runs of older versions
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the cache."""
@@ -75,41 +118,52 @@ class Parity:
         return {
             "limit": AGREES,
             "refuse": REFUSED,
-            "batches": list(BATCHES),
+            "batches": [1] if self.alone is not None and self.alone.one_at_a_time else list(BATCHES),
             "original": {"worst": self.original.error, "value": self.original.value, "node": self.original.node},
             "nodes": {"worst": self.nodes.error, "node": self.nodes.node, "op": self.nodes.op},
             "end_to_end": {"worst": ends.error, "layer": ends.node},
+            "alone": None if self.alone is None else self.alone.summary(),
             "warnings": list(self.warnings),
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Parity:
-        """Inverse of to_json."""
+        """Inverse of to_json; also of what it wrote before there was a comparison C."""
         differences = {key: Difference(**content[key]) for key in ("original", "nodes", "end_to_end")}
-        return cls(**differences, layers=content["layers"], warnings=tuple(content["warnings"]))
+        alone = content.get("alone")
+        return cls(
+            **differences,
+            layers=content["layers"],
+            warnings=tuple(content["warnings"]),
+            alone=None if alone is None else Alone.from_json(alone),
+        )
 
 
-def verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray) -> Parity:
-    """Run both comparisons at batch 1 (the first sample) and at batch 3 (the last three).
+def verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray, alone: Alone | None = None) -> Parity:
+    """Run comparisons A and B at batch 1 (the first sample) and at batch 3 (the last three).
 
     Args:
         model: the canonical model with its original.
         twin: its import.
         samples: (N ≥ 3, …) float32 in the model's own layout, drawn from the input's domain.
+        alone: comparison C; where it failed, A and B are run on the first and the last three samples, each alone.
 
     Raises:
         ParityError: a value is off by more than 1e-3, or NaN on one side only; the first such node is named.
         ModelError: the original, or its canonical form, does not run at batch 3.
     """
-    samples = _as_taken(model, samples)
+    samples = as_taken(model, samples)
+    batches = [samples[:1] if batch == 1 else samples[-batch:] for batch in BATCHES]
+    if alone is not None and alone.one_at_a_time:
+        batches = [picture[None] for batch in batches for picture in batch]
     try:
-        return _verify(model, twin, samples)
+        return replace(_verify(model, twin, batches), alone=alone)
     except ModelError as error:
         part = model.without_head()
         if part is model:
             raise
         try:
-            parity = _verify(part, twin, samples)
+            parity = replace(_verify(part, twin, batches), alone=alone)
         except ModelError:
             raise error from None
         reason = str(error).removeprefix(f"{model.path}: ")
@@ -117,15 +171,15 @@ def verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray) -> Parit
         return replace(parity, warnings=(warning, *parity.warnings))
 
 
-def _verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray) -> Parity:
+def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray]) -> Parity:
     warnings: list[str] = []
-    batches = [samples[:1] if batch == 1 else samples[-batch:] for batch in BATCHES]
     try:
         original = [_judged(model, d, "original and canonical form", warnings) for d in _original(model, batches)]
     except ModelError as error:
         where = "" if isinstance(error, ParityError) else f"{model.path}: "
-        size = _fixed_batch(model)
-        hint = f"; the file was exported for batch size {size}: export it with a free batch dimension" if size else ""
+        size = fixed_batch(model)
+        # A batch of 1 that cannot be freed is left as it is; what then differs has nothing to do with it.
+        hint = f"; the file takes {size} pictures at a time: export it for batch size 1" if size and size > 1 else ""
         raise type(error)(f"{where}{error}{hint}") from error
     nodes, ends = [], []
     layers: dict[str, float] = {}
@@ -134,10 +188,13 @@ def _verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray) -> Pari
         for difference in whole:
             ends.append(difference)
             layers[node] = max(difference.error, layers.get(node, 0.0))
+    end = max(ends, key=_error)
+    if end.error > AGREES:
+        warnings.append(_adding_up(end))
     return Parity(
         original=max(original, key=_error),
         nodes=max(nodes, key=_error),
-        end_to_end=max(ends, key=_error),
+        end_to_end=end,
         layers=layers,
         warnings=tuple(dict.fromkeys(warnings)),
     )
@@ -186,6 +243,13 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
     return difference
 
 
+def _adding_up(end: Difference) -> str:
+    return (
+        f"From the image to {end.node}, ONNX Runtime and torch come to differ by {end.error:.2g}, limit {AGREES:g}: "
+        "the network magnifies its roundings. Numbers are ONNX Runtime's; gradients are torch's."
+    )
+
+
 def _opset_of(model: CanonicalModel) -> int:
     return next(int(entry.version) for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx"))
 
@@ -200,11 +264,11 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     if model.plain.exact is not None:
         yield from _said_plainly(model, model.plain.exact, batches)
     reference = model.plain.proto if model.plain.notes else model.original
-    fixed = _fixed_batch(model)
+    fixed = fixed_batch(model)
     own = {name for node in reference.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
     nodes = list(model.proto.graph.node)
     shared = {name for node in nodes for name in node.output if name in own}
-    if fixed is not None:  # what says the batch size itself differs by right
+    if fixed is not None and model.batch is None:  # what says the batch size itself differs by right
         shared = {name for name in shared if _batch_axis(model, name) is not None}
     for chunk in _chunks(model, [node for node in nodes if shared.intersection(node.output)], batches[-1].shape):
         names = [name for node in chunk for name in node.output if name in shared]
@@ -229,7 +293,7 @@ def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequen
     nodes = [node for node in exact.graph.node if own.intersection(node.output) and used.intersection(node.output)]
     shared = {name for node in nodes for name in node.output if name in own and name in used}
     rounded = {name: step for name, step in roundings(exact).items() if name in shared and step.value not in own}
-    fixed = _fixed_batch(model)
+    fixed = fixed_batch(model)
     for chunk in _chunks(model, nodes, batches[-1].shape):
         names = [name for node in chunk for name in node.output if name in shared]
         before = [rounded[name].value for name in names if name in rounded]
@@ -263,7 +327,7 @@ def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequen
                     yield _difference(model, node, name, *pair, len(x))
 
 
-def _as_taken(model: CanonicalModel, samples: np.ndarray) -> np.ndarray:
+def as_taken(model: CanonicalModel, samples: np.ndarray) -> np.ndarray:
     """Samples, rounded to what the file's own input can hold, so that all forms get the same numbers."""
     kind = next(v for v in model.original.graph.input if v.name == model.input).type.tensor_type.elem_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
@@ -304,12 +368,6 @@ def _declare(
     for name in given:
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtypes.get(name, "float32")))
         forced.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shapes.get(name)))
-
-
-def _fixed_batch(model: CanonicalModel) -> int | None:
-    value = next(value for value in model.original.graph.input if value.name == model.input)
-    size: int = value.type.tensor_type.shape.dim[0].dim_value
-    return int(size) if size > 0 else None
 
 
 def _batch_axis(model: CanonicalModel, name: str) -> int | None:

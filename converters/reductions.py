@@ -37,14 +37,20 @@ class MeasuringSession:
     Args:
         proto: the network, float32.
         values: name → H and W, for values of shape (N, C, H, W) at the input shape declared.
-        shape: of the input, with a name for the batch dimension.
+        shape: of the input, with a name for the batch dimension, or 1.
+        one_at_a_time: as of `Session`.
 
     Raises:
         ModelError: ONNX Runtime refuses the model, or a value is not there.
     """
 
     def __init__(
-        self, proto: onnx.ModelProto, values: Mapping[str, tuple[int, int]], shape: Sequence[int | str]
+        self,
+        proto: onnx.ModelProto,
+        values: Mapping[str, tuple[int, int]],
+        shape: Sequence[int | str],
+        *,
+        one_at_a_time: bool = False,
     ) -> None:
         self.values = dict(values)
         part = extract(proto, list(values), shape=shape)
@@ -59,7 +65,7 @@ class MeasuringSession:
         for index, (value, size) in enumerate(values.items()):
             graph.node.extend(_measuring(value, f"{PREFIX}{index}/", size))
             graph.output.extend(onnx.ValueInfoProto(name=name) for name in _outputs(index))
-        self._session = Session(part, frugal=True)
+        self._session = Session(part, frugal=True, one_at_a_time=one_at_a_time)
 
     def run(self, x: np.ndarray, asked: Mapping[int, np.ndarray]) -> dict[str, Measured]:
         """Measure the maps of a batch.
@@ -86,14 +92,20 @@ class PoolingSession:
     Args:
         proto: the network, float32.
         windows: name → height and width of the window, for values of shape (N, C, H, W); (1, 1) leaves a map as it is.
-        shape: of the input, with a name for the batch dimension.
+        shape: of the input, with a name for the batch dimension, or 1.
+        one_at_a_time: as of `Session`.
 
     Raises:
         ModelError: ONNX Runtime refuses the model, or a value is not there.
     """
 
     def __init__(
-        self, proto: onnx.ModelProto, windows: Mapping[str, tuple[int, int]], shape: Sequence[int | str]
+        self,
+        proto: onnx.ModelProto,
+        windows: Mapping[str, tuple[int, int]],
+        shape: Sequence[int | str],
+        *,
+        one_at_a_time: bool = False,
     ) -> None:
         self.values = list(windows)
         part = extract(proto, self.values, shape=shape)
@@ -106,7 +118,7 @@ class PoolingSession:
                 )
             part.graph.node.append(node)
             part.graph.output.append(onnx.ValueInfoProto(name=f"{PREFIX}{index}"))
-        self._session = Session(part)
+        self._session = Session(part, one_at_a_time=one_at_a_time)
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The smaller maps of a batch: (N, C, ⌈H / window⌉, ⌈W / window⌉) float32 each."""

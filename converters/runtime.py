@@ -45,6 +45,7 @@ class Session:
             optimised, ONNX Runtime leaves rounding out where it joins nodes, and 8-bit sums may overflow.
         frugal: compute what reads a value soon after it, so that the value can go; otherwise what is read by an output
             alone may wait until the end, and with it all its inputs (four times the memory, on a MobileNetV2).
+        one_at_a_time: run a batch picture by picture, where a picture's values would depend on the others in it.
 
     Raises:
         ModelError: ONNX Runtime refuses the model.
@@ -59,6 +60,7 @@ class Session:
         threads: int = 0,
         as_written: bool = False,
         frugal: bool = False,
+        one_at_a_time: bool = False,
     ) -> None:
         import onnxruntime as ort
 
@@ -85,17 +87,27 @@ class Session:
         image = self._session.get_inputs()[0]
         self.input = image.name
         self._dtype = DTYPES.get(image.type, "float32")
+        self._one_at_a_time = one_at_a_time
 
     def run(self, x: np.ndarray, others: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Values of `outputs` for a batch in the model's own layout.
 
         Args:
             x: the first input, float32; it is rounded to the type that the model takes.
-            others: further inputs by name, where the model has them.
+            others: further inputs by name, where the model has them, the same for all pictures.
+
+        Returns:
+            The values by name; of pictures that were run one at a time, side by side along the first axis.
 
         Raises:
             ModelError: the model does not run on an input of this shape.
         """
+        if self._one_at_a_time and len(x) > 1:
+            answers = [self._run(picture[None], others) for picture in x]
+            return {name: side_by_side([answer[name] for answer in answers]) for name in self.outputs}
+        return self._run(x, others)
+
+    def _run(self, x: np.ndarray, others: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
         try:
             image = x.astype(self._dtype, copy=False)
             values = self._session.run(list(self.outputs), {self.input: image} | dict(others or {}))
@@ -149,6 +161,11 @@ def measured_shapes(proto: onnx.ModelProto, shape: Sequence[int]) -> dict[str, t
     answers = Session(measuring, as_written=True, frugal=True).run(np.zeros(shape, np.float32))
     shapes = {name: tuple(map(int, answers[measure])) for name, measure in zip(names, fetched, strict=True)}
     return shapes | {name: answers[name].shape for name in whole if isinstance(answers[name], np.ndarray)}
+
+
+def side_by_side(alone: Sequence[np.ndarray]) -> np.ndarray:
+    """One value of several pictures, each run by itself, as a batch: along the first axis, or a new one for numbers."""
+    return np.concatenate(alone) if alone[0].ndim else np.stack(alone)
 
 
 def providers() -> list[str | tuple[str, dict[str, str]]]:

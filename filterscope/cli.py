@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from filterscope import run_commands, unit_commands
-from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say
+from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say, say_how_pictures_go
 from filterscope.labels import read_labels
 from filterscope.options import JsonLog, Opening, Quiet, opens_a_model
 
@@ -191,6 +191,7 @@ def analyze(
     folder = out or Path(f"{opening.stem}-filterscope")
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
+    say_how_pictures_go(network)
     asked = [*studies, *pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
     _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
 

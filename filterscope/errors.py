@@ -7,6 +7,10 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analyzer.network import Network
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -15,6 +19,12 @@ def say(text: str) -> None:
     """One line on stderr; text that came from a file is data, and control characters in it are not obeyed."""
     shown = "".join(character if character.isprintable() else "�" for character in text)
     sys.stderr.write(shown + "\n")
+
+
+def say_how_pictures_go(network: Network) -> None:
+    """A note where pictures are computed one at a time."""
+    if network.one_at_a_time:
+        say(f"note: {network.alone.sentence}")
 
 
 class Notes(logging.Handler):

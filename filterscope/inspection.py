@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
     from analyzer.network import Network
     from converters.errors import Convolution, ModelError, UnsupportedOperatorError
-    from converters.parity import Parity
+    from converters.parity import Alone, Parity
 
 WIDTH = 100
 SCHEMA = 1
@@ -57,20 +57,56 @@ def totals(network: Network) -> str:
         f"({_range(network)}).",
         plain(spec.why),
         *(plain(note) for note in network.model.notes),
+        *_computed(network),
     ]
     return "\n".join(lines)
+
+
+def _computed(network: Network) -> list[str]:
+    """Layers that have no weights of their own."""
+    names = [layer.name for layer in network.layers if not layer.is_constant]
+    if not names:
+        return []
+    return [
+        "Kernel or bias computed by the network itself, so that there are no weights to show and no analytic "
+        f"pictures: {plain(', '.join(names))}."
+    ]
 
 
 def parity_lines(parity: Parity) -> str:
-    """Both comparisons in words."""
+    """All comparisons in words."""
+    alone = parity.alone
+    batches = "batch 1" if alone is not None and alone.one_at_a_time else "batch 1 and 3"
+    limits = parity.summary()
     lines = [
         f"Original and canonical form agree to {parity.original.error:.1e} (worst at {plain(parity.original.node)}), "
         f"canonical form and torch to {parity.nodes.error:.1e}",
-        f"(worst at {plain(parity.nodes.node)}), node by node at batch 1 and 3; at the convolutions end to end "
-        f"{parity.end_to_end.error:.1e}. Limit 1e-4, refused above 1e-3.",
+        f"(worst at {plain(parity.nodes.node)}), node by node at {batches}; at the convolutions end to end "
+        f"{parity.end_to_end.error:.1e}. Limit of each {_power(limits['limit'])}; node by node, refused above "
+        f"{_power(limits['refuse'])}.",
+        *_alone(alone),
         *(f"Warning: {plain(warning)}" for warning in parity.warnings),
     ]
     return "\n".join(lines)
+
+
+def _alone(alone: Alone | None) -> list[str]:
+    if alone is None:
+        return []
+    if alone.one_at_a_time:
+        return [f"Note: {plain(alone.sentence)}"]
+    worst = alone.difference
+    return (
+        []
+        if worst is None
+        else [f"A batch of 3 and each picture alone agree to {worst.error:.1e} (worst at {plain(worst.node)})."]
+    )
+
+
+def _power(limit: float) -> str:
+    """1e-4 rather than 1e-04."""
+    mantissa, _, exponent = f"{limit:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def as_json(network: Network, parity: Parity | None, refusal: ModelError | None = None) -> dict[str, Any]:
@@ -133,7 +169,7 @@ def _line(layer: ConvLayer) -> str:
         f"{layer.in_channels}→{layer.out_channels}",
         output,
         _field(layer),
-        short(layer.parameters),
+        short(layer.parameters) if layer.is_constant else "–",
         short(layer.macs),
         layer.nonlinearity,
     )
@@ -156,6 +192,8 @@ def _raw_line(index: int, convolution: Convolution) -> str:
 def _field(layer: ConvLayer) -> str:
     if layer.rank != 2:
         return f"{layer.rank}-d"
+    if not layer.has_maps:
+        return "apart"
     if layer.field is None:
         return "global"
     return "×".join(map(str, layer.field.size)) + ("*" if layer.is_global else "")

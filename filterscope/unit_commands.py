@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from filterscope.errors import say
+from filterscope.errors import say, say_how_pictures_go
 from filterscope.labels import read_labels
 from filterscope.options import Opening, Quiet, opens_a_model
 
@@ -75,6 +75,7 @@ def maximize(
         asked = replace(asked, labels=own_labels(network))
     question = asked.question(network)
     network.prove()
+    say_how_pictures_go(network)
     file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
     if method in ("ascent", "certified") and recipe.preset.stretched:
         say(f"note: preset {preset} shows its pictures with contrast stretched; the numbers are of what is shown")
@@ -143,6 +144,7 @@ def attribute(
     network = opening.open()
     if not network.input.certain and opening.preprocess is None:
         say(f"note: {network.input.why}")
+    say_how_pictures_go(network)
     progress = choose(quiet, json_log=False)
     try:
         answer = asked.answer(network, progress)

@@ -92,6 +92,10 @@ def cautions(a: Run, b: Run, *, compared_data: bool) -> Iterator[str]:
     for which, run in zip("AB", (a, b), strict=True):
         if run.info.get("status") != "complete":
             yield f"Run {which} is not finished: what it lacks is missing here too."
+    for which, run in zip("AB", (a, b), strict=True):
+        parity = (run.info.get("model") or {}).get("parity") or {}
+        if (parity.get("alone") or {}).get("one_at_a_time"):
+            yield f"Network {which} was computed one picture at a time, since a picture's values may depend on others."
     if not compared_data and a.study("examples") and b.study("examples"):
         yield "The runs passed over different data, so that fractions of active places are not compared."
     versions = [run.info.get("filterscope") for run in (a, b)]

@@ -110,19 +110,31 @@ def parity_sentence(info: dict[str, Any]) -> str:
     sentence = f"The import agrees with the original to {words.figure(worst, 1)}"
     if worst > parity["limit"]:
         sentence += f", worse than the {words.limit(parity['limit'])} that counts as agreement"
-    return f"{sentence}; refused above {words.limit(parity['refuse'])}."
+    sentence += f"; refused above {words.limit(parity['refuse'])}."
+    end = (parity.get("end_to_end") or {}).get("worst") or 0.0
+    if end > parity["limit"]:
+        sentence += f" From image to layer, roundings add up to {words.figure(end, 1)}."
+    return sentence
+
+
+def alone_sentence(info: dict[str, Any]) -> str:
+    """Why pictures were computed one at a time; empty where they went through the network together, or none knows."""
+    alone = ((info.get("model") or {}).get("parity") or {}).get("alone") or {}
+    return str(alone.get("why") or "")
 
 
 def parity_facts(info: dict[str, Any]) -> Facts:
     """The comparisons one by one."""
     parity = (info.get("model") or {}).get("parity") or {}
-    original, nodes, layers = (parity.get(part) or {} for part in ("original", "nodes", "end_to_end"))
+    original, nodes, layers, alone = (parity.get(part) or {} for part in ("original", "nodes", "end_to_end", "alone"))
+    compared = alone if alone.get("worst") is not None else {}
     return _known(
         ("Original and normal form, all outputs and layers", _worst(original, "value")),
         ("ONNX Runtime and torch, node by node", _worst(nodes, "node", nodes.get("op"))),
         ("ONNX Runtime and torch, from image to layer", _worst(layers, "layer")),
-        ("Agreement", parity and f"up to {words.limit(parity['limit'])}"),
-        ("Refused", parity and f"above {words.limit(parity['refuse'])}"),
+        ("A batch of pictures and each of them alone", _worst(compared, "layer")),
+        ("Agreement, in each", parity and f"up to {words.limit(parity['limit'])}"),
+        ("Refused, but for image to layer", parity and f"above {words.limit(parity['refuse'])}"),
         ("Compared at batch sizes", words.listed([str(size) for size in parity.get("batches", [])])),
     )
 

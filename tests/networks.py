@@ -75,9 +75,9 @@ def build(
     return model
 
 
-def canonical(model, path="model.onnx"):
+def canonical(model, path="model.onnx", batch=None):
     """The normal form of a model that stands in no file."""
-    return canonicalize(ModelFile(Path(path), "0" * 64, model))
+    return canonicalize(ModelFile(Path(path), "0" * 64, model), batch=batch)
 
 
 def answers(model, x, names=None):

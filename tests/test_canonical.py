@@ -256,6 +256,7 @@ FOLDED = {  # nodes, operators that are left
         [CONV, ("Add", "c four_axes", "a"), ("BatchNormalization", "a g b m v", "y")],
         ["Conv"],
     ),
+    "a second bias": ([("Conv", "x w b", "c"), ("Add", "c per_channel", "y")], ["Conv"]),
 }
 
 LEFT = {  # nodes; none of them is folded
@@ -265,7 +266,6 @@ LEFT = {  # nodes; none of them is folded
     "a row of the map": [CONV, ("Add", "c row", "y")],
     "itself": [CONV, ("Add", "c c", "y")],
     "another branch": [CONV, ("Conv", "x w", "d", SAME), ("Add", "c d", "y")],
-    "a second bias": [("Conv", "x w b", "c"), ("Add", "c per_channel", "y")],
 }
 
 CONSTANTS = NORM | {

@@ -108,7 +108,7 @@ class Explainer:
         before = self.ways.before(target.value) - {target.value}
         for layer in reversed(self.network.layers):
             for value in (self.values.handed_on(layer.value), layer.value):
-                if layer.rank == 2 and value in before:
+                if layer.has_maps and value in before:
                     return value, layer.name
         return None
 

@@ -158,9 +158,7 @@ class Values:
 
     def last_layer(self, before: set[str] | None = None) -> ConvLayer | None:
         """The last 2-d convolution; of those whose output is in `before`, where given."""
-        found = [
-            layer for layer in self.network.layers if layer.rank == 2 and (before is None or layer.value in before)
-        ]
+        found = [layer for layer in self.network.layers if layer.has_maps and (before is None or layer.value in before)]
         return found[-1] if found else None
 
     def handed_on(self, value: str) -> str:

@@ -43,7 +43,7 @@ class Ways:
         self.device = device or torch.device("cpu")
         self.weights = weights
         self.to_model = input_map(network.input, self.device)
-        self._ways: dict[tuple[tuple[str, ...], str], fx.GraphModule] = {}
+        self._ways: dict[tuple[tuple[str, ...], str], nn.Module] = {}
         self._sessions: dict[str, Session] = {}
 
     @cached_property
@@ -90,7 +90,7 @@ class Ways:
             self._sessions[value] = self.network.session([value])
         return self._sessions[value].run(self.network.input.to_model(pixels))[value]
 
-    def _way(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:
+    def _way(self, names: tuple[str, ...], rule: str) -> nn.Module:
         if (names, rule) not in self._ways:
             lost = next((name for name in names if name not in self.network.twin.values), None)
             if lost is not None:
@@ -99,7 +99,8 @@ class Ways:
                     "give a --target before it, such as LAYER:CHANNEL"
                 )
             cut = self._cut(names, rule)
-            self._ways[names, rule] = with_frozen_convolutions(cut, torch.float32).to(self.device)
+            frozen = with_frozen_convolutions(cut, torch.float32).to(self.device)
+            self._ways[names, rule] = self.network.apart(frozen)
         return self._ways[names, rule]
 
     def _cut(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:

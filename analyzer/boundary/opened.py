@@ -21,6 +21,7 @@ from converters import errors, files
 from converters.canonical import CanonicalModel
 from converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
 from converters.files import ModelFile
+from converters.parity import Alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +50,9 @@ def write(network: Network, folder: Path) -> dict[str, Any]:
         "opset": model.opset,
         "producer": model.producer,
         "metadata": dict(model.metadata),
+        "batch": model.batch,
         "external": list(model.external),
+        "alone": network.alone.to_json(),
         "input": dataclasses.asdict(network.input),
         "shapes": {name: list(shape) for name, shape in network.shapes.items()},
     }
@@ -74,13 +77,15 @@ def read(facts: Mapping[str, Any], folder: Path) -> Network:
         opset=facts["opset"],
         producer=facts["producer"],
         metadata=facts["metadata"],
+        batch=facts["batch"],
         external=tuple(facts["external"]),
         export=export,
     )
     given = dict(facts["input"])
     preprocessing = Preprocessing(**_tuples(given.pop("preprocessing")))
     spec = InputSpec(preprocessing=preprocessing, **_tuples(given))
-    return assemble(model, spec, {name: tuple(shape) for name, shape in facts["shapes"].items()})
+    shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
+    return assemble(model, spec, shapes, Alone.from_json(facts["alone"]))
 
 
 def options_to_json(options: InputOptions) -> dict[str, Any]:

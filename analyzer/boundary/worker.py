@@ -75,6 +75,7 @@ class Worker:
             file = self._read()
         options = opened.input_options(request["input"], self._feeds())
         self._network = open_here(file, options, stage=self._stage)
+        self._stage("comparing a batch with each picture alone")
         return opened.write(self._network, self._scratch)
 
     def _confine(self, size: int) -> None:

@@ -77,7 +77,8 @@ class Matcher:
         self._to_model = input_map(network.input, device)
         sample = self._to_model(torch.rand(1, *self.shape, device=device))
         # In bfloat16 distances below a hundredth would be rounding.
-        self._cut, _ = cut_for_gradients(network.twin.cut([layer.value]), sample, device, exact=True)
+        cut, _ = cut_for_gradients(network.twin.cut([layer.value]), sample, device, exact=True)
+        self._cut = network.apart(cut)
 
     def invert(
         self,

@@ -43,7 +43,7 @@ class Slope:
         self.layer, self.objective, self.device = layer, objective, device
         self.to_model = input_map(network.input, device)
         self.last_alone = (
-            layer.op == "Conv" and layer.weight is not None and objective.direction(0, layer.out_channels) is not None
+            layer.op == "Conv" and layer.is_constant and objective.direction(0, layer.out_channels) is not None
         )
         target = layer.source if self.last_alone else layer.value
         self.dtype = torch.float32
@@ -52,7 +52,7 @@ class Slope:
         if target != network.input.name:
             sample = self.to_model(torch.rand(1, network.input.channels, *canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
-            self.before, self.opened = cut, with_open_gates(cut)
+            self.before, self.opened = network.apart(cut), network.apart(with_open_gates(cut))
 
     def directions(self, units: Sequence[int]) -> Asked:
         """What a batch asks for, a unit a picture."""
