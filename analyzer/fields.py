@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from converters.graph import Graph, Node
+from converters.output_sizes import common_scale
 
 ROUNDING = 1e-6  # of a pixel: a jump of a third is no exact number
 Positions = np.ndarray  # (n,) int64, sorted, unique
@@ -237,6 +238,11 @@ class FieldWalk:
             rank = len(self.shapes[source])
             listed = [int(a) % rank for a in node.attributes.get("axes", range(rank))]
             return float(scales[listed.index(axes[axis])]) if axes[axis] in listed else 1.0
+        policy, sizes = node.attributes.get("keep_aspect_ratio_policy", "stretch"), self.constant(node, 3)
+        if policy != "stretch" and sizes is not None:
+            shape = self.shapes[source]
+            listed = [int(a) % len(shape) for a in node.attributes.get("axes", range(len(shape)))]
+            return common_scale(policy, [shape[a] for a in listed], [int(size) for size in sizes])
         return self.shapes[output][axes[axis]] / self.shapes[source][axes[axis]]
 
     def _slice(self, node: Node, axis: int) -> tuple[int, int]:
@@ -313,7 +319,7 @@ def _transposed(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Pos
 def _resized(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
     scale = walk._scale(node, axis)
     mode = node.attributes.get("mode", "nearest")
-    where = _source_coordinate(walk, node, axis, wanted.astype(np.float64), scale)
+    where = _source_coordinate(walk, node, axis, wanted, scale)
     if mode == "nearest":
         rounding = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
         return np.unique(rounding(where).astype(np.int64))
@@ -333,21 +339,26 @@ def _antialiased(where: np.ndarray, scale: float, reach: int) -> Positions:
     return np.asarray(span[near.any(axis=0)])
 
 
-def _source_coordinate(walk: FieldWalk, node: Node, axis: int, out: np.ndarray, scale: float) -> np.ndarray:
-    """Formula of Resize's coordinate_transformation_mode (ONNX operator specification, Resize)."""
+def _source_coordinate(walk: FieldWalk, node: Node, axis: int, wanted: Positions, factor: float) -> np.ndarray:
+    """Formula of Resize's coordinate_transformation_mode (ONNX operator specification, Resize), in float32.
+
+    Operation by operation as ONNX Runtime computes it: the nearest pixel hangs on the last bit.
+    """
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     axes = walk.axes[node.inputs[0]]
     assert axes is not None
-    before = walk.shapes[node.inputs[0]][axes[axis]]
-    after = walk.shapes[node.outputs[0]][axes[axis]]
+    before, after = (np.float32(walk.shapes[name][axes[axis]]) for name in (node.inputs[0], node.outputs[0]))
+    out, scale, half, one = wanted.astype(np.float32), np.float32(factor), np.float32(0.5), np.float32(1)
     if mode == "asymmetric":
         return np.asarray(out / scale)
+    if mode == "tf_half_pixel_for_nn":
+        return np.asarray((out + half) / scale)
     if mode == "align_corners":
-        return np.asarray(out * (before - 1) / max(after - 1, 1))
+        return np.asarray(out * (before - one) / max(after - one, one))
     if mode == "pytorch_half_pixel" and after == 1:
         return np.zeros_like(out)
-    shift = before / 2 - after / scale / 2 if mode == "half_pixel_symmetric" else 0.0
-    return np.asarray(shift + (out + 0.5) / scale - 0.5)
+    shift = before / np.float32(2) * (one - after / (scale * before)) if mode == "half_pixel_symmetric" else 0
+    return np.asarray(np.float32(shift) + (out + half) / scale - half)
 
 
 def _half_down(x: np.ndarray) -> np.ndarray:

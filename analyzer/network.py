@@ -22,6 +22,7 @@ from analyzer.layers import ConvLayer, conv_layers
 from converters import cache
 from converters.canonical import CanonicalModel, canonicalize, fixed_batch
 from converters.errors import InputError, ModelError
+from converters.opsets import OPSET
 from converters.runtime import Session
 
 if TYPE_CHECKING:
@@ -330,16 +331,22 @@ def _understand(model: CanonicalModel, options: InputOptions, stage: Callable[[s
         InputError, SettingsError: as of `open_network`.
     """
     stage("looking for its input and a size at which it runs")
-    spec = input_spec(
-        model.graph,
-        model.metadata,
-        _classes(model),
-        layout=options.layout,
-        channels=options.channels,
-        size=options.size,
-        preprocessing=options.preprocessing,
-        runs=lambda shape: _runs(model, shape),
-    )
+    trial = _Trial(model)
+    try:
+        spec = input_spec(
+            model.graph,
+            model.metadata,
+            _classes(model),
+            layout=options.layout,
+            channels=options.channels,
+            size=options.size,
+            preprocessing=options.preprocessing,
+            runs=trial.runs,
+        )
+    except InputError as error:
+        if trial.fault:
+            raise ModelError(f"{model.path}: {trial.fault}") from error
+        raise
     if spec.channels * spec.height * spec.width > MOST_VALUES:
         raise InputError(
             f"{model.path}: its input is {spec.height}x{spec.width} with {spec.channels} channels, more than the "
@@ -350,7 +357,7 @@ def _understand(model: CanonicalModel, options: InputOptions, stage: Callable[[s
     try:
         shapes = model.shapes_at(size)
     except ModelError as error:
-        raise ModelError(f"{model.path}: {error}") from error
+        raise ModelError(f"{model.path}: {trial.fault_of_ours(error, size) or error}") from error
     stage("listing its layers")
     return assemble(model, spec, shapes)
 
@@ -376,9 +383,35 @@ def _classes(model: CanonicalModel) -> int | None:
     return None
 
 
-def _runs(model: CanonicalModel, shape: tuple[int, int, int, int]) -> bool:
-    try:
-        Session(model.proto).run(np.zeros(shape, np.float32))
-    except ModelError:
-        return False
-    return True
+class _Trial:
+    """Runs a network on a black image, to find a size, and whose fault it is where it does not run."""
+
+    def __init__(self, model: CanonicalModel) -> None:
+        self.model = model
+        self.fault = ""  # where the file ran and our copy did not
+        self._twins: list[TorchTwin | None] = []  # imported once, and only where ONNX Runtime runs
+
+    def runs(self, shape: tuple[int, int, int, int]) -> bool:
+        """Whether it runs at this size, in ONNX Runtime and in torch."""
+        from converters.importer import import_as_far_as_possible
+
+        try:
+            Session(self.model.proto).run(np.zeros(shape, np.float32))
+        except ModelError as error:
+            self.fault = self.fault or self.fault_of_ours(error, shape)
+            return False
+        if not self._twins:
+            self._twins.append(import_as_far_as_possible(self.model))
+        twin = self._twins[0]
+        return twin is None or twin.runs(shape)
+
+    def fault_of_ours(self, error: ModelError, shape: tuple[int, int, int, int]) -> str:
+        """What to say where the file itself runs at this size and our copy of it does not; "" where neither does."""
+        original = self.model.original
+        image = next(value for value in original.graph.input if value.name == self.model.input)
+        batch = max(1, image.type.tensor_type.shape.dim[0].dim_value)
+        try:
+            Session(original).run(np.zeros((batch, *shape[1:]), np.float32))
+        except ModelError:
+            return ""
+        return f"the file itself runs, but not our copy of it at opset {OPSET}, a fault of filterscope: {error}"

@@ -1,4 +1,4 @@
-"""What the optimiser must leave alone, and what it leaves over: second names for one value, undecided branches.
+"""What the optimiser must leave alone, and what it leaves over: second names for one value, undecided branches, sizes.
 
 An Identity is taken out where nothing but its name is lost. It stays where it gives a graph output that is also the
 image, a constant or another output. Works on onnx-ir graphs; knows nothing of files.
@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+
+from converters.batch import constant
+from converters.output_sizes import may_differ, undisputed_extents
 
 HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped by the optimiser
 
@@ -18,10 +23,14 @@ HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped 
 def hidden(model: ir.Model) -> Iterator[None]:
     """Keep the optimiser from nodes that it mends wrongly.
 
-    It would write out an If under names that may exist already, and give a value that is two outputs one of the two
-    names.
+    It would write out an If under names that may exist already, give a value that is two outputs one of the two
+    names, and infer a size that a node does not give.
     """
-    touched = [node for node in model.graph if _must_stay(node) or (node.op_type in ("If", "Loop") and not node.domain)]
+    touched = [
+        node
+        for node in model.graph
+        if not node.domain and (_must_stay(node) or node.op_type in ("If", "Loop") or _is_rounded(node))
+    ]
     for node in touched:
         node.domain = HIDDEN
     try:
@@ -44,6 +53,39 @@ def drop_aliases(model: ir.Model) -> None:
         model.graph.remove(node, safe=True)
         if kept:
             source.name = name
+
+
+def settle_sizes(model: ir.Model) -> int:
+    """Note, of nodes whose size ONNX may infer wrongly, what nobody disputes; for how many that was news."""
+    news = 0
+    for node in model.graph:
+        source = node.inputs[0] if node.inputs else None
+        if source is None or source.shape is None or not _is_rounded(node):
+            continue
+        attributes = _plain_attributes(node)
+        extents = [extent if isinstance(extent, int) else None for extent in source.shape]
+        scales, sizes = _input(node, 2), _input(node, 3)
+        after = undisputed_extents(node.op_type, attributes, extents, scales, sizes)
+        if after and extents[0] is None:
+            after[0] = source.shape[0]  # the batch by its name
+        for output, kind in zip(node.outputs, (source.type, ir.TensorType(ir.DataType.INT64)), strict=False):
+            if output.shape is None or list(output.shape) != after:
+                output.shape, output.type = ir.Shape(after), output.type or kind
+                news += 1
+    return news
+
+
+def _is_rounded(node: ir.Node) -> bool:
+    return not node.domain and may_differ(node.op_type, _plain_attributes(node), _input(node, 2))
+
+
+def _input(node: ir.Node, place: int) -> np.ndarray | None:
+    """Scales or sizes of a Resize, where they are constant."""
+    return constant(node.inputs[place]) if node.op_type == "Resize" and len(node.inputs) > place else None
+
+
+def _plain_attributes(node: ir.Node) -> dict[str, Any]:
+    return {name: attribute.value for name, attribute in node.attributes.items()}
 
 
 def _must_stay(node: ir.Node) -> bool:

@@ -59,9 +59,11 @@ def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:
         return False
     freed = target.copy()
     known = _known_shape(node.inputs[0])
+    extents = None if node.inputs[0] is None else node.inputs[0].shape
+    first = extents[0] if extents else None
     if -1 not in target:
         freed[0] = -1
-    elif target[0] == batch:
+    elif target[0] == batch and not (isinstance(first, int) and first != batch):  # a bias has its channels there
         freed[0] = 0
     elif known is not None and 0 not in target:
         freed[target == -1] = known.prod() // -target.prod()

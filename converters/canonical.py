@@ -23,7 +23,7 @@ from onnx import numpy_helper
 
 from converters import feeds as feeding
 from converters import folding, head
-from converters.aliases import drop_aliases, hidden
+from converters.aliases import drop_aliases, hidden, settle_sizes
 from converters.batch import constant, fix_batch, free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
@@ -35,7 +35,7 @@ from converters.layer_names import CONVOLUTIONS, layer_names
 from converters.opsets import opset_of, to_opset
 from converters.plain import Plain, plain_form
 from converters.runnable import runnable
-from converters.runtime import shortened
+from converters.runtime import measured_shapes, shortened
 from converters.sequences import list_sequences
 from converters.shapes import add_shapes, shapes_for
 
@@ -70,6 +70,7 @@ class CanonicalModel:
     external: tuple[str, ...] = ()  # files beside it that hold its tensors, from its folder
     evidence: Evidence | None = field(default=None, repr=False)  # None: the model was opened in another process
     export: bytes | None = field(default=None, repr=False)  # then, where it was converted, the original's bytes
+    _shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def original(self) -> onnx.ModelProto:
@@ -118,21 +119,34 @@ class CanonicalModel:
         return replace(self, proto=part)
 
     def shapes_at(self, shape: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
-        """Concrete shape of every value for an input of this shape: inferred, and measured where that fails.
+        """Concrete shape of every value for an input of this shape: as a run has them.
+
+        What does not run is inferred, where it stands behind the last convolutions.
 
         Raises:
             ModelError: the model does not run at this size.
         """
-        from converters.runtime import Session
+        if shape not in self._shapes:
+            constants = {name: array.shape for name, array in self.graph.initializers.items()}
+            self._shapes[shape] = constants | self._measured(shape)
+        return self._shapes[shape]
 
-        values = {value.name: _shape(value) for value in shapes_for(self.proto, shape) if _has_shape(value)}
-        values |= {name: array.shape for name, array in self.graph.initializers.items()}
-        known = {name: extents for name, extents in values.items() if all(isinstance(e, int) for e in extents)}
-        missing = [name for node in self.graph.nodes for name in node.outputs if name and name not in known]
-        if missing:
-            measured = Session(self.proto, missing).run(np.zeros(shape, np.float32))
-            known |= {name: value.shape for name, value in measured.items() if isinstance(value, np.ndarray)}
-        return {name: tuple(int(e) for e in extents if e is not None) for name, extents in known.items()}
+    def _measured(self, shape: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
+        try:
+            return measured_shapes(self.proto, shape)
+        except ModelError:
+            part = head.to_convolutions(self.proto)
+            if part is None:
+                raise
+            values = {value.name: _shape(value) for value in shapes_for(self.proto, shape) if _has_shape(value)}
+            known = {
+                name: tuple(extent for extent in extents if isinstance(extent, int))
+                for name, extents in values.items()
+                if all(isinstance(extent, int) for extent in extents)
+            }
+            if any(name not in known for node in self.graph.nodes for name in node.outputs if name):
+                raise
+            return known | measured_shapes(part, shape)
 
 
 def canonicalize(
@@ -321,7 +335,7 @@ def _fold(model: ir.Model) -> int:
                     output_size_limit=FOLD_LIMIT,
                     should_fold=_may_fold,
                 )
-            is_new = fold_several_outputs(model) > 0
+            is_new = fold_several_outputs(model) + settle_sizes(model) > 0
         except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
             raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
     lift(model)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from converters.batch import constant, initializer
 
-OPERATORS = ("BatchNormalization", "Split")
+OPERATORS = ("BatchNormalization", "DynamicQuantizeLinear", "Split")
 
 
 def fold_several_outputs(model: ir.Model) -> int:

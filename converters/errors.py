@@ -11,7 +11,11 @@
 A message is one line: where, what, and what to do next. The command line alone prints it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+
+STILL_LISTED = "; `filterscope inspect` still lists the layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class UnsupportedOperatorError(ModelError):
     def __init__(self, message: str, convolutions: tuple[Convolution, ...] = ()) -> None:
         super().__init__(message)
         self.convolutions = convolutions
+
+    def beside_the_layers(self) -> UnsupportedOperatorError:
+        """The same for someone who has the layers before them: advice to list them would be odd."""
+        listed = "; the network's layers are listed, and cannot be analysed"
+        return UnsupportedOperatorError(str(self).replace(STILL_LISTED, listed), self.convolutions)
 
 
 class ParityError(ModelError):

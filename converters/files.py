@@ -20,9 +20,14 @@ from onnx import external_data_helper
 
 from converters.errors import ModelError
 from converters.head import unknown_to
+from converters.irregular import regularise
+from converters.opset_rules import EXPERIMENTAL
+from converters.opsets import opset_of
+from converters.runtime import refusal
 
 OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
 LARGEST_OF_GRAPHS = 1 << 26  # bytes of a file without its tensors
+OLDEST = 7  # opset that ONNX Runtime runs whole
 FOREIGN = "foreign"  # domain of operators that ONNX does not define
 OTHER_FRAMEWORKS = {
     ".pt": "PyTorch",
@@ -71,13 +76,56 @@ def read(path: str | Path) -> ModelFile:
         digest.update(hashlib.sha256(location.read_bytes()).digest())
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
-        _check(proto)
+        _check_age(path, proto)
+        notes = _judge(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
     folder = path.parent.resolve()
     return ModelFile(
-        path, digest.hexdigest(), proto, external=tuple(file.relative_to(folder).as_posix() for file in external)
+        path,
+        digest.hexdigest(),
+        proto,
+        notes,
+        external=tuple(file.relative_to(folder).as_posix() for file in external),
     )
+
+
+def _check_age(path: Path, proto: onnx.ModelProto) -> None:
+    """ONNX Runtime promises opset 7 and newer; of older files it runs those whose operators have not changed."""
+    version = opset_of(proto)
+    if version >= OLDEST or not proto.opset_import:
+        return
+    reason = refusal(proto)
+    if reason:
+        raise ModelError(
+            f"{path}: opset {version} is older than {OLDEST}, and ONNX Runtime does not run it ({reason}); convert it "
+            "with onnx.version_converter.convert_version(onnx.load(FILE), 13), or export it anew"
+        )
+
+
+def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Let a model through that ONNX's checker allows, or that ONNX Runtime runs; mended, in place, where need be.
+
+    Returns:
+        Notes on what the checker does not allow, a sentence each.
+
+    Raises:
+        ValueError, RuntimeError, onnx.checker.ValidationError: what the checker says of a file that neither allows.
+    """
+    try:
+        _check(proto)
+        return ()
+    except (onnx.checker.ValidationError, ValueError, RuntimeError):
+        if not _has_text_names(proto):
+            raise
+        notes = regularise(proto)
+    try:
+        _check(proto)
+    except (onnx.checker.ValidationError, RuntimeError) as error:  # not ValueError: what we need ourselves
+        if refusal(proto):
+            raise
+        notes.append(f"ONNX's checker does not allow the file ({_first_line(error)}); ONNX Runtime runs it.")
+    return tuple(notes)
 
 
 def parse(content: bytes) -> onnx.ModelProto:
@@ -112,11 +160,16 @@ def _check(proto: onnx.ModelProto) -> None:
     for value in proto.graph.input:
         if _says_no_shape(value):
             raise ValueError(f"input {value.name!r} declares no shape; export it with one, free dimensions by name")
-    for node in proto.graph.node:
-        if not all(isinstance(text, str) for text in (node.op_type, node.domain, node.name, *node.input, *node.output)):
-            raise ValueError("a node holds a name that is no text; the file is damaged")
+    if not _has_text_names(proto):
+        raise ValueError("a node holds a name that is no text; the file is damaged")
+    if any(tensor.HasField("segment") for tensor in proto.graph.initializer):
+        raise ValueError("a constant is said in segments")
     unknown = unknown_to(proto)  # cut off later where no convolution needs them; the checker knows its own domain only
-    foreign = [index for index, node in enumerate(proto.graph.node) if node.domain in OWN and unknown(node)]
+    foreign = [
+        index
+        for index, node in enumerate(proto.graph.node)
+        if node.domain in OWN and (node.op_type in EXPERIMENTAL or unknown(node))
+    ]
     checked = proto
     if foreign or any(map(_says_no_shape, proto.graph.output)):
         checked = onnx.ModelProto()
@@ -125,12 +178,24 @@ def _check(proto: onnx.ModelProto) -> None:
     for index in foreign:
         checked.graph.node[index].domain = FOREIGN
     for value in checked.graph.output:
+        if not value.HasField("type"):
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT  # any will do
         if _says_no_shape(value):
             value.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(checked)
 
 
+def _has_text_names(proto: onnx.ModelProto) -> bool:
+    return all(
+        isinstance(text, str)
+        for node in proto.graph.node
+        for text in (node.op_type, node.domain, node.name, *node.input, *node.output)
+    )
+
+
 def _says_no_shape(value: onnx.ValueInfoProto) -> bool:
+    if not value.HasField("type"):
+        return True
     return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import onnx
 
-from converters.errors import Convolution, UnsupportedOperatorError
+from converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
 from converters.runtime import extract, reads
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "FusedConv"})
@@ -49,8 +49,7 @@ def cut_unknown(model: onnx.ModelProto) -> list[str]:
         version = next((f" (version {e.version})" for e in model.opset_import if e.domain == first.domain), "")
         raise UnsupportedOperatorError(
             f"{first.name or first.output[0]}: operator {first.op_type}{domain}{version} is not known to ONNX Runtime, "
-            f"and convolution {layer.name or layer.output[0]} needs what it computes; "
-            "`filterscope inspect` still lists the layers",
+            f"and convolution {layer.name or layer.output[0]} needs what it computes{STILL_LISTED}",
             listed,
         )
     return [_note(first, len(behind), "which ONNX Runtime does not know")]

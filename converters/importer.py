@@ -21,7 +21,8 @@ from torch import fx, nn
 
 from converters import ops
 from converters.canonical import CanonicalModel
-from converters.errors import UnsupportedOperatorError
+from converters.errors import STILL_LISTED, UnsupportedOperatorError
+from converters.layer_names import CONVOLUTIONS
 from converters.onnx2torch_loader import load
 from converters.opsets import opset_of
 from converters.runtime import extract, shortened
@@ -55,6 +56,15 @@ class TorchTwin:
                 copied[node] = graph.node_copy(node, lambda old: copied[old])
         graph.output(tuple(copied[self.values[name]] for name in outputs))
         return fx.GraphModule(self.module, graph)
+
+    def runs(self, shape: Sequence[int]) -> bool:
+        """Whether it runs on a black image of this shape."""
+        try:
+            with torch.no_grad():
+                self.module(torch.zeros(tuple(shape)))
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            return False
+        return True
 
     def answer(self, node: str, given: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         """What one node's module makes of given inputs.
@@ -99,6 +109,15 @@ def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwi
         UnsupportedOperatorError: a node that has no converter, named with its operator and opset.
     """
     return import_graph(extract(model.proto, outputs) if outputs else model.proto)
+
+
+def import_as_far_as_possible(model: CanonicalModel) -> TorchTwin | None:
+    """The whole network, or the part that leads to its convolutions; None where neither can be imported."""
+    with contextlib.suppress(UnsupportedOperatorError):
+        return import_torch(model)
+    with contextlib.suppress(UnsupportedOperatorError):
+        return import_torch(model, [node.outputs[0] for node in model.graph.nodes if node.op in CONVOLUTIONS])
+    return None
 
 
 def import_graph(proto: onnx.ModelProto) -> TorchTwin:
@@ -192,7 +211,7 @@ def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> s
     domain = f" of {node.domain}" if node.domain else ""
     version = next((entry.version for entry in proto.opset_import if node.domain and entry.domain == node.domain), None)
     operator = f"operator {node.op_type}{domain} ({f'version {version}' if version else f'opset {opset_of(proto)}'})"
-    return f"{node.name}: {operator} {why}; `filterscope inspect` still lists the layers"
+    return f"{node.name}: {operator} {why}{STILL_LISTED}"
 
 
 def _stopped_at(error: Exception) -> str | None:

@@ -260,6 +260,51 @@ def scaled_image(node: onnx.NodeProto, site: Site) -> None:
     node.input[:] = [x, site.array(np.reshape(bias, (-1, 1, 1)), np.float32)]
 
 
+def cropped_image(node: onnx.NodeProto, site: Site) -> None:
+    """Crop: borders left, top, right and bottom; or the first two and a height and width."""
+    left, top, right, bottom = take(node, "border", [0, 0, 0, 0])
+    scale = take(node, "scale", [])
+    ends = [top + scale[0], left + scale[1]] if scale else [-bottom or _END, -right or _END]
+    node.op_type = "Slice"
+    node.input.extend(site.array(numbers) for numbers in ([top, left], ends, [2, 3]))
+
+
+def affine(node: onnx.NodeProto, site: Site) -> None:
+    """Affine: alpha · x + beta."""
+    alpha, beta = take(node, "alpha", 1.0), take(node, "beta", 0.0)
+    x = site.op("Mul", node.input[0], site.array(alpha, np.float32))
+    node.op_type = "Add"
+    node.input[:] = [x, site.array(beta, np.float32)]
+
+
+def scaled(node: onnx.NodeProto, site: Site) -> None:
+    node.op_type = "Mul"
+    node.input.append(site.array(take(node, "scale", 1.0), np.float32))
+
+
+def scaled_inside_and_out(op_type: str) -> Rule:
+    """alpha · f(beta · x)."""
+
+    def rule(node: onnx.NodeProto, site: Site) -> None:
+        alpha, beta = take(node, "alpha", 1.0), take(node, "beta", 1.0)
+        inner = site.op("Mul", node.input[0], site.array(beta, np.float32))
+        node.op_type = "Mul"
+        node.input[:] = [site.op(op_type, inner), site.array(alpha, np.float32)]
+
+    return rule
+
+
+def normalised_map(node: onnx.NodeProto, site: Site) -> None:
+    """MeanVarianceNormalization told channels and variance apart; now it has axes, and always divides."""
+    axes = [0, 1, 2, 3] if take(node, "across_channels", 0) else [0, 2, 3]
+    if take(node, "normalize_variance", 1):
+        put(node, axes=axes)
+        return
+    mean = site.op("ReduceMean", node.input[0], site.array(axes), keepdims=1)
+    node.op_type = "Sub"
+    node.input.append(mean)
+
+
 def impossible(why: str) -> Rule:
     def rule(node: onnx.NodeProto, site: Site) -> None:
         raise CannotSayError(why)
@@ -311,6 +356,13 @@ def _number(node: onnx.NodeProto, name: str) -> int:
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), 0)
 
 
+_END = np.iinfo(np.int64).max  # of a Slice that has none
+EXPERIMENTAL = frozenset(  # operators that ONNX tried out and took back at opset 10; ONNX Runtime still runs most
+    {
+        *("ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler"),
+        *("ParametricSoftplus", "Scale", "ScaledTanh"),
+    }
+)
 _RECURRENT = (7, drop("output_sequence"))
 _REDUCTION = ((18, as_input("axes", 1)),)
 RULES: dict[str, tuple[tuple[int, Rule], ...]] = {  # operator → (first version of the new form, the step to it)
@@ -323,12 +375,15 @@ RULES: dict[str, tuple[tuple[int, Rule], ...]] = {  # operator → (first versio
         _REDUCTION,
     ),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), ((13, flat_softmax),)),
+    "Affine": ((10, affine),),
     "BatchNormalization": ((7, drop("is_test")), (9, per_position), (14, first_output)),
     "Cast": ((6, cast_target),),
     "Clip": ((11, clip_bounds),),
     "Concat": ((4, fill(axis=1)),),
+    "Crop": ((10, cropped_image),),
     "DFT": ((20, transform_axis),),
     "Dropout": ((12, drop("is_test", "ratio")),),
+    "DynamicSlice": ((10, rename("Slice")),),
     "GRU": ((3, fill(direction="forward")), _RECURRENT),
     "Gemm": ((7, drop("broadcast")),),
     "GlobalLpPool": ((2, integer_power),),
@@ -337,13 +392,17 @@ RULES: dict[str, tuple[tuple[int, Rule], ...]] = {  # operator → (first versio
     "ImageScaler": ((10, scaled_image),),
     "LSTM": (_RECURRENT,),
     "LpPool": ((2, integer_power),),
+    "MeanVarianceNormalization": ((9, normalised_map),),
     "PRelu": ((7, slope_per_channel),),
     "Pad": ((2, old_pads), (11, pad_amounts)),
+    "ParametricSoftplus": ((10, scaled_inside_and_out("Softplus")),),
     "RNN": (_RECURRENT,),
     "ReduceSum": ((13, as_input("axes", 1)),),
     "Reshape": ((5, target_shape),),
     "Resize": ((11, resize_as_before), (13, nearest_of_tensorflow)),
     "RoiAlign": ((16, fill(coordinate_transformation_mode="output_half_pixel")),),
+    "Scale": ((10, scaled),),
+    "ScaledTanh": ((10, scaled_inside_and_out("Tanh")),),
     "Scan": ((9, impossible("its inputs were others")),),
     "Scatter": ((11, rename("ScatterElements")),),
     "Selu": ((6, fill(alpha=1.6732, gamma=1.0507)),),

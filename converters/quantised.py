@@ -299,6 +299,9 @@ def _sites(body: Body) -> Iterator[Site]:
     shown = {value if isinstance(value, str) else value.name for value in body.output}
     ranks = {tensor.name: len(tensor.dims) for tensor in getattr(body, "initializer", ())}
     ranks |= {n.output[0]: len(n.attribute[0].t.dims) for n in body.node if n.op_type == "Constant" and n.attribute}
+    for node in body.node:  # constants that are quantised when the network runs
+        if node.op_type == "DynamicQuantizeLinear" and node.input[0] in ranks:
+            ranks[node.output[0]] = ranks[node.input[0]]
 
     def only_reader(name: str, op: str) -> onnx.NodeProto | None:
         found = readers.get(name, [])

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError, EncodeError
 
 from converters.errors import ModelError
 
@@ -18,6 +19,12 @@ DTYPES = {  # ONNX Runtime's names of types that an image may have → numpy's
     "tensor(double)": "float64",
     **{f"tensor({name})": name for name in ("uint8", "int8", "uint16", "int16", "int32", "int64")},
 }
+SHAPE = "filterscope::shape"
+PERHAPS_NO_TENSORS = {  # operators that may give a sequence, or what may be absent
+    *("SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SplitToSequence", "SequenceMap"),
+    *("Optional", "OptionalGetElement", "If", "Loop", "ZipMap", "Identity"),
+}
+REFUSED = "ONNX Runtime refuses the model: "
 FATAL = 4  # ONNX Runtime's severity: its errors come as exceptions too, which we tell in our own words
 
 # Moves the zeros of a Pad into the MaxPool behind it, which pads with −∞: wrong where values are negative (a
@@ -76,7 +83,7 @@ class Session:
                 part.SerializeToString(), options, providers=providers(), disabled_optimizers=UNSOUND
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise ModelError(f"ONNX Runtime refuses the model: {shortened(error)}") from error
+            raise ModelError(f"{REFUSED}{shortened(error)}") from error
         image = self._session.get_inputs()[0]
         self.input = image.name
         self._dtype = DTYPES.get(image.type, "float32")
@@ -107,6 +114,53 @@ class Session:
         except Exception as error:
             raise ModelError(f"does not run on an input of shape {list(x.shape)}: {shortened(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+def refusal(proto: onnx.ModelProto) -> str:
+    """Why ONNX Runtime does not take a model; "" where it does."""
+    try:
+        Session(proto)
+    except ModelError as error:
+        return str(error).removeprefix(REFUSED)
+    except (ValueError, DecodeError, EncodeError):  # more than 2 GiB
+        return "it is larger than 2 GiB"
+    return ""
+
+
+def measured_shapes(proto: onnx.ModelProto, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of the main graph, in a run on a black image of this shape.
+
+    Each node is followed by a Shape, so that what is fetched is small and no value outlives its readers. Nothing is
+    optimised: ONNX Runtime would put the sizes that it infers in the place of those it computes.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model, or it does not run at this size.
+    """
+    measuring = onnx.ModelProto()
+    measuring.CopyFrom(proto)
+    graph = measuring.graph
+    tensors = {value.name for value in (*graph.value_info, *graph.output) if value.type.HasField("tensor_type")}
+    del graph.value_info[:], graph.output[:]
+    image = graph.input[0]
+    image.CopyFrom(
+        onnx.helper.make_tensor_value_info(image.name, image.type.tensor_type.elem_type, [None] * len(shape))
+    )
+    names, fetched = [image.name], [f"{SHAPE}0"]
+    whole = []  # fetched themselves, as they may be no tensors
+    for node in graph.node:
+        doubtful = node.op_type in PERHAPS_NO_TENSORS
+        for name in filter(None, node.output):
+            if doubtful and name not in tensors:
+                whole.append(name)
+            else:
+                names.append(name)
+                fetched.append(f"{SHAPE}{len(fetched)}")
+    measures = zip(names, fetched, strict=True)
+    graph.node.extend(onnx.helper.make_node("Shape", [name], [measure], name=measure) for name, measure in measures)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*fetched, *whole))
+    answers = Session(measuring, as_written=True, frugal=True).run(np.zeros(shape, np.float32))
+    shapes = {name: tuple(map(int, answers[measure])) for name, measure in zip(names, fetched, strict=True)}
+    return shapes | {name: answers[name].shape for name in whole if isinstance(answers[name], np.ndarray)}
 
 
 def side_by_side(alone: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,15 +1,21 @@
 """Shapes of all values of a graph, inferred without its weights.
 
-ONNX's inference takes a model as bytes; a network's weights are a hundred times what it needs to know of them.
+ONNX's inference takes a model as bytes; a network's weights are a hundred times what it needs to know of them. Where
+it would round otherwise than ONNX Runtime computes, the size is ours (converters.output_sizes).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
+
+from converters.aliases import HIDDEN
+from converters.output_sizes import may_differ, output_extents
 
 LARGE = 1024  # elements of a constant from which on its numbers cannot be a shape
 
@@ -45,4 +51,53 @@ def _inferred(proto: onnx.ModelProto, shape: Sequence[int] | None = None) -> onn
         image.CopyFrom(helper.make_tensor_value_info(image.name, image.type.tensor_type.elem_type, shape))
         for output in bare.graph.output:
             output.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    return _with_our_sizes(bare)
+
+
+def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
+    """What ONNX infers where it is told the sizes that it would round wrongly; `bare` is changed."""
+    numbers = {tensor.name: tensor for tensor in bare.graph.initializer}
+    sites = [site for node in bare.graph.node if (site := _site(node, numbers)) is not None]
+    if sites:
+        bare.opset_import.append(helper.make_opsetid(HIDDEN, 1))
+    for node, *_ in sites:
+        node.domain = HIDDEN  # what ONNX does not know, it leaves to us
+    outputs = {value.name: value for value in bare.graph.output}
+    settled: dict[str, list[Any]] = {}
+    while True:
+        inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+        known = {value.name: value.type.tensor_type for value in (*inferred.graph.input, *inferred.graph.value_info)}
+        is_new = False
+        for node, op, attributes, scales, sizes in sites:
+            source = known.get(node.input[0])
+            if source is None or not source.HasField("shape"):
+                continue
+            extents = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in source.shape.dim]
+            after = output_extents(op, attributes, extents, scales, sizes)
+            if settled.get(node.output[0]) == after:
+                continue
+            settled[node.output[0]], is_new = after, True
+            for name, kind in zip(node.output, (source.elem_type, onnx.TensorProto.INT64), strict=False):
+                if name not in outputs:
+                    outputs[name] = bare.graph.value_info.add()
+                outputs[name].CopyFrom(helper.make_tensor_value_info(name, kind, after))
+        if not is_new:
+            return inferred
+
+
+Site = tuple[onnx.NodeProto, str, Mapping[str, Any], np.ndarray | None, np.ndarray | None]
+
+
+def _site(node: onnx.NodeProto, numbers: Mapping[str, onnx.TensorProto]) -> Site | None:
+    """A node whose size ONNX could infer wrongly: it, its operator, attributes, scales and sizes."""
+    if node.domain:
+        return None
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    attributes = {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
+    scales, sizes = (
+        numpy_helper.to_array(numbers[node.input[place]])
+        if node.op_type == "Resize" and len(node.input) > place and node.input[place] in numbers
+        else None
+        for place in (2, 3)
+    )
+    return (node, node.op_type, attributes, scales, sizes) if may_differ(node.op_type, attributes, scales) else None

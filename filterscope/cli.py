@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from analyzer.network import Network
     from analyzer.studies import Study
+    from converters.parity import Parity
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -59,29 +60,33 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).")] = False,
 ) -> None:
     """List a network's convolution layers, its input as understood, and the proof of its import."""
-    from converters.errors import UnsupportedOperatorError
+    from converters.errors import ModelError, UnsupportedOperatorError
     from filterscope import inspection
 
     try:
         network = opening.open()
     except UnsupportedOperatorError as error:
-        if error.convolutions and not as_json:
-            typer.echo(inspection.raw_table(error.convolutions))
-        raise
-    parity, refusal = None, None
+        if not error.convolutions:
+            raise
+        refusal = error.beside_the_layers()
+        listed = json.dumps(inspection.raw_json(refusal), indent=1) if as_json else inspection.raw_table(refusal)
+        typer.echo(listed)
+        raise refusal from error
+    parity: Parity | None = None
+    failure: ModelError | None = None
     if not as_json:
         typer.echo(inspection.table(network))
         typer.echo(inspection.totals(network))
     try:
         parity = network.prove()
-    except UnsupportedOperatorError as error:
-        refusal = error
+    except ModelError as error:
+        failure = error.beside_the_layers() if isinstance(error, UnsupportedOperatorError) else error
     if as_json:
-        typer.echo(json.dumps(inspection.as_json(network, parity), indent=1))
+        typer.echo(json.dumps(inspection.as_json(network, parity, failure), indent=1))
     elif parity is not None:
         typer.echo(inspection.parity_lines(parity))
-    if refusal is not None:
-        raise refusal
+    if failure is not None:
+        raise failure
 
 
 @app.command()

@@ -6,12 +6,13 @@ Knows an opened network; computes nothing.
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
     from analyzer.network import Network
-    from converters.errors import Convolution
+    from converters.errors import Convolution, ModelError, UnsupportedOperatorError
     from converters.parity import Alone, Parity
 
 WIDTH = 100
@@ -25,9 +26,22 @@ def table(network: Network) -> str:
     return "\n".join([HEAD, *(_line(layer) for layer in network.layers)])
 
 
-def raw_table(convolutions: tuple[Convolution, ...]) -> str:
+def raw_table(refusal: UnsupportedOperatorError) -> str:
     """The same for a network that cannot be opened: what its nodes and weights alone tell."""
-    return "\n".join([HEAD, *(_raw_line(index, convolution) for index, convolution in enumerate(convolutions))])
+    return "\n".join([HEAD, *(_raw_line(index, convolution) for index, convolution in enumerate(refusal.convolutions))])
+
+
+def raw_json(refusal: UnsupportedOperatorError) -> dict[str, Any]:
+    """The same as JSON: what is not known of a network that cannot be opened is null."""
+    layers = [{"index": index} | asdict(convolution) for index, convolution in enumerate(refusal.convolutions)]
+    return {
+        "schema": SCHEMA,
+        "model": {"conv_layers": len(layers)},
+        "input": None,
+        "layers": layers,
+        "parity": None,
+        "refusal": str(refusal),
+    }
 
 
 def totals(network: Network) -> str:
@@ -95,8 +109,8 @@ def _power(limit: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def as_json(network: Network, parity: Parity | None) -> dict[str, Any]:
-    """Everything, versioned (docs/run-format.md)."""
+def as_json(network: Network, parity: Parity | None, refusal: ModelError | None = None) -> dict[str, Any]:
+    """Everything, versioned (docs/run-format.md); why there is no parity, where there is none."""
     spec = network.input
     return {
         "schema": SCHEMA,
@@ -120,6 +134,7 @@ def as_json(network: Network, parity: Parity | None) -> dict[str, Any]:
             for layer in network.layers
         ],
         "parity": None if parity is None else parity.summary(),
+        "refusal": None if refusal is None else str(refusal),
     }
 
 

@@ -94,7 +94,8 @@ def too_large_when_written_out(model):
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [1 << 20, 1 << 20]))
 
 
-def shapeless_input(model):
+def shapeless_inputs(model):
+    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, None))
     model.graph.input[0].type.tensor_type.ClearField("shape")
 
 
@@ -165,7 +166,7 @@ BAD = {  # name: what to open, the words of the refusal
     "one hidden in a branch": (changed(too_large_inside_a_branch), "tensor 'hidden' declares .* would not fit"),
     "a sparse one": (changed(too_large_though_sparse), "tensor 'sparse' declares .* would not fit"),
     "a sparse one of few values": (changed(too_large_when_written_out), "tensor 'few' declares .* would not fit"),
-    "an input without a shape": (changed(shapeless_input), "not a valid ONNX model: input 'x' declares no shape"),
+    "two inputs without a shape": (changed(shapeless_inputs), "not a valid ONNX model: input 'x' declares no shape"),
     "a negative dimension": (changed(negative), r"tensor 'w' has a negative dimension \[4, -3, 3, 3\]"),
     "too few bytes in a tensor": (changed(short), "not a valid ONNX model"),
     "a value that nobody writes": (changed(dangling), "not a valid ONNX model: .*nobody"),

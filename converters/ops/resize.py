@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from converters.ops.common import attributes, bind, refuse
+from converters.output_sizes import common_scale
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph
@@ -32,6 +33,7 @@ _COORDINATES = (
     "align_corners",
     "asymmetric",
     "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",  # gone since opset 13; ONNX Runtime still runs it
 )
 
 
@@ -131,7 +133,7 @@ def _counts_and_scales(lengths: list[int], sizes: list[int], policy: str) -> tup
     ratios = [float(np.float32(size) / np.float32(length)) for size, length in zip(sizes, lengths, strict=True)]
     if policy == "stretch":
         return sizes, ratios
-    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    scale = common_scale(policy, lengths, sizes)
     return [math.floor(scale * length + 0.5) for length in lengths], [scale] * len(lengths)
 
 
@@ -183,6 +185,8 @@ def _positions(axis: Axis, coordinates: str) -> np.ndarray:
     steps = np.arange(axis.count, dtype=np.float32)
     if coordinates == "asymmetric":
         return steps / scale
+    if coordinates == "tf_half_pixel_for_nn":
+        return (steps + half) / scale
     if coordinates == "align_corners":
         return steps * (length - one) / (count - one) if axis.count > 1 else np.zeros_like(steps)
     if coordinates == "tf_crop_and_resize":

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from converters.output_sizes import windows_along
+
 Pads = tuple[tuple[int, int], ...]  # begin and end per spatial axis
 
 
@@ -73,16 +75,11 @@ class Windows:
 
     def outputs(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """Number of windows per axis for an input of these spatial sizes."""
-        counts = []
-        for size, stride, extent, (begin, end) in zip(
-            sizes, self.stride, self.extents, self.padding(sizes), strict=True
-        ):
-            room = size + begin + end - extent
-            count = (math.ceil(room / stride) if self.ceil else room // stride) + 1
-            if self.ceil and (count - 1) * stride >= size + begin:
-                count -= 1  # a window must begin before the padding at the end does
-            counts.append(count)
-        return tuple(counts)
+        axes = zip(sizes, self.extents, self.stride, self.padding(sizes), strict=True)
+        return tuple(
+            windows_along(size, extent, stride, begin, end, ceil=self.ceil)
+            for size, extent, stride, (begin, end) in axes
+        )
 
     def reach(self, sizes: Sequence[int]) -> Pads:
         """Pads after which the windows fit exactly: the end may be more than `padding` (ceil) or less (rest cut)."""
