@@ -8,10 +8,12 @@ Knows Keras' two file formats; does not import Keras.
 from __future__ import annotations
 
 import importlib
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from converters.scripts.file_limits import LimitError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
+WEIGHTS = "model.weights.h5"  # of an archive
 INSTALL = "pip install 'filterscope[keras]'"
 
 # What is said of those layers, out of all that keras_classes does not list, that a user may want to trust.
@@ -98,11 +101,14 @@ def _from_archive(path: Path) -> tuple[str, Mapping[str, Any]]:
             if "metadata.json" in names:
                 content = file_limits.read_member(archive, "metadata.json", file_limits.NOTE_BYTES)
                 metadata = file_limits.parse_json(content, "metadata.json")
+            if WEIGHTS in names and find_spec("h5py"):  # the conversion, which needs it, asks for it
+                with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+                    file_limits.check_weights(archive, WEIGHTS, importlib.import_module("h5py"), Path(place))
     except LimitError as error:
         raise ModelError(f"{path}: is no Keras file as Keras writes one, or damaged: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
         raise ModelError(
-            f"{path}: is only a part of a Keras file, or damaged ({error}); save or copy it again"
+            f"{path}: is only a part of a Keras file, or damaged ({_line(error)}); save or copy it again"
         ) from error
     if not isinstance(config, dict) or not isinstance(metadata, dict):
         raise ModelError(f"{path}: its config.json describes no model; {_whole_model()}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -155,6 +156,18 @@ def _inner(value: Any) -> Iterator[Any]:
     """The lists and dictionaries directly inside a value."""
     contents = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return (inner for inner in contents if isinstance(inner, (dict, list)))
+
+
+def check_weights(archive: zipfile.ZipFile, name: str, h5py: Any, folder: Path) -> None:
+    """See that a member of an archive is an HDF5 file as `check_hdf5` wants it, by way of a copy in a folder."""
+    copy = folder / "checked.h5"
+    with archive.open(name) as source, copy.open("wb") as target:  # seeking inside an archive reads it from its start
+        shutil.copyfileobj(source, target)
+    try:
+        with h5py.File(copy, "r") as file:
+            check_hdf5(file, h5py, copy.stat().st_size)
+    finally:
+        copy.unlink()
 
 
 def check_hdf5(file: Any, h5py: Any, size: int) -> None:

@@ -47,13 +47,11 @@ def write(path: Path, kind: str, config: Any, folder: Path) -> tuple[Path, list[
         with limits.open_archive(path) as old, zipfile.ZipFile(copy, "w") as new:
             new.writestr("config.json", json.dumps(config))
             for name in old.namelist():
+                if name == WEIGHTS:
+                    limits.check_weights(old, name, h5py, folder)
                 if name in (WEIGHTS, "metadata.json") or name.startswith(ASSETS):
                     with old.open(name) as source, new.open(name, "w", force_zip64=True) as target:
                         shutil.copyfileobj(source, target)
-        with zipfile.ZipFile(copy) as new:
-            if WEIGHTS in new.namelist():
-                with new.open(WEIGHTS) as stream, h5py.File(stream, "r") as weights:
-                    limits.check_hdf5(weights, h5py, new.getinfo(WEIGHTS).file_size)
     else:
         shutil.copyfile(path, copy)
         with h5py.File(copy, "r+") as file:
