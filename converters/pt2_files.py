@@ -242,7 +242,8 @@ def _check_extent(name: str, described: Mapping[str, Any], stored: int) -> None:
     extents = [size.get("as_int") if isinstance(size, dict) else None for size in described.get("sizes") or ()]
     if not all(isinstance(extent, int) and extent >= 0 for extent in extents):
         raise LimitError(f"its tensor {name[:60]!r} is of no certain size")
-    itemsize = ITEMSIZES.get(described.get("dtype"), 1) if isinstance(described.get("dtype"), int) else 1
+    dtype = described.get("dtype")
+    itemsize = ITEMSIZES.get(dtype, 1) if isinstance(dtype, int) else 1
     needed = math.prod(extent for extent in extents if extent is not None) * itemsize
     if needed > max(stored, MATERIALISED if stored else 0):
         raise LimitError(f"its tensor {name[:60]!r} declares {extents} values, of which it holds {stored} bytes")

@@ -226,7 +226,7 @@ def _dataset_bytes(dataset: Any, place: str) -> int:
     filters = [layout.get_filter(index)[0] for index in range(layout.get_nfilters())]
     if any(each not in FILTERS for each in filters):
         raise LimitError(f"its weights {place!r} are packed by a method that is not read; that is refused")
-    needed = math.prod(int(extent) for extent in dataset.shape) * kind.itemsize
+    needed = int(math.prod(int(extent) for extent in dataset.shape) * kind.itemsize)
     stored = dataset.id.get_storage_size() * (DEFLATE_RATIO if filters else 1)
     if needed > stored:
         raise LimitError(
