@@ -51,6 +51,9 @@ LOOKUPS = names(
     """
 )
 
+# of keras.applications: ConvNeXt and InceptionResNetV2 have layers of their own
+APPLICATIONS = names("CustomScaleLayer LayerScale StochasticDepth")
+
 MODELS = frozenset(("Functional", "Model", "Sequential"))
 
 # keras.src.ops: functions of tensors as layers
@@ -152,14 +155,15 @@ TENSORFLOW_FUNCTIONS = names(
     """
 )
 
-CLASSES = LAYERS | LOOKUPS | MODELS | OPERATIONS | SETTINGS | VALUES
+CLASSES = LAYERS | LOOKUPS | APPLICATIONS | MODELS | OPERATIONS | SETTINGS | VALUES
 WRITTEN_BY_KERAS_2 = ("TFOpLambda", "SlicingOpLambda")  # a layer each, for the function that its `function` names
 # Whole names of the modules whose members the lists above name, as Keras 3 and the last of Keras 2 write them.
 MODULES = re.compile(
     r"(tf_)?keras(\.(layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers|ops|"
-    r"mixed_precision)|\.(src|layers|engine|mixed_precision|initializers)(\.[a-z]\w*)+)?"
+    r"mixed_precision)|\.(src|layers|engine|mixed_precision|initializers)(\.[a-z]\w*)+)?|tensorflow\.python\.ops\.init_ops_v2"
 )
 FUNCTION_MODULES = re.compile(
     r"builtins|(tf_)?keras(\.src)?\.(activations|initializers|regularizers|constraints)(\.[a-z]\w*)*"
 )
 PACKAGES = ("", "keras", "Keras")  # before the > of a registered name
+UNNAMED_PACKAGE = "Custom"  # of whoever names none: users, and Keras 2 for APPLICATIONS

@@ -234,7 +234,10 @@ def _foreign(described: Mapping[str, Any]) -> str:
         return f"the function {str(called)[:60]}{_place(module, package)}"
     unplaced = "module" in described and not module and registered  # Keras 3 for a class of the program itself
     own = not module or keras_classes.MODULES.fullmatch(str(module))
-    if own and not unplaced and package in keras_classes.PACKAGES and name in ("", kind):
+    named = package in keras_classes.PACKAGES or (
+        package == keras_classes.UNNAMED_PACKAGE and kind in keras_classes.APPLICATIONS
+    )
+    if own and not unplaced and named and name in ("", kind):
         return ""
     called = _called(described)
     return f"class {kind[:60]}{_place(module, package)}{f' (layer{called})' if called else ''}"

@@ -136,6 +136,10 @@ REFUSED = {  # name: what stands beside a convolution, words of the refusal
     ),
     "a listed name registered otherwise": (layer("Conv2D") | {"registered_name": "mine>Conv2D"}, "Conv2D of keras"),
     "a listed name registered as another": (layer("Conv2D") | {"registered_name": "Popen"}, "Conv2D of keras"),
+    "a user's class of a listed name": (
+        layer("Conv2D", None) | {"registered_name": "Custom>Conv2D"},
+        "Conv2D of Custom",
+    ),
     "a class that is no text": ({"class_name": ["Lambda"], "config": {}}, "something other than a text"),
     "inside a wrapper": (layer("TimeDistributed", layer=layer("Map")), "Map 'it' is none"),
     "inside a model inside a model": (network(network(layer("Map"))), "Map 'it' is none"),
@@ -168,6 +172,10 @@ ALLOWED = {
     "a model": {"module": "keras.src.models.functional", "class_name": "Functional", "config": {"name": "inner"}},
     "Keras 2's": {"class_name": "BatchNormalizationV1", "config": {"name": "bn"}},
     "its function": layer("TFOpLambda", function="__operators__.getitem"),
+    "ConvNeXt's": layer("LayerScale", "keras.src.applications.convnext", projection_dim=96),
+    "InceptionResNetV2's": layer("CustomScaleLayer", "tf_keras.src.applications.inception_resnet_v2")
+    | {"registered_name": "Custom>CustomScaleLayer"},
+    "EfficientNetV2's": layer("Conv2D", bias_initializer=layer("Constant", "tensorflow.python.ops.init_ops_v2")),
     "a tensor": layer("Add", values={"class_name": "__keras_tensor__", "config": {"shape": [1]}}),
 }
 
