@@ -73,6 +73,8 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
         if not options.weights.is_file():
             what = "is a folder" if options.weights.is_dir() else "no such file"
             raise SettingsError(f"--weights {options.weights}: {what}")
+        if zipfile.is_zipfile(options.weights):
+            _members(options.weights)
         weights = str(options.weights.absolute())
     is_file = module.endswith(".py")
     if is_file and not Path(module).is_file():
@@ -159,18 +161,23 @@ def _kind(path: Path) -> tuple[str, str]:
         raise ModelError(f"{path}: {NEEDS_FACTORY.format(name=path.name)}")
     if not zipfile.is_zipfile(path):
         return _pickled(path)
-    try:
-        with file_limits.open_archive(path) as archive:
-            names = archive.namelist()
-    except file_limits.LimitError as error:
-        raise ModelError(f"{path}: is no PyTorch file as PyTorch writes one, or damaged: {error}") from error
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged ({error})") from error
+    names = _members(path)
     if pt2_files.is_program(names):
         return "program", ""
     if "constants.pkl" in [name.partition("/")[2] for name in names]:
         return "torchscript", "is TorchScript, which is a program"
     return _pickled(path)
+
+
+def _members(path: Path) -> list[str]:
+    """Names of an archive's members, after a look at whether the archive unpacks to much more than it is."""
+    try:
+        with file_limits.open_archive(path) as archive:
+            return archive.namelist()
+    except file_limits.LimitError as error:
+        raise ModelError(f"{path}: is no PyTorch file as PyTorch writes one, or damaged: {error}") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged ({error})") from error
 
 
 def _pickled(path: Path) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from torch import nn
 from converters import child, keras, keras_classes, keras_files, pt2_files, pt2_operators, pytorch, size_expressions
 from converters.errors import ModelError
 from converters.scripts import file_limits
-from converters.sources import read
+from converters.sources import SourceOptions, read
 
 h5py = pytest.importorskip("h5py", exc_type=ImportError)
 
@@ -334,13 +334,14 @@ def test_weights_of_a_usual_file_are_read():
 CONFIG = json.dumps(network())
 ARCHIVES = {  # name: members, words of the refusal
     "a note of blanks": ({"config.json": CONFIG, "metadata.json": " " * (100 << 20)}, "would unpack to|bytes long"),
-    "weights of zeros": ({"config.json": CONFIG, "model.weights.h5": bytes(100 << 20)}, "would unpack to"),
+    "weights of zeros": ({"config.json": CONFIG, "model.weights.h5": zeros(100 << 20)}, "would unpack to"),
     "JSON thousands deep": ({"config.json": nested(5_000)}, "config.json is nested deeper than 100"),
     "JSON a hundred thousand deep": ({"config.json": nested(100_000)}, "config.json is nested deeper than 100"),
     "JSON deeper than we read": ({"config.json": '{"a": ' + nested(150) + "}"}, "config.json is nested deeper than"),
     "a deep note": ({"config.json": CONFIG, "metadata.json": nested(5_000)}, "metadata.json is nested deeper"),
     "bytes that are no text": ({"config.json": b"{\xff}"}, "config.json is not UTF-8"),
     "no JSON": ({"config.json": "{"}, "config.json is no JSON"),
+    "JSON of millions of lists": ({"config.json": "[" + "[]," * 1_000_001 + "[]]"}, "more than 1000000 lists"),
     "a number without end": ({"config.json": "1" * 100_000}, "config.json is no JSON"),
     "a name outside": ({"config.json": CONFIG, "assets/../../it": ""}, "outside the archive or is in it twice"),
     "a name in two cases": ({"config.json": CONFIG, "Config.json": CONFIG}, "outside the archive or is in it twice"),
@@ -656,3 +657,13 @@ def test_only_sizes_reach_sympy(expression, is_size, program, conversions, tmp_p
     with pytest.raises(ModelError, match="was handed on" if is_size else "holds an expression that is no size"):
         read(path)
     assert bool(conversions) is is_size
+
+
+@pytest.mark.parametrize("as_weights", [True, False])
+def test_weights_that_would_unpack_to_much_more_are_refused(as_weights, conversions, tmp_path):
+    path = members(tmp_path / "net.pth", {"net/data.pkl": "", "net/data/0": zeros(100 << 20)})
+    (tmp_path / "nets.py").write_text("")
+    source = f"{tmp_path / 'nets.py'}:Net" if as_weights else path
+    with pytest.raises(ModelError, match=r"net\.pth: .*would unpack to"):
+        read(source, SourceOptions(weights=path if as_weights else None))
+    assert not conversions

@@ -15,16 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-MEMBERS = 10_000  # of an archive; torch writes one a tensor, and no network at hand has 3,000
+MEMBERS = 10_000  # of an archive; torch writes one a tensor, 736 of DenseNet-121
 DIRECTORY_BYTES = (
     1024 * MEMBERS
 )  # of an archive's list of members: 1 KiB a member, where torch and Keras need 200 bytes
-RATIO = 100  # unpacked bytes to the file's own; weights pack to no less than a tenth, deflate reaches 1,032
+RATIO = 100  # unpacked bytes to the file's own; weights hardly pack, deflate reaches 1,032
 SLACK_BYTES = 64 << 20  # that a small file may unpack to whatever its ratio: a configuration packs well
-TEXT_BYTES = 256 << 20  # of a configuration or a graph; the largest at hand has 12 MB
+TEXT_BYTES = 32 << 20  # of a configuration or a graph; the graph of DenseNet-121 at a free size has 2 MB
+CONTAINERS = 1_000_000  # lists and dictionaries of a text, each 80 bytes and more in memory; that graph has 28,000
 NOTE_BYTES = 1 << 20  # of what says who wrote a file and when
 DEPTH = 100  # of JSON in JSON, and of HDF5 groups in groups; a nested model needs 6 a level
-HDF5_OBJECTS = 50_000  # groups and datasets; each costs about 30 µs to look at
+HDF5_OBJECTS = 20_000  # groups and datasets, a tenth of a millisecond each; NASNet has some thousands
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the only ones that torch and Keras write and read
 FILTERS = (1, 2, 3, 32000)  # of HDF5: deflate, shuffle, checksum, lzf; any other is a library that would be loaded
 NUMBERS = "biufc"  # numpy's kinds of plain numbers
@@ -128,10 +129,15 @@ def parse_json(content: bytes | str, name: str) -> Any:
     """What a JSON text says.
 
     Raises:
-        LimitError: it is no JSON, no UTF-8, or nested deeper than DEPTH.
+        LimitError: it is no JSON, no UTF-8, nested deeper than DEPTH, or of more than CONTAINERS parts.
     """
     try:
-        value = json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        if text.count("[") + text.count("{") > CONTAINERS:
+            raise LimitError(f"its {name} holds more than {CONTAINERS} lists and dictionaries")
+        value = json.loads(text)
+    except LimitError:
+        raise
     except UnicodeDecodeError as error:
         raise LimitError(f"its {name} is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
