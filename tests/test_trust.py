@@ -667,3 +667,29 @@ def test_weights_that_would_unpack_to_much_more_are_refused(as_weights, conversi
     with pytest.raises(ModelError, match=r"net\.pth: .*would unpack to"):
         read(source, SourceOptions(weights=path if as_weights else None))
     assert not conversions
+
+
+def test_an_archive_of_torch_2_7_loads_and_its_pickles_are_looked_through(conversions, tmp_path):
+    from torch._export.serde.schema import SCHEMA_VERSION
+    from torch._export.serde.serialize import serialize
+
+    network = nn.Conv2d(3, 4, 3).eval()
+    made = serialize(torch.export.export(network, (torch.zeros(1, 3, 8, 8),)))
+    contents = {
+        "version": ".".join(map(str, SCHEMA_VERSION)),
+        "serialized_exported_program.json": made.exported_program,
+        "serialized_state_dict.pt": made.state_dict,
+        "serialized_constants.pt": made.constants,
+        "serialized_example_inputs.pt": made.example_inputs,
+    }
+    path = members(tmp_path / "old.pt2", contents)
+    pt2_files.write_copy(path, tmp_path / "copy.pt2")
+    loaded = torch.export.load(tmp_path / "copy.pt2").module()
+    x = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(loaded(x), network(x))
+    canary = tmp_path / "canary"
+    members(path, contents | {"serialized_state_dict.pt": pickle.dumps(Planted(canary), 0)})
+    with pytest.raises(ModelError, match=r"holds a pickle \(serialized_state_dict\.pt\)"):
+        read(path)
+    assert not conversions
+    assert not canary.exists()
