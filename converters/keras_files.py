@@ -1,31 +1,33 @@
 """What a Keras file says of itself, read before anything of it is loaded.
 
 The configuration is JSON, inside a zip archive or as an attribute of an HDF5 file: its layers, and whether building
-them would run code that the file brings. Knows Keras' two file formats; does not import Keras.
+them could run code that the file brings, which is so unless every class and function in it is one of keras_classes.
+Knows Keras' two file formats; does not import Keras.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import re
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from converters import keras_classes
 from converters.errors import ModelError
+from converters.scripts import file_limits
+from converters.scripts.file_limits import LimitError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"
+WEIGHTS = "model.weights.h5"  # of an archive
 INSTALL = "pip install 'filterscope[keras]'"
-CONFIG_BYTES = 1 << 28  # a configuration is text of some megabytes at most
 
-OWN_PACKAGES = ("keras", "tf_keras", "builtins")  # whose classes a file may name
-FUNCTION_MODULES = ("activations", "ops", "initializers", "regularizers", "constraints", "layers", "dtype_policies")
-# Layers that hold a program: Python byte code, a pickled module, a SavedModel, a serialised TensorFlow graph.
+# What is said of those layers, out of all that keras_classes does not list, that a user may want to trust.
 PROGRAMS = {
     "Lambda": "a Lambda layer is Python code",
     "TorchModuleWrapper": "it holds a pickled PyTorch module, which is a program",
@@ -33,13 +35,12 @@ PROGRAMS = {
     "JaxLayer": "it runs a JAX function, which is a program",
     "FlaxLayer": "it runs a Flax module, which is a program",
     "TensorFlowOpLayer": "it holds a part of a TensorFlow graph, which is a program",
+    "ClassMethod": "it calls any function of TensorFlow, which is a program",
+    "InstanceMethod": "it calls a method by its name, which is a program",
+    "InstanceProperty": "it reads a property by its name, which may be a program",
 }
-# TensorFlow's functions that tf_keras calls by name; any other (io.write_file) is as good as a program.
-TF_FUNCTIONS = re.compile(
-    r"((math|nn|linalg|image|__operators__)\.|reduce_)[\w.]+|compat\.v1\.(shape|transpose)|cast|clip_by_value|concat|"
-    r"convert_to_tensor|expand_dims|gather|identity|one_hot|ones_like|pad|range|repeat|reshape|reverse|shape|slice|split|"
-    r"squeeze|stack|strided_slice|tile|transpose|unstack|where|zeros_like"
-)
+BYTE_CODE = ("lambda", "__lambda__")  # values of what says of which kind a function is
+FILE_NAMES = ("vocabulary", "idf_weights")  # of a lookup layer: a text there is a file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,51 +92,63 @@ def read(path: Path) -> KerasFile:
 def _from_archive(path: Path) -> tuple[str, Mapping[str, Any]]:
     """Version and configuration in a zip archive."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with file_limits.open_archive(path) as archive:
             names = set(archive.namelist())
             if "config.json" not in names:
                 raise ModelError(f"{path}: a zip archive without a Keras model's config.json; {_whole_model()}")
-            if archive.getinfo("config.json").file_size > CONFIG_BYTES:
-                raise ModelError(f"{path}: its config.json is of an unlikely size; it is not read")
-            _check_members(path, archive.namelist())
-            config = json.loads(archive.read("config.json"))
-            metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
+            config = file_limits.parse_json(file_limits.read_member(archive, "config.json"), "config.json")
+            metadata = {}
+            if "metadata.json" in names:
+                content = file_limits.read_member(archive, "metadata.json", file_limits.NOTE_BYTES)
+                metadata = file_limits.parse_json(content, "metadata.json")
+            if WEIGHTS in names and find_spec("h5py"):  # the conversion, which needs it, asks for it
+                with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+                    file_limits.check_weights(archive, WEIGHTS, importlib.import_module("h5py"), Path(place))
+    except LimitError as error:
+        raise ModelError(f"{path}: is no Keras file as Keras writes one, or damaged: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
         raise ModelError(
-            f"{path}: is only a part of a Keras file, or damaged ({error}); save or copy it again"
+            f"{path}: is only a part of a Keras file, or damaged ({_line(error)}); save or copy it again"
         ) from error
     if not isinstance(config, dict) or not isinstance(metadata, dict):
         raise ModelError(f"{path}: its config.json describes no model; {_whole_model()}")
     return str(metadata.get("keras_version", "")), config
 
 
-def _check_members(path: Path, names: Sequence[str]) -> None:
-    """No member lies outside the archive's folder, and none is there twice: two readers could see two contents."""
-    for name in names:
-        place = PurePosixPath(name.replace("\\", "/"))
-        if place.is_absolute() or ".." in place.parts or ":" in name or names.count(name) > 1:
-            raise ModelError(
-                f"{path}: its member {name[:60]!r} lies outside the archive or is in it twice; it is refused"
-            )
-
-
 def _from_hdf5(path: Path) -> tuple[str, Mapping[str, Any]]:
-    """Version and configuration in an HDF5 file."""
+    """Version and configuration in an HDF5 file, after a look at all of its groups and arrays."""
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
         raise ModelError(f"{path}: a Keras file; to open it, {INSTALL}") from error
     try:
         with h5py.File(path, "r") as file:
-            said = {name: _text(file.attrs[name]) for name in ("model_config", "keras_version") if name in file.attrs}
-            config = json.loads(said["model_config"]) if "model_config" in said else None
-    except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py raises each of them for a damaged file
+            limits = {"model_config": file_limits.TEXT_BYTES, "keras_version": file_limits.NOTE_BYTES}
+            said = {name: _attribute(file, name, limit) for name, limit in limits.items() if name in file.attrs}
+            config = file_limits.parse_json(said["model_config"], "model_config") if "model_config" in said else None
+            file_limits.check_hdf5(file, h5py, path.stat().st_size)
+    except LimitError as error:
+        raise ModelError(f"{path}: is no Keras file as Keras writes one, or damaged: {error}") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py raises each for a damaged file
         raise ModelError(
-            f"{path}: is only a part of an HDF5 file, or damaged ({str(error)[:120]}); save or copy it again"
+            f"{path}: is only a part of an HDF5 file, or damaged ({_line(error)}); save or copy it again"
         ) from error
     if not isinstance(config, dict):
         raise ModelError(f"{path}: holds weights and no network; {_whole_model()}")
     return said.get("keras_version", ""), config
+
+
+def _attribute(file: Any, name: str, limit: int) -> str:
+    """A text beside the arrays of an HDF5 file."""
+    held = file.attrs.get_id(name)
+    if held.shape not in ((), (1,)) or held.get_storage_size() > limit:
+        raise LimitError(f"its {name} is no text, or longer than {limit} bytes")
+    value = file.attrs[name]
+    return _text(value[0] if held.shape else value)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]
 
 
 def _text(value: Any) -> str:
@@ -177,39 +190,54 @@ def _called(described: Mapping[str, Any]) -> str:
 
 
 def _danger(described: Mapping[str, Any]) -> str:
-    """Why building this object would run what the file brings; empty where it would not."""
-    kind = str(described.get("class_name", ""))
+    """Why building this object might run what the file brings, or read another file; empty where it cannot."""
+    if {str(described.get(key)) for key in ("function_type", "output_shape_type", "mask_type", "class_name")} & set(
+        BYTE_CODE
+    ):
+        return "a function in it is Python byte code"
+    if "class_name" not in described:
+        return ""
+    kind = described["class_name"]
+    if not isinstance(kind, str):
+        return "it names a class by something other than a text, which may be a program"
     registered = str(described.get("registered_name") or "").rpartition(">")[2]
     program = PROGRAMS.get(kind) or PROGRAMS.get(registered)
     if program:
         shown = kind if kind in PROGRAMS else registered
-        return f"the layer{_called(described)} is a {shown}: {program}"
-    marked = {str(described.get(key)) for key in ("function_type", "output_shape_type", "mask_type", "class_name")}
-    if marked & {"lambda", "__lambda__"}:
-        return "a function in it is Python byte code"
-    if kind in ("TFOpLambda", "SlicingOpLambda"):
+        return f"the layer{_called(described)} is a {shown[:60]}: {program}"
+    if kind in keras_classes.WRITTEN_BY_KERAS_2:
         function = str(_inner(described).get("function", ""))
-        if not TF_FUNCTIONS.fullmatch(function):
+        if function not in keras_classes.TENSORFLOW_FUNCTIONS:
             return f"the layer{_called(described)} calls tf.{function[:60]}, which may do anything"
+    elif kind in keras_classes.LOOKUPS:
+        if any(isinstance(_inner(described).get(key), str) for key in FILE_NAMES):
+            return f"the layer{_called(described)} is a {kind} that reads another file of this machine"
+    elif kind != "function" and kind not in keras_classes.CLASSES and not _foreign(described):
+        return f"{kind[:60]}{_called(described)} is none of Keras' layers that are known to run nothing but themselves"
     return ""
 
 
 def _foreign(described: Mapping[str, Any]) -> str:
     """What this object is where it is not Keras' own; empty where it is."""
     kind, module = described.get("class_name"), described.get("module")
-    if not isinstance(kind, str) or "config" not in described:
+    if not isinstance(kind, str):
         return ""
     registered = str(described.get("registered_name") or "")
-    package = registered.partition(">")[0] if ">" in registered else ""
-    top, _, rest = str(module or "").partition(".")
+    package, _, name = registered.rpartition(">")
     if kind == "function":
-        own = top == "builtins" or (top in OWN_PACKAGES and rest.removeprefix("src.").startswith(FUNCTION_MODULES))
-        custom = package or (top == "builtins" and registered not in ("", "function", str(described["config"])))
-        if own and not custom:
-            return ""
-        return f"the function {str(described['config'])[:60]}{_place(module, package)}"
+        called = described.get("config")
+        own = module is None or keras_classes.FUNCTION_MODULES.fullmatch(str(module))
+        if own and package in keras_classes.PACKAGES and called in keras_classes.FUNCTIONS:
+            custom = module == "builtins" and name not in ("", "function", called)
+            if not custom:
+                return ""
+        return f"the function {str(called)[:60]}{_place(module, package)}"
     unplaced = "module" in described and not module and registered  # Keras 3 for a class of the program itself
-    if not unplaced and (not module or top in OWN_PACKAGES) and package in ("", "keras", "Keras"):
+    own = not module or keras_classes.MODULES.fullmatch(str(module))
+    named = package in keras_classes.PACKAGES or (
+        package == keras_classes.UNNAMED_PACKAGE and kind in keras_classes.APPLICATIONS
+    )
+    if own and not unplaced and named and name in ("", kind):
         return ""
     called = _called(described)
     return f"class {kind[:60]}{_place(module, package)}{f' (layer{called})' if called else ''}"

@@ -1,31 +1,29 @@
 """PyTorch networks as ONNX: exported programs, TorchScript, factories with weights, live modules.
 
-What would run as a program (TorchScript, a pickled module, an archive with pickles inside) is recognised here, before
-anything of it is loaded, and refused unless trusted. Exporting happens in a process of its own
-(scripts/pytorch_export.py), but for a live module. Knows torch's file formats; knows nothing of layers.
+What would run as a program (TorchScript, a pickled module) is recognised here, before anything of it is loaded, and
+refused unless trusted; of an exported program a copy is loaded, which pt2_files made. Exporting happens in a process of
+its own (scripts/pytorch_export.py), but for a live module. Knows torch's file formats; knows nothing of layers.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import io
-import json
 import pickle
-import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from converters import child
+from converters import child, pt2_files
 from converters.errors import ModelError, SettingsError
 from converters.files import ModelFile
+from converters.scripts import file_limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from converters.sources import SourceOptions
 
 SCRIPT = "pytorch_export.py"
+TENSORS_ALONE = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # where torch falls back on running what it cannot unpickle
 EXPORTERS = ("dynamo", "legacy", "fixed")  # tried in this order
 NEEDS_FACTORY = (
     "holds weights and no network; name what makes the network, and give the file as its weights: "
@@ -52,6 +51,12 @@ def read_file(path: Path, options: SourceOptions) -> ModelFile:
     if danger and not options.trust:
         raise ModelError(f"{path}: {danger}; --trust runs it, where you know who made it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if kind == "program" and not options.trust:
+        with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+            copy = Path(place) / "model.pt2"
+            pt2_files.write_copy(path, copy)
+            request = {"kind": kind, "path": str(copy)}
+            return _convert(request, str(path), options, [], path, digest, TENSORS_ALONE)
     return _convert({"kind": kind, "path": str(path.absolute())}, str(path), options, [Path.cwd()], path, digest)
 
 
@@ -68,6 +73,8 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
         if not options.weights.is_file():
             what = "is a folder" if options.weights.is_dir() else "no such file"
             raise SettingsError(f"--weights {options.weights}: {what}")
+        if zipfile.is_zipfile(options.weights):
+            _members(options.weights)
         weights = str(options.weights.absolute())
     is_file = module.endswith(".py")
     if is_file and not Path(module).is_file():
@@ -128,12 +135,13 @@ def _convert(
     search: list[Path],
     path: Path,
     digest: str | None,
+    environment: Mapping[str, str] | None = None,
 ) -> ModelFile:
     given = dict(request) | {"channels": options.channels, "size": options.size}
     failures: list[Exception] = []
     for exporter in EXPORTERS:
         try:
-            made = child.convert(SCRIPT, given | {"exporter": exporter}, shown, search=search)
+            made = child.convert(SCRIPT, given | {"exporter": exporter}, shown, search=search, environment=environment)
         except child.ExportError as error:
             failures.append(error)
             continue
@@ -153,15 +161,23 @@ def _kind(path: Path) -> tuple[str, str]:
         raise ModelError(f"{path}: {NEEDS_FACTORY.format(name=path.name)}")
     if not zipfile.is_zipfile(path):
         return _pickled(path)
-    with zipfile.ZipFile(path) as archive:
-        names = [name.partition("/")[2] for name in archive.namelist()]
-        if "archive_format" in names or any(
-            name.startswith("serialized_exported_program") for name in archive.namelist()
-        ):
-            return "program", _danger_in_program(archive)
-        if "constants.pkl" in names:
-            return "torchscript", "is TorchScript, which is a program"
+    names = _members(path)
+    if pt2_files.is_program(names):
+        return "program", ""
+    if "constants.pkl" in [name.partition("/")[2] for name in names]:
+        return "torchscript", "is TorchScript, which is a program"
     return _pickled(path)
+
+
+def _members(path: Path) -> list[str]:
+    """Names of an archive's members, after a look at whether the archive unpacks to much more than it is."""
+    try:
+        with file_limits.open_archive(path) as archive:
+            return archive.namelist()
+    except file_limits.LimitError as error:
+        raise ModelError(f"{path}: is no PyTorch file as PyTorch writes one, or damaged: {error}") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged ({error})") from error
 
 
 def _pickled(path: Path) -> tuple[str, str]:
@@ -188,54 +204,6 @@ def _pickled(path: Path) -> tuple[str, str]:
     raise ModelError(f"{path}{listed}: {NEEDS_FACTORY.format(name=path.name)}")
 
 
-def _danger_in_program(archive: zipfile.ZipFile) -> str:
-    """Why loading an archive of torch.export would run what is in it; empty where it would not.
-
-    torch.export.load unpickles what its configuration marks as pickled, falls back to full unpickling of examples and
-    of older archives' weights, and evaluates the expressions of symbolic shapes with sympy.
-    """
-    import torch
-
-    for name in archive.namelist():
-        content = archive.read(name)
-        if "custom_obj" in name:
-            return f"holds a pickled object ({name}), which is a program"
-        if name.endswith(".json"):
-            for key, value in _strings(json.loads(content)):
-                if key == "expr_str" and not _is_size(value):
-                    return f"holds an expression that is no size ({value[:40]!r} in {name}), which is a program"
-        elif name.endswith((".pt", ".pkl")) or _is_pickle(content):
-            try:
-                torch.load(io.BytesIO(content), weights_only=True)
-            except Exception:
-                return f"holds a pickle ({name}), which is a program"
-    return ""
-
-
-def _is_size(expression: str) -> bool:
-    """Whether an expression that sympy would evaluate can only be a size, such as Add(Symbol('s0', integer=True), 1).
-
-    It calls nothing but sympy's classes, whose names are capitalised, floor and ceiling; it holds no attribute, index
-    or text but a symbol's name.
-    """
-    plain = re.sub(r"'\w+'", "", expression)
-    calls = re.findall(r"(\w+)\s*\(", plain)
-    return re.fullmatch(r"[\w\s(),=+*/<>-]*", plain) is not None and all(
-        name[0].isupper() or name in ("floor", "ceiling") for name in calls
-    )
-
-
 def _is_pickle(content: bytes) -> bool:
     """Whether torch.load would take these bytes for its own: a zip archive, or pickle's opcode of a protocol."""
     return content[:4] == b"PK\x03\x04" or (content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05")
-
-
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _strings(inner, str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner, key)

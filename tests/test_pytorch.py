@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 import os
 import pickle
 import subprocess
@@ -319,30 +318,6 @@ def test_a_trusted_pickle_that_torch_did_not_write_is_refused(place):
     (place / "net.pkl").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(ModelError, match=r"net\.pkl: is not a file of torch\.save"):
         read("net.pkl", SourceOptions(trust=True))
-
-
-EXPRESSIONS = [  # of a symbolic size, whether it is one
-    ("Symbol('s31', positive=True, integer=True)", True),
-    ("Mul(Integer(2), Symbol('s0', integer=True))", True),
-    ("floor(s0/2) + 1", True),
-    ("__import__('os').system('true')", False),
-    ("eval('1')", False),
-    ("S(open)", True),  # a name that is called by nobody
-    ("open(s0)", False),
-    ("[c for c in ()]", False),
-    ("Symbol('a b; c')", False),
-]
-
-
-@pytest.mark.parametrize(("expression", "is_size"), EXPRESSIONS)
-def test_only_expressions_that_are_sizes_are_evaluated(place, expression, is_size):
-    archive = place / "net.pt2"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("net/archive_format", "pt2")
-        file.writestr("net/models/model.json", json.dumps({"deep": [{"expr_str": expression}]}))
-    kind, danger = pytorch._kind(archive)
-    assert kind == "program"
-    assert (danger == "") is is_size
 
 
 # --- factories and weights that do not fit

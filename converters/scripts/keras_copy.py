@@ -1,13 +1,12 @@
 """The copy of a Keras file that is loaded: with the configuration that was looked through, made loadable and float32.
 
-Knows the layouts of .keras archives and HDF5 files; does not import Keras. Used by keras_export.py; imports nothing of
-ours.
+Nothing else is copied: neither how it was trained nor members that Keras does not write. Knows the layouts of .keras
+archives and HDF5 files; does not import Keras. Used by keras_export.py; imports nothing of ours but its neighbours.
 """
 
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import shutil
 import zipfile
@@ -15,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 HALVES = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
-DEPTH = 50  # of groups in groups; a link may lead back up
+if __package__:  # one of our process's modules
+    from converters.scripts import file_limits as limits
+else:  # a neighbour of the script that is run
+    limits = importlib.import_module("file_limits")
+
 WEIGHTS = "model.weights.h5"
-
-
-class LinkedError(Exception):
-    """The weights lie in another file of this machine."""
+ASSETS = "assets/"  # with WEIGHTS and two texts, all that Keras writes and that is copied
+TRAINING = "training_config"  # how it was compiled, which nobody needs and which may name anything
 
 
 def write(path: Path, kind: str, config: Any, folder: Path) -> tuple[Path, list[str]]:
@@ -36,38 +37,29 @@ def write(path: Path, kind: str, config: Any, folder: Path) -> tuple[Path, list[
         The copy, and what was changed, a sentence each.
 
     Raises:
-        LinkedError: the weights refer to another file, which would end up in a report.
+        LimitError: the weights lie in another file, which would end up in a report, or declare more than they hold.
     """
     h5py = importlib.import_module("h5py")
     halves: set[str] = set()
     _mend(config, halves)
     copy = folder / f"model.{kind}"
     if kind == "keras":
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
+        with limits.open_archive(path) as old, zipfile.ZipFile(copy, "w") as new:
+            new.writestr("config.json", json.dumps(config))
             for name in old.namelist():
-                new.writestr(name, json.dumps(config) if name == "config.json" else old.read(name))
-            if WEIGHTS in old.namelist():
-                with h5py.File(io.BytesIO(old.read(WEIGHTS)), "r") as weights:
-                    _check_links(weights, h5py, DEPTH)
+                if name == WEIGHTS:
+                    limits.check_weights(old, name, h5py, folder)
+                if name in (WEIGHTS, "metadata.json") or name.startswith(ASSETS):
+                    with old.open(name) as source, new.open(name, "w", force_zip64=True) as target:
+                        shutil.copyfileobj(source, target)
     else:
         shutil.copyfile(path, copy)
         with h5py.File(copy, "r+") as file:
-            _check_links(file, h5py, DEPTH)
+            limits.check_hdf5(file, h5py, path.stat().st_size)
+            for name in set(file.attrs) & {TRAINING}:
+                del file.attrs[name]
             file.attrs["model_config"] = json.dumps(config)
     return copy, [f"Layers that compute in {', '.join(sorted(halves))} were made float32."] if halves else []
-
-
-def _check_links(group: Any, h5py: Any, depth: int) -> None:
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-            raise LinkedError(f"its weights {name!r} lie in another file; that is refused")
-        item = group.get(name)
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise LinkedError(f"its weights {name!r} lie in another file; that is refused")
-        if isinstance(item, h5py.Group):
-            if depth == 0:
-                raise LinkedError(f"its groups hold each other, {name!r} the innermost; that is refused")
-            _check_links(item, h5py, depth - 1)
 
 
 def _mend(value: Any, halves: set[str]) -> None:
