@@ -13,7 +13,7 @@ from analyzer.analysis import Analysis, Silent
 from analyzer.inputs import Preprocessing, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
-from analyzer.run import Run
+from analyzer.run import Run, reporting
 from analyzer.studies import Progress, Study
 from converters.errors import FilterscopeError, SettingsError
 
@@ -271,7 +271,9 @@ def report(
     place = None if out is None else Path(out)
     if single_file and png:
         raise SettingsError("--png: a single file holds no files; make the folder for them")
-    return render_single(opened, place) if single_file else render(opened, place, png=png)
+    with reporting(opened.folder):
+        opened = Run(opened.folder)  # as it is now that no other report is under way
+        return render_single(opened, place) if single_file else render(opened, place, png=png)
 
 
 def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:
