@@ -510,7 +510,8 @@ def _read_json(path: Path, remedy: str = "delete it and run the same command aga
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        return pq.read_table(path).select(schema.names).cast(schema)
+        with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
+            return pq.read_table(file).select(schema.names).cast(schema)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged; delete it and run the same command again") from error
 

@@ -66,7 +66,8 @@ def picture_size(path: Path) -> tuple[int, int, int]:
 
 
 def _is_table(folder: Path, path: Path, schema: pa.Schema | None) -> bool:
-    table = pq.read_table(path)
+    with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
+        table = pq.read_table(file)
     if schema is not None:
         table.select(schema.names).cast(schema)
     return all(
