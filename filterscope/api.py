@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyzer.analysis import Analysis, Silent
 from analyzer.inputs import Preprocessing, preset
@@ -19,7 +19,6 @@ from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
 
     from analyzer.attribution.answer import Answer
     from analyzer.images import Source
@@ -44,7 +43,7 @@ __all__ = [
 
 
 def open(  # the name users expect: fs.open(...)
-    source: str | Path | nn.Module,
+    source: str | Path | Any,  # Any: a live model
     *,
     weights: str | Path | None = None,
     trust: bool = False,
@@ -59,7 +58,7 @@ def open(  # the name users expect: fs.open(...)
 
     Args:
         source: an ONNX or Keras file, a SavedModel folder, a .pt2 or TorchScript file, `package.module:factory`,
-            `path/to/file.py:factory`, or a live nn.Module.
+            `path/to/file.py:factory`, or a live model: an nn.Module, a Keras model, an onnx.ModelProto or its bytes.
         weights: of a PyTorch factory: a state dict, or a checkpoint with one inside.
         trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
