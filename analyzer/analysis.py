@@ -32,8 +32,10 @@ from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_j
 from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
 from analyzer.scores import own_labels
 from analyzer.studies import Context, Progress, Study, perform
+from analyzer.tables import MAP_SCHEMA
 from analyzer.tasks import Workshop
 from analyzer.weights import Weights
+from analyzer.wholeness import is_picture
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
 
@@ -188,8 +190,10 @@ class Analysis:
         names = slugs([layer.name for layer in self.network.layers])
         writer.write_info(self._info)
         model = self.network.model
-        if model.converted and not writer.has("model.onnx"):
-            writer.write_bytes("model.onnx", model.exported())
+        if model.converted:
+            content = model.exported()
+            if not writer.holds_bytes("model.onnx", content):
+                writer.write_bytes("model.onnx", content)
         writer.write_json("layers.json", self._layers_json(shop, plan, names))
         with self._timed("activations"):
             self._write_images(writer, pictures)
@@ -226,7 +230,8 @@ class Analysis:
 
     def _write_images(self, writer: RunWriter, pictures: list[np.ndarray]) -> None:
         # Names of the classes may come with a later session, and are no part of the plan.
-        missing = [i for i in range(len(pictures)) if self.labels or not writer.has(f"images/{i}.json")]
+        numbers = range(len(pictures))
+        missing = [i for i in numbers if self.labels or not _has_image(writer, i, pictures[i].shape)]
         if not missing:
             return
         session = self.network.session([])
@@ -255,7 +260,7 @@ class Analysis:
         if not pictures:
             return
         wanted = [layer for layer in self.network.layers if layer.name in plan.channels]
-        missing = [layer for layer in wanted if not writer.has(f"maps/{names[layer.name]}.parquet")]
+        missing = [layer for layer in wanted if not writer.has_whole(f"maps/{names[layer.name]}.parquet", MAP_SCHEMA)]
         self.progress.stage("activation maps", len(missing))
         for group in layer_groups(self.network, missing, len(pictures)):
             write_maps(self.network, group, names, pictures, writer, self.settings.map_pictures)
@@ -342,6 +347,13 @@ class Analysis:
             yield
         finally:
             self.timings[name] = time.perf_counter() - started
+
+
+def _has_image(writer: RunWriter, index: int, shape: tuple[int, ...]) -> bool:
+    """Whether an image's facts and its picture are in the run, of this shape: (H, W, C)."""
+    facts = writer.read_json_if_whole(f"images/{index}.json") or {}
+    same = all(facts.get(name) == extent for name, extent in zip(("height", "width", "bands"), shape, strict=True))
+    return same and is_picture(writer.folder / f"images/{index}.png", *shape)
 
 
 def prediction(output: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | None:

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyzer.analysis import Analysis, Silent
 from analyzer.boundary.limits import Limits
 from analyzer.inputs import Preprocessing, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
-from analyzer.run import Run
+from analyzer.run import Run, reporting
 from analyzer.studies import Progress, Study
 from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
 
     from analyzer.attribution.answer import Answer
     from analyzer.images import Source
@@ -45,7 +44,7 @@ __all__ = [
 
 
 def open(  # the name users expect: fs.open(...)
-    source: str | Path | nn.Module,
+    source: str | Path | Any,  # Any: a live model
     *,
     weights: str | Path | None = None,
     trust: bool = False,
@@ -62,7 +61,7 @@ def open(  # the name users expect: fs.open(...)
 
     Args:
         source: an ONNX or Keras file, a SavedModel folder, a .pt2 or TorchScript file, `package.module:factory`,
-            `path/to/file.py:factory`, or a live nn.Module.
+            `path/to/file.py:factory`, or a live model: an nn.Module, a Keras model, an onnx.ModelProto or its bytes.
         weights: of a PyTorch factory: a state dict, or a checkpoint with one inside.
         trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
@@ -278,7 +277,9 @@ def report(
     place = None if out is None else Path(out)
     if single_file and png:
         raise SettingsError("--png: a single file holds no files; make the folder for them")
-    return render_single(opened, place) if single_file else render(opened, place, png=png)
+    with reporting(opened.folder):
+        opened = Run(opened.folder)  # as it is now that no other report is under way
+        return render_single(opened, place) if single_file else render(opened, place, png=png)
 
 
 def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:
