@@ -66,8 +66,8 @@ def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
         tiles = [blank if tile is None else sheets.reduced(sheets.visible(tile), *size) for tile in found]
         folder.write(f"assets/classes-c-{number}.webp", sheets.webp(grid.sheet(tiles), lossless=False)[0])
         used.append(number)
-    style = list(pictures.Set("c", size, grid, tuple(used)).rules(".classes", "classes"))
-    folder.write_lines("assets/classes.css", [*style, *grid.rules(".classes")])
+    style = pictures.Set("c", size, grid, tuple(used)).rules("classes-", "classes")
+    folder.write_lines("assets/classes.css", [*style, *grid.rules("classes-")])
     told = []
     for index, row in enumerate(rows):
         sheet, tile = divmod(index, grid.tiles)

@@ -96,9 +96,22 @@ class LayerPage:
     def lacks(self, unit: Unit) -> list[str]:
         """Modes for which a unit has no picture."""
         missing = [f"k{k}" for k, picture in enumerate(unit.pictures) if picture is None or picture.sheet is None]
+        for letter, rows in (("w", self.details.weights), ("b", self.details.tuning)):
+            row = rows.get(unit.channel)
+            missing += [letter] if row is None or row["atlas"] is None else []
         if self.maps.neurons is not None:
             missing += ["m"] if not any(unit.maps) else []
-        return missing
+        return [mode for mode in missing if mode == "m" or mode in self._values]
+
+    @property
+    def _values(self) -> set[str]:
+        return {mode.value for mode in self.modes}
+
+    @property
+    def unpictured(self) -> list[int]:
+        """Channels without a picture of the first kind, which stands for a channel elsewhere too."""
+        first = [(unit.channel, unit.pictures[0]) for unit in self.units if unit.pictures]
+        return [channel for channel, picture in first if picture is None or picture.sheet is None]
 
 
 def write(
@@ -137,9 +150,10 @@ def write(
         rows = [row for row in rows if row["channel"] in kept]
     kinds = kinds_of(channels, rows, objectives)
     maps = LayerMaps(run, slug, images)
-    units = units_of(channels, rows, kinds, maps, images)
+    count = len({*channels, *(row["channel"] for row in rows)})
+    grid = kinds[0].grid if kinds else sheets.grid_for(max(1, count), 1, 1)
+    units = units_of(channels, rows, kinds, maps, images, grid.tiles)
     details = Details(studies, layer, [unit.channel for unit in units])
-    grid = kinds[0].grid if kinds else sheets.grid_for(max(1, len(units)), 1, 1)
     sets, worst = [], math.inf
     for kind in kinds:
         found, fidelity = pictures.kind_set(run, folder, slug, kind, units, lossless)
@@ -179,6 +193,7 @@ def _place(page: LayerPage) -> dict[str, Any]:
         "tiles": page.units[0].rows,
         "channels": 0 if channels == list(range(len(channels))) else channels,
         "size": page.kinds[0].size if page.kinds and page.kinds[0].pictured else None,
+        "unpictured": page.unpictured,
     }
 
 
@@ -254,6 +269,7 @@ def _write_numbers(
         "chunk": CHUNK,
         "tiles": units[0].rows if units else 1,
         "channels": [unit.channel for unit in units],
+        "unpictured": page.unpictured,
         "kinds": [
             {
                 "title": kind.title,

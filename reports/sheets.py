@@ -53,11 +53,11 @@ class Grid:
         row, column = divmod(index, self.columns)
         return offset(column, self.columns), offset(row, self.rows)
 
-    def rules(self, scope: str) -> Iterator[str]:
-        """CSS: below `scope`, `.t0`, `.t1`, … say a tile's place as --x and --y, and its row of maps as --r."""
+    def rules(self, space: str) -> Iterator[str]:
+        """CSS: `.t0`, `.t1`, … behind a prefix say a tile's place as --x and --y, and its row of maps as --r."""
         for index in range(self.tiles):
             x, y = self.place(index)
-            yield f"{scope} .t{index}{{--x:{x};--y:{y};--r:{offset(index, self.tiles)}}}"
+            yield f".{space}t{index}{{--x:{x};--y:{y};--r:{offset(index, self.tiles)}}}"
 
 
 def grid_for(count: int, height: int, width: int) -> Grid:

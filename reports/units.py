@@ -271,7 +271,12 @@ def finest(rows: Sequence[dict[str, Any]], most: int) -> list[int]:
 
 
 def units_of(
-    channels: Sequence[int], rows: Sequence[dict[str, Any]], kinds: Sequence[Kind], maps: LayerMaps, images: int
+    channels: Sequence[int],
+    rows: Sequence[dict[str, Any]],
+    kinds: Sequence[Kind],
+    maps: LayerMaps,
+    images: int,
+    tiles: int,
 ) -> list[Unit]:
     """The units of one layer, in order of their channels.
 
@@ -281,18 +286,18 @@ def units_of(
         kinds: of this layer.
         maps: of this layer.
         images: how many images the site shows.
+        tiles: of a sheet, of whatever shows a picture a unit.
     """
     of_unit: dict[int, dict[tuple[str, str, str], dict[str, Any]]] = {channel: {} for channel in channels}
     for row in rows:
         of_unit.setdefault(row["channel"], {})[row["objective"], row["method"], row["space"]] = row
-    rows_a_sheet = kinds[0].grid.tiles if kinds else sheets.MOST
     units = []
     for index, channel in enumerate(sorted(of_unit)):
-        sheet, tile = divmod(index, rows_a_sheet)
+        sheet, tile = divmod(index, tiles)
         pictures = tuple(_picture(kind, of_unit[channel].get(kind.id), index) for kind in kinds)
         facts = tuple(maps.fact(image, channel) for image in range(images)) if len(maps) else ()
         strongest = maps.strongest_images.get(channel)
-        units.append(Unit(index, channel, pictures, facts, sheet, tile, rows_a_sheet, strongest))
+        units.append(Unit(index, channel, pictures, facts, sheet, tile, tiles, strongest))
     return units
 
 
