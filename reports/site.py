@@ -72,8 +72,9 @@ def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = F
     Raises:
         RunError: `out` holds something else or cannot be written, or a file of the run is damaged.
     """
-    place = run.folder / "site" if out is None else Path(out)
-    with NewFolder(place, MARK) as folder:
+    own = run.folder / "site"
+    place = own if out is None else Path(out)
+    with NewFolder(place, MARK, own=place.absolute() == own.absolute()) as folder:
         Site(run, folder, Extent(images=images, png=png, lossless=LOSSLESS_PIXELS)).write()
     return place / "index.html"
 
@@ -172,6 +173,7 @@ class Site:
             "has_examples": self.examples is not None,
             "extent": self.extent,
             "map_side": MAP_SIDE,
+            "strip": pictures.STRIP,
             "strip_side": pictures.STRIP_SIDE,
             "firing_side": pictures.FIRING_SIDE,
         }
