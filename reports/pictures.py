@@ -24,6 +24,7 @@ from reports.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
 
 STRIP = 8  # pictures that stand for a layer on the overview
 STRIP_SIDE = 96  # pixels and CSS pixels
+CLASS_SIDE = 112  # CSS pixels, of a class's picture
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
 STIMULUS_SIDE = 96  # pixels, of a best stimulus: larger ones are reduced
@@ -90,7 +91,11 @@ def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
         thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in found])
         folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
         rendering = sheets.rendering(*size)
-        rules = [f".thumb{{background-image:url(images.webp);background-size:{images * 100}% 100%;{rendering}}}"]
+        share = [f"{side / max(size):.6g}" for side in size]
+        rules = [
+            f".thumb{{--high:{share[0]};--wide:{share[1]};background-image:url(images.webp);"
+            f"background-size:{images * 100}% 100%;{rendering}}}"
+        ]
         rules += [f".images-i{index}{{--i:{sheets.offset(index, images)}}}" for index in range(images)]
         folder.write_lines("assets/images.css", rules)
     return [picture.shape[:2] for picture in found]
