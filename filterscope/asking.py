@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from analyzer.maximize.presets import Quality
 from converters.errors import SettingsError
+from converters.plain_text import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +147,7 @@ def told(found: Portrait, file: Path) -> str:
     for i, row in enumerate(found.to_json()):
         bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
         lines.append(
-            f"{row['layer']} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
+            f"{visible(row['layer'])} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
             f"under small shifts {found.robust[i]:.4g}, best of 16 random images {found.random[i]:.4g}{bound}"
         )
     return "\n".join([*lines, str(file)])

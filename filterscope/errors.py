@@ -8,13 +8,14 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from converters.plain_text import visible
+
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def say(text: str) -> None:
-    """One line on stderr; text that came from a file is data, and control characters in it are not obeyed."""
-    shown = "".join(character if character.isprintable() else "�" for character in text)
-    sys.stderr.write(shown + "\n")
+    """One line on stderr; text that came from a file is data: controls in it are not obeyed, marks are seen."""
+    sys.stderr.write(visible(text) + "\n")
 
 
 class Notes(logging.Handler):

@@ -5,8 +5,9 @@ Knows an opened network; computes nothing.
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING, Any
+
+from converters.plain_text import visible
 
 if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
@@ -38,11 +39,11 @@ def totals(network: Network) -> str:
     lines = [
         f"{len(network.layers)} convolution layers, {channels:,} channels; whole network {short(network.parameters)} "
         f"parameters, {short(network.macs)} MACs.",
-        f"Input {plain(spec.name)}: {spec.layout}, {spec.channels} channel{'s' if spec.channels != 1 else ''}, "
+        f"Input {visible(spec.name)}: {spec.layout}, {spec.channels} channel{'s' if spec.channels != 1 else ''}, "
         f"{spec.height}×{spec.width}{order}, preprocessing {spec.preprocessing.name} "
         f"({_range(network)}).",
-        plain(spec.why),
-        *(plain(note) for note in network.model.notes),
+        visible(spec.why),
+        *(visible(note) for note in network.model.notes),
     ]
     return "\n".join(lines)
 
@@ -50,11 +51,11 @@ def totals(network: Network) -> str:
 def parity_lines(parity: Parity) -> str:
     """Both comparisons in words."""
     lines = [
-        f"Original and canonical form agree to {parity.original.error:.1e} (worst at {plain(parity.original.node)}), "
+        f"Original and canonical form agree to {parity.original.error:.1e} (worst at {visible(parity.original.node)}), "
         f"canonical form and torch to {parity.nodes.error:.1e}",
-        f"(worst at {plain(parity.nodes.node)}), node by node at batch 1 and 3; at the convolutions end to end "
+        f"(worst at {visible(parity.nodes.node)}), node by node at batch 1 and 3; at the convolutions end to end "
         f"{parity.end_to_end.error:.1e}. Limit 1e-4, refused above 1e-3.",
-        *(f"Warning: {plain(warning)}" for warning in parity.warnings),
+        *(f"Warning: {visible(warning)}" for warning in parity.warnings),
     ]
     return "\n".join(lines)
 
@@ -95,11 +96,6 @@ def short(number: int) -> str:
     return str(number)
 
 
-def plain(text: str) -> str:
-    """Text from a file without control characters, which a terminal would obey."""
-    return "".join("�" if unicodedata.category(character).startswith("C") else character for character in text)
-
-
 def _line(layer: ConvLayer) -> str:
     kernel = "×".join(map(str, layer.kernel))
     if layer.stride != (1,) * layer.rank:
@@ -113,7 +109,7 @@ def _line(layer: ConvLayer) -> str:
     output = "×".join(map(str, layer.output_shape[1:]))
     cells = COLUMNS.format(
         layer.index,
-        _clipped(plain(layer.name), 27),
+        _clipped(visible(layer.name), 27),
         kernel,
         f"{layer.in_channels}→{layer.out_channels}",
         output,
@@ -133,7 +129,7 @@ def _raw_line(index: int, convolution: Convolution) -> str:
     if convolution.groups > 1:
         kernel += " dw" if convolution.groups == convolution.in_channels else f" g{convolution.groups}"
     parameters = short(convolution.parameters) if convolution.parameters is not None else "?"
-    name = _clipped(plain(convolution.name), 27)
+    name = _clipped(visible(convolution.name), 27)
     cells = COLUMNS.format(index, name, kernel, f"{before}→{after}", "?", "?", parameters, "?", "?")
     return cells[:WIDTH]
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from converters.plain_text import escaped_json, visible
 from filterscope.errors import say
 
 
@@ -48,10 +49,10 @@ def compare(
     folder = out or (None if as_json else Path("compare"))
     page = None if folder is None else made.save(folder)
     if as_json:
-        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
+        typer.echo(escaped_json(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False)))
     else:
         for sentence in made.told:
-            typer.echo(sentence)
+            typer.echo(visible(sentence))
         typer.echo(page)
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from converters.errors import RunError
+from converters.plain_text import escaped_json
 from reports.turns import Turn
 
 
@@ -185,9 +186,9 @@ def _cannot_be_written(place: Path, error: OSError, what: str) -> RunError:
 
 
 def as_json(value: Any) -> bytes:
-    """Compact JSON; numbers that JSON lacks are null."""
+    """Compact JSON; numbers that JSON lacks are null, invisible characters are escapes."""
     text = json.dumps(_without_nan(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "backslashreplace")
+    return escaped_json(text).encode()
 
 
 def _without_nan(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.run import Run
+from converters.plain_text import visible_values
 from reports import pictures, sheets, words
 from reports.details import Details, Studies, short
 from reports.folder import Files, as_json
@@ -330,6 +331,6 @@ def _columns(page: LayerPage) -> dict[str, Any]:
 
 
 def call(*arguments: Any) -> bytes:
-    """A script that hands values to the page's own script; no markup can end it."""
-    inner = b",".join(as_json(argument) for argument in arguments)
+    """A script that hands values to the page's own script, as it shows them; no markup can end it."""
+    inner = b",".join(as_json(visible_values(argument)) for argument in arguments)
     return b"filterscope(" + inner.replace(b"<", b"\\u003c") + b");\n"

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from converters.plain_text import visible
+
 NOTHING = "–"  # shown where a table has null
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 STATUSES = {  # status → what it claims, for a reader who knows CNNs but not this tool
     "ok": "The optimised value exceeds the best of 16 random images.",
@@ -29,8 +30,8 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
 
 
 def clean(text: str) -> str:
-    """Text without control characters and half characters, which no page may hold; each becomes U+FFFD."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """Text without what no page may hold or nobody sees: converters.plain_text.visible; lines stay lines."""
+    return visible(text, keep="\n\t")
 
 
 def shortened(text: str, limit: int = 40) -> str:

@@ -285,7 +285,7 @@
         const way = sources[rank] === null ? null : this.layer.ways[sources[rank]];
         const channel = channels[rank];
         const bar = make("meter", { min: 0, max: most, value: norms[rank], "aria-hidden": "true" });
-        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("span", {}, sources[rank] === null ? `input ${input}` : `${this.layer.names[sources[rank]]}, ${channel}`), bar, make("span", { class: "value" }, figure(norms[rank])));
+        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("bdi", {}, sources[rank] === null ? `input ${input}` : `${this.layer.names[sources[rank]]}, ${channel}`), bar, make("span", { class: "value" }, figure(norms[rank])));
         const position = way.channels ? way.channels.indexOf(channel) : channel;
         let thumb = make("span", { class: "nopic" });
         if (position >= 0 && way.size && !way.unpictured.includes(channel)) {
