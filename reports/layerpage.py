@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,9 @@ class LayerEntry:
     unraised: int = 0  # pictures
     dead: int = 0  # units
     diverged: int = 0  # pictures
+    constant: int = 0  # units
+    silent: tuple[int, ...] | None = None  # channels never above 0 on the data set; null where there was none
+    on_page: frozenset[int] = frozenset()  # channels with a view
     absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
     reached: float | None = None  # median share of the bound, of its first kind
 
@@ -155,6 +158,7 @@ def write(
     grid = kinds[0].grid if kinds else sheets.grid_for(max(1, count), 1, 1)
     units = units_of(channels, rows, kinds, maps, images, grid.tiles)
     details = Details(studies, layer, [unit.channel for unit in units])
+    units = [details.with_constancy(unit) for unit in units]
     sets, worst = [], math.inf
     for kind in kinds:
         found, fidelity = pictures.kind_set(run, folder, slug, kind, units, lossless)
@@ -178,6 +182,7 @@ def write(
     style = pictures.layer_style(layer["index"], slug, sets, units, maps, images, columns)
     folder.write_lines(f"assets/{slug}.css", style)
     entry = _entry(layer, kinds, units, lead, maps, len(planned), images)
+    entry = replace(entry, silent=studies.silent(layer["name"]))
     page = LayerPage(layer, kinds, units, maps, details, _modes(kinds, sets), entry, worst)
     if units:
         places[layer["name"]] = _place(page)
@@ -229,6 +234,8 @@ def _entry(
         unraised=counted["unraised"],
         dead=sum("dead" in unit.statuses for unit in units),
         diverged=counted["diverged"],
+        constant=sum(unit.constant for unit in units),
+        on_page=frozenset(unit.channel for unit in units),
         absent=tuple(lacking),
         reached=float(np.median(known)) if known else None,
     )

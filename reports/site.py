@@ -138,7 +138,8 @@ class Site:
                 entries.append(page.entry)
                 on_page[layer["name"]] = f"layer-{layer['slug']}.html", {unit.channel for unit in page.units}
             else:
-                entries.append(LayerEntry(layer, None, words.in_brief(layer)))
+                silent = self.studies.silent(layer["name"])
+                entries.append(LayerEntry(layer, None, words.in_brief(layer), silent=silent))
         studies = imagepage.ImageStudies(self.run, self.folder, on_page)
         for image in self.images:
             studies.add(image)
@@ -194,6 +195,7 @@ class Site:
         self.folder.write("assets/examples.js", layerpage.call("examples", told))
 
     def _index(self, entries: Sequence[LayerEntry]) -> None:
+        measured = [entry.silent for entry in entries if entry.silent is not None]
         totals = summary.Totals(
             layers=sum(entry.units > 0 for entry in entries),
             units=sum(entry.units for entry in entries),
@@ -201,11 +203,13 @@ class Site:
             unraised=sum(entry.unraised for entry in entries),
             dead=sum(entry.dead for entry in entries),
             diverged=sum(entry.diverged for entry in entries),
+            constant=sum(entry.constant for entry in entries),
+            silent=sum(map(len, measured)) if measured else None,
         )
         self.folder.write_lines(
             "assets/index.css", pictures.strip_style([(entry.layer, entry.lead) for entry in entries])
         )
-        told = ("page", "planned", "units", "pictures", "unraised", "dead", "diverged", "absent")
+        told = ("page", "planned", "units", "pictures", "unraised", "dead", "diverged", "constant", "silent", "absent")
         layers = [entry.layer | {name: getattr(entry, name) for name in told} for entry in entries]
         images = [page.facts | {"page": f"image-{page.index}.html"} for page in self.images]
         self.folder.write_json(

@@ -118,11 +118,25 @@ class Unit:
     row: int  # its row in that sheet
     rows: int  # of each sheet
     strongest: MapFact | None  # the given image on which it fires most, of all images
+    constant: bool = False  # whether it answered one number to all that was measured
 
     @property
     def statuses(self) -> list[str]:
-        """What is claimed of its pictures, each once."""
-        return sorted({picture.row["status"] for picture in self.pictures if picture})
+        """What is claimed of it, each once."""
+        return sorted({self.status(picture) for picture in self.pictures if picture})
+
+    def status(self, picture: Picture) -> str:
+        """What is claimed of one of its pictures: `constant` says more than that no picture raises it."""
+        status = str(picture.row["status"])
+        return "constant" if self.constant and status in ("ok", "unraised") else status
+
+    def answers(self) -> Iterator[float | None]:
+        """What it answered to its pictures, to random images and to the user's images; lowest and highest of maps."""
+        for picture in self.pictures:
+            if picture and picture.kind.space == "image":
+                yield from (picture.row[name] for name in ("activation", "random"))
+        for fact in self.maps:
+            yield from (fact.minimum, fact.maximum) if fact else ()
 
 
 def finite(value: float | None) -> bool:
@@ -317,7 +331,7 @@ def leading(kinds: Sequence[Kind], units: Sequence[Unit], most: int) -> list[Pic
 
 def count_statuses(units: Sequence[Unit]) -> Counter[str]:
     """How many pictures have each status."""
-    return Counter(picture.row["status"] for unit in units for picture in unit.pictures if picture)
+    return Counter(unit.status(picture) for unit in units for picture in unit.pictures if picture)
 
 
 def absent(units: Sequence[Unit], kinds: Sequence[Kind]) -> Iterator[tuple[Kind, int]]:

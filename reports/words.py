@@ -21,6 +21,10 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
         "The optimised value does not exceed the best of 16 random images: "
         "this picture says nothing about what the channel responds to."
     ),
+    "constant": (
+        "One number for everything that was measured: maximised pictures, random images, your images and data. "
+        "As far as seen, the channel does not depend on the image."
+    ),
     "dead": (
         "Proven: no image can make the pre-activation positive, so the ReLU after it always answers 0. "
         "What the picture shows has no effect on the network."

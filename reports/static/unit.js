@@ -182,6 +182,7 @@
         else told.push(` No image can exceed ${figure(bound)}.`);
       }
       if (status === "unraised") told.push(" It does not beat random images, so it says nothing about what the channel responds to.");
+      if (status === "constant") told.push(" Everything that was measured gave this one number: as far as seen, the channel does not depend on the image.");
       if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
       if (status === "diverged") told.push(" The optimisation left the finite numbers: no result.");
       const natural = unit.r?.find((row) => row[3] !== null);

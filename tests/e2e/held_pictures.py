@@ -97,8 +97,8 @@ class HeldPictures:
         path = self.folder / f"{name}.parquet"
         return pq.read_table(path).to_pylist() if path.exists() else []
 
-    def _row(self, table: str, /, **wanted: Any) -> Row:
-        return next(row for row in self.table(table) if all(row[key] == value for key, value in wanted.items()))
+    def _row(self, table: str, /, **fields: Any) -> Row:
+        return next(row for row in self.table(table) if all(row[key] == value for key, value in fields.items()))
 
     def _tile(self, row: Row, prefix: str = "") -> np.ndarray:
         if row[f"{prefix}atlas"] is None:
