@@ -39,7 +39,8 @@ def clean(text: str) -> str:
 
 
 def shortened(text: str, limit: int = 40) -> str:
-    """At most `limit` characters, the middle left out: both ends of a file name matter."""
+    """At most `limit` characters that are seen, the middle left out: both ends of a file name matter."""
+    text = clean(text)
     if len(text) <= limit:
         return text
     head = (limit - 1) // 2

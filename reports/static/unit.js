@@ -282,11 +282,12 @@
       if (!unit.w) return null;
       const [norm, bias, inputs, norms, sources, channels, , , pictured] = unit.w;
       const most = norms[0] || 1;
+      const named = (source, channel) => make("span", {}, make("bdi", {}, this.layer.names[source]), `, ${channel}`);
       const items = inputs.map((input, rank) => {
         const way = sources[rank] === null ? null : this.layer.ways[sources[rank]];
         const channel = channels[rank];
         const bar = make("meter", { min: 0, max: most, value: norms[rank], "aria-hidden": "true" });
-        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("bdi", {}, sources[rank] === null ? `input ${input}` : `${this.layer.names[sources[rank]]}, ${channel}`), bar, make("span", { class: "value" }, figure(norms[rank])));
+        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("span", {}, sources[rank] === null ? `input ${input}` : named(sources[rank], channel)), bar, make("span", { class: "value" }, figure(norms[rank])));
         const position = way.channels ? way.channels.indexOf(channel) : channel;
         let thumb = make("span", { class: "nopic" });
         if (position >= 0 && way.size && !way.unpictured.includes(channel)) {
@@ -296,8 +297,8 @@
           Object.assign(small.style, { width: `${width}px`, height: `${height}px` });
           thumb = make("span", { class: "nopic" }, small);
         }
-        const text = `${this.layer.names[sources[rank]]}, ${channel}`;
-        return make("li", {}, thumb, position >= 0 ? make("a", { href: this.to(way.page, channel) }, make("bdi", {}, text)) : make("bdi", {}, text), bar, make("span", { class: "value" }, figure(norms[rank])));
+        const text = named(sources[rank], channel);
+        return make("li", {}, thumb, position >= 0 ? make("a", { href: this.to(way.page, channel) }, text) : text, bar, make("span", { class: "value" }, figure(norms[rank])));
       });
       const size = this.layer.sizes.w;
       return make("section", {}, make("h3", {}, defined("weights", "Weights", this.link.bind(this))),

@@ -74,7 +74,7 @@ async (pass) => {
     if (/^Best stimulus/.test(label(element))) return ["unit", layer, channel, "Best stimulus"];
     const source = element.closest(".listens li");
     if (source) {
-      const [, name, number] = /^(.*), (\d+)$/.exec(text(source.querySelector("bdi")));
+      const [, name, number] = /^(.*), (\d+)$/.exec(text(source.querySelector("bdi").parentElement));
       return ["unit", name, +number, null];
     }
     const other = element.closest(".map");
