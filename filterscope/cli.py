@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from filterscope import run_commands, unit_commands
-from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say
+from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, path_text, say
 from filterscope.labels import read_labels
 from filterscope.options import JsonLog, Opening, Quiet, opens_a_model
 
@@ -259,7 +259,7 @@ def _analyze(
         raise typer.Exit(INTERRUPTED) from error
     finally:
         progress.close()
-    typer.echo(page)
+    typer.echo(path_text(page))
 
 
 def _studies(examples: list[str] | None) -> list[Study]:

@@ -18,6 +18,11 @@ def say(text: str) -> None:
     sys.stderr.write(visible(text) + "\n")
 
 
+def path_text(path: Path) -> str:
+    """A path for stdout: at a terminal each character is seen, for a script it is the path itself."""
+    return visible(str(path)) if sys.stdout.isatty() else str(path)
+
+
 class Notes(logging.Handler):
     """What the library remarks on the way, as lines on stderr."""
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from converters.plain_text import escaped_json, visible
-from filterscope.errors import say
+from filterscope.errors import path_text, say
 
 
 def report(
@@ -28,7 +28,7 @@ def report(
     """Make the pages of a run again, also of one that is not finished."""
     from filterscope import api
 
-    typer.echo(api.report(run, single_file=single_file, out=out, png=png))
+    typer.echo(path_text(api.report(run, single_file=single_file, out=out, png=png)))
 
 
 def compare(
@@ -53,7 +53,8 @@ def compare(
     else:
         for sentence in made.told:
             typer.echo(visible(sentence))
-        typer.echo(page)
+        if page is not None:
+            typer.echo(path_text(page))
 
 
 def figure(
@@ -86,7 +87,7 @@ def figure(
     )
     for note in made.notes:
         say(f"note: {note}")
-    typer.echo(f"{made.save(out)}: {made.told()}")
+    typer.echo(f"{made.save(out)}: {visible(made.told())}")
 
 
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:

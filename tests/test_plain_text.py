@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from synthetic_run import synthetic_run
 
 from analyzer.notebook import figure
 from analyzer.run import Run
 from converters.plain_text import escaped_json, visible
-from filterscope.errors import say
+from filterscope import cli
+from filterscope.errors import path_text, say
 from reports.compare import compare
 from reports.site import render, render_single
 
@@ -93,3 +99,62 @@ def test_messages_and_notebooks_show_what_is_unseen(capsys):
     assert complaint.count("\n") == 1
     assert "‹U+202E›" in complaint
     assert unseen(figure(None, "".join(NAMES))) == set()
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """A small classifier whose names turn text around, break lines and colour terminals."""
+    rng = np.random.default_rng(0)
+    constants = [
+        numpy_helper.from_array(rng.normal(size=(4, 3, 3, 3)).astype(np.float32), "w"),
+        numpy_helper.from_array(rng.normal(size=(4, 3)).astype(np.float32), "m"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image\u2066", "w"], ["y\u202e"], "conv\u202e\n\x1b[31mevil\u200b"),
+        helper.make_node("Relu", ["y\u202e"], ["z"], "relu"),
+        helper.make_node("GlobalAveragePool", ["z"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("MatMul", ["f", "m"], ["out\u200f"], "dense"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "marked",
+        [helper.make_tensor_value_info("image\u2066", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("out\u200f", TensorProto.FLOAT, ["N", 3])],
+        constants,
+    )
+    place = tmp_path_factory.mktemp("marked")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, place / "marked.onnx")
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(place / "ph\u202eoto.png")
+    (place / "labels.txt").write_text("cat\u202e\ndog\u2069\nelk\n", encoding="utf-8")
+    return place
+
+
+COMMANDS = [
+    ["inspect"],
+    ["inspect", "--json"],
+    ["maximize", "--layer", "conv*", "--channel", "1", "--quality", "draft", "--device", "cpu"],
+    ["attribute", "PHOTO", "--labels", "labels.txt", "--method", "saliency", "--device", "cpu"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
+def test_terminals_see_every_character_of_a_name(command, marked, monkeypatch, capsys):
+    monkeypatch.chdir(marked)
+    options = ["ph\u202eoto.png" if word == "PHOTO" else word for word in command[1:]]
+    code = cli._run([command[0], "marked.onnx", *options, "--preprocess", "unit"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    lines = out.splitlines()
+    if command[0] == "attribute":
+        assert lines.pop() == "ph\u202eoto-attribution"  # a path, as a script needs it
+    assert {character for line in lines for character in unseen(line)} == set()
+    assert unseen(err) == set()
+    assert "U+202E" in out or "\\u202e" in out
+
+
+def test_a_path_is_itself_for_scripts_and_seen_at_a_terminal(monkeypatch):
+    assert path_text(Path("ph\u202eoto")) == "ph\u202eoto"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert path_text(Path("ph\u202eoto")) == "ph‹U+202E›oto"
