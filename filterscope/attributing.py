@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.plain_text import visible
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -101,13 +103,13 @@ def told(answer: Answer) -> str:
     for picture in answer.pictures:
         first = picture.explanations[0]
         of = "score" if first.target.layer is None else "sum" if first.target.row is None else "value"
-        lines.append(f"{picture.image}: {first.target.name}, {of} {first.score:.4g}")
+        lines.append(f"{visible(picture.image)}: {visible(first.target.name)}, {of} {first.score:.4g}")
         lines.append(f"  {'method':<22}{'lowest':>12}{'highest':>12}{'total':>12}  at")
         for one in picture.explanations:
             row = one.to_json()
             numbers = "".join(f"{row[key]:>12.4g}" for key in ("minimum", "maximum", "total"))
-            lines.append(f"  {one.method:<22}{numbers}  {one.at or ''}".rstrip())
-    return "\n".join([*lines, *_test(answer.sanity), *(f"note: {note}" for note in answer.notes)])
+            lines.append(f"  {one.method:<22}{numbers}  {visible(one.at or '')}".rstrip())
+    return "\n".join([*lines, *_test(answer.sanity), *(f"note: {visible(note)}" for note in answer.notes)])
 
 
 def as_json(answer: Answer, files: Sequence[Path]) -> str:
@@ -125,14 +127,15 @@ def _test(rows: Sequence[dict[str, Any]]) -> list[str]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     by_place = {(row["layer"], row["method"]): row for row in rows}
-    width = max(len(layer) for layer in (*layers, "down to"))
+    names = {layer: visible(layer) for layer in layers}
+    width = max(len(name) for name in (*names.values(), "down to"))
     lines = [
         f"Randomised from the output down, mean of {rows[0]['images']} image(s): rank correlation / SSIM with the "
         "trained network's maps; a method that depends on the weights falls to 0",
         f"  {'down to':<{width}}" + "".join(f"{name:>{max(14, len(name) + 2)}}" for name in methods),
     ]
     for layer in layers:
-        line = f"  {layer:<{width}}"
+        line = f"  {names[layer]:<{width}}"
         for name in methods:
             cell = by_place[layer, name]
             numbers = f"{cell['similarity']:.2f} / {cell['ssim']:.2f}"

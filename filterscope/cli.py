@@ -26,6 +26,7 @@ from filterscope.errors import (
     fault_of_the_system,
     flush_output,
     our_fault,
+    path_text,
     say,
     say_how_pictures_go,
 )
@@ -278,7 +279,7 @@ def _analyze(
         raise typer.Exit(INTERRUPTED) from error
     finally:
         progress.close()
-    typer.echo(page)
+    typer.echo(path_text(page))
 
 
 def _studies(examples: list[str] | None) -> list[Study]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analyzer.network import Network
 
+from converters.plain_text import visible
+
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNUSABLE = (  # files and folders as they are on the user's machine, not as we take them to be
@@ -24,9 +26,13 @@ UNUSABLE = (  # files and folders as they are on the user's machine, not as we t
 
 
 def say(text: str) -> None:
-    """One line on stderr; text that came from a file is data, and control characters in it are not obeyed."""
-    shown = "".join(character if character.isprintable() else "�" for character in text)
-    write_stderr(shown + "\n")
+    """One line on stderr; text that came from a file is data: controls in it are not obeyed, marks are seen."""
+    write_stderr(visible(text) + "\n")
+
+
+def path_text(path: Path) -> str:
+    """A path for stdout: at a terminal each character is seen, for a script it is the path itself."""
+    return visible(str(path)) if sys.stdout.isatty() else str(path)
 
 
 def write_stderr(text: str) -> None:

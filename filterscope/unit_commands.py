@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from filterscope.errors import say, say_how_pictures_go
+from filterscope.errors import path_text, say, say_how_pictures_go
 from filterscope.labels import read_labels
 from filterscope.options import Opening, Quiet, opens_a_model
 
@@ -151,4 +151,4 @@ def attribute(
     finally:
         progress.close()
     files = answer.save(folder)
-    typer.echo(attributing.as_json(answer, files) if as_json else f"{attributing.told(answer)}\n{folder}")
+    typer.echo(attributing.as_json(answer, files) if as_json else f"{attributing.told(answer)}\n{path_text(folder)}")
