@@ -34,6 +34,7 @@ from analyzer.scores import own_labels
 from analyzer.studies import Context, Progress, Study, perform
 from analyzer.tasks import Workshop
 from analyzer.weights import Weights
+from analyzer.white import Levels
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
 
@@ -129,9 +130,12 @@ class Analysis:
             self.progress.stage("reading images", len(self.sources))
         self._photos = []
         self._skipped: list[str] = []
+        levels = Levels()
         pictures = []
         spec, resize = self.network.input, self.settings.resize
-        for info, pixels in images.load(self.sources, spec, resize, skip_broken=True, broken=self._skipped):
+        for info, pixels in images.load(
+            self.sources, spec, resize, skip_broken=True, broken=self._skipped, levels=levels
+        ):
             self._photos.append(info)
             pictures.append(pixels)
             self.progress.advance()
@@ -140,6 +144,9 @@ class Analysis:
                 "%d of %d images could not be read and are left out; the first: %s",
                 *(len(self._skipped), len(self.sources), self._skipped[0]),
             )
+        self._image_notes = levels.warnings()
+        for note in self._image_notes:
+            logging.getLogger("filterscope").warning("%s", note)
         return pictures
 
     def _steps(self, shop: Workshop) -> dict[str, int] | None:
@@ -316,6 +323,7 @@ class Analysis:
                 "certain": spec.certain,
             },
             "labels": list(self.labels),
+            "image_notes": self._image_notes,
             "skipped_images": {"count": len(self._skipped), "errors": self._skipped[:MOST_NAMED]},
             "timings": self.timings,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),

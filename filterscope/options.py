@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
+White = Annotated[
+    float | None,
+    typer.Option(
+        help="The number that is white in 16-bit and float pictures and arrays, such as 4095 (default: what the file "
+        "states, else the most that its numbers can be)."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonLog = Annotated[bool, typer.Option("--json-log", help="Progress as JSON lines.")]
 

@@ -13,7 +13,7 @@ import typer
 
 from filterscope.errors import say
 from filterscope.labels import read_labels
-from filterscope.options import Opening, Quiet, opens_a_model
+from filterscope.options import Opening, Quiet, White, opens_a_model
 
 
 @opens_a_model
@@ -115,6 +115,7 @@ def attribute(
     ] = False,
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
+    white: White = None,
     seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
@@ -136,6 +137,7 @@ def attribute(
         seed,
         device,
         "none" if no_resize else resize,
+        white,
     )
     asked = attributing.Asked(*given)
     folder = out or attributing.folder_of(image)
