@@ -321,6 +321,8 @@ class Analysis:
                 },
                 "why": spec.why,
                 "certain": spec.certain,
+                "size_why": spec.size_why,
+                "size_certain": spec.size_certain,
             },
             "labels": list(self.labels),
             "image_notes": self._image_notes,

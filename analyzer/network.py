@@ -18,8 +18,10 @@ import numpy as np
 
 from analyzer.inputs import InputSpec, Preprocessing, input_spec
 from analyzer.layers import ConvLayer, conv_layers
+from analyzer.other_size import at_another_size
 from converters import cache
 from converters.canonical import CanonicalModel, canonicalize
+from converters.declared import input_dtype
 from converters.errors import ModelError
 from converters.runtime import Session
 from converters.sources import SourceOptions, read
@@ -181,16 +183,20 @@ def open_network(
     options = options or InputOptions()
     file = read(source, SourceOptions(trust, weights, options.channels, options.size))
     model = canonicalize(file, options.image, options.feeds)
+    classes = _classes(model)  # as the file declares them: another size may free the outputs
+    if options.size is not None:
+        model = at_another_size(model, file, options)
     graph = model.graph
     spec = input_spec(
         graph,
         model.metadata,
-        _classes(model),
+        classes,
         layout=options.layout,
         channels=options.channels,
         size=options.size,
         preprocessing=options.preprocessing,
         runs=lambda shape: _runs(model, shape),
+        dtype=input_dtype(model.original, model.input),
     )
     first = spec.layout == "NCHW"
     size = (1, spec.channels, spec.height, spec.width) if first else (1, spec.height, spec.width, spec.channels)

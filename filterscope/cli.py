@@ -19,7 +19,7 @@ import typer
 from filterscope import run_commands, unit_commands
 from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say
 from filterscope.labels import read_labels
-from filterscope.options import JsonLog, Opening, Quiet, White, opens_a_model
+from filterscope.options import JsonLog, Opening, Quiet, White, note_assumptions, opens_a_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,8 +185,7 @@ def analyze(
     network = opening.open()
     insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
     folder = out or Path(f"{opening.stem}-filterscope")
-    if not network.input.certain and opening.preprocess is None:
-        say(f"note: {network.input.why}")
+    note_assumptions(network)
     asked = [*studies, *pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
     _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked, white)
 

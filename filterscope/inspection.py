@@ -8,6 +8,8 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from analyzer.ultralytics import export_of
+
 if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
     from analyzer.network import Network
@@ -34,6 +36,7 @@ def totals(network: Network) -> str:
     """Sums, and the input as understood."""
     channels = sum(layer.out_channels for layer in network.layers)
     spec = network.input
+    export = export_of(network.model.metadata)
     order = f", {spec.preprocessing.order}" if spec.channels == 3 else ""
     lines = [
         f"{len(network.layers)} convolution layers, {channels:,} channels; whole network {short(network.parameters)} "
@@ -42,6 +45,8 @@ def totals(network: Network) -> str:
         f"{spec.height}×{spec.width}{order}, preprocessing {spec.preprocessing.name} "
         f"({_range(network)}).",
         plain(spec.why),
+        *([plain(spec.size_why)] if spec.size_why else []),
+        *([] if export is None else [plain(export.sentence())]),
         *(plain(note) for note in network.model.notes),
     ]
     return "\n".join(lines)
@@ -78,6 +83,8 @@ def as_json(network: Network, parity: Parity | None) -> dict[str, Any]:
             "order": spec.preprocessing.order,
             "why": spec.why,
             "certain": spec.certain,
+            "size_why": spec.size_why,
+            "size_certain": spec.size_certain,
         },
         "layers": [
             layer.to_json() | {"parity": None if parity is None else parity.layers.get(layer.node)}

@@ -71,7 +71,8 @@ class Opening:
         int | None, typer.Option(help="Channels of the input, where the graph does not tell.")
     ] = None
     input_size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open.")
+        str | None,
+        typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open or the network runs at others."),
     ] = None
     input: Annotated[str | None, typer.Option(help="Name of the image input, where the network has several.")] = None
     feed: Annotated[list[str] | None, typer.Option(help="NAME=FILE.npy: what another input gets. May be repeated.")] = (
@@ -141,6 +142,12 @@ class Opening:
             if not isinstance(feeds[name], np.ndarray):
                 raise SettingsError(f"--feed {text}: {file} holds several arrays; give an .npy file, which holds one")
         return feeds
+
+
+def note_assumptions(network: Network) -> None:
+    """Say what is merely assumed of the network's input."""
+    for sentence in network.input.assumptions:
+        say(f"note: {sentence}")
 
 
 def opens_a_model(command: Callable[..., None]) -> Callable[..., None]:

@@ -13,7 +13,7 @@ import typer
 
 from filterscope.errors import say
 from filterscope.labels import read_labels
-from filterscope.options import Opening, Quiet, White, opens_a_model
+from filterscope.options import Opening, Quiet, White, note_assumptions, opens_a_model
 
 
 @opens_a_model
@@ -71,6 +71,7 @@ def maximize(
     if out is not None:
         check_file(out)
     network = opening.open()
+    note_assumptions(network)
     if klass is not None and not names:
         asked = replace(asked, labels=own_labels(network))
     question = asked.question(network)
@@ -143,8 +144,7 @@ def attribute(
     folder = out or attributing.folder_of(image)
     asked.check(folder)  # what is wrong is said before the network is opened
     network = opening.open()
-    if not network.input.certain and opening.preprocess is None:
-        say(f"note: {network.input.why}")
+    note_assumptions(network)
     progress = choose(quiet, json_log=False)
     try:
         answer = asked.answer(network, progress)
