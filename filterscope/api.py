@@ -66,7 +66,8 @@ def open(  # the name users expect: fs.open(...)
         trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
             shows it, else an assumption that `network.input.why` states.
-        size: height and width to analyse at, where the file leaves them open.
+        size: height and width to analyse at, where the file leaves them open, or where the network runs at others than
+            it was traced at.
         layout: NCHW or NHWC, where the graph does not tell.
         channels: of the input, where the graph does not tell.
         image: name of the image input, where the network has several.
@@ -94,6 +95,7 @@ def analyze(
     command: Sequence[str] = (),
     progress: Progress | None = None,
     studies: Sequence[Study] = (),
+    white: float | None = None,
 ) -> Run:
     """Analyse a network, or go on with an analysis of the same plan in the same folder.
 
@@ -107,6 +109,8 @@ def analyze(
         command: what the run's record says it was started with.
         progress: who is told how far the work is.
         studies: what else is asked, such as Examples of analyzer.examples; may be added to a run that is finished.
+        white: the number that is white in 16-bit and float pictures and in arrays; None: what their files state, else
+            the most that their numbers can be.
 
     Returns:
         The finished run.
@@ -119,7 +123,7 @@ def analyze(
     analysis = Analysis(
         network,
         settings or Settings(),
-        _found(given),
+        _found(given, white),
         Path(out),
         device,
         labels,
@@ -192,12 +196,13 @@ def attribute(
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
+    white: float | None = None,
 ) -> Answer:
     """Which pixels of a picture speak for a class, a channel or a neuron, and which against it.
 
     Args:
         model: from `open`, or a path.
-        image: a file, folder, glob or array file; or (H, W, C) uint8 pixels in RGB order; or several of these.
+        image: a file, folder, glob or array file; or (H, W, C) numbers in RGB order; or several of these.
         target: a class by number or label, "LAYER:CHANNEL" or "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or
             several of these; None: what the network answers with.
         method: all, default, or names of analyzer.attribution.methods.METHODS.
@@ -207,6 +212,7 @@ def attribute(
         seed: of SmoothGrad's noise and of the random weights.
         device: auto, cpu, cuda, cuda:1.
         progress: who is told how far the work is.
+        white: as in `analyze`.
 
     Returns:
         The answer, which shows itself in a notebook; `answer["grad-cam"].signed` is an (H, W) array.
@@ -219,7 +225,7 @@ def attribute(
     network = model if isinstance(model, Network) else open(model)
     targets = [] if target is None else [target] if isinstance(target, (str, int)) else list(target)
     methods = [method] if isinstance(method, str) else list(method)
-    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto")
+    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto", white)
     return asked.answer(network, progress or Silent())
 
 
@@ -344,9 +350,12 @@ def figure(
     )
 
 
-def _found(given: Sequence[str | Path]) -> list[Source]:
+def _found(given: Sequence[str | Path], white: float | None) -> list[Source]:
+    from analyzer.white import check_white
+
+    check_white(white)
     if not given:
         return []
     from analyzer.images import find
 
-    return find(given)
+    return find(given, white)

@@ -31,7 +31,7 @@ from filterscope.errors import (
     say_how_pictures_go,
 )
 from filterscope.labels import read_labels
-from filterscope.options import JsonLog, Opening, Quiet, opens_a_model
+from filterscope.options import JsonLog, Opening, Quiet, White, note_assumptions, opens_a_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +129,7 @@ def analyze(
     ] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
+    white: White = None,
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
     ] = None,
@@ -183,7 +184,7 @@ def analyze(
     from analyzer.plan import Settings
     from filterscope import attributing, insight, questions
 
-    questions.check(tuning, truth, values or (), bool(images), bool(examples))
+    questions.check(tuning, truth, values or (), bool(images), bool(examples), white)
     settings = Settings(
         quality=quality,
         preset=preset,
@@ -197,15 +198,14 @@ def analyze(
     )
     pixels = attributing.studies(attribution, sanity)
     names = read_labels(labels) if labels else ()
-    studies = _studies(examples)
+    studies = _studies(examples, white)
     network = opening.open()
     insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
     folder = out or Path(f"{opening.stem}-filterscope")
-    if not network.input.certain and opening.preprocess is None:
-        say(f"note: {network.input.why}")
+    note_assumptions(network)
     say_how_pictures_go(network)
     asked = [*studies, *pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked, white)
 
 
 @app.command()
@@ -250,6 +250,7 @@ def _analyze(
     quiet: bool,
     json_log: bool,
     studies: Sequence[Study] = (),
+    white: float | None = None,
 ) -> None:
     from filterscope import api
     from filterscope.progress import choose
@@ -267,6 +268,7 @@ def _analyze(
             command=["filterscope", *sys.argv[1:]],
             progress=progress,
             studies=studies,
+            white=white,
         )
         progress.stage("making pages", 1)
         page = api.report(run)
@@ -282,13 +284,13 @@ def _analyze(
     typer.echo(path_text(page))
 
 
-def _studies(examples: list[str] | None) -> list[Study]:
+def _studies(examples: list[str] | None, white: float | None) -> list[Study]:
     """What else is asked of the network; what is wrong with it is said before the long work."""
     if not examples:
         return []
     from analyzer.examples import Examples
 
-    return [Examples(examples)]
+    return [Examples(examples, white=white)]
 
 
 for command in (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from analyzer.ultralytics import export_of
 from converters.plain_text import visible
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def totals(network: Network) -> str:
     """Sums, and the input as understood."""
     channels = sum(layer.out_channels for layer in network.layers)
     spec = network.input
+    export = export_of(network.model.metadata)
     order = f", {spec.preprocessing.order}" if spec.channels == 3 else ""
     lines = [
         f"{len(network.layers)} convolution layers, {channels:,} channels; whole network {short(network.parameters)} "
@@ -57,6 +59,8 @@ def totals(network: Network) -> str:
         f"{spec.height}×{spec.width}{order}, preprocessing {spec.preprocessing.name} "
         f"({_range(network)}).",
         visible(spec.why),
+        *([visible(spec.size_why)] if spec.size_why else []),
+        *([] if export is None else [visible(export.sentence())]),
         *(visible(note) for note in network.model.notes),
         *_computed(network),
     ]
@@ -129,6 +133,8 @@ def as_json(network: Network, parity: Parity | None, refusal: ModelError | None 
             "order": spec.preprocessing.order,
             "why": spec.why,
             "certain": spec.certain,
+            "size_why": spec.size_why,
+            "size_certain": spec.size_certain,
         },
         "layers": [
             layer.to_json() | {"parity": None if parity is None else parity.layers.get(layer.node)}
