@@ -111,7 +111,7 @@ def _check_size(image: Image.Image, name: str) -> None:
         if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError
     if image.format == "TIFF":
-        tags = image.tag_v2
+        tags = image.tag_v2  # type: ignore[attr-defined]
         tile = [int(tags.get(tag, 0) or 0) for tag in (TILE_WIDTH, TILE_LENGTH)]
         if tile[0] * tile[1] > MOST_PIXELS:
             raise InputError(f"{name}: a tile has {tile[1]:,} × {tile[0]:,} pixels; save it in smaller tiles")
@@ -121,7 +121,7 @@ def _stated(image: Image.Image) -> float | None:
     """The largest value that a TIFF's tags state for its pixels; None: it states none."""
     if image.format != "TIFF":
         return None
-    tags = image.tag_v2
+    tags = image.tag_v2  # type: ignore[attr-defined]
     for tag in (S_MAXIMUM, MAXIMUM):
         value = stated_white(tags.get(tag))
         if value is not None:
@@ -171,7 +171,7 @@ def _deep_grey(
     image: Image.Image, name: str, significant: int | None, stated: float | None, white: float | None
 ) -> tuple[np.ndarray, White, float]:
     """(H, W, 1) uint8 of a grey picture of more than 8 bits, its white, and its highest number."""
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
     dtype = {"I": np.dtype(np.int32), "F": np.dtype(np.float32)}.get(image.mode, np.dtype(np.uint16))
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, as Pillow opens them
         dtype = np.dtype(np.uint16)
@@ -213,7 +213,7 @@ def _low_halves(image: Image.Image, file: BinaryIO | io.BytesIO, name: str) -> I
             f"{name}: a colour picture with 16 bits a channel and {image.width * image.height / 1e6:.0f} megapixels; "
             f"at most {MOST_DEEP_PIXELS / 1e6:.0f} are read, shrink it or save it with 8 bits"
         )
-    if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE:
+    if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE:  # type: ignore[attr-defined]
         raise InputError(f"{name}: 16-bit channels one after the other; save it with interleaved channels")
     here = file.tell()
     file.seek(0)
