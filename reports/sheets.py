@@ -150,7 +150,7 @@ def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
 
 def _band(sheet: np.ndarray) -> np.ndarray:
     """At most 256 rows in the middle of the part of a sheet that is not black: empty places lose nothing."""
-    filled = np.asarray(sheet.any(axis=2))
+    filled = np.max(sheet, axis=2) > 0
     rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
     if not rows.size:
         return sheet[:256]

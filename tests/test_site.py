@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -339,6 +340,23 @@ def cut(styles: Styles, rules: dict[str, str]) -> np.ndarray:
     assert sheet.shape[1] % columns == 0
     height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
     return sheet[round(row) * height :, round(column) * width :][:height, :width]
+
+
+def test_kernels_of_a_layer_without_pictures_stand_at_their_channels(tmp_path):
+    """Kernels and maps share the places of sheets where no picture was made yet, over several sheets too."""
+    place = synthetic_run(tmp_path / "run", layers=1, channels=140, images=1, studies=True, status="partial")
+    shutil.rmtree(place / "tasks")
+    info = json.loads((place / "run.json").read_text(encoding="utf-8"))
+    info["settings"]["objectives"] = []
+    (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    run = Run(place)
+    folder = render(run).parent
+    layer = run.layers[0]
+    styles = Styles(folder / "assets" / f"{layer['slug']}.css")
+    tiles = read(folder / f"layer-{layer['slug']}.html").select("a", "u")
+    for tile, row in zip(tiles, run.weights(layer["slug"]).to_pylist(), strict=True):
+        shown = cut(styles, of_tile(styles, f".l{layer['index']}-", "w", tile))
+        np.testing.assert_array_equal(shown, run.tile(row))
 
 
 PLACE_NOTHING = ("cols-", "about-")
