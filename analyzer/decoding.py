@@ -220,11 +220,11 @@ def _low_halves(image: Image.Image, file: BinaryIO | io.BytesIO, name: str) -> I
     other = Image.open(io.BytesIO(file.read()), formats=FORMATS)
     file.seek(here)
     swapped = []
-    for tile in other.tile:  # type: ignore[attr-defined]
+    for tile in other.tile:
         half = _other_half(_raw_mode(tile.args))
         args = (half, *tile.args[1:]) if isinstance(tile.args, tuple) else half
         swapped.append(tile._replace(args=args))
-    other.tile = swapped  # type: ignore[attr-defined]
+    other.tile = swapped
     return other
 
 

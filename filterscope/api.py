@@ -64,8 +64,8 @@ def open(  # the name users expect: fs.open(...)
         trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
             shows it, else an assumption that `network.input.why` states.
-        size: height and width to analyse at, where the file leaves them open, or where the network runs at others than it
-            was traced at.
+        size: height and width to analyse at, where the file leaves them open, or where the network runs at others than
+            it was traced at.
         layout: NCHW or NHWC, where the graph does not tell.
         channels: of the input, where the graph does not tell.
         image: name of the image input, where the network has several.
