@@ -439,12 +439,16 @@ def guess_preprocessing(
     stated = metadata.get("Image.NominalPixelRange", "")
     whole = np.dtype(dtype).kind in "iu"
     if stated in NOMINAL_RANGES and not (whole and NOMINAL_RANGES[stated].high == 1):
-        nominal = _in_order(NOMINAL_RANGES[stated], order)
-        return nominal, f"From the file's metadata: Image.NominalPixelRange is {stated}.", True
+        return (
+            _in_order(NOMINAL_RANGES[stated], order),
+            f"From the file's metadata: Image.NominalPixelRange is {stated}.",
+            True,
+        )
     axis = LAYOUTS[layout or layout_of(graph, value, channels=channels)[0]]
     shown = _shown_by_graph(graph, value, axis, channels)
-    found, why, certain = shown.found, shown.why, shown.certain
-    if whole and (found is None or found.high != 255 or not certain):
+    found: Preprocessing | None = shown.found
+    why, certain = shown.why, shown.certain
+    if whole and (found is None or found.high == 1 or (dtype == "uint8" and not (certain and found.high == 255))):
         found, why, certain = _of_whole_numbers(dtype)
     export = export_of(metadata)
     if not certain and not whole and export is not None and _takes_unit(export, classes):

@@ -13,7 +13,7 @@ BODY = [
     helper.make_node("GlobalAveragePool", ["r"], ["p"]),
     helper.make_node("Flatten", ["p"], ["f"]),
 ]
-F, N, B, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
+REAL, WHOLE, TRUTH, TEXT = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
 
 
 def node(op, inputs, output, **attributes):
@@ -32,26 +32,26 @@ CONSTANTS = {
     "one": np.int64([1]),
     "top": np.int64([2]),
 }
-SEQUENCE = onnx.helper.make_tensor_sequence_value_info("y", F, None)
+SEQUENCE = onnx.helper.make_tensor_sequence_value_info("y", REAL, None)
 KINDS = {  # what the output is → nodes behind the body, outputs
-    "scalar": ([node("ReduceMean", "f", "y", keepdims=0)], [value("y", F, [])]),
-    "number an image": ([node("ReduceMean", "f one", "y", keepdims=0)], [value("y", F, ["N"])]),
-    "one score": ([node("ReduceMean", "f one", "y", keepdims=1)], [value("y", F, ["N", 1])]),
-    "class number": ([node("ArgMax", "f", "y", axis=1, keepdims=0)], [value("y", N, ["N"])]),
-    "bool": ([node("Greater", "f zero", "y")], [value("y", B, ["N", 4])]),
-    "whole numbers": ([node("Cast", "f", "y", to=N)], [value("y", N, ["N", 4])]),
+    "scalar": ([node("ReduceMean", "f", "y", keepdims=0)], [value("y", REAL, [])]),
+    "number an image": ([node("ReduceMean", "f one", "y", keepdims=0)], [value("y", REAL, ["N"])]),
+    "one score": ([node("ReduceMean", "f one", "y", keepdims=1)], [value("y", REAL, ["N", 1])]),
+    "class number": ([node("ArgMax", "f", "y", axis=1, keepdims=0)], [value("y", WHOLE, ["N"])]),
+    "bool": ([node("Greater", "f zero", "y")], [value("y", TRUTH, ["N", 4])]),
+    "whole numbers": ([node("Cast", "f", "y", to=WHOLE)], [value("y", WHOLE, ["N", 4])]),
     "half": ([node("Cast", "f", "y", to=TensorProto.FLOAT16)], [value("y", TensorProto.FLOAT16, ["N", 4])]),
     "NaN": (
         [node("Mul", "f minus", "m"), node("Abs", "f", "b"), node("Sub", "minus b", "n"), node("Sqrt", "n", "y")],
-        [value("y", F, ["N", 4])],
+        [value("y", REAL, ["N", 4])],
     ),
     "infinite": (
         [node("Abs", "f", "b"), node("Mul", "b zero", "n"), node("Div", "f n", "y")],
-        [value("y", F, ["N", 4])],
+        [value("y", REAL, ["N", 4])],
     ),
-    "none at all": ([node("Greater", "f huge", "g"), node("NonZero", "g", "y")], [value("y", N, [2, None])]),
-    "maps": ([node("Identity", "r", "y")], [value("y", F, ["N", 4, SIDE - 2, SIDE - 2])]),
-    "boxes": ([node("Flatten", "r", "q", axis=2), node("Identity", "q", "y")], [value("y", F, None)]),
+    "none at all": ([node("Greater", "f huge", "g"), node("NonZero", "g", "y")], [value("y", WHOLE, [2, None])]),
+    "maps": ([node("Identity", "r", "y")], [value("y", REAL, ["N", 4, SIDE - 2, SIDE - 2])]),
+    "boxes": ([node("Flatten", "r", "q", axis=2), node("Identity", "q", "y")], [value("y", REAL, None)]),
     "sequence": ([node("SplitToSequence", "f", "y", axis=1, keepdims=1)], [SEQUENCE]),
     "strings": (
         [
@@ -66,7 +66,7 @@ KINDS = {  # what the output is → nodes behind the body, outputs
                 default_string="?",
             ),
         ],
-        [value("y", S, ["N"])],
+        [value("y", TEXT, ["N"])],
     ),
     "map": (
         [node("Softmax", "f", "s"), node("ZipMap", "s", "y", domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2, 3])],
@@ -74,14 +74,14 @@ KINDS = {  # what the output is → nodes behind the body, outputs
             onnx.ValueInfoProto(
                 name="y",
                 type=helper.make_sequence_type_proto(
-                    helper.make_map_type_proto(N, helper.make_tensor_type_proto(F, []))
+                    helper.make_map_type_proto(WHOLE, helper.make_tensor_type_proto(REAL, []))
                 ),
             )
         ],
     ),
     "scalar, then scores": (
         [node("ReduceMean", "f", "y", keepdims=0), node("Softmax", "f", "z", axis=1)],
-        [value("y", F, []), value("z", F, ["N", 4])],
+        [value("y", REAL, []), value("z", REAL, ["N", 4])],
     ),
 }
 
@@ -92,7 +92,7 @@ def network(kind):
     graph = helper.make_graph(
         [*BODY, *nodes],
         "g",
-        [value("x", F, ["N", 3, SIDE, SIDE])],
+        [value("x", REAL, ["N", 3, SIDE, SIDE])],
         outputs,
         [numpy_helper.from_array(np.asarray(array), name) for name, array in CONSTANTS.items()],
     )

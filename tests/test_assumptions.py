@@ -77,6 +77,12 @@ def test_other_whole_numbers_are_an_assumption_and_never_0_to_1(dtype, low, word
     assert words.replace(".", "(") in why
 
 
+def test_arithmetic_behind_whole_numbers_is_heard():
+    graph = graph_of([("Div", "x a", "y"), ("Conv", "y w", "z")], {"a": 65535.0, "w": KERNEL})
+    assert guess_preprocessing(graph, {}, 3, 10, dtype="uint16")[0].high == 65535
+    assert guess_preprocessing(graph, {}, 3, 10, dtype="uint8")[0] == PRESETS["raw255"]
+
+
 @pytest.mark.parametrize("name", ["unit", "imagenet", "symmetric", "caffe-bgr"])
 def test_a_preprocessing_that_unsigned_bytes_cannot_hold_is_refused(tmp_path, name):
     with pytest.raises(SettingsError, match=f"--preprocess {name}: makes pixels .*uint8, 0 to 255"):
