@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import math
 import platform
 import sys
 import time
@@ -30,10 +29,13 @@ from analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from analyzer.network import Network
 from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_json
 from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
-from analyzer.scores import own_labels
+from analyzer.scores import answer_of, own_labels
 from analyzer.studies import Context, Progress, Study, perform
+from analyzer.tables import MAP_SCHEMA
 from analyzer.tasks import Workshop
 from analyzer.weights import Weights
+from analyzer.white import Levels
+from analyzer.wholeness import is_picture
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
 
@@ -129,9 +131,12 @@ class Analysis:
             self.progress.stage("reading images", len(self.sources))
         self._photos = []
         self._skipped: list[str] = []
+        levels = Levels()
         pictures = []
         spec, resize = self.network.input, self.settings.resize
-        for info, pixels in images.load(self.sources, spec, resize, skip_broken=True, broken=self._skipped):
+        for info, pixels in images.load(
+            self.sources, spec, resize, skip_broken=True, broken=self._skipped, levels=levels
+        ):
             self._photos.append(info)
             pictures.append(pixels)
             self.progress.advance()
@@ -140,6 +145,9 @@ class Analysis:
                 "%d of %d images could not be read and are left out; the first: %s",
                 *(len(self._skipped), len(self.sources), self._skipped[0]),
             )
+        self._image_notes = levels.warnings()
+        for note in self._image_notes:
+            logging.getLogger("filterscope").warning("%s", note)
         return pictures
 
     def _steps(self, shop: Workshop) -> dict[str, int] | None:
@@ -177,19 +185,22 @@ class Analysis:
         return measured_prior(pictures, shape)
 
     def _check_labels(self) -> None:
-        output = self.network.model.graph.outputs[0]
-        shape = self.network.shapes.get(output, ())
-        if len(shape) < 2 or math.prod(shape) != shape[1]:
-            raise SettingsError(f"--labels: the network's first output, {output} {list(shape)}, is no list of scores")
-        if len(self.labels) != shape[1]:
-            raise SettingsError(f"--labels: {len(self.labels)} names for {shape[1]} outputs; give one name a line")
+        answer = answer_of(self.network)
+        outputs = self.network.model.graph.outputs
+        if answer is None:
+            listed = ", ".join(f"{name} {list(self.network.shapes.get(name, ()))}" for name in outputs[:TOP])
+            raise SettingsError(f"--labels: no output of the network is a list of scores: {listed}; leave it out")
+        if len(self.labels) != answer[1]:
+            raise SettingsError(f"--labels: {len(self.labels)} names for {answer[1]} outputs; give one name a line")
 
     def _execute(self, writer: RunWriter, shop: Workshop, plan: Plan, pictures: list[np.ndarray]) -> None:
         names = slugs([layer.name for layer in self.network.layers])
         writer.write_info(self._info)
         model = self.network.model
-        if model.converted and not writer.has("model.onnx"):
-            writer.write_bytes("model.onnx", model.exported())
+        if model.converted:
+            content = model.exported()
+            if not writer.holds_bytes("model.onnx", content):
+                writer.write_bytes("model.onnx", content)
         writer.write_json("layers.json", self._layers_json(shop, plan, names))
         with self._timed("activations"):
             self._write_images(writer, pictures)
@@ -226,9 +237,11 @@ class Analysis:
 
     def _write_images(self, writer: RunWriter, pictures: list[np.ndarray]) -> None:
         # Names of the classes may come with a later session, and are no part of the plan.
-        missing = [i for i in range(len(pictures)) if self.labels or not writer.has(f"images/{i}.json")]
+        numbers = range(len(pictures))
+        missing = [i for i in numbers if self.labels or not _has_image(writer, i, pictures[i].shape)]
         if not missing:
             return
+        answer_name = (answer_of(self.network) or (None,))[0]
         session = self.network.session([])
         for index in missing:
             pixels = pictures[index]
@@ -247,7 +260,7 @@ class Analysis:
                     "width": pixels.shape[1],
                     "bands": pixels.shape[2],
                     "label": photo.label,
-                    "prediction": prediction(next(iter(answer.values())), self.labels),
+                    "prediction": None if answer_name is None else prediction(answer[answer_name], self.labels),
                 },
             )
 
@@ -255,7 +268,7 @@ class Analysis:
         if not pictures:
             return
         wanted = [layer for layer in self.network.layers if layer.name in plan.channels]
-        missing = [layer for layer in wanted if not writer.has(f"maps/{names[layer.name]}.parquet")]
+        missing = [layer for layer in wanted if not writer.has_whole(f"maps/{names[layer.name]}.parquet", MAP_SCHEMA)]
         self.progress.stage("activation maps", len(missing))
         for group in layer_groups(self.network, missing, len(pictures)):
             write_maps(self.network, group, names, pictures, writer, self.settings.map_pictures)
@@ -314,8 +327,11 @@ class Analysis:
                 },
                 "why": spec.why,
                 "certain": spec.certain,
+                "size_why": spec.size_why,
+                "size_certain": spec.size_certain,
             },
             "labels": list(self.labels),
+            "image_notes": self._image_notes,
             "skipped_images": {"count": len(self._skipped), "errors": self._skipped[:MOST_NAMED]},
             "timings": self.timings,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -344,25 +360,35 @@ class Analysis:
             self.timings[name] = time.perf_counter() - started
 
 
+def _has_image(writer: RunWriter, index: int, shape: tuple[int, ...]) -> bool:
+    """Whether an image's facts and its picture are in the run, of this shape: (H, W, C)."""
+    facts = writer.read_json_if_whole(f"images/{index}.json") or {}
+    same = all(facts.get(name) == extent for name, extent in zip(("height", "width", "bands"), shape, strict=True))
+    return same and is_picture(writer.folder / f"images/{index}.png", *shape)
+
+
 def prediction(output: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | None:
-    """The highest outputs of a classifier; None where the first output is no list of scores.
+    """The highest outputs of a classifier; None where an output is no list of finite scores.
 
     Args:
-        output: the network's first output for one image.
+        output: one of the network's outputs for one image: of any rank and type.
         labels: class names in order, or none.
 
     Returns:
         kind "probability" where the scores are a distribution, else "score" (as the network gave them), and the
         highest of them, best first.
     """
+    if not isinstance(output, np.ndarray) or output.ndim < 2 or output.dtype.kind not in "biuf":
+        return None  # a number, a sequence, a map, names
     scores = output.reshape(-1).astype(np.float64)
     if len(output) != 1 or scores.size < 2 or scores.size != output.shape[1] or not np.isfinite(scores).all():
         return None
     is_distribution = scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3
+    named = len(labels) == scores.size  # names of another output are none of this one
     best = np.argsort(-scores, kind="stable")[:TOP]
     return {
         "kind": "probability" if is_distribution else "score",
-        "top": [{"index": int(i), "label": labels[i] if labels else None, "score": float(scores[i])} for i in best],
+        "top": [{"index": int(i), "label": labels[i] if named else None, "score": float(scores[i])} for i in best],
     }
 
 

@@ -189,10 +189,7 @@ def entropy(distribution: np.ndarray) -> float:
 
 
 def _scores(network: Network) -> ConvLayer:
-    try:
-        return scores(network)
-    except SettingsError as error:
-        raise SettingsError(str(error).replace("--class:", "--classes:", 1)) from error
+    return scores(network, "--classes", "leave it out")
 
 
 def _names(wanted: str | tuple[str, ...]) -> list[str] | None:

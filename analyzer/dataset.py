@@ -9,9 +9,9 @@ from __future__ import annotations
 import bisect
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from analyzer import images
 from analyzer.images import Photo, Source
 from analyzer.inputs import InputSpec
 from analyzer.published import Stack, read_stack, reader_of
+from analyzer.white import Levels, check_white
 from converters.errors import InputError
 
 SMALL = 1 << 25  # bytes of files up to which a data set is told by its content, beyond by names, sizes and times
@@ -58,12 +59,13 @@ class _Folder:
 
     root: Path
     names: Sequence[str]  # relative, with slashes
+    white: float | None = None  # as in `images.find`
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, index: int) -> Photo:
-        return images.read(Source(self.root / self.names[index], self.names[index]))
+        return images.read(Source(self.root / self.names[index], self.names[index], white=self.white))
 
     def source(self, index: int) -> str:
         return str(self.root / self.names[index])
@@ -112,12 +114,13 @@ class _Array:
     count: int
     labels: np.ndarray | None
     classes: tuple[str, ...]
+    white: float | None = None  # as in `images.find`
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, index: int) -> Photo:
-        return images.read(Source(self.path, self.name(index), index))
+        return images.read(Source(self.path, self.name(index), index, white=self.white))
 
     def source(self, index: int) -> str:
         return f"{self.path}[{index}]"
@@ -232,6 +235,7 @@ class Batch:
     end: int  # the number after the last that was tried
     broken: tuple[str, ...]  # of those that could not be read: why
     resized: int  # how many had another size
+    levels: Levels = field(default_factory=Levels)  # how much of their range they use
 
 
 def batches(
@@ -263,6 +267,7 @@ def read_batch(data: DataSet, numbers: Sequence[int], spec: InputSpec, resize: s
     good: list[int] = []
     broken: list[str] = []
     resized = 0
+    levels = Levels()
     for number in numbers:
         try:
             photo = data.read(number)
@@ -271,31 +276,55 @@ def read_batch(data: DataSet, numbers: Sequence[int], spec: InputSpec, resize: s
             broken.append(str(error))
             continue
         good.append(number)
+        images.add_levels(levels, photo)
         resized += photo.pixels.shape[:2] != (spec.height, spec.width)
-    return Batch(np.array(good, np.int64), pixels[: len(good)], numbers[-1] + 1, tuple(broken), resized)
+    return Batch(np.array(good, np.int64), pixels[: len(good)], numbers[-1] + 1, tuple(broken), resized, levels)
 
 
-def open_dataset(sources: Sequence[str | Path]) -> DataSet:
+def open_dataset(sources: Sequence[str | Path], white: float | None = None) -> DataSet:
     """The images that some names stand for, in order.
 
     Args:
         sources: folders (pictures at any depth, each one's own folder being its class, and published files; hidden
             ones and array files are passed over); files of CIFAR, MNIST and SVHN; all that
             `analyzer.images.find` takes.
+        white: the number that is white, as in `analyzer.images.find`.
 
     Raises:
         InputError: a name that stands for no image, or a file that cannot be opened.
+        SettingsError: `white` is not above 0.
     """
+    check_white(white)
     try:
-        parts = [part for source in sources for part in _parts(source) if len(part)]
+        parts = [part for source in sources for part in _parts(source, white) if len(part)]
     except OSError as error:
         raise InputError(f"{error.filename or 'data set'}: cannot be looked at ({error.strerror})") from error
     if not parts:
         raise InputError("no data set: name folders, picture files, .npz or .npy files, or files of CIFAR, MNIST, SVHN")
-    return DataSet(parts)
+    files = [path for part in parts for path in _array_files(part)]
+    common = images.common_white(dict.fromkeys(files), white)
+    return DataSet([_with_white(part, white, common) for part in parts])
 
 
-def _parts(source: str | Path) -> list[Part]:
+def _array_files(part: Part) -> list[Path]:
+    if isinstance(part, _Array):
+        return [part.path]
+    return [one.path for one in part.sources if one.index is not None] if isinstance(part, _Listed) else []
+
+
+def _with_white(part: Part, white: float | None, common: Mapping[Path, float | None]) -> Part:
+    """The same images, with what is white in them: in all float arrays of the data set the same number."""
+    if isinstance(part, _Array):
+        return replace(part, white=common[part.path])
+    if isinstance(part, _Folder):
+        return replace(part, white=white)
+    if isinstance(part, _Listed):
+        ends = [white if one.index is None else common[one.path] for one in part.sources]
+        return _Listed([replace(one, white=end) for one, end in zip(part.sources, ends, strict=True)])
+    return part
+
+
+def _parts(source: str | Path, white: float | None) -> list[Part]:
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder_parts(path)
@@ -306,7 +335,7 @@ def _parts(source: str | Path) -> list[Part]:
         if not count:
             raise InputError(f"{path}: holds no images")
         return [_Array(path, count, labels, classes)]
-    return [_Listed(images.find([source]))]
+    return [_Listed(images.find([source], white))]
 
 
 def _folder_parts(root: Path) -> list[Part]:

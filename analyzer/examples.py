@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ class Examples:
             pictures, globs.
         top: strongest places kept of each unit, at most one an image.
         picture_bytes: of the strongest images' pixels that are kept as pictures, before compression.
+        white: the number that is white in 16-bit and float pictures and in arrays, as in `analyzer.images.find`.
 
     Raises:
         InputError: a source without images, or one that cannot be opened.
@@ -54,11 +56,17 @@ class Examples:
     name = "examples"
 
     def __init__(
-        self, sources: str | Path | Sequence[str | Path], top: int = TOP, picture_bytes: int = PICTURE_BYTES
+        self,
+        sources: str | Path | Sequence[str | Path],
+        top: int = TOP,
+        picture_bytes: int = PICTURE_BYTES,
+        white: float | None = None,
     ) -> None:
         if not 1 <= top <= MOST_TOP:
             raise SettingsError(f"examples: {top} strongest places a unit; give 1 to {MOST_TOP}")
-        self.data: DataSet = open_dataset([sources] if isinstance(sources, (str, Path)) else list(sources))
+        named = [sources] if isinstance(sources, (str, Path)) else list(sources)
+        self.data: DataSet = open_dataset(named, white)
+        self.white = white
         self.top = top
         self.picture_bytes = picture_bytes
 
@@ -71,6 +79,7 @@ class Examples:
             "picture_bytes": self.picture_bytes,
             "resize": context.settings.resize,
             "seed": context.settings.seed,
+            **({} if self.white is None else {"white": self.white}),
         }
 
     def run(self, context: Context) -> None:
@@ -86,6 +95,8 @@ class Examples:
         self._write_examples(context, layers, survey)
         context.writer.remove_file(CHECKPOINT)
         context.notes.extend(_notes(survey, context))
+        for warning in survey.levels.warnings():
+            logging.getLogger("filterscope").warning("%s", warning)
 
     def _measured(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
         """The whole pass, gone on with where a checkpoint of the same one is there."""
@@ -296,7 +307,7 @@ def _write_firing(context: Context, layers: Sequence[ConvLayer], survey: Survey)
 def _notes(survey: Survey, context: Context) -> list[str]:
     """What was left out, and how; sentences."""
     data, spec = survey.data, context.network.input
-    notes = [f"{survey.measured:,} images were measured."]
+    notes = [f"{survey.measured:,} images were measured.", *survey.levels.warnings()]
     if survey.broken_images:
         left = survey.broken_images - len(survey.broken)
         more = f"; and {left} more" if left else ""

@@ -1,8 +1,8 @@
 """The user's images: found by name, read one at a time, brought to the network's size.
 
 Files, folders, globs and arrays (.npz, .npy); grey, transparent, 16-bit, rotated and odd-sized pictures all end as
-8-bit pixels. Colour profiles are not applied, as training pipelines do not either. Knows nothing of networks but
-their `InputSpec`.
+8-bit pixels, by the one rule of `analyzer.white`. Colour profiles are not applied, as training pipelines do not either.
+Knows nothing of networks but their `InputSpec`.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import contextlib
 import glob
 import io
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from analyzer.archives import Archive, open_npy
+from analyzer.decoding import decode
 from analyzer.inputs import InputSpec
+from analyzer.limits import MOST_FILE_BYTES, MOST_PICTURE_NUMBERS, MOST_PIXELS
+from analyzer.white import Levels, White, check_range, check_white, highest_of, to_8_bit, white_of, white_of_floats
 from converters.errors import InputError, SettingsError
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"}
     | {".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
-# Pillow opens more, some of it by running other programs (EPS: Ghostscript).
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "TGA")
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 ARRAY_KEYS = ("x_test", "x", "images", "data")  # of an .npz, the first that it has
 LABEL_KEYS = {"x_test": ("y_test",), "x": ("y", "labels"), "x_train": ("y_train",)}  # otherwise labels, then y
@@ -49,6 +50,7 @@ class Source:
     name: str  # "photo.jpg", "cat/1.jpg" within a folder of folders, "digits.npz[17]"
     index: int | None = None  # which image of an array file; None: a picture file
     asked: bool = field(default=False, compare=False)  # the file itself was named, not a folder or glob that holds it
+    white: float | None = field(default=None, compare=False)  # as in `find`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +61,9 @@ class Photo:
     pixels: np.ndarray  # (H, W, C) uint8; C is 1 or 3, or whatever an array has
     size: tuple[int, int]  # height and width as the picture is meant to be seen: after its EXIF rotation
     label: int | None  # class, where the array file has labels
+    white: float = 255.0  # the number that became 255
+    highest: float | None = None  # of the numbers as they were read; None: that of the pixels
+    free: bool = False  # whether `white` could be named by the user: more than 8 bits, or an array
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +83,29 @@ class _Arrays:
     images: np.ndarray  # (N, H, W, C) of any number type; of a packed file, its bytes (B,)
     offsets: np.ndarray | None  # of a packed file: image i is the encoded file images[offsets[i]:offsets[i + 1]]
     labels: np.ndarray | None  # (N,)
-    white: float  # the value that becomes 255
+    low: float  # lowest and highest number in it; of bytes, the ends of their range
+    high: float
     classes: tuple[str, ...] = ()  # what the labels are called
 
     def __len__(self) -> int:
         return len(self.images) if self.offsets is None else len(self.offsets) - 1
 
 
-def find(sources: Iterable[str | Path]) -> list[Source]:
+def find(sources: Iterable[str | Path], white: float | None = None) -> list[Source]:
     """The images that some names stand for, in order, each once; nothing is decoded.
 
     Args:
         sources: files; folders (their own images, then those of their sub-folders, sorted; hidden files and other
             kinds of file are passed over); globs, with ** for any depth; array files, with a range of images as in
             "digits.npz:0-99" (both ends belong to it) or "digits.npz:17".
+        white: the number that is white in pixels of more than 8 bits and in arrays, where a file does not say it; None:
+            the most that their type holds, of floats 1, or 255 for all float arrays where one of them goes beyond 1.
 
     Raises:
-        InputError: a name that stands for no image, or an array file that cannot be read.
+        InputError: a name that stands for no image, or an array file that cannot be read or goes beyond white.
+        SettingsError: `white` is not above 0.
     """
+    check_white(white)
     found: dict[tuple[Path, int | None], Source] = {}
     for source in sources:
         try:
@@ -106,25 +116,84 @@ def find(sources: Iterable[str | Path]) -> list[Source]:
             found.setdefault((image.path, image.index), image)
     if not found:
         raise InputError("no images: name picture files, folders, globs, .npz or .npy files")
-    return list(found.values())
+    files = dict.fromkeys(image.path for image in found.values() if image.index is not None)
+    common = common_white(files, white)
+    return [replace(image, white=white if image.index is None else common[image.path]) for image in found.values()]
+
+
+def common_white(files: Iterable[Path], white: float | None = None) -> dict[Path, float | None]:
+    """What is white in each of some array files: one number for all float arrays of a data set.
+
+    Raises:
+        InputError: a file cannot be read, or goes beyond white.
+    """
+    opened = {path: _range_of(path) for path in files}
+    floats = white_of_floats(high for dtype, _, high in opened.values() if dtype.kind == "f")
+    found: dict[Path, float | None] = {}
+    for path, (dtype, low, high) in opened.items():
+        found[path] = floats if white is None and dtype.kind == "f" else white
+        check_range(low, high, _white_in(dtype, white, found[path]), dtype.kind == "f", path.name)
+    return found
+
+
+def _white_in(dtype: np.dtype, stated: float | None, common: float | None) -> White:
+    """What is white in arrays of a type; only what the user states may be exceeded."""
+    used = white_of(dtype, None, common)
+    return used if stated is not None else White(used.value)
+
+
+def photos_of(arrays: Mapping[str, np.ndarray], white: float | None = None) -> list[Photo]:
+    """Pictures that a Python caller has, as one data set.
+
+    Args:
+        arrays: (H, W) or (H, W, C) numbers in RGB order, by name.
+        white: as in `find`.
+
+    Raises:
+        InputError: one is no picture, or goes beyond white.
+        SettingsError: `white` is not above 0.
+    """
+    check_white(white)
+    for name, array in arrays.items():
+        if array.ndim not in (2, 3) or 0 in array.shape:
+            raise InputError(f"{name}: a picture is (H, W) or (H, W, C), got shape {array.shape}")
+    ends = {name: _ends(name, array) for name, array in arrays.items()}
+    floats = white_of_floats(ends[name][1] for name, array in arrays.items() if array.dtype.kind == "f")
+    photos = []
+    for name, array in arrays.items():
+        is_float = array.dtype.kind == "f"
+        used = _white_in(array.dtype, white, floats if white is None and is_float else white)
+        check_range(*ends[name], used, is_float, name)
+        photos.append(_photo(array if array.ndim == 3 else array[..., None], name, None, used))
+    return photos
+
+
+def _photo(numbers: np.ndarray, name: str, label: int | None, used: White) -> Photo:
+    pixels = np.array(to_8_bit(numbers, used))
+    return Photo(name, pixels, (pixels.shape[0], pixels.shape[1]), label, used.value, highest_of(numbers), free=True)
 
 
 def read(source: Source) -> Photo:
     """Read one image.
 
     The EXIF rotation is applied, transparent parts are blended on white, of an animation the first frame is taken.
-    16-bit grey is scaled by its range (65535 becomes 255), 32-bit grey by the picture's own lowest and highest value.
+    Numbers of more than 8 bits become 8-bit pixels by the rule of `analyzer.white`.
 
     Raises:
-        InputError: the file is missing, empty, truncated, too large, or no image.
+        InputError: the file is missing, empty, truncated, too large, or no image, or its numbers lie outside black and
+            white.
     """
     if source.index is None:
-        pixels = _read_picture(source.path, source.name)
-        return Photo(source.name, pixels, (pixels.shape[0], pixels.shape[1]), None)
+        return _read_picture(source)
     arrays = _open_arrays(source.path)
-    pixels = _array_pixels(arrays, source)
-    label = None if arrays.labels is None else int(arrays.labels[source.index])
-    return Photo(source.name, pixels, (pixels.shape[0], pixels.shape[1]), label)
+    index = source.index
+    if index >= len(arrays):
+        raise InputError(f"{source.path.name}: holds images 0 to {len(arrays) - 1}, not {index}")
+    label = None if arrays.labels is None else int(arrays.labels[index])
+    if arrays.offsets is not None:
+        start, end = arrays.offsets[index : index + 2]
+        return _decoded(io.BytesIO(arrays.images[start:end].tobytes()), source, label)
+    return _photo(arrays.images[index], source.name, label, white_of(arrays.images.dtype, None, source.white))
 
 
 def array_file(path: Path) -> tuple[int, np.ndarray | None, tuple[str, ...]]:
@@ -194,6 +263,7 @@ def load(
     *,
     skip_broken: bool = False,
     broken: list[str] | None = None,
+    levels: Levels | None = None,
 ) -> Iterator[tuple[PhotoInfo, np.ndarray]]:
     """Read and fit images one after the other.
 
@@ -202,6 +272,7 @@ def load(
         limit: stop after so many images.
         skip_broken: go on after an image that cannot be read, unless it was asked for by its own name; its error's
             text is appended to `broken`.
+        levels: to which is added how much of their range the images use.
 
     Yields:
         What to remember of each image, and its (H, W, C) uint8 pixels from `fit`.
@@ -223,9 +294,17 @@ def load(
             failures.append(str(error))
             continue
         given += 1
+        if levels is not None:
+            add_levels(levels, photo)
         yield PhotoInfo(photo.name, source.path, photo.size, photo.label), pixels
     if not given and failures:
         raise InputError(f"none of the {len(failures)} images can be used; the first: {failures[0]}")
+
+
+def add_levels(levels: Levels, photo: Photo) -> None:
+    """Take note of how much of its range a picture uses."""
+    highest = highest_of(photo.pixels) if photo.highest is None else photo.highest
+    levels.add(photo.white, photo.free, highest)
 
 
 def _find_one(text: str) -> list[Source]:
@@ -295,39 +374,34 @@ def _open_arrays_of(path: Path, _modified: int, size: int) -> _Arrays:
         raise InputError(f"{path.name}: the file is empty")
     try:
         if path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            return _plain_arrays(path.name, array, None)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return _read_archive(path.name, archive)
-    except InputError:
+            return _plain_arrays(path.name, open_npy(path), None)
+        with path.open("rb") as file:
+            return _read_archive(path.name, Archive(file, path.name))
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # zip, zlib and NumPy's own reader each have several kinds
-        if "Object arrays" in str(error) or "Python objects" in str(error):
-            raise InputError(f"{path.name}: holds Python objects, which are never loaded; save plain arrays") from error
-        if "pickle" in str(error):  # what NumPy takes every unknown file for
-            raise InputError(f"{path.name}: not a NumPy file") from error
         raise InputError(f"{path.name}: not a readable array file ({_first_line(error)})") from error
 
 
-def _read_archive(name: str, archive: Any) -> _Arrays:
-    keys = list(archive.files)
+def _read_archive(name: str, archive: Archive) -> _Arrays:
+    keys = archive.keys
     key = next((key for key in ARRAY_KEYS if key in keys), None)
     if key is None:
-        stacks = [key for key in keys if archive[key].ndim in (3, 4)]
+        stacks = [key for key in keys if len(archive.header(key).shape) in (3, 4)]
         if len(stacks) != 1:
             raise InputError(
                 f"{name}: has {', '.join(keys) or 'no arrays'}; call the images one of {', '.join(ARRAY_KEYS)}"
             )
         key = stacks[0]
-    images = archive[key]
+    images = archive.read(key)
     label_key = next((k for k in (*LABEL_KEYS.get(key, ()), "labels", "y") if k in keys), None)
-    labels = None if label_key is None else archive[label_key]
+    labels = None if label_key is None else archive.read(label_key)
     if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         labels = None  # names, one-hot rows, masks: nothing that is one class an image
     if "offsets" in keys and images.ndim == 1:
-        arrays = _packed_arrays(name, images, archive["offsets"], labels)
+        arrays = _packed_arrays(name, images, archive.read("offsets"), labels)
     else:
         arrays = _plain_arrays(name, images, labels)
     if labels is not None and len(labels) != len(arrays):
@@ -335,10 +409,10 @@ def _read_archive(name: str, archive: Any) -> _Arrays:
     return replace(arrays, classes=_class_names(archive))
 
 
-def _class_names(archive: Any) -> tuple[str, ...]:
+def _class_names(archive: Archive) -> tuple[str, ...]:
     """What an archive calls its classes, where it has a list of names."""
-    with contextlib.suppress(KeyError, ValueError):  # Python objects are not loaded for the sake of names
-        names = archive["classes"]
+    with contextlib.suppress(KeyError, ValueError, InputError):  # Python objects are not loaded for the sake of names
+        names = archive.read("classes")
         if names.ndim == 1 and names.dtype.kind == "U":
             return tuple(names.tolist())
     return ()
@@ -349,7 +423,7 @@ def _packed_arrays(name: str, data: np.ndarray, offsets: np.ndarray, labels: np.
     ends = offsets.astype(np.int64) if good else np.zeros(1, np.int64)
     if not good or ends[0] < 0 or ends[-1] > len(data) or np.any(np.diff(ends) <= 0):
         raise InputError(f"{name}: offsets must rise from 0 to at most the {len(data)} bytes of data")
-    return _Arrays(data, ends, labels, 255.0)
+    return _Arrays(data, ends, labels, 0.0, 0.0)
 
 
 def _plain_arrays(name: str, array: np.ndarray, labels: np.ndarray | None) -> _Arrays:
@@ -363,98 +437,49 @@ def _plain_arrays(name: str, array: np.ndarray, labels: np.ndarray | None) -> _A
         raise InputError(f"{name}: images are (N, H, W), (N, H, W, C) or (N, C, H, W), got shape {array.shape}")
     if 0 in array.shape[1:]:
         raise InputError(f"{name}: pictures of shape {array.shape[1:]} have no pixels")
-    return _Arrays(array, None, labels, _white(name, array))
+    height, width, channels = array.shape[1:]
+    if height * width > MOST_PIXELS or height * width * channels > MOST_PICTURE_NUMBERS:
+        raise InputError(
+            f"{name}: pictures of shape {array.shape[1:]} are too large; give smaller ones, or parts of them"
+        )
+    return _Arrays(array, None, labels, *_ends(name, array))
 
 
-def _white(name: str, array: np.ndarray) -> float:
-    """The value that stands for white in a stack of pictures: 1, 255, or 65535."""
-    if array.dtype == np.uint8 or array.size == 0:
-        return 255.0
+def _ends(name: str, array: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest number of a stack of pictures; of bytes, which are within their range anyway, 0 and 0."""
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: pixels of type {array.dtype}; give uint8, or floats in 0..1 or 0..255")
-    low, high = float(array.min()), float(array.max())
     if array.dtype.kind == "b":
-        return 1.0
-    if array.dtype == np.uint16 and high > 255:
-        return 65535.0
-    slack = 1e-3 if array.dtype.kind == "f" else 0.0  # interpolation leaves values a little outside
-    if not low >= -slack or not high <= 255 + slack:  # also where there are NaNs
-        raise InputError(
-            f"{name}: pixels from {low:.4g} to {high:.4g}; give images before preprocessing: uint8, or 0..1 or 0..255"
-        )
-    return 1.0 if array.dtype.kind == "f" and high <= 1 + slack else 255.0
+        return 0.0, 1.0
+    if array.dtype == np.uint8 or array.size == 0:
+        return 0.0, 0.0
+    return float(array.min()), float(array.max())
 
 
-def _array_pixels(arrays: _Arrays, source: Source) -> np.ndarray:
-    index = source.index or 0
-    if index >= len(arrays):
-        raise InputError(f"{source.path.name}: holds images 0 to {len(arrays) - 1}, not {index}")
-    if arrays.offsets is not None:
-        start, end = arrays.offsets[index : index + 2]
-        return _decode(io.BytesIO(arrays.images[start:end].tobytes()), source.name)
-    pixels: np.ndarray = arrays.images[index]
-    if pixels.dtype == np.uint8:
-        return np.array(pixels)
-    scaled: np.ndarray = np.clip(np.rint(pixels.astype(np.float64) * (255 / arrays.white)), 0, 255)
-    return scaled.astype(np.uint8)
+def _range_of(path: Path) -> tuple[np.dtype, float, float]:
+    """Number type, lowest and highest number of an array file, as `_ends` gives them."""
+    arrays = _open_arrays(path)
+    return arrays.images.dtype, arrays.low, arrays.high
 
 
-def _read_picture(path: Path, name: str) -> np.ndarray:
+def _read_picture(source: Source) -> Photo:
+    path, name = source.path, source.name
     try:
+        size = path.stat().st_size
+        if size > MOST_FILE_BYTES:
+            raise InputError(f"{name}: has {size:,} bytes, and at most {MOST_FILE_BYTES:,} are read of one picture")
         with path.open("rb") as file:
             if not file.read(1):
                 raise InputError(f"{name}: the file is empty")
             file.seek(0)
-            return _decode(file, name)
+            return _decoded(file, source, None)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or _first_line(error)})") from error
 
 
-def _decode(file: BinaryIO | io.BytesIO, name: str) -> np.ndarray:
-    """(H, W, 1 or 3) uint8 of an encoded picture."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities in metadata, of which the user can mend nothing
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                if min(image.size) < 1:
-                    raise InputError(f"{name}: the image has no pixels")
-                return _eight_bit(ImageOps.exif_transpose(image))
-    except InputError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise InputError(f"{name}: too large to be opened safely (above {limit:.0f} megapixels); shrink it") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not an image, or of a kind that cannot be read") from error
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly every kind there is
-        raise InputError(f"{name}: truncated or damaged ({_first_line(error)})") from error
-
-
-def _eight_bit(image: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8 of a picture in any of Pillow's modes: C is 1 for the grey ones and 3 for the others."""
-    mode = image.mode
-    if mode.startswith("I;16"):
-        return _scaled(np.asarray(image), 0, 65535)
-    if mode in ("I", "F"):
-        values = np.asarray(image)
-        if mode == "I" and values.min() >= 0 and values.max() <= 65535:
-            return _scaled(values, 0, 65535)  # how some 16-bit files are opened
-        if not np.isfinite(values).all():
-            raise ValueError("pixels that are not finite numbers")
-        return _scaled(values, float(values.min()), float(values.max()))
-    colours = "L" if mode in ("1", "L", "LA") else "RGB"
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    pixels = np.array(image.convert(colours))
-    return pixels[..., None] if colours == "L" else pixels
-
-
-def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """(H, W, 1) uint8: `low` becomes 0, `high` 255; a picture of one value only becomes 0."""
-    share = (values.astype(np.float64) - low) / ((high - low) or 1.0)
-    return np.rint(share * 255).astype(np.uint8)[..., None]
+def _decoded(file: BinaryIO | io.BytesIO, source: Source, label: int | None) -> Photo:
+    found = decode(file, source.name, source.white)
+    return Photo(source.name, found.pixels, found.size, label, found.white, found.highest, found.deep)
 
 
 def _with_channels(photo: Photo, spec: InputSpec) -> np.ndarray:

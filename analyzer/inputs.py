@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.ultralytics import Export, export_of
 from converters.errors import InputError, SettingsError
 from converters.graph import Graph, Node, Shape
 
@@ -29,6 +30,7 @@ KEEP_AXES = {*KEEP_CHANNELS, "Slice", "Split", "Concat"}
 SQUEEZED = (
     0.3  # an 8-bit image that spans less than this after the graph's own scaling was not meant to enter like that
 )
+FEWEST_LEVELS = 15  # whole numbers between black and white below which a picture is lost in rounding
 FIT = 0.03  # how far a calibrated range may be from a preset's domain, in widths of the domain
 
 
@@ -76,6 +78,8 @@ class InputSpec:
     why: str  # one sentence: where the preprocessing comes from
     certain: bool  # False: merely assumed
     fixed_size: bool  # the file itself fixes height and width
+    size_why: str = ""  # one sentence: where the size comes from; empty: the file fixes it
+    size_certain: bool = True  # False: merely assumed
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -91,6 +95,12 @@ class InputSpec:
                     f"preprocessing {self.preprocessing.name!r} is for {len(values)} channels, input {self.name!r} "
                     f"has {self.channels}; give --preprocess unit, or a mean and std of your own"
                 )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What is merely assumed of the input, a sentence each."""
+        preprocessing = () if self.certain else (self.why,)
+        return preprocessing if self.size_certain else (*preprocessing, self.size_why)
 
     @property
     def bands(self) -> str:
@@ -205,6 +215,7 @@ def input_spec(
     size: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     runs: Callable[[tuple[int, int, int, int]], bool] | None = None,
+    dtype: str | None = None,
 ) -> InputSpec:
     """The network's input, from the graph where it shows it and from the options where they are given.
 
@@ -213,6 +224,7 @@ def input_spec(
         classes: how many classes the network tells apart, where known.
         layout, channels, size, preprocessing: the user's options; they fill gaps and cannot contradict the graph.
         runs: whether the network runs on an input of this shape; asked where the file leaves a side open.
+        dtype: of the input as the file declares it; None: as in the graph.
 
     Raises:
         InputError: no image input, or one whose channels or size cannot be found.
@@ -220,11 +232,46 @@ def input_spec(
     """
     value = image_input(graph)
     layout, channels = layout_of(graph, value, layout, channels)
-    height, width, fixed = size_of(value, graph.shapes[value], layout, channels, size, runs)
+    shape = graph.shapes[value]
+    stated = None if size is not None else _size_in_metadata(shape, layout, channels, export_of(metadata), runs)
+    height, width, fixed = (*stated, False) if stated else size_of(value, shape, layout, channels, size, runs)
+    size_why, size_certain = _why_size(height, width, fixed, size, stated)
     why, certain = "As the options say.", True
+    dtype = dtype or graph.dtypes.get(value, "float32")
     if preprocessing is None:
-        preprocessing, why, certain = guess_preprocessing(graph, metadata, channels, classes, layout=layout)
-    return InputSpec(value, layout, channels, height, width, preprocessing, why, certain, fixed)
+        guessed = guess_preprocessing(graph, metadata, channels, classes, layout=layout, dtype=dtype)
+        preprocessing, why, certain = guessed
+    else:
+        _check_whole_numbers(preprocessing, value, dtype)
+    return InputSpec(value, layout, channels, height, width, preprocessing, why, certain, fixed, size_why, size_certain)
+
+
+def _why_size(
+    height: int, width: int, fixed: bool, size: tuple[int, int] | None, stated: tuple[int, int] | None
+) -> tuple[str, bool]:
+    if fixed or size is not None:
+        return "" if fixed else "The size is as the options say.", True
+    if stated is not None:
+        return f"The size is from the file's metadata: imgsz is {height}x{width}.", True
+    return (
+        f"Assumed: an input of {height}x{width}, the first size tried at which the network runs, as the file leaves it "
+        "open; --input-size gives another.",
+        False,
+    )
+
+
+def _check_whole_numbers(preprocessing: Preprocessing, value: str, dtype: str) -> None:
+    """See that an input of whole numbers can hold what the options make of pixels."""
+    if np.dtype(dtype).kind not in "iu":
+        return
+    limits = np.iinfo(dtype)
+    ends = (np.array([[0.0], [preprocessing.high]]) - preprocessing.mean) / preprocessing.std
+    low, high = float(ends.min()), float(ends.max())
+    if low < limits.min - 0.5 or high > limits.max + 0.5 or high - low < FEWEST_LEVELS:
+        raise SettingsError(
+            f"--preprocess {preprocessing.name}: makes pixels {low:.4g} to {high:.4g}, and input {value!r} takes whole "
+            f"numbers ({dtype}, {limits.min} to {limits.max}); leave it out, or give --preprocess raw255"
+        )
 
 
 def image_input(graph: Graph) -> str:
@@ -347,6 +394,23 @@ def size_of(
     )
 
 
+def _size_in_metadata(
+    shape: Shape,
+    layout: str,
+    channels: int,
+    export: Export | None,
+    runs: Callable[[tuple[int, int, int, int]], bool] | None,
+) -> tuple[int, int] | None:
+    """The size that the file's metadata name, where the file leaves it open and the network runs at it."""
+    declared = [_known(side) for axis, side in enumerate(shape) if axis not in (0, LAYOUTS[layout])]
+    if export is None or export.size is None or None not in declared:
+        return None
+    if any(side not in (None, own) for side, own in zip(declared, export.size, strict=True)):
+        return None
+    tried = (1, channels, *export.size) if layout == "NCHW" else (1, *export.size, channels)
+    return export.size if runs is None or runs(tried) else None
+
+
 def guess_preprocessing(
     graph: Graph,
     metadata: Mapping[str, str],
@@ -354,6 +418,7 @@ def guess_preprocessing(
     classes: int | None,
     *,
     layout: str | None = None,
+    dtype: str = "float32",
 ) -> tuple[Preprocessing, str, bool]:
     """What the network's numbers mean, from the file's metadata or from the first nodes; failing that, an assumption.
 
@@ -361,9 +426,10 @@ def guess_preprocessing(
     for 0..1. A convolution at the input shows nothing, whatever its weights.
 
     Args:
-        metadata: the file's key-value pairs; Windows ML's `Image.…` keys are understood.
+        metadata: the file's key-value pairs; Windows ML's `Image.…` keys and Ultralytics' are understood.
         classes: how many classes the network tells apart, where known.
         layout: as found or as given; None: looked for in the graph.
+        dtype: of the input as the file declares it.
 
     Returns:
         The preprocessing, a sentence that says where it comes from, and whether it is more than an assumption.
@@ -371,26 +437,59 @@ def guess_preprocessing(
     value = image_input(graph)
     order = "BGR" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "RGB"
     stated = metadata.get("Image.NominalPixelRange", "")
-    if stated in NOMINAL_RANGES:
-        found = _in_order(NOMINAL_RANGES[stated], order)
-        return found, f"From the file's metadata: Image.NominalPixelRange is {stated}.", True
+    whole = np.dtype(dtype).kind in "iu"
+    if stated in NOMINAL_RANGES and not (whole and NOMINAL_RANGES[stated].high == 1):
+        nominal = _in_order(NOMINAL_RANGES[stated], order)
+        return nominal, f"From the file's metadata: Image.NominalPixelRange is {stated}.", True
     axis = LAYOUTS[layout or layout_of(graph, value, channels=channels)[0]]
     shown = _shown_by_graph(graph, value, axis, channels)
-    if shown is not None:
-        found, why = shown
-        return (_in_order(found, order) if order == "BGR" else found), why, True
+    found, why, certain = shown.found, shown.why, shown.certain
+    if whole and (found is None or found.high != 255 or not certain):
+        found, why, certain = _of_whole_numbers(dtype)
+    export = export_of(metadata)
+    if not certain and not whole and export is not None and _takes_unit(export, classes):
+        found, certain = PRESETS["unit"], True
+        why = "From the file's metadata: networks exported by Ultralytics take RGB pixels from 0 to 1."
+    if found is not None:
+        return (_in_order(found, order) if order == "BGR" else found), why, certain
     found = PRESETS["imagenet" if channels == 3 and classes in (1000, 1001) else "unit"]
     reason = f"{classes} classes suggest ImageNet" if found.name == "imagenet" else "pixels from 0 to 1"
+    silent = f"{shown.why} does not tell and" if shown.why else "neither the graph nor"
     return (
         _in_order(found, order),
-        f"Assumed: {found.name} ({reason}), as neither the graph nor the file's metadata say; "
-        "--preprocess gives another.",
+        f"Assumed: {found.name} ({reason}), as {silent} the file's metadata "
+        f"{'do not' if shown.why else 'say'}; --preprocess gives another.",
         False,
     )
 
 
-def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> tuple[Preprocessing, str] | None:
-    """Preprocessing that the arithmetic right behind the input gives away, and the sentence that says so."""
+def _takes_unit(export: Export, classes: int | None) -> bool:
+    """Whether an export of Ultralytics certainly takes 0 to 1; YOLOv5, which names no task, does as a detector."""
+    return export.takes_unit or (export.task is None and export.version is None and classes is None)
+
+
+def _of_whole_numbers(dtype: str) -> tuple[Preprocessing, str, bool]:
+    """What an input that takes whole numbers expects: pixels as they are, not fractions of 1."""
+    if dtype == "uint8":
+        return PRESETS["raw255"], "The input takes unsigned bytes, so pixels enter as they are, 0..255.", True
+    hint = "--high or --preprocess gives another"
+    if dtype == "int8":
+        signed = Preprocessing("custom", 255.0, (128.0,), (1.0,), "RGB")
+        return signed, f"Assumed: pixels less 128, as the input takes signed bytes; {hint}.", False
+    return PRESETS["raw255"], f"Assumed: raw255, 0..255, as the input takes whole numbers ({dtype}); {hint}.", False
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the nodes behind the input give away."""
+
+    found: Preprocessing | None = None
+    why: str = ""  # a sentence where something is found, otherwise the steps; empty: there are none
+    certain: bool = False
+
+
+def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> _Shown:
+    """Preprocessing that the arithmetic right behind the input gives away."""
     scale, offset = np.ones(channels), np.zeros(channels)  # the graph computes x · scale + offset, per channel
     steps: list[str] = []
     while True:
@@ -420,10 +519,33 @@ def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> tuple
         elif node.op not in ("Identity", "Cast", "Dropout"):
             break
         value = node.outputs[0]
+    listed = ", ".join(steps)
     found = _range_of(scale, offset) if scale.all() else None
-    if found is None:
-        return None
-    return found, f"{', '.join(steps)}, so the graph expects {_expected(found)}."
+    if found is not None:
+        return _Shown(found, f"{listed}, so the graph expects {_expected(found)}.", certain=True)
+    unusual = _unusual_range(scale, offset) if scale.all() else None
+    return _Shown(None, listed) if unusual is None else _unusual(unusual[0], unusual[1], listed)
+
+
+def _unusual(high: float, how: str, shown: str) -> _Shown:
+    """A range that the graph suggests and that no preset has."""
+    found = PRESETS["raw255"] if high == 255 else Preprocessing("custom", high, (0.0,), (1.0,), "RGB")
+    return _Shown(
+        found, f"Assumed: pixels from 0 to {high:g}, {how}, as {shown}; say with --high what white stands for."
+    )
+
+
+def _unusual_range(scale: np.ndarray, offset: np.ndarray) -> tuple[float, str] | None:
+    """What white may be for x · scale + offset, (C,) each, where it is neither 1 nor 255 for certain; and why."""
+    mean, size = -offset / scale, np.abs(scale)
+    largest = float(mean.max())
+    if largest > 1 and mean.min() > -1e-6:
+        if mean.min() >= 2 and largest <= 255:
+            return 255.0, "which the mean lies in"
+        return float(f"{2 * largest:.3g}"), "twice the largest mean"
+    if np.all(np.abs(mean) < 1e-6) and np.all(255 * size < SQUEEZED):
+        return float(f"{1 / size.max():.6g}"), "which becomes 1"
+    return None
 
 
 def _range_of(scale: np.ndarray, offset: np.ndarray) -> Preprocessing | None:
@@ -455,36 +577,40 @@ def _in_order(found: Preprocessing, order: str) -> Preprocessing:
     return replace(found, name="custom", mean=found.mean[::-1], std=found.std[::-1], order=order)
 
 
-def _shown_by_statistics(graph: Graph, node: Node) -> tuple[Preprocessing, str] | None:
+def _shown_by_statistics(graph: Graph, node: Node) -> _Shown:
     """What a BatchNormalization at the input has learnt of its input: its running mean and variance are the data's."""
     mean, variance = (graph.initializers.get(name) for name in node.inputs[3:5])
     if mean is None or variance is None:
-        return None
+        return _Shown()
     mean = np.asarray(mean, np.float64)
     std = np.sqrt(np.asarray(variance, np.float64))
     where = f"BatchNormalization at node {node.name!r} has a running mean of {_numbers(mean)}"
     if np.all((mean >= 5) & (mean <= 250) & (std >= 5)):
-        return PRESETS["raw255"], f"{where}, so the graph expects {_expected(PRESETS['raw255'])}."
+        return _Shown(PRESETS["raw255"], f"{where}, so the graph expects {_expected(PRESETS['raw255'])}.", certain=True)
     # Narrow on purpose: data of mean 0 and deviation 1, or in −1..1, must not pass for 0..1.
     if np.all((mean >= 0.25) & (mean <= 0.75) & (std <= 0.4)):
-        return PRESETS["unit"], f"{where}, so the graph expects {_expected(PRESETS['unit'])}."
-    return None
+        return _Shown(PRESETS["unit"], f"{where}, so the graph expects {_expected(PRESETS['unit'])}.", certain=True)
+    if np.all(mean > 0) and mean.max() > 255:
+        return _unusual(float(f"{(mean + 3 * std).max():.3g}"), "three deviations above the mean", where)
+    return _Shown(None, where)
 
 
-def _shown_by_quantisation(graph: Graph, node: Node) -> tuple[Preprocessing, str] | None:
+def _shown_by_quantisation(graph: Graph, node: Node) -> _Shown:
     """The preset whose domain is the range that an 8-bit QuantizeLinear at the input can hold."""
     scale, zero = (graph.initializers.get(name) for name in (*node.inputs, "", "")[1:3])
     if scale is None or zero is None or np.size(scale) != 1 or zero.dtype not in (np.uint8, np.int8):
-        return None
+        return _Shown()
     limits = np.iinfo(zero.dtype)
     held = (np.array([limits.min, limits.max]) - float(zero.item())) * float(scale.item())
+    spans = f"QuantizeLinear at node {node.name!r} holds {held[0]:.3g} to {held[1]:.3g}"
     for candidate in PRESETS.values():
         ends = (np.array([[0.0], [candidate.high]]) - candidate.mean) / candidate.std
         low, high = ends.min(), ends.max()
         if np.all(np.abs(held - (low, high)) <= FIT * (high - low)):
-            spans = f"QuantizeLinear at node {node.name!r} holds {held[0]:.3g} to {held[1]:.3g}"
-            return candidate, f"{spans}, the range of preset {candidate.name}."
-    return None
+            return _Shown(candidate, f"{spans}, the range of preset {candidate.name}.", certain=True)
+    if abs(held[0]) <= FIT * held[1]:
+        return _unusual(float(f"{held[1]:.4g}"), "all that it holds", spans)
+    return _Shown(None, spans)
 
 
 def _constant(graph: Graph, node: Node, value: str, axis: int, channels: int) -> np.ndarray | None:
@@ -509,7 +635,7 @@ def _expected(found: Preprocessing) -> str:
 
 def _numbers(values: Any) -> str:
     """A few numbers for a sentence: one where all are equal, the first four where there are many."""
-    numbers = [f"{number:.4g}" for number in np.atleast_1d(values)]
+    numbers = [f"{number:.6g}" if abs(number) >= 1000 else f"{number:.4g}" for number in np.atleast_1d(values)]
     if len(set(numbers)) == 1:
         return numbers[0]
     return ", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else "")

@@ -39,15 +39,16 @@ def from_metadata(metadata: Mapping[str, str], count: int) -> list[str]:
         text = lowered.get(key, "")
         if not 0 < len(text) <= LONGEST:
             continue
-        parsed = _parsed(text)
-        written = isinstance(parsed, (dict, list, tuple))
-        for names in [_listed(parsed)] if written else [_split(text, "\n"), _split(text, ",")]:
+        value = parsed(text)
+        written = isinstance(value, (dict, list, tuple))
+        for names in [listed(value)] if written else [_split(text, "\n"), _split(text, ",")]:
             if names is not None and len(names) == count:
                 return names
     return []
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """A value as JSON or as Python writes it; None where it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text.strip())
@@ -56,7 +57,7 @@ def _parsed(text: str) -> Any:
     return None
 
 
-def _listed(value: Any) -> list[str] | None:
+def listed(value: Any) -> list[str] | None:
     """Names in order, of a list or of a map whose keys are 0, 1, …"""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], (dict, list)):
         value = value[0]  # one entry an output
@@ -75,5 +76,5 @@ def _split(text: str, separator: str) -> list[str] | None:
     numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", part) for part in parts]
     found = [match for match in numbered if match is not None]
     if len(found) == len(parts):
-        return _listed({int(match[1]): match[2] for match in found})
+        return listed({int(match[1]): match[2] for match in found})
     return parts if all(parts) else None

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,10 @@ import numpy as np
 
 from analyzer.inputs import InputSpec, Preprocessing, input_spec
 from analyzer.layers import ConvLayer, conv_layers
+from analyzer.other_size import at_another_size
 from converters import cache
 from converters.canonical import CanonicalModel, canonicalize, fixed_batch
+from converters.declared import input_dtype
 from converters.errors import InputError, ModelError
 from converters.opsets import OPSET
 from converters.runtime import Session
@@ -274,19 +276,30 @@ def open_here(
         SettingsError: an option contradicts the graph.
     """
     options = options or InputOptions()
+
+    classes = _classes(file)
+
+    def with_one() -> Network:
+        return _understand(_in_normal_form(file, options, 1), options, classes, stage)
+
     stage("bringing it into normal form")
-    model = canonicalize(file, options.image, options.feeds)
-    with_one = partial(canonicalize, file, options.image, options.feeds, 1)
+    model = _in_normal_form(file, options, None)
     try:
-        network = _understand(model, options, stage)
+        network = _understand(model, options, classes, stage)
     except ModelError as error:
         size = fixed_batch(model)
         if size is None:
             raise
         if size > 1:
             raise _takes_several(model, size, _reason(error, model)) from error
-        return _understand(with_one(), options, stage)
-    return _as_the_file_takes_them(network, lambda: _understand(with_one(), options, stage))
+        return with_one()
+    return _as_the_file_takes_them(network, with_one)
+
+
+def _in_normal_form(file: ModelFile, options: InputOptions, batch: int | None) -> CanonicalModel:
+    """The normal form, at the size that is asked for."""
+    model = canonicalize(file, options.image, options.feeds, batch)
+    return model if options.size is None else at_another_size(model, file, options)
 
 
 def _as_the_file_takes_them(network: Network, with_one: Callable[[], Network]) -> Network:
@@ -323,7 +336,9 @@ def _takes_several(model: CanonicalModel, size: int, why: str) -> ModelError:
     )
 
 
-def _understand(model: CanonicalModel, options: InputOptions, stage: Callable[[str], None]) -> Network:
+def _understand(
+    model: CanonicalModel, options: InputOptions, classes: int | None, stage: Callable[[str], None]
+) -> Network:
     """A model's input and layers.
 
     Raises:
@@ -336,12 +351,13 @@ def _understand(model: CanonicalModel, options: InputOptions, stage: Callable[[s
         spec = input_spec(
             model.graph,
             model.metadata,
-            _classes(model),
+            classes,
             layout=options.layout,
             channels=options.channels,
             size=options.size,
             preprocessing=options.preprocessing,
             runs=trial.runs,
+            dtype=input_dtype(model.original, model.input),
         )
     except InputError as error:
         if trial.fault:
@@ -374,9 +390,9 @@ def assemble(
     return Network(model, spec, shapes, tuple(layers), compared)
 
 
-def _classes(model: CanonicalModel) -> int | None:
+def _classes(file: ModelFile) -> int | None:
     """Length of the first output's last axis longer than 1, where the file says it."""
-    for value in model.original.graph.output:
+    for value in file.proto.graph.output:
         extents = [d.dim_value for d in value.type.tensor_type.shape.dim[1:] if d.dim_value > 1]
         if len(extents) == 1:
             return int(extents[0])

@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 
 from analyzer import atlas
+from converters.plain_text import visible
 
 STYLE = "display:inline-block;margin:4px;vertical-align:top"
 
@@ -22,7 +23,7 @@ def figure(tile: np.ndarray | None, caption: str, side: int = 192) -> str:
         tile: (H, W, C) uint8; None: the caption alone.
         side: of the longer side on the screen, pixels.
     """
-    told = escape(caption)
+    told = escape(visible(caption))
     shown = ""
     if tile is not None:
         data = base64.b64encode(atlas.to_png(atlas.pack(tile[None]))).decode("ascii")

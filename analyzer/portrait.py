@@ -40,6 +40,7 @@ class Portrait:
     random: np.ndarray  # (N,) the best of 16 random images
     bound: np.ndarray  # (N,) no picture of the domain exceeds it; ∞ where none is known
     steps: np.ndarray  # (N,)
+    status: tuple[str, ...]  # of each picture: ok; unraised: not above the best random image; diverged: not finite
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as PNG; several side by side.
@@ -62,6 +63,7 @@ class Portrait:
                 "random": _finite(self.random[i]),
                 "bound": _finite(self.bound[i]),
                 "steps": int(self.steps[i]),
+                "status": self.status[i],
                 "height": self.tiles.shape[1],
                 "width": self.tiles.shape[2],
             }
@@ -132,17 +134,19 @@ def answer(network: Network, question: Question, prior: Prior | None = None) -> 
     tiles, bound, steps = _made(network, question, canvas, objective, prior)
     units = np.repeat(np.array(question.units), objective.pictures)
     meter = Meter(network, layer, canvas, objective)
+    activation, random = meter.activation(tiles, units), meter.best_of_random(units)
     return Portrait(
         layer.name,
         objective.name,
         question.method,
         tuple(units.tolist()),
         tiles,
-        meter.activation(tiles, units),
+        activation,
         meter.robust(tiles, units),
-        meter.best_of_random(units),
+        random,
         bound,
         steps,
+        tuple(_status(one, other, objective.sense) for one, other in zip(activation, random, strict=True)),
     )
 
 
@@ -245,6 +249,13 @@ def only_layer(network: Network, wanted: str) -> ConvLayer:
         listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
         raise SettingsError(f"--layer {wanted}: fits {len(found)} layers, {listed}; name one")
     return found[0]
+
+
+def _status(activation: float, random: float, sense: int) -> str:
+    """What may be claimed of a picture; `random` is the best of random images, lowest where `sense` is −1."""
+    if not np.isfinite(activation):
+        return "diverged"
+    return "ok" if sense * (activation - random) > 0 else "unraised"
 
 
 def _finite(number: float) -> float | None:

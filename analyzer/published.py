@@ -10,16 +10,20 @@ import gzip
 import io
 import pickle
 import re
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from analyzer.limits import MOST_IDX_BYTES, MOST_MAT_BYTES, MOST_NAMES_BYTES, MOST_PICKLE_BYTES
 from converters.errors import InputError
 
-LARGEST_IDX = 1 << 32  # bytes: a header that promises more is damaged
+COMPRESSED = 15  # MATLAB's type of a packed variable
+PIECE = 1 << 20  # bytes unpacked at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +37,9 @@ class Stack:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8 or 0 in self.images.shape:
-            raise InputError(f"{self.path.name}: no stack of 8-bit images, but {self.images.shape}; get it again")
+            raise InputError(
+                f"{self.path.name}: no stack of 8-bit images, but {self.images.dtype} {list(self.images.shape)}"
+            )
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
             raise InputError(f"{self.path.name}: {self.labels.size} labels for {len(self.images)} images; get it again")
 
@@ -58,7 +64,7 @@ def read_stack(path: Path) -> Stack:
         raise InputError(f"{path.name}: not a file of CIFAR, MNIST or SVHN")
     try:
         return reader(path)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # gzip, pickle and MATLAB files fail in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -67,10 +73,10 @@ def read_stack(path: Path) -> Stack:
 
 def _cifar_batch(path: Path) -> Stack:
     """The Python version: https://www.cs.toronto.edu/~kriz/cifar.html, "Dataset layout"."""
-    batch = _unpickled(path.read_bytes())
+    batch = _unpickled(_content(path, MOST_PICKLE_BYTES))
     kind = "fine_labels" if b"fine_labels" in batch else "labels"
     meta = path.parent / ("meta" if kind == "fine_labels" else "batches.meta")
-    names = _unpickled(meta.read_bytes()) if meta.is_file() else {}
+    names = _unpickled(_content(meta, MOST_NAMES_BYTES)) if meta.is_file() else {}
     classes = names.get(b"fine_label_names" if kind == "fine_labels" else b"label_names", ())
     images = batch[b"data"].reshape(-1, 3, 32, 32)  # rows of all red, all green, all blue
     return Stack(
@@ -87,7 +93,7 @@ def _cifar_binary(path: Path) -> Stack:
         raise InputError(f"{path.name}: {size} bytes are no whole number of images of {record.itemsize}; get it again")
     records = np.memmap(path, record, "r")
     names = path.parent / ("fine_label_names.txt" if hundred else "batches.meta.txt")
-    classes = names.read_text(encoding="utf-8").split() if names.is_file() else ()
+    classes = _content(names, MOST_NAMES_BYTES).decode("utf-8").split() if names.is_file() else ()
     return Stack(path, np.moveaxis(records["pixels"], 1, 3), _labels(records["labels"][:, -1]), tuple(classes))
 
 
@@ -111,8 +117,11 @@ def _idx_array(path: Path, rank: int) -> np.ndarray:
             raise InputError(f"{path.name}: no IDX file of bytes with {rank} dimensions; get it again")
         shape = tuple(int(side) for side in np.frombuffer(head, ">u4", rank, 4))
         size = int(np.prod(shape, dtype=np.float64))
-        if size > LARGEST_IDX:
-            raise InputError(f"{path.name}: its header promises {size} bytes; get it again")
+        if packed and size > MOST_IDX_BYTES:
+            raise InputError(
+                f"{path.name}: its header promises {size:,} bytes, and at most {MOST_IDX_BYTES:,} are unpacked; "
+                "unpack it, or get it again"
+            )
         if not packed:
             return np.memmap(path, np.uint8, "r", 4 + 4 * rank, shape) if size else np.empty(shape, np.uint8)
         data = file.read(size)
@@ -128,6 +137,7 @@ def _svhn(path: Path) -> Stack:
     with path.open("rb") as file:
         if file.read(10) == b"MATLAB 7.3":
             raise InputError(f"{path.name}: a MATLAB file of version 7.3; save it as version 7")
+    _check_unpacked(path)
     arrays = loadmat(path, variable_names=("X", "y"))
     if "X" not in arrays or "y" not in arrays:
         raise InputError(f"{path.name}: has no arrays X and y; SVHN's cropped digits have")
@@ -135,7 +145,62 @@ def _svhn(path: Path) -> Stack:
     return Stack(path, np.moveaxis(arrays["X"], 3, 0), _labels(arrays["y"].reshape(-1) % 10), ())
 
 
+def _check_unpacked(path: Path) -> None:
+    """See that a MATLAB file's variables are of the limit's size when they are unpacked, without holding them.
+
+    Each is a tag (type and bytes, MAT-File Format, "Data Elements") and as a rule a zlib stream.
+
+    Raises:
+        InputError: they are larger, or the file ends before one does.
+    """
+    total = 0
+    there = path.stat().st_size
+    with path.open("rb") as file:
+        order = "<" if file.read(128)[126:] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            if file.tell() + size > there:
+                raise ValueError("it ends too early")
+            if kind != COMPRESSED:
+                total += size
+                file.seek(size, io.SEEK_CUR)
+            else:
+                total += _unpacked_size(file, size, MOST_MAT_BYTES - total)
+            if total > MOST_MAT_BYTES:
+                raise InputError(
+                    f"{path.name}: has more than {MOST_MAT_BYTES:,} bytes when unpacked, the largest file of SVHN has "
+                    "1.64 GB; get it again"
+                )
+
+
+def _unpacked_size(file: BinaryIO, size: int, most: int) -> int:
+    """Bytes of the next `size` bytes when unpacked; counted no further than to the first beyond `most`."""
+    unpacker, total = zlib.decompressobj(), 0
+    while size > 0:
+        packed = file.read(min(size, PIECE))
+        size -= len(packed)
+        while packed and total <= most:
+            total += len(unpacker.decompress(packed, PIECE))
+            packed = unpacker.unconsumed_tail
+    return total
+
+
+def _content(path: Path, most: int) -> bytes:
+    """All of a file.
+
+    Raises:
+        InputError: it has more bytes than a file of its kind.
+    """
+    size = path.stat().st_size
+    if size > most:
+        raise InputError(f"{path.name}: has {size:,} bytes, where a file of its data set has at most {most:,}")
+    return path.read_bytes()
+
+
 def _labels(values: Any) -> np.ndarray:
+    """(N,) whole numbers; nested lists, which a small pickle can make endless, are not followed."""
+    if isinstance(values, (list, tuple)) and not all(isinstance(value, int) for value in values):
+        raise ValueError("its labels are no whole numbers")
     return np.asarray(values, np.int64)
 
 

@@ -19,9 +19,11 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from analyzer import atlas
 from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
+from analyzer.wholeness import is_whole
 from converters.errors import RunError
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
 LARGEST_ATLAS = 1 << 30  # pixels
+LOCKS = (".lock", ".report.lock")  # held by who writes the run, and by who makes its report
+PATIENCE = 0.2  # seconds between two looks at a lock
 
 SLUG = r"[A-Za-z0-9-]{1,60}"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
@@ -53,7 +58,8 @@ OWN_FILES = re.compile(  # paths that a run may hold
     rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
     rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png|npz))"
-    rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+)"
+    rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+"
+    r"|\.(site|report\.html)\.lock)"
 )
 OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|{STUDIES}|site(/(assets|png))?|\.site\.(part|old)(/.+)?")
 
@@ -140,12 +146,29 @@ class RunWriter:
             )
 
     def done(self, key: TaskKey) -> bool:
-        """Whether the task's table is there."""
-        return (self.folder / f"{key.stem}.parquet").is_file()
+        """Whether the task's table is there and whole, with its pictures."""
+        return self.has_whole(f"{key.stem}.parquet", UNIT_SCHEMA)
 
     def has(self, relative: str) -> bool:
         """Whether a file of the run is there."""
         return (self.folder / relative).is_file()
+
+    def has_whole(self, relative: str, schema: pa.Schema | None = None) -> bool:
+        """Whether a file of the run is there and can be used, with the pictures that it names."""
+        return is_whole(self.folder, relative, schema)
+
+    def holds_bytes(self, relative: str, content: bytes) -> bool:
+        """Whether a file of the run holds just this."""
+        try:
+            return (self.folder / relative).read_bytes() == content
+        except OSError:
+            return False
+
+    def files_of(self, study: str) -> list[str]:
+        """Names of the tables and pictures in a study's folder."""
+        names = sorted(path.name for path in (self.folder / study).glob("*"))
+        own = (name for name in names if OWN_FILES.fullmatch(f"{study}/{name}"))
+        return [name for name in own if name.endswith((".parquet", ".png"))]
 
     def write_task(self, key: TaskKey, rows: Sequence[dict[str, Any]], tiles: np.ndarray | None) -> None:
         """Save what a task found: pictures first, the table last, so that a table means a finished task.
@@ -206,6 +229,14 @@ class RunWriter:
             RunError: missing, damaged, or of a newer schema.
         """
         return _read_json(self.folder / relative)
+
+    def read_json_if_whole(self, relative: str) -> dict[str, Any] | None:
+        """A JSON file of the run; None where it is missing or damaged.
+
+        Raises:
+            RunError: of a newer schema.
+        """
+        return self.read_json(relative) if self.has_whole(relative) else None
 
     def remove_file(self, relative: str) -> None:
         """Delete one of the run's files, where it is there."""
@@ -359,7 +390,7 @@ def remove(folder: Path) -> None:
     """
     if not _is_run(folder):
         raise RunError(f"{folder}: is not a run of filterscope (it has no run.json); nothing was removed")
-    with _locked(folder), _translated_errors(folder):
+    with _locked(folder), _locked(folder, ".report.lock", REPORTING), _translated_errors(folder):
         for root, _, names in os.walk(folder, topdown=False):  # run.json is in the last of them; links are not followed
             inner = Path(root).relative_to(folder)
             for name in sorted(names, key="run.json".__eq__):
@@ -369,9 +400,59 @@ def remove(folder: Path) -> None:
             if OWN_FOLDERS.fullmatch(inner.as_posix()):
                 with contextlib.suppress(OSError):  # somebody else's files are in it: they stay
                     Path(root).rmdir()
+        for name in reversed(LOCKS):  # while they are held: who waits for one sees that it is gone
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
     with contextlib.suppress(OSError):
-        (folder / ".lock").unlink()
+        for name in LOCKS:  # where an open file cannot be removed
+            (folder / name).unlink(missing_ok=True)
         folder.rmdir()
+
+
+@contextlib.contextmanager
+def reporting(folder: Path) -> Iterator[None]:
+    """The one process that makes a run's report; others wait for it. A folder that takes no lock is not guarded.
+
+    Raises:
+        RunError: a file of the run is missing while another process writes the run.
+    """
+    lock = _waited_for(folder, ".report.lock")
+    try:
+        yield
+    except RunError as error:
+        if is_being_written(folder):
+            raise RunError(f"{folder}: another process is writing this run; wait for it") from error
+        raise
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def is_being_written(folder: Path) -> bool:
+    """Whether a living process writes the run."""
+    try:
+        with (folder / ".lock").open("r+") as file:
+            return not _lock(file)
+    except OSError:
+        return False
+
+
+def _waited_for(folder: Path, name: str) -> io.TextIOWrapper | None:
+    is_told = False
+    while True:
+        try:
+            file = (folder / name).open("a")
+        except OSError:  # read only
+            return None
+        if _lock(file) and _is_still(file, folder / name):
+            return file
+        file.close()
+        if not is_told:
+            logging.getLogger("filterscope").warning("another process is making this run's report; waiting for it")
+            is_told = True
+        time.sleep(PATIENCE)
+        if not folder.is_dir():
+            return None
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -386,7 +467,7 @@ def refuse_foreign(folder: Path) -> None:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
             raise RunError(f"{folder}: cannot be written below {nearest}; choose another --out")
-        own = (".lock", ".run.json.part")  # of a run that died at once
+        own = (*LOCKS, ".run.json.part")  # of a run that died at once
         if nearest == folder and not _is_run(folder) and any(path.name not in own for path in folder.iterdir()):
             raise RunError(f"{folder}: is not empty and not a run; choose another --out")
 
@@ -430,7 +511,8 @@ def _read_json(path: Path, remedy: str = "delete it and run the same command aga
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        return pq.read_table(path).select(schema.names).cast(schema)
+        with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
+            return pq.read_table(file).select(schema.names).cast(schema)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged; delete it and run the same command again") from error
 
@@ -454,14 +536,29 @@ def _translated_errors(folder: Path) -> Iterator[None]:
         raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
 
 
-def _locked(folder: Path) -> io.TextIOWrapper:
-    """The run's lock, held as long as the file is open."""
-    with _translated_errors(folder):
-        file = (folder / ".lock").open("a")
-    if not _lock(file):
+WRITING = "another process is writing this run; wait for it, or choose another --out"
+REPORTING = "another process is making this run's report; wait for it"
+
+
+def _locked(folder: Path, name: str = ".lock", refusal: str = WRITING) -> io.TextIOWrapper:
+    """A lock of the run, held as long as the file is open; the operating system lets it go with the process."""
+    while True:
+        with _translated_errors(folder):
+            file = (folder / name).open("a")
+        if not _lock(file):
+            file.close()
+            raise RunError(f"{folder}: {refusal}")
+        if _is_still(file, folder / name):
+            return file
         file.close()
-        raise RunError(f"{folder}: another process is writing this run; wait for it, or choose another --out")
-    return file
+
+
+def _is_still(file: io.TextIOWrapper, path: Path) -> bool:
+    """Whether an open file is still the one of its name: the run may have been removed in between."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 if sys.platform == "win32":
@@ -479,6 +576,6 @@ else:
     def _lock(file: io.TextIOWrapper) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+        except OSError as error:  # some file systems have no locks
+            return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
         return True

@@ -9,30 +9,63 @@ import difflib
 import math
 from collections.abc import Sequence
 
+from analyzer.gradients import FLOATS, has_gradient
 from analyzer.labels import from_metadata
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
 from converters.errors import SettingsError
 
 NAME = "class scores"
+MOST_LISTED = 6  # outputs that a message names
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
 
 
-def scores(network: Network) -> ConvLayer:
+def scores(
+    network: Network,
+    option: str = "--class",
+    instead: str = "name a unit of a layer instead, such as --layer '#0' --channel 0",
+) -> ConvLayer:
     """The scores of the first output that gives one number a class, as a layer whose maps have one place.
 
     What stands before a softmax or sigmoid at the end is taken: after it, a class also rises by the fall of the others.
 
+    Args:
+        network: the opened network.
+        option: that asks for classes, for the message.
+        instead: what else may be done, for the message.
+
     Raises:
         SettingsError: no output is a list of scores.
     """
-    for output in network.model.graph.outputs:
+    graph = network.model.graph
+    for output in graph.outputs:
         value = _before_squashing(network, output)
         shape = network.shapes.get(value, ())
-        if len(shape) >= 2 and shape[1] > 1 and math.prod(shape) == shape[1]:
+        if _is_a_number_a_class(shape) and has_gradient(graph, value, network.input.name):
             return _as_layer(network, value, shape[1])
-    listed = ", ".join(f"{name} {list(network.shapes.get(name, ()))}" for name in network.model.graph.outputs)
-    raise SettingsError(f"--class: the network is no classifier, its outputs are {listed}")
+    listed = ", ".join(
+        f"{name} {list(network.shapes.get(name, ()))}{_kind(graph.dtypes.get(name, 'float32'))}"
+        for name in graph.outputs[:MOST_LISTED]
+    )
+    more = ", …" if len(graph.outputs) > MOST_LISTED else ""
+    raise SettingsError(f"{option}: the network is no classifier, its outputs are {listed}{more}; {instead}")
+
+
+def answer_of(network: Network) -> tuple[str, int] | None:
+    """The first output that gives one number a class, as the network gives it, and how many; None: there is none."""
+    for output in network.model.graph.outputs:
+        shape = network.shapes.get(output, ())
+        if _is_a_number_a_class(shape):
+            return output, shape[1]
+    return None
+
+
+def _is_a_number_a_class(shape: Sequence[int]) -> bool:
+    return len(shape) >= 2 and shape[1] > 1 and math.prod(shape) == shape[1]
+
+
+def _kind(dtype: str) -> str:
+    return "" if dtype in FLOATS else f" of {dtype}"
 
 
 def own_labels(network: Network) -> list[str]:
@@ -73,7 +106,7 @@ def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
 def _before_squashing(network: Network, output: str) -> str:
     graph = network.model.graph
     node = graph.producer(output)
-    while node is not None and node.op in (*SQUASHING, "Identity", "Flatten", "Reshape", "Squeeze"):
+    while node is not None and node.op in (*SQUASHING, "Identity", "Flatten", "Reshape", "Squeeze", "Cast"):
         before = node.inputs[0]
         if math.prod(network.shapes.get(before, (0,))) != math.prod(network.shapes.get(output, (1,))):
             break

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from analyzer.images import PhotoInfo
 from analyzer.network import Network
 from analyzer.plan import Settings
 from analyzer.run import SCHEMA, RunWriter
+from analyzer.tables import TABLES
 from analyzer.tasks import Workshop
 
 
@@ -68,15 +70,21 @@ def perform(study: Study, context: Context) -> dict[str, Any]:
     """Run a study unless the run has it already.
 
     Returns:
-        What study.json says: name, settings, identity, notes, seconds.
+        What study.json says: name, settings, identity, notes, files, seconds.
     """
     settings = study.settings(context)
     identity = _identity(settings, context)
     place = f"{study.name}/study.json"
-    if context.writer.has(place):
-        known = context.writer.read_json(place)
-        if known.get("identity") == identity:
+    known = context.writer.read_json_if_whole(place)
+    if known is not None and known.get("identity") == identity:
+        damaged = _damaged(study.name, known, context.writer)
+        if not damaged:
             return known
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        logging.getLogger("filterscope").warning(
+            "%s/%s%s: missing or damaged; the study is done again", study.name, damaged[0], more
+        )
+    if context.writer.has(place):
         context.writer.remove_folder(study.name)
     started = time.perf_counter()
     context.notes.clear()
@@ -87,10 +95,20 @@ def perform(study: Study, context: Context) -> dict[str, Any]:
         "identity": identity,
         "settings": settings,
         "notes": list(context.notes),
+        "files": context.writer.files_of(study.name),
         "seconds": round(time.perf_counter() - started, 3),
     }
     context.writer.write_json(place, told)
     return told
+
+
+def _damaged(name: str, known: Mapping[str, Any], writer: RunWriter) -> list[str]:
+    """Files of a finished study that are missing or cannot be used."""
+    listed = known.get("files")
+    files = [str(file) for file in listed] if isinstance(listed, list) else writer.files_of(name)  # of older runs
+    # a table's pictures are looked at with it
+    ordered = sorted(files, key=lambda file: (not file.endswith(".parquet"), file))
+    return [file for file in ordered if not writer.has_whole(f"{name}/{file}", TABLES.get(f"{name}/{file}"))]
 
 
 def _identity(settings: Mapping[str, Any], context: Context) -> str:

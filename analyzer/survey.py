@@ -15,6 +15,7 @@ from analyzer.dataset import Batch, DataSet, batches
 from analyzer.layers import ConvLayer
 from analyzer.network import Network
 from analyzer.tallies import Fired, LayerTally, State
+from analyzer.white import Levels
 from converters.errors import InputError
 from converters.reductions import MeasuringSession
 
@@ -93,6 +94,7 @@ class Survey:
         self.resized = 0
         self.broken: list[str] = []  # why the first of them could not be read
         self.broken_images = 0
+        self.levels = Levels()  # how much of their range the images use
         self.firing = Firing(len(layers), len(data))
         self.tallies: list[LayerTally] = []
         room = CORRELATION_BYTES
@@ -154,6 +156,7 @@ class Survey:
     def _remember(self, batch: Batch) -> None:
         self.next = batch.end
         self.resized += batch.resized
+        self.levels.join(batch.levels)
         self.broken_images += len(batch.broken)
         self.broken += batch.broken[: NAMED - len(self.broken)]
 
@@ -162,6 +165,7 @@ class Survey:
         state = {f"{index}/{name}": a for index, tally in enumerate(self.tallies) for name, a in tally.state().items()}
         state |= {f"firing/{name}": array for name, array in self.firing.state().items()}
         state["numbers"] = np.array([self.next, self.resized, self.broken_images])
+        state["levels"] = self.levels.state()
         state["broken"] = np.array([text.encode("utf-8", "surrogatepass").hex() for text in self.broken], np.str_)
         return state
 
@@ -175,6 +179,7 @@ class Survey:
             tally.restore(_below(state, f"{index}/"))
         self.firing.restore(_below(state, "firing/"))
         self.next, self.resized, self.broken_images = (int(number) for number in state["numbers"])
+        self.levels.restore(state["levels"])
         self.broken = [bytes.fromhex(text).decode("utf-8", "surrogatepass") for text in state["broken"].tolist()]
 
 

@@ -193,15 +193,33 @@ def _pickled(path: Path) -> tuple[str, str]:
             warnings.simplefilter("ignore")  # a pickle that torch did not write is warned of
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        return (
-            "pickle",
-            "is a pickle of more than tensors, which is a program (weights are safe: torch.save(network.state_dict()))",
-        )
+        content = _weights_beside_others(path)
+        if not content:
+            return (
+                "pickle",
+                "is a pickle of more than tensors, which is a program (weights are safe: "
+                "torch.save(network.state_dict()); those inside go with a factory that makes the network: --weights)",
+            )
     except Exception as error:  # a damaged archive fails in many ways
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged") from error
     keys = [str(key) for key in content][:3] if isinstance(content, Mapping) else []
     listed = f" ({', '.join(keys)}, …)" if keys else ""
     raise ModelError(f"{path}{listed}: {NEEDS_FACTORY.format(name=path.name)}")
+
+
+def _weights_beside_others(path: Path) -> dict[str, Any]:
+    """A checkpoint that holds tensors and other things, read without running any; empty where a network is inside."""
+    from converters.scripts import inert_checkpoint as reader
+
+    try:
+        content = reader.read(path)
+    except reader.CheckpointError as error:
+        raise ModelError(f"{path}: {error}") from error
+    parts = reader.parts_of(content)
+    inside = [content, *parts.values()]
+    if any(map(reader.is_module, inside)) or not any(map(reader.tensors_in, inside)):
+        return {}
+    return parts
 
 
 def _is_pickle(content: bytes) -> bool:

@@ -1,7 +1,8 @@
 """Whatever the user names as a model, read as ONNX.
 
 Which reader is asked: `files` for ONNX, `keras` for .keras, .h5, .hdf5 and SavedModel folders, `pytorch` for .pt2,
-TorchScript, factories and live modules. Knows how each is recognised; knows nothing of what is inside.
+TorchScript and factories, `live` for models in this process. Knows how each is recognised; knows nothing of what is
+inside.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
     """Read a model of any supported kind as ONNX.
 
     Args:
-        source: a file, a SavedModel folder, `package.module:factory`, `path/to/file.py:factory`, or a live nn.Module.
+        source: a file, a SavedModel folder, `package.module:factory`, `path/to/file.py:factory`, or what
+            `converters.live` reads.
         options: see SourceOptions.
 
     Raises:
@@ -47,9 +49,9 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
     """
     options = options or SourceOptions()
     if not isinstance(source, (str, Path)):
-        from converters import pytorch
+        from converters import live
 
-        return pytorch.read_module(source, options)
+        return live.read(source, options)
     path = Path(source)
     if is_factory(source):
         from converters import pytorch

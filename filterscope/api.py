@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyzer.analysis import Analysis, Silent
 from analyzer.boundary.limits import Limits
 from analyzer.inputs import Preprocessing, preset
 from analyzer.network import InputOptions, Network, open_network
 from analyzer.plan import Settings
-from analyzer.run import Run
+from analyzer.run import Run, reporting
 from analyzer.studies import Progress, Study
 from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
 
     from analyzer.attribution.answer import Answer
     from analyzer.images import Source
@@ -45,7 +44,7 @@ __all__ = [
 
 
 def open(  # the name users expect: fs.open(...)
-    source: str | Path | nn.Module,
+    source: str | Path | Any,  # Any: a live model
     *,
     weights: str | Path | None = None,
     trust: bool = False,
@@ -62,12 +61,13 @@ def open(  # the name users expect: fs.open(...)
 
     Args:
         source: an ONNX or Keras file, a SavedModel folder, a .pt2 or TorchScript file, `package.module:factory`,
-            `path/to/file.py:factory`, or a live nn.Module.
+            `path/to/file.py:factory`, or a live model: an nn.Module, a Keras model, an onnx.ModelProto or its bytes.
         weights: of a PyTorch factory: a state dict, or a checkpoint with one inside.
         trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
             shows it, else an assumption that `network.input.why` states.
-        size: height and width to analyse at, where the file leaves them open.
+        size: height and width to analyse at, where the file leaves them open, or where the network runs at others than
+            it was traced at.
         layout: NCHW or NHWC, where the graph does not tell.
         channels: of the input, where the graph does not tell.
         image: name of the image input, where the network has several.
@@ -95,6 +95,7 @@ def analyze(
     command: Sequence[str] = (),
     progress: Progress | None = None,
     studies: Sequence[Study] = (),
+    white: float | None = None,
 ) -> Run:
     """Analyse a network, or go on with an analysis of the same plan in the same folder.
 
@@ -108,6 +109,8 @@ def analyze(
         command: what the run's record says it was started with.
         progress: who is told how far the work is.
         studies: what else is asked, such as Examples of analyzer.examples; may be added to a run that is finished.
+        white: the number that is white in 16-bit and float pictures and in arrays; None: what their files state, else
+            the most that their numbers can be.
 
     Returns:
         The finished run.
@@ -120,7 +123,7 @@ def analyze(
     analysis = Analysis(
         network,
         settings or Settings(),
-        _found(given),
+        _found(given, white),
         Path(out),
         device,
         labels,
@@ -193,12 +196,13 @@ def attribute(
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
+    white: float | None = None,
 ) -> Answer:
     """Which pixels of a picture speak for a class, a channel or a neuron, and which against it.
 
     Args:
         model: from `open`, or a path.
-        image: a file, folder, glob or array file; or (H, W, C) uint8 pixels in RGB order; or several of these.
+        image: a file, folder, glob or array file; or (H, W, C) numbers in RGB order; or several of these.
         target: a class by number or label, "LAYER:CHANNEL" or "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or
             several of these; None: what the network answers with.
         method: all, default, or names of analyzer.attribution.methods.METHODS.
@@ -208,6 +212,7 @@ def attribute(
         seed: of SmoothGrad's noise and of the random weights.
         device: auto, cpu, cuda, cuda:1.
         progress: who is told how far the work is.
+        white: as in `analyze`.
 
     Returns:
         The answer, which shows itself in a notebook; `answer["grad-cam"].signed` is an (H, W) array.
@@ -220,7 +225,7 @@ def attribute(
     network = model if isinstance(model, Network) else open(model)
     targets = [] if target is None else [target] if isinstance(target, (str, int)) else list(target)
     methods = [method] if isinstance(method, str) else list(method)
-    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto")
+    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto", white)
     return asked.answer(network, progress or Silent())
 
 
@@ -278,7 +283,9 @@ def report(
     place = None if out is None else Path(out)
     if single_file and png:
         raise SettingsError("--png: a single file holds no files; make the folder for them")
-    return render_single(opened, place) if single_file else render(opened, place, png=png)
+    with reporting(opened.folder):
+        opened = Run(opened.folder)  # as it is now that no other report is under way
+        return render_single(opened, place) if single_file else render(opened, place, png=png)
 
 
 def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:
@@ -343,9 +350,12 @@ def figure(
     )
 
 
-def _found(given: Sequence[str | Path]) -> list[Source]:
+def _found(given: Sequence[str | Path], white: float | None) -> list[Source]:
+    from analyzer.white import check_white
+
+    check_white(white)
     if not given:
         return []
     from analyzer.images import find
 
-    return find(given)
+    return find(given, white)

@@ -10,10 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from analyzer.constancy import is_constant
 from analyzer.maximize.presets import Quality
 from converters.errors import SettingsError
+from converters.plain_text import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,10 +148,20 @@ def told(found: Portrait, file: Path) -> str:
     for i, row in enumerate(found.to_json()):
         bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
         lines.append(
-            f"{row['layer']} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
+            f"{visible(row['layer'])} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
             f"under small shifts {found.robust[i]:.4g}, best of 16 random images {found.random[i]:.4g}{bound}"
+            f"{_claim(row)}"
         )
     return "\n".join([*lines, str(file)])
+
+
+def _claim(row: dict[str, Any]) -> str:
+    """What the numbers do not allow to say of a picture; empty where it is what was looked for."""
+    if row["status"] == "unraised":
+        if is_constant([row[name] for name in ("activation", "robust", "random")]):
+            return "; unraised: constant, pictures, their shifts and random images give one number"
+        return "; unraised: it does not beat random images, and says nothing about what the unit responds to"
+    return "" if row["status"] == "ok" else f"; {row['status']}: the optimisation left the finite numbers"
 
 
 def _sides(text: str | None) -> tuple[int, int] | None:

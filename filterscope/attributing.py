@@ -6,10 +6,13 @@ Knows options and their words; computes nothing.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from converters.plain_text import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +35,7 @@ class Asked:
     seed: int
     device: str
     resize: str
+    white: float | None = None
 
     def methods(self) -> tuple[str, ...]:
         """The methods asked for.
@@ -44,13 +48,15 @@ class Asked:
         return methods_named(list(self.method) or "all")
 
     def check(self, folder: Path) -> None:
-        """See that the methods exist and that the folder can be written.
+        """See that the options make sense and that the folder can be written.
 
         Raises:
             SettingsError: one is not so.
         """
         from analyzer.attribution.answer import check_folder
+        from analyzer.white import check_white
 
+        check_white(self.white)
         self.methods()
         check_folder(folder)
 
@@ -82,16 +88,27 @@ class Asked:
     def _pictures(self, network: Network) -> list[tuple[str, np.ndarray]]:
         import numpy as np
 
-        from analyzer.images import Photo, find, fit, load
+        from analyzer.images import add_levels, common_white, find, fit, load, photos_of
+        from analyzer.white import Levels
 
-        found = []
         several = isinstance(self.image, Sequence) and not isinstance(self.image, str)
-        for number, one in enumerate(self.image if several else [self.image]):
-            if isinstance(one, np.ndarray):
-                photo = Photo(f"picture {number}", one, (one.shape[0], one.shape[1]), None)
+        given = list(self.image) if several else [self.image]
+        arrays = {f"picture {number}": one for number, one in enumerate(given) if isinstance(one, np.ndarray)}
+        photos = {photo.name: photo for photo in photos_of(arrays, self.white)}
+        files = [[] if isinstance(one, np.ndarray) else find([one], self.white) for one in given]
+        paths = dict.fromkeys(source.path for sources in files for source in sources if source.index is not None)
+        common = common_white(paths, self.white)
+        found, levels = [], Levels()
+        for number, sources in enumerate(files):
+            photo = photos.get(f"picture {number}")
+            if photo is not None:
+                add_levels(levels, photo)
                 found.append((photo.name, fit(photo, network.input, self.resize)))
-            else:
-                found += [(info.name, pixels) for info, pixels in load(find([one]), network.input, self.resize)]
+            alike = [replace(source, white=common.get(source.path, self.white)) for source in sources]
+            loaded = load(alike, network.input, self.resize, levels=levels)
+            found += [(info.name, pixels) for info, pixels in loaded]
+        for warning in levels.warnings():
+            logging.getLogger("filterscope").warning("%s", warning)
         return found
 
 
@@ -101,13 +118,13 @@ def told(answer: Answer) -> str:
     for picture in answer.pictures:
         first = picture.explanations[0]
         of = "score" if first.target.layer is None else "sum" if first.target.row is None else "value"
-        lines.append(f"{picture.image}: {first.target.name}, {of} {first.score:.4g}")
+        lines.append(f"{visible(picture.image)}: {visible(first.target.name)}, {of} {first.score:.4g}")
         lines.append(f"  {'method':<22}{'lowest':>12}{'highest':>12}{'total':>12}  at")
         for one in picture.explanations:
             row = one.to_json()
             numbers = "".join(f"{row[key]:>12.4g}" for key in ("minimum", "maximum", "total"))
-            lines.append(f"  {one.method:<22}{numbers}  {one.at or ''}".rstrip())
-    return "\n".join([*lines, *_test(answer.sanity), *(f"note: {note}" for note in answer.notes)])
+            lines.append(f"  {one.method:<22}{numbers}  {visible(one.at or '')}".rstrip())
+    return "\n".join([*lines, *_test(answer.sanity), *(f"note: {visible(note)}" for note in answer.notes)])
 
 
 def as_json(answer: Answer, files: Sequence[Path]) -> str:
@@ -125,14 +142,15 @@ def _test(rows: Sequence[dict[str, Any]]) -> list[str]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     by_place = {(row["layer"], row["method"]): row for row in rows}
-    width = max(len(layer) for layer in (*layers, "down to"))
+    names = {layer: visible(layer) for layer in layers}
+    width = max(len(name) for name in (*names.values(), "down to"))
     lines = [
         f"Randomised from the output down, mean of {rows[0]['images']} image(s): rank correlation / SSIM with the "
         "trained network's maps; a method that depends on the weights falls to 0",
         f"  {'down to':<{width}}" + "".join(f"{name:>{max(14, len(name) + 2)}}" for name in methods),
     ]
     for layer in layers:
-        line = f"  {layer:<{width}}"
+        line = f"  {names[layer]:<{width}}"
         for name in methods:
             cell = by_place[layer, name]
             numbers = f"{cell['similarity']:.2f} / {cell['ssim']:.2f}"

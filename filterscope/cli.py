@@ -5,21 +5,33 @@ Only this module and its commands print; exit codes are decided here. Heavy impo
 
 from __future__ import annotations
 
+import codecs
+import errno
 import io
 import json
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from filterscope import run_commands, unit_commands
-from filterscope.errors import DONE, INTERRUPTED, USERS_INPUT, Notes, our_fault, say, say_how_pictures_go
+from filterscope import interrupts, run_commands, unit_commands
+from filterscope.errors import (
+    DONE,
+    INTERRUPTED,
+    USERS_INPUT,
+    Notes,
+    fault_of_the_system,
+    flush_output,
+    our_fault,
+    path_text,
+    say,
+    say_how_pictures_go,
+)
 from filterscope.labels import read_labels
-from filterscope.options import JsonLog, Opening, Quiet, opens_a_model
+from filterscope.options import JsonLog, Opening, Quiet, White, note_assumptions, opens_a_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +129,7 @@ def analyze(
     ] = "auto",
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
+    white: White = None,
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
     ] = None,
@@ -171,7 +184,7 @@ def analyze(
     from analyzer.plan import Settings
     from filterscope import attributing, insight, questions
 
-    questions.check(tuning, truth, values or (), bool(images), bool(examples))
+    questions.check(tuning, truth, values or (), bool(images), bool(examples), white)
     settings = Settings(
         quality=quality,
         preset=preset,
@@ -185,15 +198,14 @@ def analyze(
     )
     pixels = attributing.studies(attribution, sanity)
     names = read_labels(labels) if labels else ()
-    studies = _studies(examples)
+    studies = _studies(examples, white)
     network = opening.open()
     insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
     folder = out or Path(f"{opening.stem}-filterscope")
-    if not network.input.certain and opening.preprocess is None:
-        say(f"note: {network.input.why}")
+    note_assumptions(network)
     say_how_pictures_go(network)
     asked = [*studies, *pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked)
+    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked, white)
 
 
 @app.command()
@@ -238,11 +250,13 @@ def _analyze(
     quiet: bool,
     json_log: bool,
     studies: Sequence[Study] = (),
+    white: float | None = None,
 ) -> None:
     from filterscope import api
     from filterscope.progress import choose
 
     progress = choose(quiet, json_log)
+    interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
     try:
         run = api.analyze(
             network,
@@ -254,27 +268,29 @@ def _analyze(
             command=["filterscope", *sys.argv[1:]],
             progress=progress,
             studies=studies,
+            white=white,
         )
         progress.stage("making pages", 1)
         page = api.report(run)
         progress.advance()
     except KeyboardInterrupt as error:
         progress.close()
-        kept = f"what is done is kept in {out}" if (out / "run.json").is_file() else "nothing was written yet"
-        say(f"interrupted; {kept}: run the same command again to go on")
+        if not (out / "run.json").is_file():
+            interrupts.set_line("interrupted; nothing was written yet: run the same command again to go on")
+        interrupts.say_line()
         raise typer.Exit(INTERRUPTED) from error
     finally:
         progress.close()
-    typer.echo(page)
+    typer.echo(path_text(page))
 
 
-def _studies(examples: list[str] | None) -> list[Study]:
+def _studies(examples: list[str] | None, white: float | None) -> list[Study]:
     """What else is asked of the network; what is wrong with it is said before the long work."""
     if not examples:
         return []
     from analyzer.examples import Examples
 
-    return [Examples(examples)]
+    return [Examples(examples, white=white)]
 
 
 for command in (
@@ -289,40 +305,92 @@ for command in (
 
 
 def main() -> NoReturn:
-    """Entry point of the command."""
-    sys.exit(_run(sys.argv[1:]))
+    """The command; does not come back."""
+    _open_standard_files()
+    code = _run(sys.argv[1:])
+    if code == INTERRUPTED:
+        interrupts.end_now()
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
-    from converters.errors import FilterscopeError
-
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    interrupts.listen()
     logging.getLogger("filterscope").handlers = [Notes()]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin beside ONNX Runtime's
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a layer's name may hold what the terminal cannot show
-    command = typer.main.get_command(app)
+        codecs.register_error("filterscope", _as_bytes)
+        sys.stdout.reconfigure(errors="filterscope")
+    code = _exit_code(arguments)
+    failure = flush_output()
+    if failure is not None and code == DONE and not isinstance(failure, BrokenPipeError):
+        say(f"error: standard output: {fault_of_the_system(failure) or failure.strerror}")
+        return USERS_INPUT
+    return code
+
+
+def _exit_code(arguments: list[str]) -> int:
+    """Run a command; every exception ends here."""
+    from converters.errors import FilterscopeError
+
     try:
-        code = command.main(arguments, prog_name="filterscope", standalone_mode=False)
+        code = typer.main.get_command(app).main(arguments, prog_name="filterscope", standalone_mode=False)
     except FilterscopeError as error:
         say(f"error: {error}")
         return USERS_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        return INTERRUPTED
+        code = INTERRUPTED
     except MemoryError:
         say("error: this machine's memory does not hold it; give a smaller --input-size, --canvas or network")
         return USERS_INPUT
+    except SystemExit as error:  # of typer and rich, whose reader has gone
+        code = DONE if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own: a usage error
+        if interrupts.was_interrupted():  # a library made another exception of it
+            code = INTERRUPTED
+        elif hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own: a usage error
             error.show()
             return int(error.exit_code)
-        return our_fault(error)
+        else:
+            return _of_the_system(error) or our_fault(error)
+    if code == INTERRUPTED:
+        interrupts.say_line()
     return DONE if code is None else int(code)
 
 
-def _as_interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+def _of_the_system(error: Exception) -> int | None:
+    """What files, folders and names on the user's machine did not let us do."""
+    if isinstance(error, OSError):
+        line = fault_of_the_system(error)
+    elif isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        line = f"a name is not UTF-8 ({ascii(error.object)[:80]}); rename it"
+    else:
+        line = ""
+    if not line:
+        return None
+    say(f"error: {line}")
+    return USERS_INPUT
+
+
+def _open_standard_files() -> None:
+    """Put the null device where a standard file is shut: the next file opened, such as one of a run, would be it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A path that is not UTF-8 is printed as the system spells it; whatever else the terminal cannot show, escaped."""
+    if isinstance(error, UnicodeEncodeError):
+        part = error.object[error.start : error.end]
+        is_undecoded = all("\udc80" <= character <= "\udcff" for character in part)
+        return part.encode("ascii", "surrogateescape" if is_undecoded else "backslashreplace"), error.end
+    raise error

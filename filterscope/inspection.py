@@ -5,9 +5,11 @@ Knows an opened network; computes nothing.
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from analyzer.ultralytics import export_of
+from converters.plain_text import visible
 
 if TYPE_CHECKING:
     from analyzer.layers import ConvLayer
@@ -48,15 +50,18 @@ def totals(network: Network) -> str:
     """Sums, and the input as understood."""
     channels = sum(layer.out_channels for layer in network.layers)
     spec = network.input
+    export = export_of(network.model.metadata)
     order = f", {spec.preprocessing.order}" if spec.channels == 3 else ""
     lines = [
         f"{len(network.layers)} convolution layers, {channels:,} channels; whole network {short(network.parameters)} "
         f"parameters, {short(network.macs)} MACs.",
-        f"Input {plain(spec.name)}: {spec.layout}, {spec.channels} channel{'s' if spec.channels != 1 else ''}, "
+        f"Input {visible(spec.name)}: {spec.layout}, {spec.channels} channel{'s' if spec.channels != 1 else ''}, "
         f"{spec.height}×{spec.width}{order}, preprocessing {spec.preprocessing.name} "
         f"({_range(network)}).",
-        plain(spec.why),
-        *(plain(note) for note in network.model.notes),
+        visible(spec.why),
+        *([visible(spec.size_why)] if spec.size_why else []),
+        *([] if export is None else [visible(export.sentence())]),
+        *(visible(note) for note in network.model.notes),
         *_computed(network),
     ]
     return "\n".join(lines)
@@ -69,7 +74,7 @@ def _computed(network: Network) -> list[str]:
         return []
     return [
         "Kernel or bias computed by the network itself, so that there are no weights to show and no analytic "
-        f"pictures: {plain(', '.join(names))}."
+        f"pictures: {visible(', '.join(names))}."
     ]
 
 
@@ -79,13 +84,13 @@ def parity_lines(parity: Parity) -> str:
     batches = "batch 1" if alone is not None and alone.one_at_a_time else "batch 1 and 3"
     limits = parity.summary()
     lines = [
-        f"Original and canonical form agree to {parity.original.error:.1e} (worst at {plain(parity.original.node)}), "
+        f"Original and canonical form agree to {parity.original.error:.1e} (worst at {visible(parity.original.node)}), "
         f"canonical form and torch to {parity.nodes.error:.1e}",
-        f"(worst at {plain(parity.nodes.node)}), node by node at {batches}; at the convolutions end to end "
+        f"(worst at {visible(parity.nodes.node)}), node by node at {batches}; at the convolutions end to end "
         f"{parity.end_to_end.error:.1e}. Limit of each {_power(limits['limit'])}; node by node, refused above "
         f"{_power(limits['refuse'])}.",
         *_alone(alone),
-        *(f"Warning: {plain(warning)}" for warning in parity.warnings),
+        *(f"Warning: {visible(warning)}" for warning in parity.warnings),
     ]
     return "\n".join(lines)
 
@@ -94,12 +99,12 @@ def _alone(alone: Alone | None) -> list[str]:
     if alone is None:
         return []
     if alone.one_at_a_time:
-        return [f"Note: {plain(alone.sentence)}"]
+        return [f"Note: {visible(alone.sentence)}"]
     worst = alone.difference
     return (
         []
         if worst is None
-        else [f"A batch of 3 and each picture alone agree to {worst.error:.1e} (worst at {plain(worst.node)})."]
+        else [f"A batch of 3 and each picture alone agree to {worst.error:.1e} (worst at {visible(worst.node)})."]
     )
 
 
@@ -128,6 +133,8 @@ def as_json(network: Network, parity: Parity | None, refusal: ModelError | None 
             "order": spec.preprocessing.order,
             "why": spec.why,
             "certain": spec.certain,
+            "size_why": spec.size_why,
+            "size_certain": spec.size_certain,
         },
         "layers": [
             layer.to_json() | {"parity": None if parity is None else parity.layers.get(layer.node)}
@@ -146,11 +153,6 @@ def short(number: int) -> str:
     return str(number)
 
 
-def plain(text: str) -> str:
-    """Text from a file without control characters, which a terminal would obey."""
-    return "".join("�" if unicodedata.category(character).startswith("C") else character for character in text)
-
-
 def _line(layer: ConvLayer) -> str:
     kernel = "×".join(map(str, layer.kernel))
     if layer.stride != (1,) * layer.rank:
@@ -164,7 +166,7 @@ def _line(layer: ConvLayer) -> str:
     output = "×".join(map(str, layer.output_shape[1:]))
     cells = COLUMNS.format(
         layer.index,
-        _clipped(plain(layer.name), 27),
+        _clipped(visible(layer.name), 27),
         kernel,
         f"{layer.in_channels}→{layer.out_channels}",
         output,
@@ -184,7 +186,7 @@ def _raw_line(index: int, convolution: Convolution) -> str:
     if convolution.groups > 1:
         kernel += " dw" if convolution.groups == convolution.in_channels else f" g{convolution.groups}"
     parameters = short(convolution.parameters) if convolution.parameters is not None else "?"
-    name = _clipped(plain(convolution.name), 27)
+    name = _clipped(visible(convolution.name), 27)
     cells = COLUMNS.format(index, name, kernel, f"{before}→{after}", "?", "?", parameters, "?", "?")
     return cells[:WIDTH]
 

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
+White = Annotated[
+    float | None,
+    typer.Option(
+        help="The number that is white in 16-bit and float pictures and arrays, such as 4095 (default: what the file "
+        "states, else the most that its numbers can be)."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonLog = Annotated[bool, typer.Option("--json-log", help="Progress as JSON lines.")]
 
@@ -64,7 +71,8 @@ class Opening:
         int | None, typer.Option(help="Channels of the input, where the graph does not tell.")
     ] = None
     input_size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open.")
+        str | None,
+        typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open or the network runs at others."),
     ] = None
     limit_memory: Annotated[
         str | None, typer.Option(help="What opening the model may use, such as 8G (default: as its size suggests).")
@@ -143,6 +151,12 @@ class Opening:
             if not isinstance(feeds[name], np.ndarray):
                 raise SettingsError(f"--feed {text}: {file} holds several arrays; give an .npy file, which holds one")
         return feeds
+
+
+def note_assumptions(network: Network) -> None:
+    """Say what is merely assumed of the network's input."""
+    for sentence in network.input.assumptions:
+        say(f"note: {sentence}")
 
 
 def opens_a_model(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from filterscope.errors import write_stderr
+
 EVERY = 10.0  # seconds between plain lines
 
 
@@ -77,10 +79,10 @@ class Lines:
         left = (self._total - self._done) / rate if rate else None
         if self._as_json:
             record = {"stage": self._name, "done": self._done, "total": self._total, "seconds": round(seconds, 1)}
-            sys.stderr.write(json.dumps(record | {"left": None if left is None else round(left, 1)}) + "\n")
+            write_stderr(json.dumps(record | {"left": None if left is None else round(left, 1)}) + "\n")
             return
         tail = f", {rate:.1f}/s, {left:.0f} s left" if left is not None and self._done < self._total else ""
-        sys.stderr.write(f"{self._name}: {self._done}/{self._total}{tail}\n")
+        write_stderr(f"{self._name}: {self._done}/{self._total}{tail}\n")
 
 
 class Quiet:

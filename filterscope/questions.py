@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 TUNING = ("auto", "all", "none")
 
 
-def check(tuning: str, truth: bool, values: Sequence[str], images: bool, examples: bool) -> None:
+def check(
+    tuning: str, truth: bool, values: Sequence[str], images: bool, examples: bool, white: float | None = None
+) -> None:
     """See that the options make sense, before the network is opened.
 
     Args:
         images: whether images are given.
         examples: whether a data set is given.
+        white: the number that is white in them, where one is named.
 
     Raises:
         SettingsError: they do not.
     """
+    from analyzer.white import check_white
+
+    check_white(white)
+    if white is not None and not (images or examples):
+        raise SettingsError("--white: is of your pictures; give --images or --examples")
     if tuning not in TUNING:
         raise SettingsError(f"--tuning {tuning}: give one of {', '.join(TUNING)}")
     if truth and not (images or examples):

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from filterscope.errors import say
+from converters.plain_text import escaped_json, visible
+from filterscope.errors import path_text, say
 
 
 def report(
@@ -27,7 +28,7 @@ def report(
     """Make the pages of a run again, also of one that is not finished."""
     from filterscope import api
 
-    typer.echo(api.report(run, single_file=single_file, out=out, png=png))
+    typer.echo(path_text(api.report(run, single_file=single_file, out=out, png=png)))
 
 
 def compare(
@@ -48,11 +49,12 @@ def compare(
     folder = out or (None if as_json else Path("compare"))
     page = None if folder is None else made.save(folder)
     if as_json:
-        typer.echo(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False))
+        typer.echo(escaped_json(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False)))
     else:
         for sentence in made.told:
-            typer.echo(sentence)
-        typer.echo(page)
+            typer.echo(visible(sentence))
+        if page is not None:
+            typer.echo(path_text(page))
 
 
 def figure(
@@ -85,7 +87,7 @@ def figure(
     )
     for note in made.notes:
         say(f"note: {note}")
-    typer.echo(f"{made.save(out)}: {made.told()}")
+    typer.echo(f"{made.save(out)}: {visible(made.told())}")
 
 
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from filterscope.errors import say, say_how_pictures_go
+from filterscope.errors import path_text, say, say_how_pictures_go
 from filterscope.labels import read_labels
-from filterscope.options import Opening, Quiet, opens_a_model
+from filterscope.options import Opening, Quiet, White, note_assumptions, opens_a_model
 
 
 @opens_a_model
@@ -71,6 +71,7 @@ def maximize(
     if out is not None:
         check_file(out)
     network = opening.open()
+    note_assumptions(network)
     if klass is not None and not names:
         asked = replace(asked, labels=own_labels(network))
     question = asked.question(network)
@@ -116,6 +117,7 @@ def attribute(
     ] = False,
     resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
     no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
+    white: White = None,
     seed: Annotated[int, typer.Option(help="Same seed, same noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures (default: IMAGE-attribution).")] = None,
@@ -137,13 +139,13 @@ def attribute(
         seed,
         device,
         "none" if no_resize else resize,
+        white,
     )
     asked = attributing.Asked(*given)
     folder = out or attributing.folder_of(image)
     asked.check(folder)  # what is wrong is said before the network is opened
     network = opening.open()
-    if not network.input.certain and opening.preprocess is None:
-        say(f"note: {network.input.why}")
+    note_assumptions(network)
     say_how_pictures_go(network)
     progress = choose(quiet, json_log=False)
     try:
@@ -151,4 +153,4 @@ def attribute(
     finally:
         progress.close()
     files = answer.save(folder)
-    typer.echo(attributing.as_json(answer, files) if as_json else f"{attributing.told(answer)}\n{folder}")
+    typer.echo(attributing.as_json(answer, files) if as_json else f"{attributing.told(answer)}\n{path_text(folder)}")

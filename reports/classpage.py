@@ -57,6 +57,7 @@ def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
     if first is not None:
         size = sheets.within(*sheets.visible_size(first["height"], first["width"], first["bands"]), SIDE)
         grid = sheets.grid_for(len(rows), *size)
+    exact = max(size) < sheets.PIXELATED
     used = []
     for number, start in enumerate(range(0, len(rows), grid.tiles)):
         found = [run.tile(row) for row in rows[start : start + grid.tiles]]
@@ -64,10 +65,12 @@ def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
             continue
         blank = np.zeros((*size, 3 if first["bands"] == 3 else 1), np.uint8)
         tiles = [blank if tile is None else sheets.reduced(sheets.visible(tile), *size) for tile in found]
-        folder.write(f"assets/classes-c-{number}.webp", sheets.webp(grid.sheet(tiles), lossless=False)[0])
+        folder.write(f"assets/classes-c-{number}.webp", sheets.webp(grid.sheet(tiles), lossless=exact)[0])
         used.append(number)
-    style = list(pictures.Set("c", size, grid, tuple(used)).rules(".classes", "classes"))
-    folder.write_lines("assets/classes.css", [*style, *grid.rules(".classes")])
+    style = [*pictures.Set("c", size, grid, tuple(used)).rules("classes-", "classes")]
+    height, width = sheets.shown_size(*size, pictures.CLASS_SIDE)
+    style.append(f".classes-c{{--tw:{width}px;--th:{height}px}}")
+    folder.write_lines("assets/classes.css", [*style, *grid.rules("classes-")])
     told = []
     for index, row in enumerate(rows):
         sheet, tile = divmod(index, grid.tiles)

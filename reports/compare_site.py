@@ -143,30 +143,32 @@ class _Pages:
                 }
                 tiles = _tiles(run, rows)
                 if tiles:
-                    name = f"c{number}-{position}{side}"
-                    rules += self._sheet(f"pairs-{slug}-{position}{side}.webp", name, list(tiles.values()))
-                    places = {channel: f"t{name[1:]}-{index}" for index, channel in enumerate(tiles)}
-                    sprites |= {(side, kind, channel): Sprite(name, place) for channel, place in places.items()}
+                    name = f"{number}-{position}{side}"
+                    grid = sheets.grid_for(len(tiles), *next(iter(tiles.values())).shape[:2])
+                    rules += self._sheets(f"pairs-{slug}-{position}{side}", name, grid, list(tiles.values()))
+                    for index, channel in enumerate(tiles):
+                        sheet, place = divmod(index, grid.tiles)
+                        sprites[side, kind, channel] = Sprite(f"c{name}-{sheet}", f"t{name}-{place}")
         self.folder.write_lines(f"assets/compare-{slug}.css", rules)
         titles = tuple(KINDS[kind][0] if kind in KINDS else f"{kind[0]}, {kind[1]}" for kind in layer.kinds)
         return LayerPage(layer, f"layer-{slug}.html", titles, tuple(pictured), sprites, tuple(rules))
 
-    def _sheet(self, file: str, name: str, tiles: list[np.ndarray]) -> Iterator[str]:
+    def _sheets(self, stem: str, name: str, grid: sheets.Grid, tiles: list[np.ndarray]) -> Iterator[str]:
+        """Write the sheets of one kind; the rules of their classes, cNAME-SHEET and tNAME-PLACE."""
         height, width = tiles[0].shape[:2]
-        grid = sheets.grid_for(len(tiles), height, width)
         exact = self.lossless or max(height, width) < sheets.PIXELATED
-        content, fidelity = sheets.webp(grid.sheet(tiles), lossless=exact)
-        self.fidelity = min(self.fidelity, fidelity)
-        self.folder.write(f"assets/{file}", content)
         high, wide = sheets.shown_size(height, width, SIDE)
-        yield (
-            f".{name}{{width:{wide}px;height:{high}px;background-image:url({file});"
-            f"background-size:{grid.columns * 100}% {grid.rows * 100}%;{sheets.rendering(height, width)}}}"
-        )
-        for index in range(len(tiles)):
-            row, column = divmod(index, grid.columns)
-            place = f"{sheets.offset(column, grid.columns)} {sheets.offset(row, grid.rows)}"
-            yield f".t{name[1:]}-{index}{{background-position:{place}}}"
+        for number, first in enumerate(range(0, len(tiles), grid.tiles)):
+            content, fidelity = sheets.webp(grid.sheet(tiles[first : first + grid.tiles]), lossless=exact)
+            self.fidelity = min(self.fidelity, fidelity)
+            self.folder.write(f"assets/{stem}-{number}.webp", content)
+            yield (
+                f".c{name}-{number}{{width:{wide}px;height:{high}px;background-image:url({stem}-{number}.webp);"
+                f"background-size:{grid.size};{sheets.rendering(height, width)}}}"
+            )
+        for index in range(min(len(tiles), grid.tiles)):
+            x, y = grid.place(index)
+            yield f".t{name}-{index}{{background-position:{x} {y}}}"
 
 
 class Plot:

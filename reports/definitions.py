@@ -87,6 +87,13 @@ DEFINITIONS = (
         "hardly varies; it is no proof that the channel is useless.",
     ),
     Definition(
+        "constant",
+        "Constant",
+        "The channel answered one and the same number to everything that was measured: maximised pictures, random "
+        "images, your images, the data set. Its weights are zero, or what it listens to never changes; this is "
+        "observed, not proven.",
+    ),
+    Definition(
         "dead",
         "Dead",
         "Proven for every image there is: the activation is never positive, so the ReLU behind it always answers 0. "

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from analyzer.constancy import is_constant
 from analyzer.run import Run
 from reports.units import ByLayer, MapFact, Unit
 
@@ -42,6 +44,11 @@ class Studies:
         self.truth = ByLayer(run.table("truth/units.parquet"))
         self.paths = ByLayer(run.table("truth/paths.parquet"))
 
+    def silent(self, layer: str) -> tuple[int, ...] | None:
+        """Channels of a layer that are never above 0 on the data set; None where there was none."""
+        rows = self.statistics.of(layer)
+        return tuple(row["channel"] for row in rows if row["dead"]) if rows else None
+
 
 class Details:
     """What the studies say of the units of one layer.
@@ -66,6 +73,12 @@ class Details:
             for channel, rows in _lists(run.examples(layer["slug"]).to_pylist(), shown).items()
         }
         self.names: list[str] = []  # of layers that packed units mention by number
+
+    def with_constancy(self, unit: Unit) -> Unit:
+        """The unit, marked where it answered one number to all that was measured, the data set included."""
+        seen = self.statistics.get(unit.channel)
+        ends = [seen["minimum"], seen["maximum"]] if seen else []
+        return replace(unit, constant=is_constant([*unit.answers(), *ends]))
 
     @property
     def heat_ranks(self) -> int:
@@ -103,7 +116,7 @@ class Details:
         strongest = unit.strongest
         told: dict[str, Any] = {
             "c": channel,
-            "p": [_picture(picture.row) if picture else 0 for picture in unit.pictures],
+            "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
             "g": [strongest.image, *_map(strongest)[1:]] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],
@@ -140,9 +153,9 @@ class Details:
         return self.names.index(name)
 
 
-def _picture(row: dict[str, Any]) -> Packed:
+def _picture(row: dict[str, Any], status: str) -> Packed:
     numbers = [short(row[name]) for name in ("activation", "robust", "random", "bound")]
-    return [*numbers, row["bound_kind"], row["status"], int(row["atlas"] is not None)]
+    return [*numbers, row["bound_kind"], status, int(row["atlas"] is not None)]
 
 
 def _map(fact: MapFact) -> Packed:

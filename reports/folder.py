@@ -1,18 +1,24 @@
-"""A folder that appears whole: written beside its place, put there when everything is in it.
+"""A folder or file that appears whole: written beside its place, put there when everything is in it.
 
 Knows files; knows nothing of runs or pages.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from converters.errors import RunError
+from converters.plain_text import escaped_json
+from reports.turns import Turn
 
 
 class Files:
@@ -40,29 +46,53 @@ class Files:
 class NewFolder(Files):
     """Write files into it inside a `with` block; at its end the folder takes the place of an older one.
 
-    Where the block or a write fails, the older folder stays as it was.
+    Where the block or a write fails, the older folder stays as it was. Another process that writes the same place is
+    waited for.
 
     Args:
         place: where the folder shall be.
-        mark: a file that every such folder has: a folder without it is somebody else's and is not replaced.
+        mark: a file that every such folder has: a folder without it, or a page of ours, is somebody else's and is not
+            replaced.
+        own: whether nothing else may lie in this place, as inside a run: then what lies there is replaced.
 
     Raises:
         RunError: the place holds something else, or cannot be written.
     """
 
-    def __init__(self, place: Path, mark: str) -> None:
+    def __init__(self, place: Path, mark: str, *, own: bool = False) -> None:
         super().__init__()
         self.place = place
-        self._beside = place.with_name(f".{place.name}.part")
-        if place.exists() and not (place / mark).is_file() and (not place.is_dir() or any(place.iterdir())):
-            raise RunError(f"{place}: holds something else, which would be lost; choose another folder")
+        self._real = place.resolve()  # a link stays, and what it leads to is replaced
+        self._mark, self._own = mark, own
+        self._beside = self._real.with_name(f".{self._real.name}.part")
+        self._old = self._real.with_name(f".{self._real.name}.old")
+        self._turn = Turn(self._real)
+        self._refuse_foreign()
+
+    def _refuse_foreign(self) -> None:
+        place = self._real
+        if not place.exists() or (place / self._mark).is_file():
+            return
+        if not place.is_dir() or not (self._own or not any(place.iterdir()) or _has_our_page(place)):
+            raise RunError(f"{self.place}: holds something else, which would be lost; choose another folder")
 
     def __enter__(self) -> NewFolder:
-        shutil.rmtree(self._beside, ignore_errors=True)  # left by a process that was killed
         try:
-            self._beside.mkdir(parents=True)
+            self._real.parent.mkdir(parents=True, exist_ok=True)
+            self._turn.__enter__()
         except OSError as error:
             raise self._translated(error) from error
+        try:
+            if not self._real.exists() and (self._old / self._mark).is_file():  # killed between two renames
+                self._old.rename(self._real)
+            self._refuse_foreign()  # it may be another's by now
+            shutil.rmtree(self._beside, ignore_errors=True)  # left by a process that was killed
+            self._beside.mkdir()
+        except BaseException as error:
+            self._turn.__exit__(None, None, None)
+            if isinstance(error, OSError):
+                raise self._translated(error) from error
+            raise
         return self
 
     def __exit__(
@@ -75,6 +105,7 @@ class NewFolder(Files):
             raise self._translated(failure) from failure
         finally:
             shutil.rmtree(self._beside, ignore_errors=True)
+            self._turn.__exit__(None, None, None)
         if isinstance(error, OSError):
             raise self._translated(error) from error
 
@@ -89,26 +120,75 @@ class NewFolder(Files):
         self.path(relative).write_bytes(content)
 
     def _swap(self) -> None:
-        old = self.place.with_name(f".{self.place.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.place.exists():
-            self.place.rename(old)
+        """Put the new folder in its place: in one step where the system can, so that no moment has neither."""
+        shutil.rmtree(self._old, ignore_errors=True)
+        if self._real.exists():
+            if exchange(self._beside, self._real):
+                return
+            self._real.rename(self._old)
         try:
-            self._beside.rename(self.place)
+            self._beside.rename(self._real)
         except OSError:
-            if old.exists():
-                old.rename(self.place)
+            if self._old.exists():
+                self._old.rename(self._real)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self._old, ignore_errors=True)
 
     def _translated(self, error: OSError) -> RunError:
-        return RunError(f"{self.place}: cannot be written ({error.strerror}); free some space or choose another folder")
+        return _cannot_be_written(self.place, error, "folder")
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file beside its place and put it there; another process that writes it is waited for.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    real = file.resolve()
+    try:
+        if real.exists() and not real.is_file():  # a pipe, a terminal
+            real.write_bytes(content)
+            return
+        with Turn(real):
+            beside = real.with_name(f".{real.name}.part")
+            try:
+                beside.write_bytes(content)
+                beside.replace(real)
+            finally:
+                beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_be_written(file, error, "file") from error
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # an old C library
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
+
+
+def _has_our_page(folder: Path) -> bool:
+    """Whether a page in it was made by filterscope, as its head says."""
+    for path in folder.glob("*.html"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if b'name="generator" content="filterscope' in file.read(2000):
+                return True
+    return False
+
+
+def _cannot_be_written(place: Path, error: OSError, what: str) -> RunError:
+    return RunError(f"{place}: cannot be written ({error.strerror}); free some space or choose another {what}")
 
 
 def as_json(value: Any) -> bytes:
-    """Compact JSON; numbers that JSON lacks are null."""
+    """Compact JSON; numbers that JSON lacks are null, invisible characters are escapes."""
     text = json.dumps(_without_nan(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "backslashreplace")
+    return escaped_json(text).encode()
 
 
 def _without_nan(value: Any) -> Any:

@@ -56,7 +56,8 @@ class Drawn:
     title: str
     facts: tuple[tuple[str, str], ...]
     row: dict[str, Any]
-    second: str = ""  # another file, laid over or standing beside it
+    second: str = ""  # another file that stands beside it
+    second_size: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +208,10 @@ class ImageStudies:
                 continue
             stem = f"image-{image}-g{row['group']}-{self._slug(row['layer'])}"
             lit, size = self._put(f"{stem}-lit", colours.spotlight(picture, mask), lossless=False)
-            second = "" if tile is None else self._put(stem, sheets.visible(tile), lossless=False)[0]
+            second = ("", (1, 1)) if tile is None else self._put(stem, sheets.visible(tile), lossless=False)
             facts = (("share", words.percent(row["share"])), ("activation", words.figure(row["activation"])))
-            found.setdefault(row["layer"], []).append(Drawn(lit, size, f"Group {row['group'] + 1}", facts, row, second))
+            drawn = Drawn(lit, size, f"Group {row['group'] + 1}", facts, row, *second)
+            found.setdefault(row["layer"], []).append(drawn)
         return [(layer, self._pages.get(layer, (None,))[0], groups) for layer, groups in found.items()]
 
     def _grids(self, image: int, rows: Sequence[dict[str, Any]]) -> list[GridPart]:

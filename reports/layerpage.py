@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from analyzer.run import Run
+from converters.plain_text import visible_values
 from reports import pictures, sheets, words
 from reports.details import Details, Studies, short
 from reports.folder import Files, as_json
@@ -60,6 +61,9 @@ class LayerEntry:
     unraised: int = 0  # pictures
     dead: int = 0  # units
     diverged: int = 0  # pictures
+    constant: int = 0  # units
+    silent: tuple[int, ...] | None = None  # channels never above 0 on the data set; null where there was none
+    on_page: frozenset[int] = frozenset()  # channels with a view
     absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
     reached: float | None = None  # median share of the bound, of its first kind
 
@@ -96,9 +100,22 @@ class LayerPage:
     def lacks(self, unit: Unit) -> list[str]:
         """Modes for which a unit has no picture."""
         missing = [f"k{k}" for k, picture in enumerate(unit.pictures) if picture is None or picture.sheet is None]
+        for letter, rows in (("w", self.details.weights), ("b", self.details.tuning)):
+            row = rows.get(unit.channel)
+            missing += [letter] if row is None or row["atlas"] is None else []
         if self.maps.neurons is not None:
             missing += ["m"] if not any(unit.maps) else []
-        return missing
+        return [mode for mode in missing if mode == "m" or mode in self._values]
+
+    @property
+    def _values(self) -> set[str]:
+        return {mode.value for mode in self.modes}
+
+    @property
+    def unpictured(self) -> list[int]:
+        """Channels without a picture of the first kind, which stands for a channel elsewhere too."""
+        first = [(unit.channel, unit.pictures[0]) for unit in self.units if unit.pictures]
+        return [channel for channel, picture in first if picture is None or picture.sheet is None]
 
 
 def write(
@@ -137,9 +154,11 @@ def write(
         rows = [row for row in rows if row["channel"] in kept]
     kinds = kinds_of(channels, rows, objectives)
     maps = LayerMaps(run, slug, images)
-    units = units_of(channels, rows, kinds, maps, images)
+    count = len({*channels, *(row["channel"] for row in rows)})
+    grid = kinds[0].grid if kinds else sheets.grid_for(max(1, count), 1, 1)
+    units = units_of(channels, rows, kinds, maps, images, grid.tiles)
     details = Details(studies, layer, [unit.channel for unit in units])
-    grid = kinds[0].grid if kinds else sheets.grid_for(max(1, len(units)), 1, 1)
+    units = [details.with_constancy(unit) for unit in units]
     sets, worst = [], math.inf
     for kind in kinds:
         found, fidelity = pictures.kind_set(run, folder, slug, kind, units, lossless)
@@ -163,6 +182,7 @@ def write(
     style = pictures.layer_style(layer["index"], slug, sets, units, maps, images, columns)
     folder.write_lines(f"assets/{slug}.css", style)
     entry = _entry(layer, kinds, units, lead, maps, len(planned), images)
+    entry = replace(entry, silent=studies.silent(layer["name"]))
     page = LayerPage(layer, kinds, units, maps, details, _modes(kinds, sets), entry, worst)
     if units:
         places[layer["name"]] = _place(page)
@@ -179,6 +199,7 @@ def _place(page: LayerPage) -> dict[str, Any]:
         "tiles": page.units[0].rows,
         "channels": 0 if channels == list(range(len(channels))) else channels,
         "size": page.kinds[0].size if page.kinds and page.kinds[0].pictured else None,
+        "unpictured": page.unpictured,
     }
 
 
@@ -213,6 +234,8 @@ def _entry(
         unraised=counted["unraised"],
         dead=sum("dead" in unit.statuses for unit in units),
         diverged=counted["diverged"],
+        constant=sum(unit.constant for unit in units),
+        on_page=frozenset(unit.channel for unit in units),
         absent=tuple(lacking),
         reached=float(np.median(known)) if known else None,
     )
@@ -254,6 +277,7 @@ def _write_numbers(
         "chunk": CHUNK,
         "tiles": units[0].rows if units else 1,
         "channels": [unit.channel for unit in units],
+        "unpictured": page.unpictured,
         "kinds": [
             {
                 "title": kind.title,
@@ -314,6 +338,6 @@ def _columns(page: LayerPage) -> dict[str, Any]:
 
 
 def call(*arguments: Any) -> bytes:
-    """A script that hands values to the page's own script; no markup can end it."""
-    inner = b",".join(as_json(argument) for argument in arguments)
+    """A script that hands values to the page's own script, as it shows them; no markup can end it."""
+    inner = b",".join(as_json(visible_values(argument)) for argument in arguments)
     return b"filterscope(" + inner.replace(b"<", b"\\u003c") + b");\n"

@@ -1,8 +1,9 @@
 """The pictures of a site: which sheets a page needs, their files, and the style sheets that cut them out.
 
 Classes in the style sheets are a letter and a number: kN a kind of picture, w weights, b best stimulus, m maps, h heat
-maps, e examples, c classes; sN a sheet, tN a tile in it, iN a column of a sheet of maps. Knows units and sheets; knows
-nothing of HTML.
+maps, e examples, c classes; sN a sheet, tN a tile in it, iN or jN a column of a sheet of maps. Each style sheet puts a
+prefix of its own before them (l7- layer 7, o2- image 2, e-, classes-, images-, strip-), so that no rule of one can
+place a picture of another. Knows units and sheets; knows nothing of HTML.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from reports.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
 
 STRIP = 8  # pictures that stand for a layer on the overview
 STRIP_SIDE = 96  # pixels and CSS pixels
+CLASS_SIDE = 112  # CSS pixels, of a class's picture
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
 STIMULUS_SIDE = 96  # pixels, of a best stimulus: larger ones are reduced
@@ -32,6 +34,7 @@ HEAT_SIDE = 32  # pixels, of a map over a whole example
 EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
 MAP_LOSSY = {"quality": 70, "method": 1}
 EXAMPLE_LOSSY = {"quality": 82, "method": 1}
+NO_PICTURE = "{background:none;border:1px dashed var(--quiet)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +46,35 @@ class Set:
     grid: sheets.Grid
     used: tuple[int, ...]  # sheets that exist
 
-    def rules(self, scope: str, stem: str) -> Iterator[str]:
-        """CSS: a picture of this set, and the tiles of a page that shows this set."""
-        chosen = f"{scope}:has([value={self.letter}]:checked)"
+    def rules(self, space: str, stem: str) -> Iterator[str]:
+        """CSS: a picture of this set.
+
+        Args:
+            space: prefix of the classes of one style sheet.
+            stem: with which the names of the sheets begin.
+        """
+        yield f".{space}{self.letter}{{{self._look}}}"
+        for sheet in self.used:
+            yield f".{space}{self.letter}.{space}s{sheet}{self._image(stem, sheet)}"
+
+    def grid_rules(self, page: str, space: str, stem: str) -> Iterator[str]:
+        """CSS: the tiles of a page (its class) while it shows this set."""
+        chosen = f".{page}:has([value={self.letter}]:checked)"
         shown = sheets.shown_size(*self.size, GRID_SIDE)
-        how = f"--bs:{self.grid.size};{sheets.rendering(*self.size)}"
-        yield f"{scope} .{self.letter}{{{how}}}"
         yield f"{chosen} .units{{--column:{shown[1]}px}}"
-        yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{how}}}"
+        yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{self._look}}}"
         yield f"{chosen} .u::after{{content:attr(data-{self.letter})}}"
         yield f"{chosen} .about-{self.letter}{{display:block}}"
-        yield f"{chosen} .u.x{self.letter}::before{{background:none;border:1px dashed var(--quiet)}}"
         for sheet in self.used:
-            image = f"{{background-image:url({stem}-{self.letter}-{sheet}.webp)}}"
-            yield f"{scope} .{self.letter}.s{sheet},{chosen} .u.s{sheet}::before{image}"
+            yield f"{chosen} .{space}s{sheet}::before{self._image(stem, sheet)}"
+        yield f"{chosen} .u.x{self.letter}::before{NO_PICTURE}"
+
+    @property
+    def _look(self) -> str:
+        return f"--bs:{self.grid.size};{sheets.rendering(*self.size)}"
+
+    def _image(self, stem: str, sheet: int) -> str:
+        return f"{{background-image:url({stem}-{self.letter}-{sheet}.webp)}}"
 
 
 def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
@@ -73,8 +91,12 @@ def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
         thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in found])
         folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
         rendering = sheets.rendering(*size)
-        rules = [f".thumb{{background-image:url(images.webp);background-size:{images * 100}% 100%;{rendering}}}"]
-        rules += [f".i{index}{{--i:{sheets.offset(index, images)}}}" for index in range(images)]
+        share = [f"{side / max(size):.6g}" for side in size]
+        rules = [
+            f".thumb{{--high:{share[0]};--wide:{share[1]};background-image:url(images.webp);"
+            f"background-size:{images * 100}% 100%;{rendering}}}"
+        ]
+        rules += [f".images-i{index}{{--i:{sheets.offset(index, images)}}}" for index in range(images)]
         folder.write_lines("assets/images.css", rules)
     return [picture.shape[:2] for picture in found]
 
@@ -213,7 +235,7 @@ def layer_style(
     """The rules that cut the sheets of a layer.
 
     Args:
-        index: of the layer; its page has the class l0, l1, ….
+        index: of the layer; its page has the class l0, l1, …, and so begin the classes of its pictures.
         slug: of the layer.
         sets: of its pictures.
         units: shown.
@@ -221,48 +243,50 @@ def layer_style(
         images: shown by the site.
         heats: columns of the sheets of maps over examples; 0 where there are none.
     """
-    scope = f".l{index}"
+    page, space = f"l{index}", f"l{index}-"
     for found in sets:
-        yield from found.rules(scope, slug)
+        yield from found.rules(space, slug)
+        yield from found.grid_rules(page, space, slug)
     grid = sheets.Grid(1, units[0].rows) if units else sheets.Grid(1, 1)
     tiles = sets[0].grid if sets else grid
-    yield from tiles.rules(scope)
+    yield from tiles.rules(space)
     numbers = range(units[-1].sheet + 1) if units else range(0)
     if maps.neurons is not None and units:
         shown = sheets.shown_size(*maps.neurons, GRID_SIDE)
         rendering = "image-rendering:pixelated" if maps.size == maps.neurons else "image-rendering:auto"
         how = f"--bs:{images * 100}% {grid.rows * 100}%;{rendering}"
-        chosen = f"{scope}:has([value^=m]:checked)"
-        yield f"{scope} .m{{--mw:{shown[1]}px;--mh:{shown[0]}px;{how}}}"
+        chosen = f".{page}:has([value^=m]:checked)"
+        yield f".pic.{space}m{{{how};background-position:var(--i) var(--r)}}"
         yield f"{chosen} .units{{--column:{shown[1]}px}}"
         yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{how}}}"
         yield f"{chosen} .about-m{{display:block}}"
-        yield f"{scope} .m,{chosen} .u::before{{background-position:var(--i) var(--r)}}"
+        yield f"{chosen} .u::before{{background-position:var(--i) var(--r)}}"
         for image in range(images):
-            of_image = f"{scope}:has([value=m{image}]:checked) .u"
+            of_image = f".{page}:has([value=m{image}]:checked) .u"
             yield f"{of_image}{{--i:{sheets.offset(image, images)}}}"
             yield f"{of_image}::after{{content:attr(data-m{image})}}"
         for sheet in numbers:
             url = f"{{background-image:url({slug}-m-{sheet}.webp)}}"
-            yield f"{scope} .m.s{sheet},{chosen} .u.s{sheet}::before{url}"
+            yield f".{space}m.{space}s{sheet},{chosen} .{space}s{sheet}::before{url}"
+        yield f"{chosen} .u.xm::before{NO_PICTURE}"
     if heats:
-        yield f"{scope} .h{{--bs:{heats * 100}% {grid.rows * 100}%;background-position:var(--i) var(--r)}}"
+        yield f".pic.{space}h{{--bs:{heats * 100}% {grid.rows * 100}%;background-position:var(--i) var(--r)}}"
         for rank in range(heats):
-            yield f"{scope} .h.j{rank}{{--i:{sheets.offset(rank, heats)}}}"
+            yield f".{space}j{rank}{{--i:{sheets.offset(rank, heats)}}}"
         for sheet in numbers:
-            yield f"{scope} .h.s{sheet}{{background-image:url({slug}-h-{sheet}.webp)}}"
+            yield f".{space}h.{space}s{sheet}{{background-image:url({slug}-h-{sheet}.webp)}}"
 
 
 def strip_style(layers: Sequence[tuple[dict[str, Any], Sequence[Picture]]]) -> Iterator[str]:
     """The rules that cut the strips of the overview: layers.json's entry of each layer with what stands for it."""
     for place in range(STRIP):
-        yield f".strip .t{place}{{background-position:{sheets.offset(place, STRIP)} 0}}"
+        yield f".strip-t{place}{{background-position:{sheets.offset(place, STRIP)} 0}}"
     for layer, lead in layers:
         if lead:
             size = lead[0].kind.size
             height, width = sheets.shown_size(*size, STRIP_SIDE)
             yield (
-                f".j{layer['index']} .px{{width:{width}px;height:{height}px;"
+                f".px.strip-{layer['index']}{{width:{width}px;height:{height}px;"
                 f"background-image:url(strip-{layer['slug']}.webp);background-size:{STRIP * 100}% 100%;"
                 f"{sheets.rendering(*size)}}}"
             )
@@ -285,13 +309,13 @@ def image_maps(folder: Files, image: int, tiles: Sequence[np.ndarray], grids: Se
     grid = sheets.Grid(columns, math.ceil(len(tiles) / columns))
     sheet = grid.sheet([sheets.cell(tile, FIRING_SIDE) for tile in tiles])
     folder.write(f"assets/maps-{image}.webp", sheets.webp(sheet, lossless=True)[0])
-    scope = f".o{image}"
+    space = f"o{image}-"
     folder.write_lines(
         f"assets/image-{image}.css",
         [
-            f"{scope} .px{{background-image:url(maps-{image}.webp);background-size:{grid.size};"
+            f".px.{space}m{{background-image:url(maps-{image}.webp);background-size:{grid.size};"
             "background-position:var(--x) var(--y);image-rendering:pixelated}",
-            *grid.rules(scope),
+            *grid.rules(space),
             *columns_of,
         ],
     )
@@ -340,13 +364,12 @@ def examples(run: Run, folder: Files, wanted: set[int] | None) -> Examples | Non
         exact = max(shown) < sheets.PIXELATED
         folder.write(f"assets/examples-{number}.webp", sheets.compact(grid.sheet(tiles), exact, EXAMPLE_LOSSY))
     count = -(-len(rows) // grid.tiles)
-    rules = [f".e{{--bs:{grid.size};{sheets.rendering(*shown)}}}"]
-    rules += [f".e.s{number}{{background-image:url(examples-{number}.webp)}}" for number in range(count)]
+    rules = [f".e-e{{--bs:{grid.size};{sheets.rendering(*shown)}}}"]
     rules += [
-        f".ex:has([value=e]:checked) .u.q{number}::before{{background-image:url(examples-{number}.webp)}}"
+        f".e-e.e-s{number},.ex:has([value=e]:checked) .e-s{number}::before"
+        f"{{background-image:url(examples-{number}.webp)}}"
         for number in range(count)
     ]
-    rules += [f".e.t{index}{{--x:{x};--y:{y}}}" for index in range(grid.tiles) for x, y in [grid.place(index)]]
-    folder.write_lines("assets/examples.css", rules)
+    folder.write_lines("assets/examples.css", [*rules, *grid.rules("e-")])
     places = {row["example"]: place for place, row in enumerate(rows)}
     return Examples(size, shown, grid, places, {row["example"]: (row["name"], row["label"]) for row in rows})

@@ -53,11 +53,11 @@ class Grid:
         row, column = divmod(index, self.columns)
         return offset(column, self.columns), offset(row, self.rows)
 
-    def rules(self, scope: str) -> Iterator[str]:
-        """CSS: below `scope`, `.t0`, `.t1`, … say a tile's place as --x and --y, and its row of maps as --r."""
+    def rules(self, space: str) -> Iterator[str]:
+        """CSS: `.t0`, `.t1`, … behind a prefix say a tile's place as --x and --y, and its row of maps as --r."""
         for index in range(self.tiles):
             x, y = self.place(index)
-            yield f"{scope} .t{index}{{--x:{x};--y:{y};--r:{offset(index, self.tiles)}}}"
+            yield f".{space}t{index}{{--x:{x};--y:{y};--r:{offset(index, self.tiles)}}}"
 
 
 def grid_for(count: int, height: int, width: int) -> Grid:
@@ -138,15 +138,25 @@ def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
     """A picture as WebP, and what it lost: the peak signal-to-noise ratio in dB, infinite where nothing.
 
     Where a lossy file would not be true (28 dB), the lossless one is taken. The loss is measured on a band of 256 rows
-    in the middle: all of it would take as long as the encoding.
+    in the middle of what is not empty: all of it would take as long as the encoding.
     """
     image = _image(sheet)
     if not lossless:
-        middle = max(0, sheet.shape[0] // 2 - 128)
-        fidelity = _signal_to_noise(_image(sheet[middle : middle + 256]))
+        fidelity = _signal_to_noise(_image(_band(sheet)))
         if fidelity >= TRUE_ENOUGH:
             return _encoded(image, **LOSSY), fidelity
     return _encoded(image, lossless=True, quality=0, method=0), math.inf
+
+
+def _band(sheet: np.ndarray) -> np.ndarray:
+    """At most 256 rows in the middle of the part of a sheet that is not black: empty places lose nothing."""
+    filled = np.max(sheet, axis=2) > 0
+    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+    if not rows.size:
+        return sheet[:256]
+    part = sheet[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    middle = max(0, part.shape[0] // 2 - 128)
+    return part[middle : middle + 256]
 
 
 def compact(sheet: np.ndarray, exact: bool, options: dict[str, int]) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from converters.errors import RunError
+from reports.folder import write_whole
 
 LIMIT = 20_000_000  # bytes of the file
 IMAGES = 12
@@ -60,10 +61,7 @@ def write(file: Path, page: bytes) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    try:
-        file.write_bytes(page)
-    except OSError as error:
-        raise RunError(f"{file}: cannot be written ({error.strerror}); choose another file") from error
+    write_whole(file, page)
 
 
 def bundled(files: Files) -> bytes:

@@ -72,8 +72,9 @@ def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = F
     Raises:
         RunError: `out` holds something else or cannot be written, or a file of the run is damaged.
     """
-    place = run.folder / "site" if out is None else Path(out)
-    with NewFolder(place, MARK) as folder:
+    own = run.folder / "site"
+    place = own if out is None else Path(out)
+    with NewFolder(place, MARK, own=place.absolute() == own.absolute()) as folder:
         Site(run, folder, Extent(images=images, png=png, lossless=LOSSLESS_PIXELS)).write()
     return place / "index.html"
 
@@ -137,7 +138,8 @@ class Site:
                 entries.append(page.entry)
                 on_page[layer["name"]] = f"layer-{layer['slug']}.html", {unit.channel for unit in page.units}
             else:
-                entries.append(LayerEntry(layer, None, words.in_brief(layer)))
+                silent = self.studies.silent(layer["name"])
+                entries.append(LayerEntry(layer, None, words.in_brief(layer), silent=silent))
         studies = imagepage.ImageStudies(self.run, self.folder, on_page)
         for image in self.images:
             studies.add(image)
@@ -172,6 +174,7 @@ class Site:
             "has_examples": self.examples is not None,
             "extent": self.extent,
             "map_side": MAP_SIDE,
+            "strip": pictures.STRIP,
             "strip_side": pictures.STRIP_SIDE,
             "firing_side": pictures.FIRING_SIDE,
         }
@@ -192,6 +195,7 @@ class Site:
         self.folder.write("assets/examples.js", layerpage.call("examples", told))
 
     def _index(self, entries: Sequence[LayerEntry]) -> None:
+        measured = [entry.silent for entry in entries if entry.silent is not None]
         totals = summary.Totals(
             layers=sum(entry.units > 0 for entry in entries),
             units=sum(entry.units for entry in entries),
@@ -199,11 +203,13 @@ class Site:
             unraised=sum(entry.unraised for entry in entries),
             dead=sum(entry.dead for entry in entries),
             diverged=sum(entry.diverged for entry in entries),
+            constant=sum(entry.constant for entry in entries),
+            silent=sum(map(len, measured)) if measured else None,
         )
         self.folder.write_lines(
             "assets/index.css", pictures.strip_style([(entry.layer, entry.lead) for entry in entries])
         )
-        told = ("page", "planned", "units", "pictures", "unraised", "dead", "diverged", "absent")
+        told = ("page", "planned", "units", "pictures", "unraised", "dead", "diverged", "constant", "silent", "absent")
         layers = [entry.layer | {name: getattr(entry, name) for name in told} for entry in entries]
         images = [page.facts | {"page": f"image-{page.index}.html"} for page in self.images]
         self.folder.write_json(

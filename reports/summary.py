@@ -43,6 +43,8 @@ class Totals:
     unraised: int  # pictures
     dead: int  # units
     diverged: int  # pictures
+    constant: int = 0  # units
+    silent: int | None = None  # channels never above 0 on the data set; null where there was none
 
 
 def verdict(totals: Totals) -> list[str]:
@@ -56,6 +58,8 @@ def verdict(totals: Totals) -> list[str]:
     parts = []
     if totals.unraised:
         parts.append(f"{words.count(totals.unraised, 'picture')} did not rise above random images")
+    if totals.constant:
+        parts.append(f"{words.count(totals.constant, 'channel is', 'channels are')} constant")
     if totals.dead:
         parts.append(f"{words.count(totals.dead, 'channel is', 'channels are')} proven dead")
     if totals.diverged:
@@ -64,7 +68,12 @@ def verdict(totals: Totals) -> list[str]:
         text = words.listed(parts)
         sentences.append(f"{text[0].upper()}{text[1:]}.")
     else:
-        sentences.append("All rose above random images; none is dead, none diverged.")
+        sentences.append("All rose above random images; no channel is proven dead, none diverged.")
+    if totals.silent:
+        silent = words.count(totals.silent, "channel is", "channels are")
+        sentences.append(f"{silent} silent on the data set: never above 0 on any of its images.")
+    elif totals.silent == 0:
+        sentences.append("None is silent on the data set.")
     return sentences
 
 

@@ -118,11 +118,25 @@ class Unit:
     row: int  # its row in that sheet
     rows: int  # of each sheet
     strongest: MapFact | None  # the given image on which it fires most, of all images
+    constant: bool = False  # whether it answered one number to all that was measured
 
     @property
     def statuses(self) -> list[str]:
-        """What is claimed of its pictures, each once."""
-        return sorted({picture.row["status"] for picture in self.pictures if picture})
+        """What is claimed of it, each once."""
+        return sorted({self.status(picture) for picture in self.pictures if picture})
+
+    def status(self, picture: Picture) -> str:
+        """What is claimed of one of its pictures: `constant` says more than that no picture raises it."""
+        status = str(picture.row["status"])
+        return "constant" if self.constant and status in ("ok", "unraised") else status
+
+    def answers(self) -> Iterator[float | None]:
+        """What it answered to its pictures, to random images and to the user's images; lowest and highest of maps."""
+        for picture in self.pictures:
+            if picture and picture.kind.space == "image":
+                yield from (picture.row[name] for name in ("activation", "random"))
+        for fact in self.maps:
+            yield from (fact.minimum, fact.maximum) if fact else ()
 
 
 def finite(value: float | None) -> bool:
@@ -271,7 +285,12 @@ def finest(rows: Sequence[dict[str, Any]], most: int) -> list[int]:
 
 
 def units_of(
-    channels: Sequence[int], rows: Sequence[dict[str, Any]], kinds: Sequence[Kind], maps: LayerMaps, images: int
+    channels: Sequence[int],
+    rows: Sequence[dict[str, Any]],
+    kinds: Sequence[Kind],
+    maps: LayerMaps,
+    images: int,
+    tiles: int,
 ) -> list[Unit]:
     """The units of one layer, in order of their channels.
 
@@ -281,18 +300,18 @@ def units_of(
         kinds: of this layer.
         maps: of this layer.
         images: how many images the site shows.
+        tiles: of a sheet, of whatever shows a picture a unit.
     """
     of_unit: dict[int, dict[tuple[str, str, str], dict[str, Any]]] = {channel: {} for channel in channels}
     for row in rows:
         of_unit.setdefault(row["channel"], {})[row["objective"], row["method"], row["space"]] = row
-    rows_a_sheet = kinds[0].grid.tiles if kinds else sheets.MOST
     units = []
     for index, channel in enumerate(sorted(of_unit)):
-        sheet, tile = divmod(index, rows_a_sheet)
+        sheet, tile = divmod(index, tiles)
         pictures = tuple(_picture(kind, of_unit[channel].get(kind.id), index) for kind in kinds)
         facts = tuple(maps.fact(image, channel) for image in range(images)) if len(maps) else ()
         strongest = maps.strongest_images.get(channel)
-        units.append(Unit(index, channel, pictures, facts, sheet, tile, rows_a_sheet, strongest))
+        units.append(Unit(index, channel, pictures, facts, sheet, tile, tiles, strongest))
     return units
 
 
@@ -312,7 +331,7 @@ def leading(kinds: Sequence[Kind], units: Sequence[Unit], most: int) -> list[Pic
 
 def count_statuses(units: Sequence[Unit]) -> Counter[str]:
     """How many pictures have each status."""
-    return Counter(picture.row["status"] for unit in units for picture in unit.pictures if picture)
+    return Counter(unit.status(picture) for unit in units for picture in unit.pictures if picture)
 
 
 def absent(units: Sequence[Unit], kinds: Sequence[Kind]) -> Iterator[tuple[Kind, int]]:

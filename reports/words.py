@@ -10,15 +10,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from converters.plain_text import visible
+
 NOTHING = "–"  # shown where a table has null
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 STATUSES = {  # status → what it claims, for a reader who knows CNNs but not this tool
     "ok": "The optimised value exceeds the best of 16 random images.",
     "unraised": (
         "The optimised value does not exceed the best of 16 random images: "
         "this picture says nothing about what the channel responds to."
+    ),
+    "constant": (
+        "One number for everything that was measured: maximised pictures, random images, your images and data. "
+        "As far as seen, the channel does not depend on the image."
     ),
     "dead": (
         "Proven: no image can make the pre-activation positive, so the ReLU after it always answers 0. "
@@ -29,12 +34,13 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
 
 
 def clean(text: str) -> str:
-    """Text without control characters and half characters, which no page may hold; each becomes U+FFFD."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """Text without what no page may hold or nobody sees: converters.plain_text.visible; lines stay lines."""
+    return visible(text, keep="\n\t")
 
 
 def shortened(text: str, limit: int = 40) -> str:
-    """At most `limit` characters, the middle left out: both ends of a file name matter."""
+    """At most `limit` characters that are seen, the middle left out: both ends of a file name matter."""
+    text = clean(text)
     if len(text) <= limit:
         return text
     head = (limit - 1) // 2

@@ -85,6 +85,22 @@ def lambdas():
     return model(entry, inner(layers.Conv2D(8, 3, name="stem")(entry)))
 
 
+def operations():
+    """Operations between layers, as MobileNetV3 has them; some bear the name of a layer that merges."""
+    entry = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, name="stem")(entry)
+    x = 1.5 - layers.ReLU(6.0)(x + 3.0) * (1 / 6)
+    x = x - 0.25
+    side = layers.Conv2D(4, 1, name="side")(layers.BatchNormalization()(x))
+    return model(entry, layers.Conv2D(2, 3, name="head")((side + x) * side))
+
+
+def divided():
+    """An operation that HDF5 cannot name."""
+    entry = keras.Input((16, 16, 3))
+    return model(entry, layers.Conv2D(4, 3, name="stem")(entry) / 2.0)
+
+
 class Unnamed(keras.Model):
     """A model whose class nobody else has."""
 
@@ -117,6 +133,8 @@ def main(folder: Path) -> None:
     everything.export(folder / "saved", verbose=False)
     np.savez(folder / "saved.npz", x0=photos, y0=np.asarray(everything(photos, training=False)))
     save(lambdas(), folder / "lambdas.h5", images(3, 16, 16, 3))
+    save(operations(), folder / "operations.h5", images(3, 16, 16, 3))
+    divided().save(folder / "divided.h5")
     first().save(folder / "first.keras")
     own = Unnamed(name="own")
     own(images(1, 16, 16, 3))

@@ -112,9 +112,8 @@ def _examples(writer: RunWriter, layers: list[dict[str, Any]], size: tuple[int, 
     statistics, depths, firing = [], [], []
     for layer in layers:
         channels, index = layer["channels"], layer["index"]
-        rng = np.random.default_rng((2, index))
         height, width = layer["output_shape"][1:]
-        heats = rng.integers(0, 256, (len(channels) * HEATS, height, width, 1)).astype(np.uint8)
+        heats = _pictures(130 + index, len(channels) * HEATS, (height, width), 1)
         tiles = [_tile(place) for place in _put(writer, f"examples/{layer['slug']}.png", heats)]
         rows = []
         field = layer["field"]["size"]

@@ -326,7 +326,7 @@ def test_a_sheet_holds_the_runs_pictures(pages):
     made, folder = pages
     layer = made.layers[1]
     for side, run in (("a", made.a), ("b", made.b)):
-        name = f"c{layer.a['index']}-0{side}"
+        name = f"c{layer.a['index']}-0{side}-0"
         style = (folder / "assets" / f"compare-{layer.a['slug']}.css").read_text(encoding="utf-8")
         file, columns = re.search(rf"\.{name}{{.*?url\(([^)]+)\);background-size:(\d+)%", style).groups()
         sheet = np.asarray(atlas.Image.open(folder / "assets" / file))
@@ -424,3 +424,14 @@ def test_a_comparison_of_two_runs_with_the_same_names_tells_them_apart(original,
     made = fs.compare(original, twin)
     assert isinstance(made, Comparison)
     assert made.names == ("first (A)", "first (B)")
+
+
+def test_many_large_pictures_take_several_sheets(tmp_path):
+    """32 pictures of more than 200 pixels do not fit into one."""
+    options = {"layers": 1, "channels": 34, "images": 0, "size": (260, 260), "picture": 375, "not_analysed": 0}
+    a, b = (Run(synthetic_run(tmp_path / name, **options)) for name in "ab")
+    folder = compare(a, b).save(tmp_path / "out").parent
+    slug = a.layers[0]["slug"]
+    assert {path.name for path in (folder / "assets").glob(f"pairs-{slug}-0a-*.webp")} == {
+        f"pairs-{slug}-0a-{number}.webp" for number in range(2)
+    }

@@ -374,7 +374,7 @@ BLANK = [  # first nodes that tell nothing
     [("Relu", "x", "y")],
     [("BatchNormalization", "x ones zeros zeros ones", "y")],  # data of mean 0 and deviation 1
     [("Sub", "x half", "y"), ("Relu", "x", "other")],  # two ways lead from the input
-    [("QuantizeLinear", "x three zero8", "y")],  # 0..765: no preset's range
+    [("QuantizeLinear", "x three middle8", "y")],  # −384..381: no preset's range
 ]
 
 
@@ -392,7 +392,7 @@ def test_where_the_graph_shows_nothing_an_assumption_is_called_one(nodes, channe
         "ones": [1.0] * channels,
         "zeros": [0.0] * channels,
     }
-    constants |= {"three": 3.0, "zero8": np.uint8(0), "w": KERNEL[:, :channels]}
+    constants |= {"three": 3.0, "middle8": np.uint8(128), "w": KERNEL[:, :channels]}
     graph = graph_of([*nodes, ("Conv", "y w" if nodes else "x w", "z")], constants, ("N", channels, 8, 8))
     found, why, certain = guess_preprocessing(graph, {}, channels, classes)
     assert (found.name, certain) == (expected, False)

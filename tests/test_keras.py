@@ -339,6 +339,7 @@ CONVERSIONS = [  # file, trusted, names of its layers, words of its notes
     ),
     ("lambdas.h5", True, "stem", "on TensorFlow"),
     ("keras_2.h5", False, "stem dw", "from tf_keras"),
+    ("operations.h5", False, "stem side head", "on TensorFlow"),
 ]
 
 
@@ -376,6 +377,13 @@ def test_what_tensorflow_cannot_run_goes_through_pytorch_and_says_so(models):
     file = read(models / "first.keras")
     assert list(canonicalize(file).layer_names.values()) == ["stem"]
     assert "on PyTorch" in file.notes[0]
+
+
+@needs_keras
+def test_operations_that_hdf5_cannot_hold_are_refused_with_what_to_do(models):
+    words = r"HDF5 cannot hold the operations between its layers \(TrueDivide\); .* model.save\('model.keras'\)"
+    with pytest.raises(ModelError, match=words):
+        read(models / "divided.h5")
 
 
 @needs_keras

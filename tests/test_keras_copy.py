@@ -36,6 +36,35 @@ CONFIGURATIONS = [  # what stands in the file, what is loaded, words of the note
 ]
 
 
+def operation(kind, *operands, name="sum", config=None):
+    """An entry of a model's layers; operands are numbers, or names of layers whose output they are."""
+    tensors = [{"keras_history": [each, 0, 0]} if isinstance(each, str) else each for each in operands]
+    nodes = [{"args": tensors, "kwargs": {}}]
+    return {"class_name": kind, "config": {"name": name} | (config or {}), "name": name, "inbound_nodes": nodes}
+
+
+def rescaling(scale, offset, of="a"):
+    return operation("Rescaling", of, config={"scale": scale, "offset": offset})
+
+
+def merged(kind, *operands):
+    entry = operation(kind, *operands)
+    entry["inbound_nodes"][0]["args"] = [entry["inbound_nodes"][0]["args"]]
+    return entry
+
+
+CONFIGURATIONS += [  # an operation x + 3 bears the name of the layer that adds
+    (operation("Add", "a", 3.0), rescaling(1.0, 3.0), None),
+    (operation("Add", 3, "a"), rescaling(1.0, 3), None),
+    (operation("Multiply", "a", 0.5), rescaling(0.5, 0.0), None),
+    (operation("Subtract", "a", 2.0), rescaling(1.0, -2.0), None),
+    (operation("Subtract", 2.0, "a"), rescaling(-1.0, 2.0), None),
+    (operation("Subtract", "a", "b"), merged("Subtract", "a", "b"), None),
+    (merged("Add", "a", "b"), merged("Add", "a", "b"), None),
+    (operation("Add", "a", 3.0) | {"module": "keras.src.ops.numpy"},) * 2 + (None,),
+]
+
+
 def archive(path, members):
     """A zip archive."""
     with zipfile.ZipFile(path, "w") as file:

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,10 +291,10 @@ def test_a_layer_shows_the_kernels_as_its_weights(sites):
     run, folder = sites("studies")
     for layer in run.layers[:2]:
         styles = Styles(folder / "assets" / f"{layer['slug']}.css")
-        scope = f".l{layer['index']}"
+        space = f".l{layer['index']}-"
         page = read(folder / f"layer-{layer['slug']}.html")
         for tile, row in zip(page.select("a", "u"), run.weights(layer["slug"]).to_pylist(), strict=True):
-            shown = cut(styles, of_tile(styles, scope, "w", tile))
+            shown = cut(styles, of_tile(styles, space, "w", tile))
             expected = run.tile(row)
             assert expected is not None
             if row["bands"] == 3:
@@ -341,14 +342,50 @@ def cut(styles: Styles, rules: dict[str, str]) -> np.ndarray:
     return sheet[round(row) * height :, round(column) * width :][:height, :width]
 
 
+def test_kernels_of_a_layer_without_pictures_stand_at_their_channels(tmp_path):
+    """Kernels and maps share the places of sheets where no picture was made yet, over several sheets too."""
+    place = synthetic_run(tmp_path / "run", layers=1, channels=140, images=1, studies=True, status="partial")
+    shutil.rmtree(place / "tasks")
+    info = json.loads((place / "run.json").read_text(encoding="utf-8"))
+    info["settings"]["objectives"] = []
+    (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    run = Run(place)
+    folder = render(run).parent
+    layer = run.layers[0]
+    styles = Styles(folder / "assets" / f"{layer['slug']}.css")
+    tiles = read(folder / f"layer-{layer['slug']}.html").select("a", "u")
+    for tile, row in zip(tiles, run.weights(layer["slug"]).to_pylist(), strict=True):
+        shown = cut(styles, of_tile(styles, f".l{layer['index']}-", "w", tile))
+        np.testing.assert_array_equal(shown, run.tile(row))
+
+
+PLACE_NOTHING = ("cols-", "about-")
+
+
+@pytest.mark.parametrize("name", ["plain", "studies", "large"])
+def test_no_two_style_sheets_have_rules_for_one_class(name, sites):
+    """A page may link several of them, and a single file holds all."""
+    folder = sites(name)[1] / "assets"
+    classes = {}
+    for path in folder.glob("*.css"):
+        selectors = re.findall(r"([^{}]+)\{", re.sub(r"/\*.*?\*/|url\([^)]*\)", "", path.read_text(), flags=re.S))
+        own = {name for selector in selectors for name in re.findall(r"\.(-?[a-zA-Z][\w-]*)", selector)}
+        classes[path.name] = {name for name in own if re.fullmatch(r"(\w+-)?[a-z]\d+", name)}
+    base = classes.pop("site.css")
+    several = Counter(name for own in classes.values() for name in own | (own & base))
+    assert several
+    assert [name for name, times in several.items() if times > 1 and not name.startswith(PLACE_NOTHING)] == []
+
+
 def numbered(classes: set[str], letter: str) -> str:
-    return next(name for name in classes if re.fullmatch(rf"{letter}\d+", name))
+    """The class of a style sheet, with its prefix, that is one letter and a number."""
+    return next(name for name in classes if re.fullmatch(rf"\w+-{letter}\d+", name))
 
 
-def of_tile(styles: Styles, scope: str, letter: str, tile: Element) -> dict[str, str]:
+def of_tile(styles: Styles, space: str, letter: str, tile: Element) -> dict[str, str]:
     """How the style sheets draw a tile when its page shows the pictures of one kind."""
     sheet, place = (numbered(tile.classes, kind) for kind in "st")
-    rules = styles.get(f"{scope} .{letter}", f"{scope} .{letter}.{sheet}", f"{scope} .{place}")
+    rules = styles.get(f"{space}{letter}", f"{space}{letter}.{sheet}", f".{place}")
     return rules | {"background-size": rules["--bs"], "background-position": f"{rules['--x']} {rules['--y']}"}
 
 
@@ -360,11 +397,11 @@ def test_each_sprite_shows_its_own_unit(name, sites):
     for layer in filter(lambda layer: layer["analysed"], run.layers):
         page = read(folder / f"layer-{layer['slug']}.html")
         styles = Styles(folder / "assets" / f"{layer['slug']}.css")
-        scope = f".l{layer['index']}"
+        space = f".l{layer['index']}-"
         for tile in page.select("a", "u"):
             for position, kind in enumerate(kinds_of_page(folder, layer["slug"])):
                 row = rows[layer["name"], int(tile.attributes["id"]), *kind]
-                shown = cut(styles, of_tile(styles, scope, f"k{position}", tile))
+                shown = cut(styles, of_tile(styles, space, f"k{position}", tile))
                 expected = run.tile(row)
                 assert expected is not None
                 if row["bands"] not in (1, 3):
@@ -382,7 +419,7 @@ def test_each_map_is_that_of_its_image(name, sites):
         page = read(folder / f"layer-{layer['slug']}.html")
         styles = Styles(folder / "assets" / f"{layer['slug']}.css", folder / "assets" / "images.css")
         maps = {(r["image"], r["channel"]): r for r in run.maps(layer["slug"]).to_pylist()}
-        scope = f".l{layer['index']}"
+        space = f".l{layer['index']}-"
         shown_images = min(12, len(run.images))
         assert len(page.select("label", "on-image")) == shown_images
         for tile in page.select("a", "u"):
@@ -390,7 +427,7 @@ def test_each_map_is_that_of_its_image(name, sites):
             for image in range(shown_images):
                 row = maps[image, int(tile.attributes["id"])]
                 assert number(tile.attributes[f"data-m{image}"]) == pytest.approx(row["maximum"], rel=5e-3)
-                rules = styles.get(f"{scope} .m", f"{scope} .m.{sheet}", f"{scope} .{place}", f".i{image}")
+                rules = styles.get(f".pic{space}m", f"{space}m.{sheet}", f".{place}", f".images-i{image}")
                 at = {"background-size": rules["--bs"], "background-position": f"{rules['--i']} {rules['--r']}"}
                 shown = cut(styles, rules | at)[:, :, 0]
                 expected = run.tile(row)
@@ -398,7 +435,7 @@ def test_each_map_is_that_of_its_image(name, sites):
                 assert shown.shape == expected.shape[:2]  # below 48 pixels: not reduced
                 np.testing.assert_array_equal(shown, expected[:, :, 0])
         for image in range(shown_images):
-            rules = styles.get(".thumb", f".i{image}")
+            rules = styles.get(".thumb", f".images-i{image}")
             thumb = cut(styles, rules | {"background-position": f"{rules['--i']} 0"})
             whole = run.image(image)
             assert np.abs(thumb.mean((0, 1)) - whole.mean((0, 1))).max() < 3
@@ -417,7 +454,7 @@ def test_the_strip_of_a_layer_shows_its_strongest_channels(sites):
         for link, row in zip(links, fine, strict=True):
             assert link.attributes["href"] == f"layer-{layer['slug']}.html#{row['channel']}"
             tile = numbered(page.select("span", "px", link)[0].classes, "t")
-            shown = cut(styles, styles.get(f".j{layer['index']} .px", f".strip .{tile}"))
+            shown = cut(styles, styles.get(f".px.strip-{layer['index']}", f".{tile}"))
             np.testing.assert_array_equal(shown, run.tile(row))
 
 
@@ -435,7 +472,7 @@ def test_an_images_page_shows_the_channels_that_fire_most_on_it(sites):
             assert [link.attributes["href"].partition("#")[2] for link in links] == [str(r["channel"]) for r in best]
             for link, row in zip(links, best, strict=True):
                 sprite = page.select("span", "px", link)[0]
-                rules = styles.get(f".o{image} .px", f".o{image} .{numbered(sprite.classes, 't')}")
+                rules = styles.get(f".px.o{image}-m", f".{numbered(sprite.classes, 't')}")
                 shown = cut(styles, rules | {"background-position": f"{rules['--x']} {rules['--y']}"})
                 tile = run.tile(row)
                 assert tile is not None
@@ -511,7 +548,7 @@ def test_many_units_render_and_each_atlas_is_read_once(tmp_path, monkeypatch):
     assert len(tiles) == 2000
     assert max(Counter(names).values()) <= 2, "the pictures that stand for the layer may need one again"
     styles = Styles(folder / "site" / "assets" / "features-0-conv.css")
-    shown = cut(styles, of_tile(styles, ".l0", "k0", tiles[-1]))
+    shown = cut(styles, of_tile(styles, ".l0-", "k0", tiles[-1]))
     row = next(r for r in run.units.to_pylist() if r["channel"] == 1999 and r["objective"] == "channel")
     np.testing.assert_array_equal(shown, np.broadcast_to(run.tile(row), shown.shape))
 

@@ -23,6 +23,7 @@ from analyzer.network import Network
 from analyzer.run import slugs
 from analyzer.studies import Progress
 from converters.errors import SettingsError
+from converters.plain_text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +177,8 @@ def _row(picture: Explained) -> str:
     shown += [(METHODS[e.method].title, picture.views(e)["overlay"]) for e in picture.explanations]
     first = picture.explanations[0]
     figures = "".join(_figure(caption, tile) for caption, tile in shown)
-    return f"<p>{escape(picture.image)}: {escape(first.target.name)} {first.score:.4g}</p><div>{figures}</div>"
+    image, target = (escape(visible(name)) for name in (picture.image, first.target.name))
+    return f"<p>{image}: {target} {first.score:.4g}</p><div>{figures}</div>"
 
 
 def _figure(caption: str, tile: np.ndarray) -> str:
@@ -192,7 +194,7 @@ def _test(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     lines = "".join(
-        f"<tr><td>{escape(row['method'])}</td><td>{escape(row['layer'])}</td>"
+        f"<tr><td>{escape(row['method'])}</td><td>{escape(visible(row['layer']))}</td>"
         f"<td>{row['similarity']:.2f}</td><td>{row['ssim']:.2f}</td></tr>"
         for row in rows
     )

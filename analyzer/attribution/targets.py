@@ -15,6 +15,7 @@ import numpy as np
 
 from analyzer import scores
 from analyzer.fields import FieldWalk
+from analyzer.gradients import has_gradient
 from analyzer.layers import ConvLayer, select
 from analyzer.network import Network
 from converters.errors import SettingsError
@@ -72,7 +73,7 @@ class Values:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
         try:
-            layer = scores.scores(self.network)
+            layer = scores.scores(self.network, instead="give LAYER:CHANNEL")
             index = scores.class_index(text, labels, layer.out_channels)
         except SettingsError as error:
             raise SettingsError(str(error).replace("--class", "--target", 1)) from error
@@ -95,6 +96,9 @@ class Values:
         said = f"--target {layer}:{channel}"
         if len(shape) < 2 or shape[0] != 1:
             raise SettingsError(f"{said}: {value} {list(shape)} has no channels")
+        if not has_gradient(self.network.model.graph, value, self.network.input.name):
+            kind = self.network.model.graph.dtypes.get(value, "float32")
+            raise SettingsError(f"{said}: no gradient leads to {name} ({kind}); give a value before it")
         if not 0 <= channel < shape[axis]:
             raise SettingsError(f"{said}: {name} has channels 0 to {shape[axis] - 1}")
         if place is None:

@@ -10,6 +10,7 @@ import importlib
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ else:  # a neighbour of the script that is run
 WEIGHTS = "model.weights.h5"
 ASSETS = "assets/"  # with WEIGHTS and two texts, all that Keras writes and that is copied
 TRAINING = "training_config"  # how it was compiled, which nobody needs and which may name anything
+# Operations whose names are layers' too → scale and offset, of a number and whether it stands behind the tensor.
+OPERATIONS: dict[str, Callable[[float, bool], tuple[float, float]]] = {
+    "Add": lambda number, _: (1.0, number),
+    "Multiply": lambda number, _: (number, 0.0),
+    "Subtract": lambda number, behind: (1.0, -number) if behind else (-1.0, number),
+}
 
 
 def write(path: Path, kind: str, config: Any, folder: Path) -> tuple[Path, list[str]]:
@@ -80,5 +87,30 @@ def _mend(value: Any, halves: set[str]) -> None:
             inner[0] = None
         else:
             _mend(inner, halves)
+    if value.get("class_name") in OPERATIONS and "module" not in value and isinstance(value.get("inbound_nodes"), list):
+        _mend_operation(value)
     if value.get("class_name") == "DepthwiseConv2D" and (value.get("config") or {}).get("groups") == 1:
         del value["config"]["groups"]
+
+
+def _mend_operation(layer: dict[str, Any]) -> None:
+    """Make a layer of an operation, x + 3.0: Keras 3 writes it into HDF5 under the name of the layer that merges.
+
+    The operation is called with its two operands, the layer with a list of tensors. A sum or product with a number
+    becomes a Rescaling, which computes the same.
+    """
+    nodes = layer["inbound_nodes"]
+    node = nodes[0] if len(nodes) == 1 and isinstance(nodes[0], dict) else {}
+    operands = node.get("args")
+    if not isinstance(operands, list) or len(operands) != 2 or node.get("kwargs"):
+        return
+    tensors = [operand for operand in operands if isinstance(operand, dict)]
+    numbers = [operand for operand in operands if isinstance(operand, (int, float)) and not isinstance(operand, bool)]
+    name = (layer.get("config") or {}).get("name", layer.get("name"))
+    if len(tensors) == 2:
+        node["args"] = [tensors]
+    elif len(tensors) == len(numbers) == 1:
+        scale, offset = OPERATIONS[layer["class_name"]](numbers[0], operands[0] is tensors[0])
+        layer["class_name"] = "Rescaling"
+        layer["config"] = {"name": name, "scale": scale, "offset": offset}
+        node["args"] = tensors

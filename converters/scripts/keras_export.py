@@ -93,7 +93,7 @@ def _keras(request: Mapping[str, Any], folder: Path, notes: list[str]) -> Source
         custom = _custom_objects(request["config"]) if request["trust"] else {}
         model = keras.models.load_model(str(path), custom_objects=custom, compile=False, safe_mode=not request["trust"])
     except Exception as error:  # whatever a layer's constructor raises
-        raise ExportError(f"{made_by} cannot load it: {_load_failure(error)}") from error
+        raise ExportError(f"{made_by} cannot load it: {_load_failure(error, request['kind'])}") from error
     names, shapes, dtypes = _inputs(model)
 
     def call(*tensors: Any) -> dict[str, Any]:
@@ -155,16 +155,29 @@ def _custom_objects(value: Any) -> dict[str, Any]:
     return found
 
 
-def _load_failure(error: BaseException) -> str:
+def _load_failure(error: BaseException, kind: str) -> str:
     unknown = re.search(r"(?:locate|Unknown) (class|layer|object|(?:activation )?function)[:\s]+'(\w+)'", str(error))
     if unknown and unknown[2] in ("TFOpLambda", "SlicingOpLambda"):
         return f"its layer {unknown[2]} is known to Keras 2 alone"
+    operation = unknown[2] if unknown and _is_operation(unknown[2]) else ""
+    if kind == "h5" and (operation or "may be passed as positional arguments" in str(error)):
+        called = f" ({operation})" if operation else ""
+        return (
+            f"HDF5 cannot hold the operations between its layers{called}; save it again where it was made, "
+            "model.save('model.keras'), or export it there: model.export('model.onnx', format='onnx')"
+        )
     if unknown:
         return (
             f"its {unknown[1]} {unknown[2]} is no part of Keras; export it where that is defined: "
             "model.export('model.onnx', format='onnx')"
         )
     return _short(error)
+
+
+def _is_operation(name: str) -> bool:
+    """Whether Keras 3 has a function that makes operations of this name: true_divide makes a TrueDivide."""
+    functions = getattr(sys.modules.get("keras"), "ops", None)
+    return hasattr(functions, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower())
 
 
 def _inputs(model: Any) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], ...], tuple[str, ...]]:

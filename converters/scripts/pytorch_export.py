@@ -30,6 +30,12 @@ SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)  # sides tried where nobo
 LEGACY_OPSET = 17
 NEEDED = "a factory without arguments that makes an nn.Module is needed"
 DEPTH = 3  # how deep in a checkpoint a state dict may lie
+LONGEST_PREFIX = 8  # parts, of names
+MOST_PLACES = 10_000  # in a checkpoint, looked at
+# What wraps a network or a part of it, and is put into the names of its tensors: compiled, parallel, sharded, held.
+WRAPPERS = frozenset(
+    ("_orig_mod", "module", "model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+)
 IGNORED = ("num_batches_tracked", "total_ops", "total_params")  # counters that decide nothing
 # What torchvision's Python half asks torch about while it is imported; its compiled half, where it fits, defines them.
 SCHEMAS = {
@@ -271,6 +277,12 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
         if module.example_inputs is not None:
             return [x for x in module.example_inputs[0] if isinstance(x, torch.Tensor)]
         raise RefusedError("the archive keeps no example input; save it again with torch.export.save")
+    needed = _inputs(module)
+    if len(needed) > 1:
+        raise RefusedError(
+            f"takes several inputs ({', '.join(needed)}): export it to ONNX or .pt2 with an example of each, then "
+            "--input says which takes the image and --feed what the others get"
+        )
     channels = request["channels"] or _channels(module)
     own = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None) or {}
     own_size = tuple(own["input_size"][1:]) if isinstance(own, Mapping) and own.get("input_size") else None
@@ -294,6 +306,20 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
     raise RefusedError(
         f"does not run on {channels} channels at {tried} ({_short(failure)}); give --input-size and --input-channels"
     )
+
+
+def _inputs(module: nn.Module) -> list[str]:
+    """What the module's forward cannot do without; nothing where it does not tell."""
+    if isinstance(module, torch.jit.ScriptModule):
+        schema: Any = module.forward.schema  # type: ignore[attr-defined]
+        arguments = schema.arguments[1:]
+        return [argument.name for argument in arguments if not argument.has_default_value()]
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    varying = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is inspect.Parameter.empty and each.kind not in varying]
 
 
 def _channels(module: nn.Module) -> int:
@@ -363,52 +389,125 @@ def _tensors(path: str) -> Any:
         raise RefusedError(f"{path}: no such file") from error
     except EOFError as error:
         raise RefusedError(f"{path} is empty, or only a part of a file; save or copy it again") from error
-    except Exception as error:  # unpickling fails in many ways
-        if "PytorchStreamReader" in str(error):
-            raise RefusedError(f"{path} is only a part of a file, or damaged; save or copy it again") from error
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise RefusedError(
-                f"{path} is a pickle of more than tensors, which would run as a program; "
-                "save the weights alone: torch.save(network.state_dict(), file)"
-            ) from error
-        raise RefusedError(f"{path} cannot be read as weights: {_short(error)}") from error
+    except Exception:  # unpickling fails in many ways, most often on a class beside the tensors
+        return _read_inert(path)
+
+
+def _read_inert(path: str) -> Any:
+    """A checkpoint of which torch refuses some class: its tensors, and nothing of it run."""
+    reader = _neighbour("inert_checkpoint")
+    try:
+        return reader.read(path)
+    except reader.CheckpointError as error:
+        raise RefusedError(f"{path} cannot be read as weights: {error}") from error
+
+
+def _neighbour(name: str) -> Any:
+    """A module of this folder, which is on no path: the user's own may bear its name."""
+    own = f"_filterscope_{name}"
+    if own not in sys.modules:
+        spec = importlib.util.spec_from_file_location(own, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[own] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[own])
+    return sys.modules[own]
 
 
 def _fitting(content: Any, wanted: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The state dict inside a checkpoint, and the prefix taken off its keys, that fit the network best."""
-    best: tuple[int, str, str, dict[str, torch.Tensor]] | None = None
-    for place, tensors in _state_dicts(content, "", 0):
-        for prefix in _prefixes(tensors):
-            stripped = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-            fit = sum(1 for key, value in stripped.items() if key in wanted and wanted[key].shape == value.shape)
-            if best is None or fit > best[0]:
-                best = (fit, place, prefix, stripped)
+    """The state dict inside a checkpoint that fits the network best, under the network's names.
+
+    A prefix may stand before all names, and wrappers' names anywhere in them, as torch.compile and DataParallel write.
+    """
+    plain = _by_plain_name(wanted)
+    best: tuple[tuple[int, int], str, str, dict[str, torch.Tensor]] | None = None
+    for place, tensors in _state_dicts(content):
+        score, prefix = _best_prefix(tensors, wanted, plain)
+        if best is None or score > best[0]:
+            best = (score, place, prefix, tensors)
+    passed_over = _neighbour("inert_checkpoint").names_of_inert(content)
     if best is None:
-        raise RefusedError(f"the weights file holds a {type(content).__name__} and no state dict")
+        what = f"{', '.join(passed_over)}, which is not run," if passed_over else f"a {type(content).__name__}"
+        raise RefusedError(f"the weights file holds {what} and no state dict")
     _, place, prefix, tensors = best
+    stripped = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+    found, wrappers = _renamed(stripped, wanted, plain)
     notes = [f"The weights are the checkpoint's {place!r}."] if place else []
+    if passed_over:
+        notes.append(f"Beside tensors the weights file holds {', '.join(passed_over)}; nothing of it was run.")
     if prefix:
         notes.append(f"The prefix {prefix!r} was taken off the weights' names.")
-    return tensors, notes
+    if wrappers:
+        notes.append(f"{', '.join(map(repr, wrappers))} was taken out of the weights' names.")
+    return found, notes
 
 
-def _state_dicts(content: Any, place: str, depth: int) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    if not isinstance(content, Mapping) or depth > DEPTH:
-        return
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
-    if tensors:
-        yield place, tensors
-    for key, value in content.items():
-        yield from _state_dicts(value, f"{place}.{key}" if place else str(key), depth + 1)
-
-
-def _prefixes(tensors: Mapping[str, Any]) -> list[str]:
-    """Nothing, then each path that some key begins with, the shortest first."""
-    found = {""}
-    for key in tensors:
+def _best_prefix(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], plain: Mapping[str, str]
+) -> tuple[tuple[int, int], str]:
+    """The prefix without which most names fit the network; how many do, and how many of them as they stand."""
+    fits: dict[str, tuple[int, int]] = {"": (0, 0)}
+    for key, value in tensors.items():
         parts = key.split(".")
-        found |= {".".join(parts[:count]) + "." for count in range(1, min(len(parts), DEPTH + 1))}
-    return sorted(found, key=len)
+        for count in range(min(len(parts), LONGEST_PREFIX + 1)):
+            prefix = "".join(f"{part}." for part in parts[:count])
+            name = key[len(prefix) :]
+            target = name if name in wanted else plain.get(_plain(name))
+            if target is not None and wanted[target].shape == value.shape:
+                fit, exact = fits.get(prefix, (0, 0))
+                fits[prefix] = (fit + 1, exact + (target == name))
+    prefix = max(fits, key=lambda prefix: (fits[prefix], -len(prefix)))
+    return fits[prefix], prefix
+
+
+def _renamed(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], plain: Mapping[str, str]
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Tensors under the network's names, and the wrappers that are not in these."""
+    found = {key: value for key, value in tensors.items() if key in wanted}
+    wrappers: dict[str, None] = {}
+    for key, value in tensors.items():
+        target = plain.get(_plain(key), key)
+        if key in wanted:
+            continue
+        if target in found:  # two for one: neither is taken for the other
+            target = key
+        found[target] = value
+        if target != key:
+            wrappers |= {part: None for part in key.split(".") if part in WRAPPERS and part not in target.split(".")}
+    return found, list(wrappers)
+
+
+def _by_plain_name(wanted: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """The network's names by what they are without wrappers, where that is one name's alone."""
+    names: dict[str, list[str]] = {}
+    for key in wanted:
+        names.setdefault(_plain(key), []).append(key)
+    return {name: keys[0] for name, keys in names.items() if len(keys) == 1}
+
+
+def _plain(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+
+
+def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Dictionaries of tensors in a checkpoint, the outer first, and where they stand."""
+    reader = _neighbour("inert_checkpoint")
+    left: list[tuple[str, Any]] = [("", content)]
+    seen: set[int] = set()  # what is shared is looked at once
+    for _ in range(DEPTH + 1):
+        inner: list[tuple[str, Any]] = []
+        for place, value in left[:MOST_PLACES]:
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            tensors = reader.tensors_in(value)
+            if tensors:
+                yield place, tensors
+            if not reader.is_module(value):
+                parts = reader.parts_of(value).items()
+                inner += [(f"{place}.{key}" if place else key, part) for key, part in parts]
+        left = inner
 
 
 @contextlib.contextmanager

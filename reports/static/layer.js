@@ -103,7 +103,7 @@ function startGrid(page) {
       const tile = tiles[index].firstElementChild;
       const cut = example && patch(example, 112);
       if (!cut) return tile.classList.add("xe");
-      tile.classList.add(`q${cut.sheet}`);
+      tile.classList.add(`e-s${cut.sheet}`);
       tile.dataset.e = figure(example[1]);
       const told = { w: `${cut.width}px`, h: `${cut.height}px`, s: cut.size, x: `${cut.x}px`, y: `${cut.y}px` };
       for (const [name, value] of Object.entries(told)) tile.style.setProperty(`--e${name}`, value);

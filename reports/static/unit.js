@@ -25,6 +25,10 @@
     return [Math.round(height * factor), Math.round(width * factor)];
   }
 
+  // Classes of a picture in a layer's sheets; each style sheet has a prefix of its own (reports/pictures.py).
+  const sprite = (letter, layer, index, tiles) =>
+    `pic ${letter} l${layer}-${letter} l${layer}-s${Math.floor(index / tiles)} l${layer}-t${index % tiles}`;
+
   // One part of a layer's details, loaded when it is first wanted.
   function part(slug, number) {
     const key = `${slug}/${number}`;
@@ -89,10 +93,9 @@
       return order[order.indexOf(this.channel) + by];
     }
 
-    picture(letters, index, size, target, label, free = false) {
+    picture(letter, index, size, target, label, free = false) {
       const [height, width] = free ? size.map((side) => (side * target) / Math.max(...size)) : fit(size, target);
-      const sheet = Math.floor(index / this.layer.tiles), tile = index % this.layer.tiles;
-      const element = make("span", { class: `pic ${letters} s${sheet} t${tile}` });
+      const element = make("span", { class: sprite(letter, this.layer.index, index, this.layer.tiles) });
       if (label) { element.setAttribute("role", "img"); element.setAttribute("aria-label", label); }
       element.style.width = `${width}px`;
       element.style.height = `${height}px`;
@@ -179,6 +182,7 @@
         else told.push(` No image can exceed ${figure(bound)}.`);
       }
       if (status === "unraised") told.push(" It does not beat random images, so it says nothing about what the channel responds to.");
+      if (status === "constant") told.push(" Everything that was measured gave this one number: as far as seen, the channel does not depend on the image.");
       if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
       if (status === "diverged") told.push(" The optimisation left the finite numbers: no result.");
       const natural = unit.r?.find((row) => row[3] !== null);
@@ -211,11 +215,11 @@
         const cut = patch(example, 132);
         if (!cut) return null;
         const [number, activation, top, left, fieldHeight, fieldWidth, heat] = example;
-        const close = make("span", { class: `pic e s${cut.sheet}${cut.hard ? " hard" : ""}` });
+        const close = make("span", { class: `pic e e-e e-s${cut.sheet}${cut.hard ? " hard" : ""}` });
         Object.assign(close.style, { width: `${cut.width}px`, height: `${cut.height}px`, backgroundSize: cut.size, backgroundPosition: `${cut.x}px ${cut.y}px` });
-        const all = make("span", { class: `pic e s${cut.sheet} t${cut.tile}` });
+        const all = make("span", { class: `pic e e-e e-s${cut.sheet} e-t${cut.tile}` });
         Object.assign(all.style, { width: `${width}px`, height: `${height}px` });
-        if (heat && rank < this.layer.heats) all.append(make("span", { class: `pic h s${Math.floor(index / this.layer.tiles)} t${index % this.layer.tiles} j${rank}` }));
+        if (heat && rank < this.layer.heats) all.append(make("span", { class: `${sprite("h", this.layer.index, index, this.layer.tiles)} l${this.layer.index}-j${rank}` }));
         const box = make("span", { class: "field" });
         const percentOf = (value, whole) => `${(100 * value) / whole}%`;
         const y0 = Math.max(0, top), x0 = Math.max(0, left);
@@ -239,8 +243,9 @@
       const shown = facts.map(({ fact, image }) => {
         const [low, high] = fact;
         const name = photos[image] ?? `image ${image + 1}`;
-        const thumb = make("span", { class: `thumb i${image}` });
-        const map = this.layer.maps ? this.picture(`m i${image}`, index, this.layer.maps, 96, "", true) : null;
+        const thumb = make("span", { class: `thumb images-i${image}` });
+        const map = this.layer.maps ? this.picture("m", index, this.layer.maps, 96, "", true) : null;
+        map?.classList.add(`images-i${image}`);
         return make("a", { href: this.link(`image-${image}.html`), class: "map", "aria-label": `${name}: ${figure(low)} to ${figure(high)}` }, thumb, map, make("b", {}, figure(high)), make("bdi", {}, name));
       });
       const g = unit.g;
@@ -277,22 +282,23 @@
       if (!unit.w) return null;
       const [norm, bias, inputs, norms, sources, channels, , , pictured] = unit.w;
       const most = norms[0] || 1;
+      const named = (source, channel) => make("span", {}, make("bdi", {}, this.layer.names[source]), `, ${channel}`);
       const items = inputs.map((input, rank) => {
         const way = sources[rank] === null ? null : this.layer.ways[sources[rank]];
         const channel = channels[rank];
         const bar = make("meter", { min: 0, max: most, value: norms[rank], "aria-hidden": "true" });
-        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("span", {}, sources[rank] === null ? `input ${input}` : `${this.layer.names[sources[rank]]}, ${channel}`), bar, make("span", { class: "value" }, figure(norms[rank])));
+        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("span", {}, sources[rank] === null ? `input ${input}` : named(sources[rank], channel)), bar, make("span", { class: "value" }, figure(norms[rank])));
         const position = way.channels ? way.channels.indexOf(channel) : channel;
         let thumb = make("span", { class: "nopic" });
-        if (position >= 0 && way.size) {
+        if (position >= 0 && way.size && !way.unpictured.includes(channel)) {
           this.style(way.slug);
           const [height, width] = fit(way.size, 40);
-          const small = make("span", { class: `pic k0 s${Math.floor(position / way.tiles)} t${position % way.tiles}` });
+          const small = make("span", { class: sprite("k0", way.index, position, way.tiles) });
           Object.assign(small.style, { width: `${width}px`, height: `${height}px` });
-          thumb = make("span", { class: `l${way.index} nopic` }, small);
+          thumb = make("span", { class: "nopic" }, small);
         }
-        const text = `${this.layer.names[sources[rank]]}, ${channel}`;
-        return make("li", {}, thumb, position >= 0 ? make("a", { href: this.to(way.page, channel) }, make("bdi", {}, text)) : make("bdi", {}, text), bar, make("span", { class: "value" }, figure(norms[rank])));
+        const text = named(sources[rank], channel);
+        return make("li", {}, thumb, position >= 0 ? make("a", { href: this.to(way.page, channel) }, text) : text, bar, make("span", { class: "value" }, figure(norms[rank])));
       });
       const size = this.layer.sizes.w;
       return make("section", {}, make("h3", {}, defined("weights", "Weights", this.link.bind(this))),
@@ -308,7 +314,7 @@
       const kind = this.layer.kinds[0];
       const shown = near.map(([channel, value, what]) => {
         const place = this.grid.place.get(channel);
-        const inner = [place === undefined || !kind || !kind.pictured ? null : this.picture(kind.letter, place, kind.size, 72), make("b", {}, String(channel)), make("span", { class: "value" }, `${what} ${figure(value)}`)];
+        const inner = [place === undefined || !kind || !kind.pictured || this.layer.unpictured.includes(channel) ? null : this.picture(kind.letter, place, kind.size, 72), make("b", {}, String(channel)), make("span", { class: "value" }, `${what} ${figure(value)}`)];
         return place === undefined ? make("span", { class: "map" }, inner) : make("a", { class: "map", href: this.address(channel), "aria-label": `Channel ${channel}, ${what} ${figure(value)}` }, inner);
       });
       return make("section", {}, make("h3", {}, defined(unit.w ? "alike" : "active", "Most alike", this.link.bind(this))), make("div", { class: "row maps" }, shown));

@@ -1,5 +1,7 @@
 """The command in this process, for modules whose fixture `place` is a folder to run it in."""
 
+import signal
+
 import pytest
 
 from filterscope import cli
@@ -9,7 +11,7 @@ from filterscope import cli
 def ask(place, monkeypatch, capsys):
     """The command in this process: exit code, stdout, stderr."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("COLUMNS", "200")
 
     def asked(*arguments):

@@ -1,0 +1,86 @@
+"""Models that live in the caller's process: an nn.Module, a Keras model, an onnx.ModelProto or its bytes.
+
+Keras models and ONNX are written to a folder of their own and read as any file of that kind. Whoever holds a live
+model has run its code already, so nothing of it needs trust. Knows how each is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from converters import files
+from converters.errors import ModelError
+from converters.files import ModelFile
+
+if TYPE_CHECKING:
+    from converters.sources import SourceOptions
+
+KERAS = ("keras", "tf_keras")
+LARGEST = 2**31 - 1  # bytes that protobuf writes
+
+
+def read(source: Any, options: SourceOptions) -> ModelFile:
+    """A live model as ONNX; it is left as it is.
+
+    Raises:
+        ModelError: it is no model of these kinds, is not built, or cannot be exported.
+        SettingsError: an option does not fit it.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _read_onnx(bytes(source), "model.onnx")
+    if isinstance(source, onnx.ModelProto):
+        return _read_proto(source)
+    if _is_keras(source):  # before nn.Module, which it is too on Keras' PyTorch
+        return _read_keras(source, options)
+    from converters import pytorch
+
+    return pytorch.read_module(source, options)
+
+
+def _read_proto(proto: onnx.ModelProto) -> ModelFile:
+    shown = f"{proto.graph.name or 'model'}.onnx"
+    if proto.ByteSize() > LARGEST:
+        raise ModelError(f"{shown}: is larger than 2 GiB; save it with onnx.save_model(…, save_as_external_data=True)")
+    return _read_onnx(proto.SerializeToString(deterministic=True), shown)
+
+
+def _read_onnx(content: bytes, shown: str) -> ModelFile:
+    with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+        path = Path(place) / "model.onnx"
+        path.write_bytes(content)
+        try:
+            file = files.read(path)
+        except ModelError as error:
+            raise ModelError(str(error).replace(str(path), shown)) from error
+    return replace(file, path=Path(shown), converted=True)  # no file holds it: a run keeps it
+
+
+def _is_keras(source: Any) -> bool:
+    return any(kind.__name__ == "Model" and kind.__module__.partition(".")[0] in KERAS for kind in type(source).__mro__)
+
+
+def _read_keras(model: Any, options: SourceOptions) -> ModelFile:
+    from converters import keras
+
+    shown = str(model.name)
+    with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
+        path = Path(place) / "model.keras"
+        try:
+            model.save(path)
+        except Exception as error:  # Keras' own, and those of the user's layers
+            text = " ".join(str(error).split())
+            raise ModelError(
+                f"{shown}: cannot be saved ({text[:200]}); build it, and see that it can be saved"
+            ) from error
+        try:
+            file = keras.read(path, replace(options, trust=True))
+        except ModelError as error:
+            raise ModelError(str(error).replace(str(path), shown)) from error
+    digest = hashlib.sha256(file.proto.SerializeToString(deterministic=True)).hexdigest()  # a saved file holds a date
+    return replace(file, path=Path(shown), sha256=digest)
