@@ -162,6 +162,8 @@ def _check(proto: onnx.ModelProto) -> None:
             raise ValueError(f"input {value.name!r} declares no shape; export it with one, free dimensions by name")
     if not _has_text_names(proto):
         raise ValueError("a node holds a name that is no text; the file is damaged")
+    if not all(node.op_type and node.output for node in proto.graph.node):
+        raise ValueError("a node has no operator or no output; the file is damaged")
     if any(tensor.HasField("segment") for tensor in proto.graph.initializer):
         raise ValueError("a constant is said in segments")
     unknown = unknown_to(proto)  # cut off later where no convolution needs them; the checker knows its own domain only

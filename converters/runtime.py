@@ -78,9 +78,14 @@ class Session:
             options.add_session_config_entry("session.x64quantprecision", "1")
         part = extract(proto, outputs, shape=shape) if outputs or shape else proto
         self.outputs: tuple[str, ...] = tuple(outputs) or tuple(value.name for value in proto.graph.output)
+        chosen = providers()
         try:
             self._session = ort.InferenceSession(
-                part.SerializeToString(), options, providers=providers(), disabled_optimizers=UNSOUND
+                part.SerializeToString(),
+                options,
+                providers=chosen,
+                disabled_optimizers=UNSOUND,
+                enable_fallback=len(chosen) > 1,  # to the same processor it would only print
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise ModelError(f"{REFUSED}{shortened(error)}") from error

@@ -99,6 +99,10 @@ def shapeless_inputs(model):
     model.graph.input[0].type.tensor_type.ClearField("shape")
 
 
+def without_operator(model):
+    model.graph.node.add()
+
+
 def negative(model):
     model.graph.initializer[0].dims[:] = [4, -3, 3, 3]
 
@@ -171,6 +175,10 @@ BAD = {  # name: what to open, the words of the refusal
     "too few bytes in a tensor": (changed(short), "not a valid ONNX model"),
     "a value that nobody writes": (changed(dangling), "not a valid ONNX model: .*nobody"),
     "a name that is no text": (unreadable_name, "a node holds a name that is no text; the file is damaged"),
+    "a node without an operator": (
+        changed(without_operator),
+        "a node has no operator or no output; the file is damaged",
+    ),
     "no opset": (changed(no_opset), "not a valid ONNX model"),
     "external data missing": (external("gone.bin"), "its external data 'gone.bin' is missing; keep it"),
     "external data above": (

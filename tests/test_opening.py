@@ -16,6 +16,7 @@ from analyzer.network import InputOptions, open_network
 from converters import files
 from converters.canonical import canonicalize
 from converters.errors import ModelError, UnsupportedOperatorError
+from converters.runtime import refusal
 from filterscope.cli import app
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -443,9 +444,9 @@ def test_a_file_too_old_for_onnx_runtime_is_refused_by_that_name(opset, tmp_path
     model = between("BatchNormalization", {"is_test": 1}, norm, 8, "c e f g h", opset=opset, ir_version=3, listed=True)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     words = rf"opset {opset} is older than 7, .*convert it with onnx.version_converter"
-    with pytest.raises(ModelError, match=words) as refusal:
+    with pytest.raises(ModelError, match=words) as refused:
         open_network(tmp_path / "model.onnx").prove()
-    assert "batch" not in str(refusal.value)
+    assert "batch" not in str(refused.value)
 
 
 def test_a_file_of_opset_6_that_onnx_runtime_runs_is_opened(tmp_path):
@@ -473,3 +474,11 @@ def test_a_fault_of_our_copy_is_not_put_on_the_file(side, tmp_path, monkeypatch)
     monkeypatch.setattr(analyzer.network, "canonicalize", spoilt)
     with pytest.raises(ModelError, match=r"the file itself runs, but not our copy of it at opset 21.*Crop"):
         analyzer.network.open_here(files.read(tmp_path / "model.onnx"))
+
+
+def test_nothing_is_printed_of_a_file_that_onnx_runtime_cannot_read(capfd):
+    """Its Python layer prints that it tries the same processor again."""
+    content = bytearray(plain_network().SerializeToString())
+    content[content.rfind(b"\x0a\x01y") + 2] = 0xBD  # the name of the output is no text
+    assert "can't decode byte 0xbd" in refusal(onnx.ModelProto.FromString(bytes(content)))
+    assert capfd.readouterr() == ("", "")
