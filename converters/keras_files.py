@@ -227,9 +227,9 @@ def _foreign(described: Mapping[str, Any]) -> str:
     if kind == "function":
         called = described.get("config")
         own = module is None or keras_classes.FUNCTION_MODULES.fullmatch(str(module))
-        if own and package in keras_classes.PACKAGES and called in keras_classes.FUNCTIONS:
+        if own and package in keras_classes.PACKAGES and str(called) in keras_classes.FUNCTIONS:
             custom = module == "builtins" and name not in ("", "function", called)
-            if not custom:
+            if isinstance(called, str) and not custom:
                 return ""
         return f"the function {str(called)[:60]}{_place(module, package)}"
     unplaced = "module" in described and not module and registered  # Keras 3 for a class of the program itself

@@ -140,6 +140,7 @@ REFUSED = {  # name: what stands beside a convolution, words of the refusal
         layer("Conv2D", None) | {"registered_name": "Custom>Conv2D"},
         "Conv2D of Custom",
     ),
+    "a function that is no text": (layer("Conv2D", activation=function(["relu"], "builtins")), "the function .'relu'."),
     "a class that is no text": ({"class_name": ["Lambda"], "config": {}}, "something other than a text"),
     "inside a wrapper": (layer("TimeDistributed", layer=layer("Map")), "Map 'it' is none"),
     "inside a model inside a model": (network(network(layer("Map"))), "Map 'it' is none"),
