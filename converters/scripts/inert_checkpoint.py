@@ -16,6 +16,7 @@ import pickletools
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,11 +221,11 @@ def _content(file: IO[bytes], budget: _Budget, depth: int) -> Any:
         start = file.read(4)
         file.seek(0)
         return _of_archive(file, budget, depth) if start == b"PK\x03\x04" else _of_stream(file, budget, depth)
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
-    except (zipfile.BadZipFile, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError) as error:
         raise CheckpointError("it is only a part of a file, or damaged; save or copy it again") from error
-    except (ValueError, IndexError, TypeError, RuntimeError, OverflowError, NotImplementedError) as error:
+    except Exception as error:  # archives and pickles are damaged in many ways
         text = " ".join(str(error).split())
         raise CheckpointError(f"its pickle is damaged ({text[:80] or type(error).__name__})") from error
 
