@@ -23,6 +23,7 @@ from converters.canonical import CanonicalModel, canonicalize
 from converters.errors import ModelError
 from converters.runtime import Session
 from converters.sources import SourceOptions, read
+from converters.steps import file_step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,7 +138,8 @@ class Network:
         if known is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
                 return Parity.from_json(known)
-        parity = verify(self.model, self.twin, self.input.to_model(pixels))
+        with file_step(self.model.path, "it is compared with its torch twin"):
+            parity = verify(self.model, self.twin, self.input.to_model(pixels))
         cache.save(name, parity.to_json())
         return parity
 
@@ -179,7 +181,12 @@ def open_network(
         SettingsError: an option contradicts the graph.
     """
     options = options or InputOptions()
-    file = read(source, SourceOptions(trust, weights, options.channels, options.size))
+    with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
+        return _open(source, options, SourceOptions(trust, weights, options.channels, options.size))
+
+
+def _open(source: str | Path | nn.Module, options: InputOptions, how: SourceOptions) -> Network:
+    file = read(source, how)
     model = canonicalize(file, options.image, options.feeds)
     graph = model.graph
     spec = input_spec(
@@ -214,6 +221,7 @@ def _classes(model: CanonicalModel) -> int | None:
 
 def _runs(model: CanonicalModel, shape: tuple[int, int, int, int]) -> bool:
     try:
+        model.check_values(shape)
         Session(model.proto).run(np.zeros(shape, np.float32))
     except ModelError:
         return False

@@ -7,7 +7,6 @@ exact, the batch dimension free, every node and every shape named. Knows ONNX; k
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,14 +21,15 @@ import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 
 from converters import feeds as feeding
-from converters import folding, head
+from converters import folding, head, limits
 from converters.aliases import drop_aliases, hidden
-from converters.batch import constant, free_batch
+from converters.batch import free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
 from converters.errors import ModelError, UnsupportedOperatorError
 from converters.extents import fold_extents, spell_reshapes
 from converters.files import ModelFile
+from converters.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
 from converters.graph import Graph, Node, Shape
 from converters.layer_names import CONVOLUTIONS, layer_names
 from converters.opsets import opset_of, to_opset
@@ -97,6 +97,14 @@ class CanonicalModel:
         add_shapes(part)
         return replace(self, proto=part)
 
+    def check_values(self, shape: tuple[int, int, int, int]) -> None:
+        """Judge the values of the network for an input of this shape, before it is run.
+
+        Raises:
+            ModelError: one of them would fill the memory.
+        """
+        limits.check_values(shapes_for(self.proto, shape))
+
     def shapes_at(self, shape: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
         """Concrete shape of every value for an input of this shape: inferred, and measured where that fails.
 
@@ -105,7 +113,9 @@ class CanonicalModel:
         """
         from converters.runtime import Session
 
-        values = {value.name: _shape(value) for value in shapes_for(self.proto, shape) if _has_shape(value)}
+        inferred = [value for value in shapes_for(self.proto, shape) if _has_shape(value)]
+        limits.check_values(inferred)
+        values = {value.name: _shape(value) for value in inferred}
         values |= {name: array.shape for name, array in self.graph.initializers.items()}
         known = {name: extents for name, extents in values.items() if all(isinstance(e, int) for e in extents)}
         missing = [name for node in self.graph.nodes for name in node.outputs if name and name not in known]
@@ -175,6 +185,7 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
         proto = ir.to_proto(model)
         notes.extend(head.cut_undecided(proto))
         add_shapes(proto)
+        limits.check_values([*proto.graph.input, *proto.graph.value_info, *proto.graph.output])
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(
@@ -243,10 +254,12 @@ def _inline(model: ir.Model) -> list[str]:
 
 def _fold_constants(model: ir.Model) -> list[str]:
     """Fold constants, and write out the branches and loops that they decide, until nothing is left of either."""
-    folded, branches, loops = _fold(model), 0, 0
+    sizes = FoldLimits(stored_bytes(model))
+    folded, branches, loops = _fold(model, sizes), 0, 0
     while any(found := (fold_extents(model) + list_sequences(model), *write_out(model), spell_reshapes(model))):
         branches, loops = branches + found[1], loops + found[2]
-        folded += found[0] + _fold(model)
+        folded += found[0] + _fold(model, sizes)
+    check_divisions(model)
     notes = [f"{folded} nodes that compute constants were folded."] if folded else []
     if branches:
         notes.append(f"{branches} branches whose condition is constant were written out.")
@@ -255,7 +268,7 @@ def _fold_constants(model: ir.Model) -> list[str]:
     return notes
 
 
-def _fold(model: ir.Model) -> int:
+def _fold(model: ir.Model, sizes: FoldLimits) -> int:
     """Fold constants once; how many nodes that saves."""
     from onnxscript import optimizer
 
@@ -272,9 +285,11 @@ def _fold(model: ir.Model) -> int:
                     onnx_shape_inference=True,
                     input_size_limit=FOLD_LIMIT,
                     output_size_limit=FOLD_LIMIT,
-                    should_fold=_may_fold,
+                    should_fold=lambda node: _may_fold(node, sizes),
                 )
-            is_new = fold_several_outputs(model) > 0
+            is_new = fold_several_outputs(model, sizes) > 0
+        except ModelError:
+            raise
         except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
             raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
     lift(model)
@@ -283,18 +298,19 @@ def _fold(model: ir.Model) -> int:
     return max(0, before - model.graph.num_nodes())
 
 
-def _may_fold(node: ir.Node) -> bool | None:
+def _may_fold(node: ir.Node, sizes: FoldLimits) -> bool | None:
     """Whether a node of constants is folded; None leaves it to the optimiser, which looks at a result's size too late.
 
     It would keep ConstantOfShape, which stands before many an Expand, and DequantizeLinear, which hides a kernel.
+
+    Raises:
+        ModelError: evaluating it, here or later in ONNX Runtime, would fill the memory or end the process.
     """
-    if node.op_type == "ConstantOfShape":
-        extents = constant(node.inputs[0])
-        return extents is not None and math.prod(int(extent) for extent in extents) <= FOLD_LIMIT
-    shape = node.outputs[0].shape
-    if shape is not None and math.prod(extent for extent in shape if isinstance(extent, int)) > FOLD_LIMIT:
+    sizes.check(node)
+    elements = result_size(node)
+    if elements is not None and elements > FOLD_LIMIT:
         return False
-    return True if node.op_type == "DequantizeLinear" else None
+    return True if node.op_type in ("DequantizeLinear", "ConstantOfShape") else None
 
 
 def _free_batch(model: ir.Model) -> list[str]:
