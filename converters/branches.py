@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.batch import constant, initializer, inserted
-from converters.errors import ModelError
+from converters.errors import LimitError
 from converters.limits import MOST_NODES
 
 MOST_TRIPS = 64  # a loop that runs more often stays a loop
@@ -57,12 +57,12 @@ def _write_loop(model: ir.Model, node: ir.Node) -> bool:
         return False
     count = max(0, int(trips.reshape(-1)[0]))
     if _runs(node) > MOST_RUNS:
-        raise ModelError(f"its loop {node.name!r} runs {count:,} times: {_runs(node):,} nodes, more than {MOST_RUNS:,}")
+        raise LimitError(f"its loop {node.name!r} runs {count:,} times: {_runs(node):,} nodes, more than {MOST_RUNS:,}")
     if count > MOST_TRIPS or (scanned and not count):  # the shape of no scan at all is not known
         return False
     grown = model.graph.num_nodes() + count * sum(1 for _ in ir.traversal.RecursiveGraphIterator(body))
     if grown > MOST_NODES:
-        raise ModelError(
+        raise LimitError(
             f"its loops come to {grown:,} nodes when the {count} trips of {node.name!r} are written out; at most "
             f"{MOST_NODES:,} are analysed"
         )

@@ -26,7 +26,7 @@ from converters.aliases import drop_aliases, hidden
 from converters.batch import free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
-from converters.errors import ModelError, UnsupportedOperatorError
+from converters.errors import LimitError, ModelError, UnsupportedOperatorError
 from converters.extents import fold_extents, spell_reshapes
 from converters.files import ModelFile
 from converters.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
@@ -144,6 +144,8 @@ def canonicalize(
     file = runnable(fed.file)
     try:
         return _in_normal_form(file, fed.repeated)
+    except LimitError:  # ONNX Runtime would still be given the whole file
+        raise
     except ModelError as error:
         part = head.to_convolutions(file.proto)
         if part is None:
@@ -186,6 +188,8 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...]) -> CanonicalMode
         notes.extend(head.cut_undecided(proto))
         add_shapes(proto)
         limits.check_values([*proto.graph.input, *proto.graph.value_info, *proto.graph.output])
+    except LimitError as error:
+        raise LimitError(f"{file.path}: {error}") from error
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(
@@ -288,7 +292,7 @@ def _fold(model: ir.Model, sizes: FoldLimits) -> int:
                     should_fold=lambda node: _may_fold(node, sizes),
                 )
             is_new = fold_several_outputs(model, sizes) > 0
-        except ModelError:
+        except LimitError:
             raise
         except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
             raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error

@@ -3,6 +3,7 @@
     FilterscopeError            the user can mend it: one line, exit code 2
     ├── ModelError              the model file: unreadable, unsafe, no CNN
     │   ├── UnsupportedOperatorError   a node that cannot be computed, or not imported into torch
+    │   ├── LimitError          the file asks for more than any network needs: it is refused as a whole
     │   └── ParityError         the import disagrees with the original
     ├── InputError              the network's input or the user's images
     ├── SettingsError           an option, a layer or a channel that does not fit
@@ -47,6 +48,10 @@ class UnsupportedOperatorError(ModelError):
     def __init__(self, message: str, convolutions: tuple[Convolution, ...] = ()) -> None:
         super().__init__(message)
         self.convolutions = convolutions
+
+
+class LimitError(ModelError):
+    """The file would take more memory or time than any network that we know; no part of it is tried."""
 
 
 class ParityError(ModelError):

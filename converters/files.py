@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from converters import external, limits
-from converters.errors import ModelError
+from converters.errors import LimitError, ModelError
 from converters.head import unknown_to
 from converters.tensors import check_content, declared_bytes
 
@@ -63,8 +63,8 @@ def read(path: str | Path) -> ModelFile:
     digest = hashlib.sha256(content)
     try:
         limits.check_structure(proto)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+    except LimitError as error:
+        raise LimitError(f"{path}: {error}") from error
     tensors = list(_tensors(proto))
     _check_sizes(path, [*tensors, *_written_out(proto)])
     for part in external.read_in(path, tensors):

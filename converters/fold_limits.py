@@ -13,10 +13,11 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.batch import BROADCAST, constant
-from converters.errors import ModelError
+from converters.errors import LimitError
 
 CONSTANT_BYTES = 1 << 28  # 256 MiB: of one constant, unless the file itself holds as much
 TOTAL_BYTES = 1 << 29  # of all that is evaluated in one network, likewise
+RESIZED = 1 << 22  # elements that a Resize of a constant may give: the evaluator takes a microsecond or more for each
 GROWTH = 16  # times the bytes that the file holds: 4 bits become 64
 ELEMENT = 8  # bytes of one element at most, but for complex128
 
@@ -37,21 +38,20 @@ class FoldLimits:
         """Judge a node whose inputs are constants.
 
         Raises:
-            ModelError: it would end the process, or give more than the limit.
+            LimitError: it would end the process, or give more than the limit.
         """
         check_division(node)
         elements = result_size(node)
         if elements is None:
             return
         size = elements * _element_bytes(node)
-        if size > self.one:
-            raise ModelError(
-                f"{_called(node)} makes a constant of {elements:,} numbers from almost nothing; at most "
-                f"{self.one >> 20} MiB are worked out"
+        if size > self.one or (node.op_type in ("Resize", "Upsample") and elements > RESIZED):
+            raise LimitError(
+                f"{_called(node)} would make a constant of {elements:,} numbers, far more than the file holds"
             )
         self.evaluated += size
         if self.evaluated > self.total:
-            raise ModelError(
+            raise LimitError(
                 f"{_called(node)}: its constants come to more than {self.total >> 20} MiB, far more than the file holds"
             )
 
@@ -60,7 +60,7 @@ def check_division(node: ir.Node) -> None:
     """Find an integer division that the processor cannot do.
 
     Raises:
-        ModelError: a constant divisor holds 0, or −1 under the least integer of its type.
+        LimitError: a constant divisor holds 0, or −1 under the least integer of its type.
     """
     if node.op_type not in ("Div", "Mod") or node.domain or len(node.inputs) != 2:
         return
@@ -68,12 +68,12 @@ def check_division(node: ir.Node) -> None:
     if divisor is None or divisor.dtype.kind not in "iu":
         return
     if (divisor == 0).any():
-        raise ModelError(f"{_called(node)} divides integers by 0")
+        raise LimitError(f"{_called(node)} divides integers by 0")
     dividend = constant(node.inputs[0])
     if divisor.dtype.kind != "i" or dividend is None or dividend.dtype != divisor.dtype:
         return
     if (divisor == -1).any() and (dividend == np.iinfo(divisor.dtype).min).any():
-        raise ModelError(f"{_called(node)} divides the least integer of its type by -1, which has no result")
+        raise LimitError(f"{_called(node)} divides the least integer of its type by -1, which has no result")
 
 
 def check_divisions(model: ir.Model) -> None:
@@ -123,8 +123,8 @@ def _largest_broadcast(node: ir.Node) -> int | None:
     if not shapes or node.op_type not in ELEMENTWISE:
         return None
     rank = max(map(len, shapes))
-    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
-    return math.prod(max(extents) for extents in zip(*padded, strict=True))
+    padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    return math.prod(max(map(int, extents)) for extents in zip(*padded, strict=True))
 
 
 def _numbers(node: ir.Node, index: int) -> list[float] | None:
@@ -167,7 +167,7 @@ def _counted(node: ir.Node) -> int | None:
         return None
     start, limit, delta = (end[0] for end in ends if end)
     if not delta or not all(map(math.isfinite, (start, limit, delta))):
-        raise ModelError(f"{_called(node)} counts from {start} to {limit} in steps of {delta}, without end")
+        raise LimitError(f"{_called(node)} counts from {start} to {limit} in steps of {delta}, without end")
     return max(0, math.ceil((limit - start) / delta))
 
 
@@ -184,7 +184,7 @@ def _scaled(node: ir.Node) -> int | None:
         return None
     factor = math.prod(max(0.0, scale) for scale in scales)
     if not math.isfinite(factor):
-        raise ModelError(f"{_called(node)} scales by {factor}")
+        raise LimitError(f"{_called(node)} scales by {factor}")
     return int(math.prod(shape) * factor)
 
 
@@ -223,10 +223,10 @@ def _multiplied(node: ir.Node) -> int | None:
     if not left or not right:
         return None
     if len(left) <= 2 and len(right) <= 2:
-        return (left[0] if len(left) > 1 else 1) * (right[1] if len(right) > 1 else 1)
+        return int((left[0] if len(left) > 1 else 1) * (right[1] if len(right) > 1 else 1))
     rank = max(len(left), len(right)) - 2
     batches = zip(*((1,) * (rank - len(each) + 2) + each[:-2] for each in (left, right)), strict=True)
-    return math.prod(max(pair) for pair in batches) * (left[-2] if len(left) > 1 else 1) * right[-1]
+    return int(math.prod(max(pair) for pair in batches) * (left[-2] if len(left) > 1 else 1) * right[-1])
 
 
 SIZES: dict[str, Callable[[ir.Node], int | None]] = {

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator
 import onnx
 from google.protobuf.message import Message
 
-from converters.errors import ModelError
+from converters.errors import LimitError
 
 Nodes = onnx.GraphProto | onnx.FunctionProto
 
+FEW_NODES = 5_000  # that functions may always come to; beyond it, GROWTH times what the file holds
+GROWTH = 20
 MOST_NODES = 50_000  # functions and loops written out; the largest exports that we know hold some 20,000
-DEEPEST_NESTING = 32  # messages inside one another that still are a graph: each branch or loop is one
+DEEPEST_NESTING = 16  # branches and loops inside one another; protobuf itself reads some 30
 DEEPEST_CALLS = 32  # functions that call functions; exporters of PyTorch write four
 LARGEST_WINDOW = 1 << 16  # kernel, stride, dilation, padding: no image is so wide
-LARGEST_VALUE = 1 << 28  # elements of one value for one image, 1 GiB in float32
+LARGEST_VALUE = 1 << 27  # elements of one value for one image, 512 MiB in float32
 MOST_ELEMENTS = 1 << 40  # dimensions of a declared input beyond it are no picture's
 
 WINDOW_ATTRIBUTES = frozenset(
@@ -31,7 +33,7 @@ def check_structure(proto: onnx.ModelProto) -> None:
     """Judge names, nesting, nodes, calls of functions, windows and declared inputs.
 
     Raises:
-        ModelError: one of them is beyond its limit, or a name is no text. It names no file.
+        LimitError: one of them is beyond its limit, or a name is no text. It names no file.
     """
     _check_names(proto)
     _check_nesting(proto)
@@ -64,7 +66,7 @@ def _check_nesting(proto: onnx.ModelProto) -> None:
     while waiting:
         graph, depth = waiting.pop()
         if depth > DEEPEST_NESTING:
-            raise ModelError(f"its branches and loops stand {depth} deep in one another; at most {DEEPEST_NESTING} may")
+            raise LimitError(f"its branches and loops stand {depth} deep in one another; at most {DEEPEST_NESTING} may")
         waiting.extend((inner, depth + 1) for node in graph.node for inner in inner_graphs(node))
 
 
@@ -74,13 +76,13 @@ def _check_expansion(proto: onnx.ModelProto) -> None:
     for function in proto.functions:
         key = (function.domain, function.name, function.overload)
         if key in functions:
-            raise ModelError(f"its function {function.name[:60]!r} is defined twice; the file is damaged")
+            raise LimitError(f"its function {function.name[:60]!r} is defined twice; the file is damaged")
         functions[key] = function
     sizes: dict[tuple[str, str, str], int] = {}
 
     def size(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
         if depth > DEEPEST_CALLS + DEEPEST_NESTING:
-            raise ModelError(f"its functions call one another more than {DEEPEST_CALLS} deep, or without end")
+            raise LimitError(f"its functions call one another more than {DEEPEST_CALLS} deep, or without end")
         total = 0
         for node in nodes:
             key = (node.domain, node.op_type, node.overload)
@@ -96,8 +98,12 @@ def _check_expansion(proto: onnx.ModelProto) -> None:
     for function in proto.functions:
         size(function.node, 0)
     total = size(proto.graph.node, 0)
-    if total > MOST_NODES:
-        raise ModelError(f"holds {total:,} nodes with its functions written out; at most {MOST_NODES:,} are analysed")
+    stored = sum(1 for _ in all_nodes(proto))
+    if total > MOST_NODES or total > max(FEW_NODES, GROWTH * stored):
+        raise LimitError(
+            f"its {stored:,} nodes come to {total:,} with its functions written out; at most "
+            f"{min(MOST_NODES, max(FEW_NODES, GROWTH * stored)):,} are analysed"
+        )
 
 
 def _check_windows(node: onnx.NodeProto) -> None:
@@ -106,7 +112,7 @@ def _check_windows(node: onnx.NodeProto) -> None:
             continue
         for number in (attribute.i, *attribute.ints):
             if abs(number) > LARGEST_WINDOW:
-                raise ModelError(
+                raise LimitError(
                     f"{node.op_type} {(node.name or ' '.join(node.output))[:60]!r}: its {attribute.name} {number} is "
                     f"wider than any image; at most {LARGEST_WINDOW} is read"
                 )
@@ -119,14 +125,14 @@ def _check_extents(value: onnx.ValueInfoProto) -> None:
         total *= extent if extent > 0 else 1
         if total > MOST_ELEMENTS:
             extents = [each.dim_value or each.dim_param for each in value.type.tensor_type.shape.dim]
-            raise ModelError(f"value {value.name[:60]!r} is declared {extents[:8]}: more than any memory holds")
+            raise LimitError(f"value {value.name[:60]!r} is declared {extents[:8]}: more than any memory holds")
 
 
 def check_values(values: Iterable[onnx.ValueInfoProto]) -> None:
     """Judge the values of a network by their inferred shapes; a free dimension counts as 1.
 
     Raises:
-        ModelError: one of them would not fit. It names no file.
+        LimitError: one of them would not fit. It names no file.
     """
     for value in values:
         extents = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
@@ -137,14 +143,14 @@ def check_extents(name: str, extents: Iterable[int]) -> None:
     """Judge one value for one image.
 
     Raises:
-        ModelError: it would not fit, or has a negative extent.
+        LimitError: it would not fit, or has a negative extent.
     """
     total = 1
     extents = list(extents)
     for extent in extents:
         total *= max(int(extent), 0)
         if extent < -1 or total > LARGEST_VALUE:
-            raise ModelError(
+            raise LimitError(
                 f"value {name[:60]!r} would have the shape {extents[:8]} for one image; more than "
                 f"{LARGEST_VALUE:,} numbers in one value are not computed"
             )
@@ -161,7 +167,7 @@ def _check_names(proto: onnx.ModelProto) -> None:
         try:
             fields = message.ListFields()
         except UnicodeDecodeError as error:
-            raise ModelError("holds a name that is no text; the file is damaged") from error
+            raise LimitError("holds a name that is no text; the file is damaged") from error
         for field, content in fields:
             if field.type == field.TYPE_MESSAGE:
                 waiting.extend(content if _is_repeated(content) else [content])
@@ -176,4 +182,4 @@ def _is_repeated(content: object) -> bool:
 def _check_texts(content: object) -> None:
     for text in [content] if isinstance(content, (str, bytes)) else content:  # type: ignore[attr-defined]
         if not isinstance(text, str):
-            raise ModelError("a node holds a name that is no text; the file is damaged")
+            raise LimitError("a node holds a name that is no text; the file is damaged")

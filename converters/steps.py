@@ -29,6 +29,8 @@ def file_step(where: object, step: str) -> Iterator[None]:
         yield
     except FilterscopeError:
         raise
+    except MemoryError as error:
+        raise ModelError(f"{where}: needs more memory than there is when {step}; try a smaller --input-size") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:WORDS]
         raise ModelError(
