@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench coverage clean
+.PHONY: help install demo test lint bench coverage fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,6 +39,11 @@ bench: $(STAMP) ## measure speed; writes docs/speed.md, docs/performance.md and 
 coverage: $(STAMP) ## open many networks; writes docs/coverage.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[coverage]'
 	$(BIN)/python benchmarks/coverage.py
+
+FUZZ_FILES ?= 10000
+
+fuzz: $(STAMP) ## open thousands of damaged files (FUZZ_FILES=500 for a night); writes docs/security.md
+	PYTHONPATH=. $(BIN)/python benchmarks/fuzz.py --files $(FUZZ_FILES)
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) demo-filterscope .pytest_cache .mypy_cache .ruff_cache

@@ -412,6 +412,7 @@ class _Trial:
         from converters.importer import import_as_far_as_possible
 
         try:
+            self.model.check_values(shape)
             Session(self.model.proto).run(np.zeros(shape, np.float32))
         except ModelError as error:
             self.fault = self.fault or self.fault_of_ours(error, shape)

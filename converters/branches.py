@@ -13,8 +13,11 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.batch import constant, initializer, inserted
+from converters.errors import LimitError
+from converters.limits import MOST_NODES
 
 MOST_TRIPS = 64  # a loop that runs more often stays a loop
+MOST_RUNS = 10_000_000  # of nodes in a loop that stays one: some seconds in ONNX Runtime
 
 
 def write_out(model: ir.Model) -> tuple[int, int]:
@@ -53,8 +56,16 @@ def _write_loop(model: ir.Model, node: ir.Node) -> bool:
     if trips is None or not _runs_on(node.inputs[1], None) or not _runs_on(body.outputs[0], body.inputs[1]):
         return False
     count = max(0, int(trips.reshape(-1)[0]))
+    if _runs(node) > MOST_RUNS:
+        raise LimitError(f"its loop {node.name!r} runs {count:,} times: {_runs(node):,} nodes, more than {MOST_RUNS:,}")
     if count > MOST_TRIPS or (scanned and not count):  # the shape of no scan at all is not known
         return False
+    grown = model.graph.num_nodes() + count * sum(1 for _ in ir.traversal.RecursiveGraphIterator(body))
+    if grown > MOST_NODES:
+        raise LimitError(
+            f"its loops come to {grown:,} nodes when the {count} trips of {node.name!r} are written out; at most "
+            f"{MOST_NODES:,} are analysed"
+        )
     true = initializer(model, f"{node.name}_true", np.array(True))
     scans: list[list[ir.Value]] = [[] for _ in range(scanned)]
     for trip in range(count):
@@ -67,6 +78,27 @@ def _write_loop(model: ir.Model, node: ir.Node) -> bool:
         carried = [inserted(model, node, "Identity", [value]) for value in carried]
     _replace(model, node, [*carried, *(_stacked(model, node, scan) for scan in scans)])
     return True
+
+
+def _runs(node: ir.Node) -> int:
+    """How many nodes run for this one, where constants say it; a loop of unknown length counts once."""
+    inside = sum(
+        _runs(inner)
+        for attribute in node.attributes.values()
+        if attribute.type == ir.AttributeType.GRAPH
+        for inner in attribute.as_graph()
+    )
+    trips = _trips(node) if node.op_type == "Loop" and not node.domain else None
+    return 1 + inside * (1 if trips is None else max(0, trips))
+
+
+def _trips(loop: ir.Node) -> int | None:
+    trips = constant(loop.inputs[0])
+    value = loop.inputs[0]
+    producer = None if value is None else value.producer()
+    if trips is None and producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
+        trips = producer.attributes["value"].as_tensor().numpy()
+    return None if trips is None or not trips.size else int(trips.reshape(-1)[0])
 
 
 def _runs_on(condition: ir.Value | None, given: ir.Value | None) -> bool:

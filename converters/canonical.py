@@ -7,7 +7,6 @@ exact, the batch dimension free, every node and every shape named. Knows ONNX; k
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,14 +21,15 @@ import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 
 from converters import feeds as feeding
-from converters import folding, head
+from converters import folding, head, limits
 from converters.aliases import drop_aliases, hidden, settle_sizes
-from converters.batch import constant, fix_batch, free_batch
+from converters.batch import fix_batch, free_batch
 from converters.branches import write_out
 from converters.constants import fold_several_outputs
-from converters.errors import ModelError, UnsupportedOperatorError
+from converters.errors import LimitError, ModelError, UnsupportedOperatorError
 from converters.extents import fold_extents, spell_reshapes
 from converters.files import ModelFile
+from converters.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
 from converters.graph import Graph, Node, Shape
 from converters.layer_names import CONVOLUTIONS, layer_names
 from converters.opsets import opset_of, to_opset
@@ -118,6 +118,14 @@ class CanonicalModel:
         add_shapes(part)
         return replace(self, proto=part)
 
+    def check_values(self, shape: tuple[int, int, int, int]) -> None:
+        """Judge the values of the network for an input of this shape, before it is run.
+
+        Raises:
+            ModelError: one of them would fill the memory.
+        """
+        limits.check_values(shapes_for(self.proto, shape))
+
     def shapes_at(self, shape: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
         """Concrete shape of every value for an input of this shape: as a run has them.
 
@@ -127,6 +135,7 @@ class CanonicalModel:
             ModelError: the model does not run at this size.
         """
         if shape not in self._shapes:
+            self.check_values(shape)
             constants = {name: array.shape for name, array in self.graph.initializers.items()}
             self._shapes[shape] = constants | self._measured(shape)
         return self._shapes[shape]
@@ -172,6 +181,8 @@ def canonicalize(
     file = runnable(fed.file)
     try:
         return _in_normal_form(file, fed.repeated, batch)
+    except LimitError:  # ONNX Runtime would still be given the whole file
+        raise
     except ModelError as error:
         part = head.to_convolutions(file.proto)
         if part is None:
@@ -224,6 +235,9 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | Non
         proto = ir.to_proto(model)
         notes.extend(head.cut_undecided(proto))
         add_shapes(proto)
+        limits.check_values([*proto.graph.input, *proto.graph.value_info, *proto.graph.output])
+    except LimitError as error:
+        raise LimitError(f"{file.path}: {error}") from error
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(
@@ -304,10 +318,12 @@ def _inline(model: ir.Model) -> list[str]:
 
 def _fold_constants(model: ir.Model) -> list[str]:
     """Fold constants, and write out the branches and loops that they decide, until nothing is left of either."""
-    folded, branches, loops = _fold(model), 0, 0
+    sizes = FoldLimits(stored_bytes(model))
+    folded, branches, loops = _fold(model, sizes), 0, 0
     while any(found := (fold_extents(model) + list_sequences(model), *write_out(model), spell_reshapes(model))):
         branches, loops = branches + found[1], loops + found[2]
-        folded += found[0] + _fold(model)
+        folded += found[0] + _fold(model, sizes)
+    check_divisions(model)
     notes = [f"{folded} nodes that compute constants were folded."] if folded else []
     if branches:
         notes.append(f"{branches} branches whose condition is constant were written out.")
@@ -316,7 +332,7 @@ def _fold_constants(model: ir.Model) -> list[str]:
     return notes
 
 
-def _fold(model: ir.Model) -> int:
+def _fold(model: ir.Model, sizes: FoldLimits) -> int:
     """Fold constants once; how many nodes that saves."""
     from onnxscript import optimizer
 
@@ -333,9 +349,11 @@ def _fold(model: ir.Model) -> int:
                     onnx_shape_inference=True,
                     input_size_limit=FOLD_LIMIT,
                     output_size_limit=FOLD_LIMIT,
-                    should_fold=_may_fold,
+                    should_fold=lambda node: _may_fold(node, sizes),
                 )
-            is_new = fold_several_outputs(model) + settle_sizes(model) > 0
+            is_new = fold_several_outputs(model, sizes) + settle_sizes(model) > 0
+        except LimitError:
+            raise
         except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
             raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
     lift(model)
@@ -344,18 +362,19 @@ def _fold(model: ir.Model) -> int:
     return max(0, before - model.graph.num_nodes())
 
 
-def _may_fold(node: ir.Node) -> bool | None:
+def _may_fold(node: ir.Node, sizes: FoldLimits) -> bool | None:
     """Whether a node of constants is folded; None leaves it to the optimiser, which looks at a result's size too late.
 
     It would keep ConstantOfShape, which stands before many an Expand, and DequantizeLinear, which hides a kernel.
+
+    Raises:
+        ModelError: evaluating it, here or later in ONNX Runtime, would fill the memory or end the process.
     """
-    if node.op_type == "ConstantOfShape":
-        extents = constant(node.inputs[0])
-        return extents is not None and math.prod(int(extent) for extent in extents) <= FOLD_LIMIT
-    shape = node.outputs[0].shape
-    if shape is not None and math.prod(extent for extent in shape if isinstance(extent, int)) > FOLD_LIMIT:
+    sizes.check(node)
+    elements = result_size(node)
+    if elements is not None and elements > FOLD_LIMIT:
         return False
-    return True if node.op_type == "DequantizeLinear" else None
+    return True if node.op_type in ("DequantizeLinear", "ConstantOfShape") else None
 
 
 def _free_batch(model: ir.Model) -> list[str]:

@@ -10,17 +10,19 @@ import numpy as np
 import onnx_ir as ir
 
 from converters.batch import constant, initializer
+from converters.fold_limits import FoldLimits
 
 OPERATORS = ("BatchNormalization", "DynamicQuantizeLinear", "Split")
 
 
-def fold_several_outputs(model: ir.Model) -> int:
+def fold_several_outputs(model: ir.Model, sizes: FoldLimits) -> int:
     """Put what such nodes give in their place; returns how many were folded."""
     folded = 0
     for node in list(model.graph):
         if node.domain or node.op_type not in OPERATORS:
             continue
         if all(value is None or constant(value) is not None for value in node.inputs):
+            sizes.check(node)
             _fold(model, node)
             folded += 1
     return folded

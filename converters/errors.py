@@ -3,6 +3,7 @@
     FilterscopeError            the user can mend it: one line, exit code 2
     ├── ModelError              the model file: unreadable, unsafe, no CNN
     │   ├── UnsupportedOperatorError   a node that cannot be computed, or not imported into torch
+    │   ├── LimitError          the file asks for more than any network needs: it is refused as a whole
     │   └── ParityError         the import disagrees with the original
     ├── InputError              the network's input or the user's images
     ├── SettingsError           an option, a layer or a channel that does not fit
@@ -56,6 +57,10 @@ class UnsupportedOperatorError(ModelError):
         """The same for someone who has the layers before them: advice to list them would be odd."""
         listed = "; the network's layers are listed, and cannot be analysed"
         return UnsupportedOperatorError(str(self).replace(STILL_LISTED, listed), self.convolutions)
+
+
+class LimitError(ModelError):
+    """The file would take more memory or time than any network that we know; no part of it is tried."""
 
 
 class ParityError(ModelError):

@@ -6,24 +6,23 @@ Knows ONNX's protobuf and the file system; changes nothing in the model.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper
 
-from converters.errors import ModelError
+from converters import external, limits
+from converters.errors import LimitError, ModelError
 from converters.head import unknown_to
 from converters.irregular import regularise
 from converters.opset_rules import EXPERIMENTAL
 from converters.opsets import opset_of
 from converters.runtime import refusal
+from converters.tensors import check_content, declared_bytes
 
 OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
 LARGEST_OF_GRAPHS = 1 << 26  # bytes of a file without its tensors
@@ -69,13 +68,18 @@ def read(path: str | Path) -> ModelFile:
     content = _content(path)
     proto = _parse(path, content)
     digest = hashlib.sha256(content)
-    tensors = list(_tensors(proto))
-    _check_sizes(path, tensors)
-    external = _external_files(path, tensors)
-    for location in external:
-        digest.update(hashlib.sha256(location.read_bytes()).digest())
     try:
-        external_data_helper.load_external_data_for_model(proto, str(path.parent))
+        limits.check_structure(proto)
+    except LimitError as error:
+        raise LimitError(f"{path}: {error}") from error
+    tensors = list(_tensors(proto))
+    _check_sizes(path, [*tensors, *_written_out(proto)])
+    outside = external.read_in(path, tensors)
+    for part in outside.values():
+        digest.update(part)
+    try:
+        for tensor in tensors:
+            check_content(tensor)
         _check_age(path, proto)
         notes = _judge(proto)
     except (onnx.checker.ValidationError, ValueError, RuntimeError, OSError) as error:
@@ -86,7 +90,7 @@ def read(path: str | Path) -> ModelFile:
         digest.hexdigest(),
         proto,
         notes,
-        external=tuple(file.relative_to(folder).as_posix() for file in external),
+        external=tuple(file.relative_to(folder).as_posix() for file in outside),
     )
 
 
@@ -150,7 +154,7 @@ def external_bytes(path: Path) -> int:
         if path.suffix.lower() in OTHER_FRAMEWORKS or path.stat().st_size > LARGEST_OF_GRAPHS:
             return 0
         proto = onnx.ModelProto.FromString(path.read_bytes())
-        return sum(file.stat().st_size for file in _external_files(path, list(_tensors(proto))))
+        return sum(file.stat().st_size for file in external.files_of(path, _tensors(proto)))
     except (OSError, DecodeError, ModelError):  # told when it is read
         return 0
 
@@ -233,38 +237,38 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     return proto
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while graphs:
-        graph = graphs.pop()
-        yield from getattr(graph, "initializer", ())
-        for sparse in getattr(graph, "sparse_initializer", ()):
-            yield from _sparse(sparse)
-        for node in graph.node:
-            for attribute in node.attribute:
-                yield from attribute.tensors
-                graphs.extend(attribute.graphs)
-                for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
-                    yield from _sparse(sparse)
-                if attribute.HasField("t"):
-                    yield attribute.t
-                if attribute.HasField("g"):
-                    graphs.append(attribute.g)
+def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """All tensors of the file: of sparse ones what they hold."""
+    tensors = list(proto.graph.initializer)
+    for node in limits.all_nodes(proto):
+        for graph in limits.inner_graphs(node):
+            tensors.extend(graph.initializer)
+    for sparse in _sparse(proto):
+        tensors.extend((sparse.values, sparse.indices))
+    for node in limits.all_nodes(proto):
+        for attribute in node.attribute:
+            tensors.extend(attribute.tensors)
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
+    return tensors
 
 
-def _sparse(sparse: onnx.SparseTensorProto) -> Iterator[onnx.TensorProto]:
-    """What it holds, and, with nothing in it, what it becomes when it is written out."""
-    values = sparse.values
-    yield from (values, sparse.indices)
-    yield onnx.TensorProto(name=values.name, data_type=values.data_type, dims=sparse.dims)
+def _sparse(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+    yield from proto.graph.sparse_initializer
+    for node in limits.all_nodes(proto):
+        for graph in limits.inner_graphs(node):
+            yield from graph.sparse_initializer
+        for attribute in node.attribute:
+            yield from attribute.sparse_tensors
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor
 
 
-def _declared_bytes(tensor: onnx.TensorProto) -> int:
-    try:
-        itemsize = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    except (KeyError, TypeError):
-        itemsize = 1
-    return math.prod(int(extent) for extent in tensor.dims) * itemsize
+def _written_out(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """What sparse tensors become, with nothing in it: for their sizes alone."""
+    for sparse in _sparse(proto):
+        values = sparse.values
+        yield onnx.TensorProto(name=values.name, data_type=values.data_type, dims=sparse.dims)
 
 
 def _check_sizes(path: Path, tensors: list[onnx.TensorProto]) -> None:
@@ -273,43 +277,12 @@ def _check_sizes(path: Path, tensors: list[onnx.TensorProto]) -> None:
     for tensor in tensors:
         if any(extent < 0 for extent in tensor.dims):
             raise ModelError(f"{path}: tensor {tensor.name!r} has a negative dimension {list(tensor.dims)}")
-        total += _declared_bytes(tensor)
+        total += declared_bytes(tensor)
         if total > memory:
             raise ModelError(
                 f"{path}: tensor {tensor.name!r} declares {list(tensor.dims)} values; with it the model would not fit "
                 f"in this machine's {memory / 2**30:.0f} GiB of memory"
             )
-
-
-def _external_files(path: Path, tensors: list[onnx.TensorProto]) -> list[Path]:
-    """Files that hold tensors, each inside the model's folder. Links are followed before that is judged."""
-    folder = path.parent.resolve()
-    found: dict[Path, None] = {}
-    for tensor in tensors:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "").replace("\0", "")
-        file = (folder / location).resolve()
-        if not location or not file.is_relative_to(folder):
-            raise ModelError(
-                f"{path}: tensor {tensor.name!r} points to {location!r}, outside the model's folder; "
-                "that is refused: keep the data beside the model"
-            )
-        if not file.is_file():
-            raise ModelError(
-                f"{path}: its external data {location!r} is missing; keep it in the same folder as the model"
-            )
-        try:
-            offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
-        except ValueError:
-            offset = length = -1
-        if offset < 0 or length < 0:
-            raise ModelError(f"{path}: tensor {tensor.name!r} does not say where in {location!r} it begins and ends")
-        if offset + (length or _declared_bytes(tensor)) > file.stat().st_size:
-            raise ModelError(f"{path}: its external data {location!r} is shorter than tensor {tensor.name!r} needs")
-        found[file] = None
-    return list(found)
 
 
 def _first_line(error: BaseException) -> str:

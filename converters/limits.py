@@ -1,0 +1,185 @@
+"""How large a network may be, judged from the file alone, before anything of it is evaluated.
+
+Each limit lies far above every network that we know, and far below what would fill a machine. Knows ONNX's protobuf;
+loads and computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+from google.protobuf.message import Message
+
+from converters.errors import LimitError
+
+Nodes = onnx.GraphProto | onnx.FunctionProto
+
+FEW_NODES = 5_000  # that functions may always come to; beyond it, GROWTH times what the file holds
+GROWTH = 20
+MOST_NODES = 50_000  # functions and loops written out; the largest exports that we know hold some 20,000
+DEEPEST_NESTING = 16  # branches and loops inside one another; protobuf itself reads some 30
+DEEPEST_CALLS = 32  # functions that call functions; exporters of PyTorch write four
+LARGEST_WINDOW = 1 << 16  # kernel, stride, dilation, padding: no image is so wide
+LARGEST_VALUE = 1 << 27  # elements of one value for one image, 512 MiB in float32
+MOST_ELEMENTS = 1 << 40  # dimensions of a declared input beyond it are no picture's
+
+WINDOW_ATTRIBUTES = frozenset(
+    ("kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape", "blocksize")
+)
+
+
+def check_structure(proto: onnx.ModelProto) -> None:
+    """Judge names, nesting, nodes, calls of functions, windows and declared inputs.
+
+    Raises:
+        LimitError: one of them is beyond its limit, or a name is no text. It names no file.
+    """
+    _check_names(proto)
+    _check_nesting(proto)
+    _check_expansion(proto)
+    for node in all_nodes(proto):
+        _check_windows(node)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        _check_extents(value)
+
+
+def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of the graph, of its functions and of all graphs inside them."""
+    waiting: list[Nodes] = [proto.graph, *proto.functions]
+    while waiting:
+        for node in waiting.pop().node:
+            yield node
+            waiting.extend(inner_graphs(node))
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Branches and bodies of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _check_nesting(proto: onnx.ModelProto) -> None:
+    waiting: list[tuple[Nodes, int]] = [(graph, 0) for graph in (proto.graph, *proto.functions)]
+    while waiting:
+        graph, depth = waiting.pop()
+        if depth > DEEPEST_NESTING:
+            raise LimitError(f"its branches and loops stand {depth} deep in one another; at most {DEEPEST_NESTING} may")
+        waiting.extend((inner, depth + 1) for node in graph.node for inner in inner_graphs(node))
+
+
+def _check_expansion(proto: onnx.ModelProto) -> None:
+    """Count the nodes that there would be with every function written out, without writing any out."""
+    functions = {}
+    for function in proto.functions:
+        key = (function.domain, function.name, function.overload)
+        if key in functions:
+            raise LimitError(f"its function {function.name[:60]!r} is defined twice; the file is damaged")
+        functions[key] = function
+    sizes: dict[tuple[str, str, str], int] = {}
+
+    def size(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
+        if depth > DEEPEST_CALLS + DEEPEST_NESTING:
+            raise LimitError(f"its functions call one another more than {DEEPEST_CALLS} deep, or without end")
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type, node.overload)
+            if key in functions:
+                if key not in sizes:
+                    sizes[key] = size(functions[key].node, depth + 1)
+                total += sizes[key]
+            else:
+                total += 1
+            total += sum(size(graph.node, depth + 1) for graph in inner_graphs(node))
+        return total
+
+    for function in proto.functions:
+        size(function.node, 0)
+    total = size(proto.graph.node, 0)
+    stored = sum(1 for _ in all_nodes(proto))
+    if total > MOST_NODES or total > max(FEW_NODES, GROWTH * stored):
+        raise LimitError(
+            f"its {stored:,} nodes come to {total:,} with its functions written out; at most "
+            f"{min(MOST_NODES, max(FEW_NODES, GROWTH * stored)):,} are analysed"
+        )
+
+
+def _check_windows(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        if attribute.name not in WINDOW_ATTRIBUTES:
+            continue
+        for number in (attribute.i, *attribute.ints):
+            if abs(number) > LARGEST_WINDOW:
+                raise LimitError(
+                    f"{node.op_type} {(node.name or ' '.join(node.output))[:60]!r}: its {attribute.name} {number} is "
+                    f"wider than any image; at most {LARGEST_WINDOW} is read"
+                )
+
+
+def _check_extents(value: onnx.ValueInfoProto) -> None:
+    total = 1
+    for dimension in value.type.tensor_type.shape.dim:
+        extent = dimension.dim_value
+        total *= extent if extent > 0 else 1
+        if total > MOST_ELEMENTS:
+            extents = [each.dim_value or each.dim_param for each in value.type.tensor_type.shape.dim]
+            raise LimitError(f"value {value.name[:60]!r} is declared {extents[:8]}: more than any memory holds")
+
+
+def check_values(values: Iterable[onnx.ValueInfoProto]) -> None:
+    """Judge the values of a network by their inferred shapes; a free dimension counts as 1.
+
+    Raises:
+        LimitError: one of them would not fit. It names no file.
+    """
+    for value in values:
+        extents = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        check_extents(value.name, [extent for extent in extents if extent])
+
+
+def check_extents(name: str, extents: Iterable[int]) -> None:
+    """Judge one value for one image.
+
+    Raises:
+        LimitError: it would not fit, or has a negative extent.
+    """
+    total = 1
+    extents = list(extents)
+    for extent in extents:
+        total *= max(int(extent), 0)
+        if extent < -1 or total > LARGEST_VALUE:
+            raise LimitError(
+                f"value {name[:60]!r} would have the shape {extents[:8]} for one image; more than "
+                f"{LARGEST_VALUE:,} numbers in one value are not computed"
+            )
+
+
+def _check_names(proto: onnx.ModelProto) -> None:
+    """Every text of the file is UTF-8: protobuf gives bytes, or fails, where it is not.
+
+    Walks all messages but the numbers in tensors. Without recursion: the file decides how deep it is.
+    """
+    waiting: list[Message] = [proto]
+    while waiting:
+        message = waiting.pop()
+        try:
+            fields = message.ListFields()
+        except UnicodeDecodeError as error:
+            raise LimitError("holds a name that is no text; the file is damaged") from error
+        for field, content in fields:
+            if field.type == field.TYPE_MESSAGE:
+                waiting.extend(content if _is_repeated(content) else [content])
+            elif field.type == field.TYPE_STRING:
+                _check_texts(content)
+
+
+def _is_repeated(content: object) -> bool:
+    return not isinstance(content, Message)
+
+
+def _check_texts(content: object) -> None:
+    for text in [content] if isinstance(content, (str, bytes)) else content:  # type: ignore[attr-defined]
+        if not isinstance(text, str):
+            raise LimitError("a node holds a name that is no text; the file is damaged")

@@ -1,0 +1,39 @@
+"""The seam between a file that a stranger made and the libraries that take it apart.
+
+protobuf, onnx, onnx-ir, onnxscript, ONNX Runtime, numpy and torch each fail in their own way on what they did not
+expect of a file, and none says in which. Here it becomes one line that names the file, the step and the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from converters.errors import FilterscopeError, ModelError
+
+WORDS = 200  # characters of a library's own message
+
+
+@contextlib.contextmanager
+def file_step(where: object, step: str) -> Iterator[None]:
+    """Turn what a library raises while a file is read into one line.
+
+    Args:
+        where: the file, or what stands for it.
+        step: what is being done with it, as the end of "fails when …".
+
+    Raises:
+        ModelError: for every exception but our own, an interrupt, and an exit.
+    """
+    try:
+        yield
+    except FilterscopeError:
+        raise
+    except MemoryError as error:
+        raise ModelError(f"{where}: needs more memory than there is when {step}; try a smaller --input-size") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:WORDS]
+        raise ModelError(
+            f"{where}: fails when {step} ({type(error).__name__}{': ' if reason else ''}{reason}); if ONNX Runtime "
+            "runs this file, please report it"
+        ) from error
