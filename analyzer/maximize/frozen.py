@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from analyzer.maximize.bit_gates import BitGate
 from analyzer.maximize.phases import FEW, Phases
 
+STUFFED = 64  # taps of a depthwise kernel up to which zeros between the gradient's values pay
+
 
 class FrozenConv(nn.Module):
     """A Conv2d with numeric zero padding, in the precision and memory order that it is given.
@@ -75,7 +77,8 @@ class FrozenConv(nn.Module):
 
     def _stuffing_pays(self) -> bool:
         """Whether zeros between the gradient's values, and an ordinary convolution, beat torch's own routine."""
-        return self.weight.dtype == torch.bfloat16 and self.groups == self.weight.shape[0] > 1
+        is_small = self.weight.shape[2] * self.weight.shape[3] <= STUFFED  # with a wide one it takes seconds to minutes
+        return is_small and self.weight.dtype == torch.bfloat16 and self.groups == self.weight.shape[0] > 1
 
     def _stuffed(self, above: torch.Tensor, extents: list[int]) -> torch.Tensor:
         """The gradient as it would be without a stride: its values at every stride-th place, zeros between."""
