@@ -111,12 +111,14 @@ def _from_archive(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _check_members(path: Path, names: Sequence[str]) -> None:
     """No member lies outside the archive's folder, and none is there twice: two readers could see two contents."""
+    seen: set[str] = set()
     for name in names:
         place = PurePosixPath(name.replace("\\", "/"))
-        if place.is_absolute() or ".." in place.parts or ":" in name or names.count(name) > 1:
+        if place.is_absolute() or ".." in place.parts or ":" in name or name in seen:
             raise ModelError(
                 f"{path}: its member {name[:60]!r} lies outside the archive or is in it twice; it is refused"
             )
+        seen.add(name)
 
 
 def _from_hdf5(path: Path) -> tuple[str, Mapping[str, Any]]:
