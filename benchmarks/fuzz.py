@@ -363,7 +363,8 @@ def work(numbers: range, folder: Path, keep: Path, results: Path) -> None:
 
 
 def import_all() -> None:
-    """Import what opening takes, once; children inherit it. No threads may run here: a fork would lose them."""
+    """Import what opening takes, once, from this checkout. No threads may run here: a fork would lose them."""
+    sys.path.insert(0, str(ROOT))  # whatever version is installed
     import onnxruntime  # noqa: F401
     import onnxscript.optimizer  # noqa: F401
     import torch

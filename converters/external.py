@@ -80,7 +80,7 @@ def _place(path: Path, tensor: onnx.TensorProto, location: str) -> tuple[Path, s
 
 
 def _span(path: Path, tensor: onnx.TensorProto, entries: dict[str, str], location: str) -> tuple[int, int]:
-    """Offset and length in bytes; the length that the tensor declares, where the file gives none or a shorter one."""
+    """Offset and length in bytes; the length that the tensor declares, where the file gives none."""
     needed = declared_bytes(tensor)
     try:
         offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
@@ -90,7 +90,7 @@ def _span(path: Path, tensor: onnx.TensorProto, entries: dict[str, str], locatio
         raise ModelError(f"{path}: tensor {tensor.name!r} does not say where in {location!r} it begins and ends")
     if tensor.data_type == onnx.TensorProto.STRING:
         raise ModelError(f"{path}: tensor {tensor.name!r} keeps text outside the file, which ONNX does not allow")
-    return offset, max(length, needed)
+    return offset, length or needed
 
 
 def _read(path: Path, tensor: onnx.TensorProto, file: Path, location: str, offset: int, length: int) -> bytes:

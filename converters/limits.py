@@ -140,16 +140,16 @@ def check_values(values: Iterable[onnx.ValueInfoProto]) -> None:
 
 
 def check_extents(name: str, extents: Iterable[int]) -> None:
-    """Judge one value for one image.
+    """Judge one value for one image; a negative extent is for ONNX Runtime to refuse.
 
     Raises:
-        LimitError: it would not fit, or has a negative extent.
+        LimitError: it would not fit.
     """
     total = 1
     extents = list(extents)
     for extent in extents:
         total *= max(int(extent), 0)
-        if extent < -1 or total > LARGEST_VALUE:
+        if total > LARGEST_VALUE:
             raise LimitError(
                 f"value {name[:60]!r} would have the shape {extents[:8]} for one image; more than "
                 f"{LARGEST_VALUE:,} numbers in one value are not computed"

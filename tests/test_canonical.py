@@ -220,10 +220,10 @@ def test_a_small_file_cannot_ask_for_a_huge_constant(op, side):
     nodes = [(op, source, "huge"), ("ReduceSum", "huge", "z"), ("Conv", "x w", "c"), ("Add", "c z", "y")]
     constants = {"s": ints(side, side), "w": W} | ({} if source == "s" else {"one": np.ones((1, 1), np.float32)})
     tracemalloc.start()
-    form = canonical(build(nodes, constants))
+    with pytest.raises(ModelError, match=r"would make a constant of .* far more than the file holds"):
+        canonical(build(nodes, constants))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert op in ops(form)
     assert peak < 1 << 26
 
 
