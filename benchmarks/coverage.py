@@ -105,7 +105,7 @@ def cases() -> Iterator[Case]:
         given: dict[str, object] = {"weights": DATA / "pytorch" / weights}
         yield Case("real PyTorch", weights, "torch", lambda _, factory=factory, given=given: (factory, given))
     for path in sorted(LIGHT.glob("light_*.onnx")):
-        yield Case(CONSTANT_WEIGHTS, path.stem, "", lambda _, path=path: (str(path), {}))
+        yield Case(CONSTANT_WEIGHTS, path.stem, "", lambda _, path=path: (str(path), {"limits": _of_constants()}))
     import timm_networks
 
     for name in timm_networks.NAMES:
@@ -115,6 +115,13 @@ def cases() -> Iterator[Case]:
 
     for name in keras_networks.NAMES:
         yield Case("keras.applications", name, "tf2onnx", lambda folder, name=name: _keras(name, folder))
+
+
+def _of_constants() -> object:
+    """Limits for files of some kilobytes whose weights, up to 574 MB, are made when they are opened."""
+    from analyzer.boundary.limits import Limits
+
+    return Limits(memory=12 << 30, seconds=300)
 
 
 def _timm(name: str, exporter: str, folder: Path) -> tuple[str, dict[str, object]]:
@@ -197,13 +204,14 @@ def raised(network) -> int:
 def apart(case: Case, exports: Path | None) -> Row:
     """`measure` in a process of its own: one network's crash or memory is its own."""
     try:
-        ended = subprocess.run(
-            [sys.executable, __file__, "--one", case.key, *(["--exports", str(exports)] if exports else [])],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": tempfile.gettempdir()},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        with tempfile.TemporaryDirectory() as cache:  # each is opened and not remembered
+            ended = subprocess.run(
+                [sys.executable, __file__, "--one", case.key, *(["--exports", str(exports)] if exports else [])],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache},
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+            )
         return Row(**json.loads(ended.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
         reason = f"not done after {SECONDS} s"

@@ -1,8 +1,8 @@
 """Tensors kept outside the model's file: read from the model's folder and from nowhere else.
 
 The file decides the name, so each name is judged by where it leads: no way up, no absolute path, no link, symbolic or
-hard, out of the folder (CVE-2022-25882, CVE-2024-27318, CVE-2024-5187, CVE-2026-34446, CVE-2026-34447). Bytes are read
-here and not by onnx's loader, which takes every key that the file brings for an attribute (CVE-2026-27489).
+hard, out of the folder (CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34447, CVE-2026-34446). Bytes are read
+here and not by onnx's loader, which took every key that the file brings for an attribute (CVE-2026-34445).
 """
 
 from __future__ import annotations

@@ -32,10 +32,9 @@ def read(source: Any, options: SourceOptions) -> ModelFile:
         ModelError: it is no model of these kinds, is not built, or cannot be exported.
         SettingsError: an option does not fit it.
     """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _read_onnx(bytes(source), "model.onnx")
-    if isinstance(source, onnx.ModelProto):
-        return _read_proto(source)
+    unread = onnx_bytes(source)
+    if unread is not None:
+        return _read_onnx(*unread)
     if _is_keras(source):  # before nn.Module, which it is too on Keras' PyTorch
         return _read_keras(source, options)
     from converters import pytorch
@@ -43,21 +42,39 @@ def read(source: Any, options: SourceOptions) -> ModelFile:
     return pytorch.read_module(source, options)
 
 
-def _read_proto(proto: onnx.ModelProto) -> ModelFile:
-    shown = f"{proto.graph.name or 'model'}.onnx"
-    if proto.ByteSize() > LARGEST:
+def onnx_bytes(source: Any) -> tuple[bytes, str] | None:
+    """The bytes of a model that is ONNX already, which nobody has looked into, and its name; None for another.
+
+    Raises:
+        ModelError: it is too large for one file.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source), "model.onnx"
+    if not isinstance(source, onnx.ModelProto):
+        return None
+    shown = f"{source.graph.name or 'model'}.onnx"
+    if source.ByteSize() > LARGEST:
         raise ModelError(f"{shown}: is larger than 2 GiB; save it with onnx.save_model(…, save_as_external_data=True)")
-    return _read_onnx(proto.SerializeToString(deterministic=True), shown)
+    return source.SerializeToString(deterministic=True), shown
 
 
 def _read_onnx(content: bytes, shown: str) -> ModelFile:
     with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
         path = Path(place) / "model.onnx"
         path.write_bytes(content)
-        try:
-            file = files.read(path)
-        except ModelError as error:
-            raise ModelError(str(error).replace(str(path), shown)) from error
+        return read_as(path, shown)
+
+
+def read_as(path: Path, shown: str) -> ModelFile:
+    """The model in a file of ours into which such bytes were put.
+
+    Raises:
+        ModelError: as of `converters.files.read`, under the name that is shown.
+    """
+    try:
+        file = files.read(path)
+    except ModelError as error:
+        raise type(error)(str(error).replace(str(path), shown)) from error
     return replace(file, path=Path(shown), converted=True)  # no file holds it: a run keeps it
 
 

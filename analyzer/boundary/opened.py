@@ -17,7 +17,7 @@ import numpy as np
 
 from analyzer.inputs import InputSpec, Preprocessing
 from analyzer.network import InputOptions, Network, assemble
-from converters import errors, files
+from converters import errors, files, live
 from converters.canonical import CanonicalModel
 from converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
 from converters.files import ModelFile
@@ -110,11 +110,23 @@ def live_facts(file: ModelFile) -> dict[str, Any]:
         "sha256": file.sha256,
         "notes": list(file.notes),
         "converted": file.converted,
+        "is_read": True,
     }
 
 
+def unread_facts(shown: str) -> dict[str, Any]:
+    """The same of bytes that nobody has looked into."""
+    return {"path": shown, "is_read": False}
+
+
 def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
-    """That model, from the file into which its bytes were put."""
+    """That model, from the file into which its bytes were put.
+
+    Raises:
+        ModelError: bytes that nobody has looked into are no model.
+    """
+    if not facts["is_read"]:
+        return live.read_as(path, facts["path"])
     return ModelFile(
         Path(facts["path"]),
         facts["sha256"],

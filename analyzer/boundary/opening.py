@@ -25,6 +25,7 @@ from analyzer.network import InputOptions, Network, open_here
 from converters import cache, sources
 from converters.errors import ModelError
 from converters.sources import SourceOptions
+from converters.steps import file_step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,9 +43,10 @@ def open_network(
     """See analyzer.network.open_network."""
     limits = limits or Limits()
     if not is_available():
-        size = None if options.size is None else (options.size[0], options.size[1])
-        file = sources.read(source, SourceOptions(trust, weights, options.channels, size))
-        return open_here(file, options)
+        with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
+            return open_here(
+                sources.read(source, SourceOptions(trust, weights, options.channels, options.size)), options
+            )
 
     def reopen() -> client.Worker:
         return _worker(source, options, weights, trust, limits)[0]
@@ -82,11 +84,10 @@ def _worker(
     folder = Path(scratch.name)
     live = None
     if not isinstance(source, (str, Path)):
-        size = None if options.size is None else (options.size[0], options.size[1])
-        file = sources.read(source, SourceOptions(trust, weights, options.channels, size))
-        live, path = opened.live_facts(file), folder / "live.onnx"
-        path.write_bytes(file.proto.SerializeToString())
-        shown = str(file.path)
+        path = folder / "live.onnx"
+        content, live = _live(source, SourceOptions(trust, weights, options.channels, options.size))
+        path.write_bytes(content)
+        shown = str(live["path"])
     else:
         path, shown = Path(source).absolute(), str(source)
     if options.feeds:
@@ -114,6 +115,17 @@ def _worker(
     except BaseException:
         worker.close()
         raise
+
+
+def _live(source: Any, options: SourceOptions) -> tuple[bytes, dict[str, Any]]:
+    """A model that the user holds, as bytes, and what is known of it; what is ONNX already is not looked into here."""
+    from converters import live
+
+    unread = live.onnx_bytes(source)
+    if unread is not None:
+        return unread[0], opened.unread_facts(unread[1])
+    file = live.read(source, options)
+    return file.proto.SerializeToString(), opened.live_facts(file)
 
 
 def _import_meanwhile() -> None:
