@@ -221,7 +221,7 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | Non
             fix_batch(model, batch)
         for step in STEPS:
             if batch is None or step is not _free_batch:
-                notes.extend(step(model))
+                notes.extend(step(model, file.memory))
         feeding.spread(model, following)
         _sort(model)
         _name_nodes(model)
@@ -316,9 +316,9 @@ def _inline(model: ir.Model) -> list[str]:
     return [f"{functions} functions were written out."] if functions else []
 
 
-def _fold_constants(model: ir.Model) -> list[str]:
+def _fold_constants(model: ir.Model, memory: int) -> list[str]:
     """Fold constants, and write out the branches and loops that they decide, until nothing is left of either."""
-    sizes = FoldLimits(stored_bytes(model))
+    sizes = FoldLimits(stored_bytes(model), memory)
     folded, branches, loops = _fold(model, sizes), 0, 0
     while any(found := (fold_extents(model) + list_sequences(model), *write_out(model), spell_reshapes(model))):
         branches, loops = branches + found[1], loops + found[2]
@@ -377,10 +377,10 @@ def _may_fold(node: ir.Node, sizes: FoldLimits) -> bool | None:
     return True if node.op_type in ("DequantizeLinear", "ConstantOfShape") else None
 
 
-def _free_batch(model: ir.Model) -> list[str]:
+def _free_batch(model: ir.Model, memory: int) -> list[str]:
     """Folding again takes a third of the time that all of this takes: only where something changed."""
     notes = free_batch(model, BATCH)
-    return [*notes, *_fold_constants(model)] if notes else []
+    return [*notes, *_fold_constants(model, memory)] if notes else []
 
 
 def _name_nodes(model: ir.Model) -> list[str]:
@@ -398,7 +398,9 @@ def _sort(model: ir.Model) -> list[str]:
     return []
 
 
-STEPS: tuple[Callable[[ir.Model], list[str]], ...] = (  # in this order; each returns its notes
+STEPS: tuple[
+    Callable[[ir.Model, int], list[str]], ...
+] = (  # in this order; each gets `ModelFile.memory`, returns notes
     _fold_constants,
     _free_batch,
 )

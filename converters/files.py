@@ -51,6 +51,7 @@ class ModelFile:
     proto: onnx.ModelProto
     notes: tuple[str, ...] = ()  # how another framework's model became ONNX, a sentence each
     converted: bool = False  # whether `proto` is our export of the file rather than what stands in it
+    memory: int = 0  # bytes that the user lets its opening use; 0 where he does not say
     external: tuple[str, ...] = ()  # files that hold its tensors, in the order in which `sha256` counts them in
 
 

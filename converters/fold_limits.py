@@ -19,6 +19,8 @@ CONSTANT_BYTES = 1 << 28  # 256 MiB: of one constant, unless the file itself hol
 TOTAL_BYTES = 1 << 29  # of all that is evaluated in one network, likewise
 RESIZED = 1 << 22  # elements that a Resize of a constant may give: the evaluator takes a microsecond or more for each
 GROWTH = 16  # times the bytes that the file holds: 4 bits become 64
+SHARE = 16  # of the memory that the user lets the opening use, what one constant may take
+ADVICE = "far more than the file holds; where you know who made it, --limit-memory 16G lets constants be larger"
 ELEMENT = 8  # bytes of one element at most, but for complex128
 
 
@@ -27,11 +29,12 @@ class FoldLimits:
 
     Args:
         stored: bytes of all constants that the file holds.
+        memory: bytes that the user lets the opening use; 0 where he does not say.
     """
 
-    def __init__(self, stored: int) -> None:
-        self.one = max(CONSTANT_BYTES, GROWTH * stored)
-        self.total = max(TOTAL_BYTES, 2 * GROWTH * stored)
+    def __init__(self, stored: int, memory: int = 0) -> None:
+        self.one = max(CONSTANT_BYTES, GROWTH * stored, memory // SHARE)
+        self.total = max(TOTAL_BYTES, 2 * self.one)
         self.evaluated = 0
 
     def check(self, node: ir.Node) -> None:
@@ -46,14 +49,10 @@ class FoldLimits:
             return
         size = elements * _element_bytes(node)
         if size > self.one or (node.op_type in ("Resize", "Upsample") and elements > RESIZED):
-            raise LimitError(
-                f"{_called(node)} would make a constant of {elements:,} numbers, far more than the file holds"
-            )
+            raise LimitError(f"{_called(node)} would make a constant of {elements:,} numbers, {ADVICE}")
         self.evaluated += size
         if self.evaluated > self.total:
-            raise LimitError(
-                f"{_called(node)}: its constants come to more than {self.total >> 20} MiB, far more than the file holds"
-            )
+            raise LimitError(f"{_called(node)}: its constants come to more than {self.total >> 20} MiB, {ADVICE}")
 
 
 def check_division(node: ir.Node) -> None:

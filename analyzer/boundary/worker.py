@@ -14,6 +14,7 @@ import logging
 import tempfile
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Worker:
             self._confine(size_of(Path(request["path"])))
             file = self._read()
         options = opened.input_options(request["input"], self._feeds())
+        file = replace(file, memory=request["limits"]["memory"] or 0)
         self._network = open_here(file, options, stage=self._stage)
         self._stage("comparing a batch with each picture alone")
         return opened.write(self._network, self._scratch)
