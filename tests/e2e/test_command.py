@@ -534,7 +534,8 @@ def test_inspect_prints_json_with_every_field_of_the_contract(place):
     said = filterscope(place, "inspect", DEMO, "--json")
     assert (said.returncode, said.stderr) == (0, "")
     found = json.loads(said.stdout, parse_constant=pytest.fail)  # NaN is no JSON
-    assert set(found) == {"schema", "model", "input", "layers", "parity"}
+    assert set(found) == {"schema", "model", "input", "layers", "parity", "refusal"}
+    assert found["refusal"] is None
     assert found["schema"] == 1
     assert [layer["name"] for layer in found["layers"]] == ["conv1", "conv2", "conv3", "conv4"]
     for layer in found["layers"]:

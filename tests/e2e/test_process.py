@@ -187,13 +187,14 @@ def assert_interrupted(answer):
 
 # Stops inside the import of a module, before or after its code runs.
 IMPORTING = """
-import sys, time, pathlib
+import os, tempfile, sys, time, pathlib
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == {name!r}:
             pathlib.Path("started").touch()
             time.sleep(30)
 sys.meta_path.insert(0, Finder())
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # what was opened before imports less
 sys.argv = ["filterscope", "inspect", "net.onnx"]
 from filterscope.__main__ import main
 main()
