@@ -7,8 +7,6 @@ protobuf among it, written by our own code after it ran.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,26 +79,26 @@ def read(facts: Mapping[str, Any], folder: Path) -> Network:
         external=tuple(facts["external"]),
         export=export,
     )
-    given = dict(facts["input"])
-    preprocessing = Preprocessing(**_tuples(given.pop("preprocessing")))
-    spec = InputSpec(preprocessing=preprocessing, **_tuples(given))
+    fields = dict(facts["input"])
+    preprocessing = Preprocessing(**_tuples(fields.pop("preprocessing")))
+    spec = InputSpec(preprocessing=preprocessing, **_tuples(fields))
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     return assemble(model, spec, shapes, Alone.from_json(facts["alone"]))
 
 
 def options_to_json(options: InputOptions) -> dict[str, Any]:
     """What the user says of the input, but for the other inputs' arrays."""
-    told = dataclasses.asdict(dataclasses.replace(options, feeds={}))
-    del told["feeds"]
-    return told
+    content = dataclasses.asdict(dataclasses.replace(options, feeds={}))
+    del content["feeds"]
+    return content
 
 
 def input_options(content: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> InputOptions:
     """Inverse of `options_to_json`."""
-    given = _tuples(content)
-    if given["preprocessing"] is not None:
-        given["preprocessing"] = Preprocessing(**_tuples(given["preprocessing"]))
-    return InputOptions(**given, feeds=feeds)
+    fields = _tuples(content)
+    if fields["preprocessing"] is not None:
+        fields["preprocessing"] = Preprocessing(**_tuples(fields["preprocessing"]))
+    return InputOptions(**fields, feeds=feeds)
 
 
 def live_facts(file: ModelFile) -> dict[str, Any]:
@@ -155,11 +153,6 @@ def error_from_json(content: Mapping[str, Any]) -> FilterscopeError:
     if not (isinstance(kind, type) and issubclass(kind, FilterscopeError)):
         kind = ModelError
     return kind(text)
-
-
-def digest(*parts: Any) -> str:
-    """sha256 of something that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
