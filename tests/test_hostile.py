@@ -182,6 +182,15 @@ def test_cve_2026_34446_a_symbolic_link_is_refused(tmp_path):
         files.read(path)
 
 
+@pytest.mark.parametrize("place", ["link", "link/x", "link/../../secret"])
+def test_links_in_a_circle_are_refused(place, tmp_path):
+    path = with_data_at(tmp_path, place)
+    (path.parent / "link").symlink_to("other")
+    (path.parent / "other").symlink_to("link")
+    with pytest.raises(ModelError, match=r"is missing|outside the model's folder"):
+        files.read(path)
+
+
 def test_cve_2026_34446_a_link_to_a_folder_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link/secret")
     (path.parent / "link").symlink_to(tmp_path)
