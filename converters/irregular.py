@@ -105,6 +105,24 @@ def _import_standard_operators(proto: onnx.ModelProto) -> str:
     return f"The file does not say which opset it uses; it was read as opset {OPSET}, as ONNX Runtime reads it."
 
 
+def references_in(proto: onnx.ModelProto) -> list[onnx.AttributeProto]:
+    """Attributes outside any function that refer to an attribute of the function that they would stand in."""
+    nodes = [node for graph in _graphs(proto.graph) for node in graph.node]
+    return [attribute for node in nodes for attribute in node.attribute if attribute.ref_attr_name]
+
+
+def _drop_references(proto: onnx.ModelProto) -> str:
+    """ONNX Runtime takes the values that stand beside them."""
+    references = references_in(proto)
+    for attribute in references:
+        attribute.ClearField("ref_attr_name")
+    return (
+        f"{len(references)} attributes refer to a function's, outside any function; their own values were taken."
+        if references
+        else ""
+    )
+
+
 def _declare_image(proto: onnx.ModelProto) -> str:
     """An only input without a shape is an image, or nothing that is analysed here."""
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -187,6 +205,7 @@ STEPS: tuple[Callable[[onnx.ModelProto], str], ...] = (  # each returns a note, 
     _raise_ir_version,
     _write_default_domain,
     _import_standard_operators,
+    _drop_references,
     _declare_image,
     _drop_repeated_metadata,
     _sort,

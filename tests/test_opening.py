@@ -231,6 +231,14 @@ def with_an_opset_of_others_alone(model):
     model.opset_import[0].domain = "com.example"
 
 
+def with_a_reference_to_no_function(model):
+    """ONNX Runtime takes the value that stands beside it."""
+    node = next(node for node in model.graph.node if node.op_type == "Conv")
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("strides", [2, 2]))
+    node.attribute[0].ref_attr_name = "w"
+
+
 def with_wrong_values(model):
     for shape in (["N", 9, 5, 5], ["N", 8]):
         model.graph.value_info.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, shape))
@@ -257,6 +265,7 @@ NOTED = {  # what is done to a file that ONNX Runtime runs all the same, and wor
     with_the_long_domain_in_nodes: "",
     with_opsets_twice: "",
     with_wrong_values: "",
+    with_a_reference_to_no_function: "outside any function",
     with_an_opset_of_others_alone: "read as opset 21",
     without_input_shape: "declares no shape",
 }
