@@ -94,7 +94,19 @@ def keras_seed(rng: random.Random) -> bytes:
     """A .keras archive."""
     config = json.dumps(mutate_json(keras_config(), rng)).encode()
     metadata = json.dumps({"keras_version": "3.13.1"}).encode()
-    return zip_bytes({"config.json": config, "metadata.json": metadata, "model.weights.h5": hdf5_seed(rng)})
+    return zip_bytes({"config.json": config, "metadata.json": metadata, "model.weights.h5": weights_seed()})
+
+
+def weights_seed() -> bytes:
+    """The weights inside a .keras archive."""
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        group = file.create_group("layers/conv2d/vars")
+        group.create_dataset("0", data=np.ones((3, 3, 3, 4), np.float32))
+        group.create_dataset("1", data=np.zeros(4, np.float32))
+    return stream.getvalue()
 
 
 def hdf5_seed(rng: random.Random) -> bytes:
@@ -105,7 +117,9 @@ def hdf5_seed(rng: random.Random) -> bytes:
     with h5py.File(stream, "w") as file:
         file.attrs["model_config"] = json.dumps(mutate_json(keras_config(), rng))
         file.attrs["keras_version"] = rng.choice(["2.15.0", "3.13.1"])
+        file.create_group("model_weights").attrs["layer_names"] = [b"c"]
         group = file.create_group("model_weights/c")
+        group.attrs["weight_names"] = [b"kernel", b"bias"]
         group.create_dataset("kernel", data=np.ones((3, 3, 3, 4), np.float32))
         group.create_dataset("bias", data=np.zeros(4, np.float32))
     return stream.getvalue()
@@ -270,19 +284,11 @@ def mutated(seed: Callable[[random.Random], bytes]) -> Callable[[random.Random],
 def external_file(rng: random.Random, folder: Path) -> Path:
     """An ONNX file whose kernels lie beside it; or elsewhere, by a place or a link."""
     model = onnx_seed(rng)
-    names = [
-        "w.bin",
-        "w.bin",
-        "w.bin",
-        "../secret",
-        "a/../../secret",
-        "./w.bin",
-        "",
-        "/etc/passwd",
-        "link",
-        "linked/secret",
-        "\x00",
-    ]
+    beside, elsewhere = (
+        ["w.bin"] * 8,
+        ["../secret", "a/../../secret", "link", "linked/secret", "", "/etc/passwd", "\x00"],
+    )
+    names = [*beside, "./w.bin", *elsewhere]
     for tensor in model.graph.initializer:
         content = tensor.raw_data
         if tensor.data_type != TensorProto.FLOAT or not content:
