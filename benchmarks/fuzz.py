@@ -67,6 +67,8 @@ class User:
     """
 
     def __init__(self, folder: Path, keep: Path) -> None:
+        from analyzer.boundary import client
+
         self._folder = folder
         self._keep = keep
         self._ends: list[Any] = []  # of workers; None where nobody can tell
@@ -76,6 +78,7 @@ class User:
         (self._stopper / "sitecustomize.py").write_text(stop)
         sys.path.append(str(self._stopper))  # a conversion is confined, and may read what its server's path holds
         self._record_ends()
+        client.start()  # before FUZZ_STOPS is set for a file, which would end it too
 
     def try_file(self, number: int) -> dict[str, Any]:
         """Open one file; what came of it."""
