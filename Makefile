@@ -41,9 +41,10 @@ coverage: $(STAMP) ## open many networks; writes docs/coverage.md
 	$(BIN)/python benchmarks/coverage.py
 
 FUZZ_FILES ?= 10000
+FUZZ_WATCH ?= $(if $(shell command -v strace),300,0)
 
 fuzz: $(STAMP) ## open thousands of damaged files (FUZZ_FILES=500 for a night); writes docs/security.md
-	PYTHONPATH=. $(BIN)/python benchmarks/fuzz.py --files $(FUZZ_FILES)
+	PYTHONPATH=. $(BIN)/python benchmarks/fuzz.py --files $(FUZZ_FILES) --watch $(FUZZ_WATCH)
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) demo-filterscope .pytest_cache .mypy_cache .ruff_cache

@@ -68,7 +68,7 @@ def _place(path: Path, tensor: onnx.TensorProto, location: str) -> tuple[Path, s
     """The file that a name means. Links are followed before that is judged."""
     folder = path.parent.resolve()
     location = location.replace("\0", "")
-    file = (folder / location).resolve()
+    file = Path(os.path.realpath(folder / location))  # resolve() raises RuntimeError at links that go in a circle
     if not location or not file.is_relative_to(folder):
         raise ModelError(
             f"{path}: tensor {tensor.name!r} points to {location!r}, outside the model's folder; "

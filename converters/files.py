@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from converters import external, limits
 from converters.errors import LimitError, ModelError
 from converters.head import unknown_to
-from converters.irregular import regularise
+from converters.irregular import references_in, regularise
 from converters.opset_rules import EXPERIMENTAL
 from converters.opsets import opset_of
 from converters.runtime import refusal
@@ -171,6 +171,8 @@ def _check(proto: onnx.ModelProto) -> None:
         raise ValueError("a node has no operator or no output; the file is damaged")
     if any(tensor.HasField("segment") for tensor in proto.graph.initializer):
         raise ValueError("a constant is said in segments")
+    if references_in(proto):
+        raise ValueError("an attribute refers to a function's, outside any function")
     unknown = unknown_to(proto)  # cut off later where no convolution needs them; the checker knows its own domain only
     foreign = [
         index

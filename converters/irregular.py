@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 import onnx
 from onnx import helper
 
+from converters.opsets import OPSET
+
 FIRST_WITH_OPSETS = 3  # IR version that brought opset_import
 FIRST_WITH_CONSTANTS_APART = 4  # IR version since which an initializer need not be an input too
 VALUE_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
@@ -95,6 +97,32 @@ def _write_default_domain(proto: onnx.ModelProto) -> str:
     return ""  # the same thing in other words
 
 
+def _import_standard_operators(proto: onnx.ModelProto) -> str:
+    """ONNX Runtime takes its newest version where a file names others' operators alone."""
+    if not proto.opset_import or any(entry.domain == "" for entry in proto.opset_import):
+        return ""
+    proto.opset_import.append(helper.make_opsetid("", OPSET))
+    return f"The file does not say which opset it uses; it was read as opset {OPSET}, as ONNX Runtime reads it."
+
+
+def references_in(proto: onnx.ModelProto) -> list[onnx.AttributeProto]:
+    """Attributes outside any function that refer to an attribute of the function that they would stand in."""
+    nodes = [node for graph in _graphs(proto.graph) for node in graph.node]
+    return [attribute for node in nodes for attribute in node.attribute if attribute.ref_attr_name]
+
+
+def _drop_references(proto: onnx.ModelProto) -> str:
+    """ONNX Runtime takes the values that stand beside them."""
+    references = references_in(proto)
+    for attribute in references:
+        attribute.ClearField("ref_attr_name")
+    return (
+        f"{len(references)} attributes refer to a function's, outside any function; their own values were taken."
+        if references
+        else ""
+    )
+
+
 def _declare_image(proto: onnx.ModelProto) -> str:
     """An only input without a shape is an image, or nothing that is analysed here."""
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -176,6 +204,8 @@ STEPS: tuple[Callable[[onnx.ModelProto], str], ...] = (  # each returns a note, 
     _keep_one_kind_of_values,
     _raise_ir_version,
     _write_default_domain,
+    _import_standard_operators,
+    _drop_references,
     _declare_image,
     _drop_repeated_metadata,
     _sort,

@@ -344,3 +344,17 @@ def test_the_cache_forgets_what_was_not_used_for_longest(tmp_path, monkeypatch):
         os.utime(cache._opened() / name, (index, index))
     cache.save_folder("d", [tmp_path / "normal.onnx"])
     assert {folder.name for folder in cache._opened().iterdir()} == {"c", "d"}
+
+
+def test_a_server_that_dies_before_it_forks_is_one_line(path, tmp_path, monkeypatch):
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nsleep 1\necho no libraries >&2\nexit 3\n")
+    dying.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "executable", str(dying))
+    client.stop()
+    try:
+        with pytest.raises(ModelError, match="the process that opens models died: no libraries"):
+            open_network(path, InputOptions())
+    finally:
+        client.stop()

@@ -99,7 +99,7 @@ def test_strings_are_counted_and_are_text():
 
 
 def test_numbers_in_two_places_are_refused():
-    tensor = numpy_helper.from_array(normal(3), "t")
+    tensor = helper.make_tensor("t", TensorProto.FLOAT, [3], normal(3))
     tensor.int64_data.append(1)
     with pytest.raises(ValueError, match="more than one place"):
         check_content(tensor)
@@ -177,6 +177,15 @@ def test_cve_2026_27489_a_symbolic_link_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link")
     (path.parent / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="outside the model's folder"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("place", ["link", "link/x", "link/../../secret"])
+def test_links_in_a_circle_are_refused(place, tmp_path):
+    path = with_data_at(tmp_path, place)
+    (path.parent / "link").symlink_to("other")
+    (path.parent / "other").symlink_to("link")
+    with pytest.raises(ModelError, match=r"is missing|outside the model's folder"):
         files.read(path)
 
 

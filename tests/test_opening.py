@@ -224,6 +224,21 @@ def with_opsets_twice(model):
     model.opset_import.append(helper.make_opsetid("com.example", 3))
 
 
+def with_an_opset_of_others_alone(model):
+    """ONNX Runtime takes its newest opset, where Softmax is along the last axis; it was along all from 1 on."""
+    model.graph.node.append(helper.make_node("Softmax", [model.graph.output[0].name], ["softmax"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("softmax", TensorProto.FLOAT, None))
+    model.opset_import[0].domain = "com.example"
+
+
+def with_a_reference_to_no_function(model):
+    """ONNX Runtime takes the value that stands beside it."""
+    node = next(node for node in model.graph.node if node.op_type == "Conv")
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("strides", [2, 2]))
+    node.attribute[0].ref_attr_name = "w"
+
+
 def with_wrong_values(model):
     for shape in (["N", 9, 5, 5], ["N", 8]):
         model.graph.value_info.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, shape))
@@ -250,6 +265,8 @@ NOTED = {  # what is done to a file that ONNX Runtime runs all the same, and wor
     with_the_long_domain_in_nodes: "",
     with_opsets_twice: "",
     with_wrong_values: "",
+    with_a_reference_to_no_function: "outside any function",
+    with_an_opset_of_others_alone: "read as opset 21",
     without_input_shape: "declares no shape",
 }
 
@@ -260,7 +277,8 @@ def test_what_the_checker_refuses_and_onnx_runtime_runs_is_opened_with_a_note(sp
     spoil(model)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     size = InputOptions(size=(12, 12)) if spoil is without_input_shape else None
-    network = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["c", "y"], options=size)
+    values = list(dict.fromkeys(["c", "y", model.graph.output[0].name]))
+    network = opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", values, options=size)
     assert NOTED[spoil] in " ".join(network.model.notes)
 
 

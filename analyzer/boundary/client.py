@@ -214,6 +214,8 @@ class Worker:
                 line = self._lines.readline()
             except TimeoutError:
                 raise self._slow(f"after {self._seconds:.0f} s by the clock") from None
+            except OSError:  # reset: the server died before it read our request
+                line = b""
             message = json.loads(line) if line.endswith(b"\n") else {"lost": True}
             match message:
                 case {"stage": str(name)}:

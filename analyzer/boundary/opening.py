@@ -167,7 +167,7 @@ def _from_cache(name: str, path: Path, reopen: Callable[[], client.Worker]) -> N
         digest = _digest(path)
         model_folder = path.parent.resolve()
         for external in facts["external"]:
-            file = (model_folder / external).resolve()
+            file = Path(os.path.realpath(model_folder / external))
             if not file.is_relative_to(model_folder):  # a link that was none when the model was opened
                 return None
             digest.update(_digest(file).digest())
