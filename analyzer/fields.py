@@ -10,6 +10,7 @@ of positions instead of sizes make it exact on branches, dilations and upsamplin
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from converters.output_sizes import common_scale
 ROUNDING = 1e-6  # of a pixel: a jump of a third is no exact number
 Positions = np.ndarray  # (n,) int64, sorted, unique
 Needs = tuple[Positions, Positions]  # rows, columns
+Move = tuple[int, Positions]  # position p of a result reads the positions p * step + offset
+STAYS: Move = (1, np.array([0]))
+FARTHEST = 1 << 48  # pixels: what reaches farther is followed node by node, lest numbers overflow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +48,25 @@ class Field:
         return math.floor(first[0] + ROUNDING), math.floor(first[1] + ROUNDING)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reach:
+    """What a value's neurons see of an earlier value, where all see the same, moved.
+
+    The neuron at row p sees the rows `p * step + offset`; columns likewise. Kept for each value, so that a walk takes
+    one step from a value to its base, however many nodes stand between: a walk node by node for each of n layers
+    takes n² steps.
+    """
+
+    base: str  # the earlier value
+    steps: tuple[int, int]  # rows and columns of it between neighbouring neurons
+    offsets: Needs  # seen by the neuron at (0, 0)
+
+    def positions(self, wanted: Needs) -> Needs:
+        """What neurons at these rows and columns see of the base."""
+        rows, columns = (_spread(wanted[axis], self.steps[axis], self.offsets[axis]) for axis in (0, 1))
+        return rows, columns
+
+
 class FieldWalk:
     """Receptive fields of values of one graph.
 
@@ -61,6 +84,8 @@ class FieldWalk:
         self.axes: dict[str, tuple[int, int] | None] = {value: axes}  # None: depends on the image, has no place in it
         self.jumps: dict[str, tuple[float, float]] = {value: (1.0, 1.0)}
         self.order = {node.name: index for index, node in enumerate(graph.nodes)}
+        self._global = {value: False}  # whether a global operation stands before a value
+        self._reach = {value: _itself(value)}
         for node in graph.nodes:
             self._forward(node)
 
@@ -113,27 +138,29 @@ class FieldWalk:
         return shape[axes[0]], shape[axes[1]]
 
     def _walk(self, value: str, position: tuple[int, int]) -> tuple[Needs | None, bool]:
-        needs: dict[str, Needs] = {value: (np.array([position[0]]), np.array([position[1]]))}
-        is_global = False
-        first = self.graph.producer(value)
-        pending = set() if first is None else {first.name}
+        needs: dict[str, Needs] = {}
+        pending: list[int] = []  # a heap: the last in graph order comes first, when all its readers are done
+
+        def add(source: str, read: Needs) -> None:
+            reach = self._reach[source]
+            producer = self.graph.producer(reach.base)
+            if producer is not None and reach.base not in needs:
+                heapq.heappush(pending, -self.order[producer.name])
+            seen = reach.positions(read)
+            needs[reach.base] = _union([needs[reach.base], seen]) if reach.base in needs else seen
+
+        add(value, (np.array([position[0]]), np.array([position[1]])))
+        last = -1
         while pending:
-            name = max(pending, key=self.order.__getitem__)  # the last in graph order: all its readers are done
-            pending.discard(name)
-            node = self.graph.nodes[self.order[name]]
-            wanted = [needs[output] for output in node.outputs if output in needs]
-            if not wanted:
+            index = -heapq.heappop(pending)
+            if index == last:  # a node with several outputs
                 continue
+            last, node = index, self.graph.nodes[index]
+            wanted = [needs[output] for output in node.outputs if output in needs]
             for source, read in self._reads(node, wanted[0] if len(wanted) == 1 else _union(wanted)):
-                if read is None:
-                    is_global = True
-                    continue
-                needs[source] = _union([needs[source], read]) if source in needs else read
-                producer = self.graph.producer(source)
-                if producer is not None:
-                    pending.add(producer.name)
-            is_global = is_global or node.op in WHOLE_MAP_STATISTICS
-        return needs.get(self.input), is_global
+                if read is not None:
+                    add(source, read)
+        return needs.get(self.input), self._global[value]
 
     def _reads(self, node: Node, wanted: Needs) -> list[tuple[str, Needs | None]]:
         """For each data input of a node: the positions read of it, None for all of them."""
@@ -141,11 +168,14 @@ class FieldWalk:
         for source in node.inputs:
             if source not in self.axes:
                 continue  # a constant, or computed from constants and shapes alone
-            if self.axes[source] is None or self._is_gate(node, source) or self._is_kernel(node, source):
+            if self._is_read_whole(node, source):
                 found.append((source, None))
                 continue
             found.append((source, self._positions(node, source, wanted)))
         return found
+
+    def _is_read_whole(self, node: Node, source: str) -> bool:
+        return self.axes[source] is None or self._is_gate(node, source) or self._is_kernel(node, source)
 
     def _is_gate(self, node: Node, source: str) -> bool:
         """A 1×1 map that is spread over a larger one."""
@@ -180,6 +210,40 @@ class FieldWalk:
             if self.axes[output] is not None:
                 source = next(name for name in sources if self.axes[name] is not None)
                 self.jumps[output] = self._jump_after(node, source)
+                self._global[output] = node.op in WHOLE_MAP_STATISTICS or any(
+                    self._is_read_whole(node, name) or self._global[name] for name in sources
+                )
+                self._reach[output] = self._reach_after(node, sources) or _itself(output)
+
+    def _reach_after(self, node: Node, sources: Sequence[str]) -> Reach | None:
+        """What a node's outputs see, from what its sources see; None where not all of it is the same, moved."""
+        whole: Reach | None = None
+        for source in dict.fromkeys(sources):
+            if self._is_read_whole(node, source):
+                continue
+            moves = [self._move(node, source, axis) for axis in (0, 1)]
+            if any(move is None for move in moves):
+                return None
+            before = self._reach[source]
+            reach = before if all(move is STAYS for move in moves) else _moved(before, moves)
+            if reach is None or (whole is not None and (reach.base, reach.steps) != (whole.base, whole.steps)):
+                return None
+            whole = reach if whole is None or whole is reach else _with_both(whole, reach)
+        return whole
+
+    def _move(self, node: Node, source: str, axis: int) -> Move | None:
+        """Step and offsets of what a node's positions read of a source; None where they are not all the same, moved."""
+        if node.op not in POSITIONS:
+            return STAYS
+        if node.op == "Concat":
+            axes = self.axes[source]
+            joined = int(node.attributes["axis"]) % len(self.shapes[source])
+            return None if axes is None or joined == axes[axis] else STAYS
+        if node.op in WINDOWS and _window(node, self, axis) == (1, 1, 1, 0):
+            return STAYS
+        if node.op in MOVING or (node.op == "ConvTranspose" and _window(node, self, axis)[1] == 1):
+            return round(self._step(node, axis)), self._axis_positions(node, source, axis, np.array([0]))
+        return None
 
     def _fits(self, output: str, axes: tuple[int, int]) -> bool:
         return output in self.shapes and len(self.shapes[output]) > max(axes)
@@ -262,6 +326,43 @@ class FieldWalk:
                 start = max(0, start + extent) if start < 0 else min(start, extent - 1 if step < 0 else extent)
                 return start, step
         return 0, 1
+
+
+def _itself(value: str) -> Reach:
+    return Reach(value, (1, 1), (np.array([0]), np.array([0])))
+
+
+def _moved(reach: Reach, moves: Sequence[Move]) -> Reach | None:
+    """What is seen through a node that reads positions `p * step + offset` of a value; None where it is too far off."""
+    steps = tuple(reach.steps[axis] * moves[axis][0] for axis in (0, 1))
+    if max(abs(step) for step in steps) > FARTHEST:
+        return None
+    rows, columns = (
+        reach.offsets[axis] if moves[axis] is STAYS else _spread(moves[axis][1], reach.steps[axis], reach.offsets[axis])
+        for axis in (0, 1)
+    )
+    if max(max(abs(int(seen[0])), abs(int(seen[-1]))) for seen in (rows, columns)) > FARTHEST:
+        return None
+    return Reach(reach.base, (steps[0], steps[1]), (rows, columns))
+
+
+def _with_both(one: Reach, other: Reach) -> Reach:
+    """What is seen on two ways of one step."""
+    offsets = [
+        a if a is b or np.array_equal(a, b) else np.union1d(a, b)
+        for a, b in zip(one.offsets, other.offsets, strict=True)
+    ]
+    return Reach(one.base, one.steps, (offsets[0], offsets[1]))
+
+
+def _spread(positions: Positions, step: int, offsets: Positions) -> Positions:
+    """All of `position * step + offset`."""
+    if len(positions) == 1:
+        return positions[0] * step + offsets
+    if len(offsets) == 1:
+        moved = positions * step + offsets[0]
+        return moved if step > 0 else moved[::-1]
+    return np.unique(positions[:, None] * step + offsets)
 
 
 def _union(needs: Sequence[Needs]) -> Needs:
@@ -415,6 +516,7 @@ Rule = Callable[[FieldWalk, Node, str, int, Positions], Positions]
 
 KERNELS = {"Conv", "ConvTranspose"}
 WINDOWS = {"Conv", "MaxPool", "AveragePool", "LpPool"}
+MOVING = {*WINDOWS, "Slice", "Pad", "SpaceToDepth"}  # all output positions read the same, moved
 IMAGE_SHAPED = {*WINDOWS, "ConvTranspose", "DepthToSpace", "SpaceToDepth"}  # height and width are axes 2 and 3
 POSITIONS: dict[str, Rule] = {  # which input positions an output position reads; not listed: its own
     **dict.fromkeys(WINDOWS, _windowed),

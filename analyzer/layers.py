@@ -176,20 +176,34 @@ class _Family:
     def __init__(self, graph: Graph, image: str) -> None:
         self.graph = graph
         self.depth: dict[str, int] = {image: 0}  # value → convolutions on the longest path to it
-        self.feeding: dict[str, frozenset[str]] = {image: frozenset()}  # value → convolutions that feed it directly
+        self.convolutions: list[str] = []  # in graph order
+        self.feeding: dict[str, int] = {image: 0}  # value → convolutions that feed it directly, a bit for each
         self.affine: set[str] = {image}  # values that are an affine map of single pixels
         for node in graph.nodes:
             sources = [name for name in node.inputs if name in self.depth]
             if not sources:
                 continue
             depth = max(self.depth[name] for name in sources)
-            feeding = frozenset().union(*(self.feeding[name] for name in sources))
+            feeding = 0
+            for name in sources:
+                feeding |= self.feeding[name]
             if node.op in CONVOLUTIONS:
-                depth, feeding = depth + 1, frozenset({node.name})
+                depth, feeding = depth + 1, 1 << len(self.convolutions)
+                self.convolutions.append(node.name)
             for output in node.outputs:
                 self.depth[output], self.feeding[output] = depth, feeding
             if len(sources) == 1 and sources[0] in self.affine and self._is_affine(node):
                 self.affine.update(node.outputs)
+
+    def before(self, value: str) -> list[str]:
+        """Convolutions that feed a value directly, in graph order."""
+        bits = self.feeding.get(value, 0)
+        found = []
+        while bits:
+            last = bits & -bits
+            found.append(self.convolutions[last.bit_length() - 1])
+            bits ^= last
+        return found
 
     def _is_affine(self, node: Node) -> bool:
         if node.op in ("Transpose", "Identity", "Cast"):
@@ -215,7 +229,6 @@ def _layer(
     out_shape = tuple(shapes[output])
     placed = shapes[source][2:] if transposed else out_shape[2:]
     field, is_global = walk.field(output) if rank == 2 else (None, False)
-    order = {other.name: position for position, other in enumerate(graph.nodes)}
     return ConvLayer(
         index=index,
         name=names.get(node.name, node.name),
@@ -241,9 +254,7 @@ def _layer(
         field=field,
         is_global=is_global,
         depth=family.depth[output] - 1,
-        predecessors=tuple(
-            names.get(name, name) for name in sorted(family.feeding.get(source, ()), key=order.__getitem__)
-        ),
+        predecessors=tuple(names.get(name, name) for name in family.before(source)),
         sees_image=source in family.affine,
         weight=_kernel(graph, node, groups),
         bias_vector=_bias(bias, c_out, computed),

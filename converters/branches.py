@@ -34,6 +34,8 @@ def write_out(model: ir.Model) -> tuple[int, int]:
             branches += _write_branch(model, node)
         elif node.op_type == "Loop":
             loops += _write_loop(model, node)
+        elif node.op_type == "Scan":
+            _check_runs(node)
     return branches, loops
 
 
@@ -56,8 +58,7 @@ def _write_loop(model: ir.Model, node: ir.Node) -> bool:
     if trips is None or not _runs_on(node.inputs[1], None) or not _runs_on(body.outputs[0], body.inputs[1]):
         return False
     count = max(0, int(trips.reshape(-1)[0]))
-    if _runs(node) > MOST_RUNS:
-        raise LimitError(f"its loop {node.name!r} runs {count:,} times: {_runs(node):,} nodes, more than {MOST_RUNS:,}")
+    _check_runs(node)
     if count > MOST_TRIPS or (scanned and not count):  # the shape of no scan at all is not known
         return False
     grown = model.graph.num_nodes() + count * sum(1 for _ in ir.traversal.RecursiveGraphIterator(body))
@@ -80,6 +81,18 @@ def _write_loop(model: ir.Model, node: ir.Node) -> bool:
     return True
 
 
+def _check_runs(node: ir.Node) -> None:
+    """Judge a Loop or a Scan before it is run.
+
+    Raises:
+        LimitError: it runs longer than a network's loop can.
+    """
+    runs = _runs(node)
+    if runs > MOST_RUNS:
+        called = f"{node.op_type.lower()} {(node.name or '')[:60]!r}"
+        raise LimitError(f"its {called} runs {_trips(node) or 1:,} times: {runs:,} nodes, more than {MOST_RUNS:,}")
+
+
 def _runs(node: ir.Node) -> int:
     """How many nodes run for this one, where constants say it; a loop of unknown length counts once."""
     inside = sum(
@@ -88,17 +101,42 @@ def _runs(node: ir.Node) -> int:
         if attribute.type == ir.AttributeType.GRAPH
         for inner in attribute.as_graph()
     )
-    trips = _trips(node) if node.op_type == "Loop" and not node.domain else None
+    trips = _trips(node)
     return 1 + inside * (1 if trips is None else max(0, trips))
 
 
-def _trips(loop: ir.Node) -> int | None:
-    trips = constant(loop.inputs[0])
-    value = loop.inputs[0]
-    producer = None if value is None else value.producer()
-    if trips is None and producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
-        trips = producer.attributes["value"].as_tensor().numpy()
+def _trips(node: ir.Node) -> int | None:
+    """How often the body of a Loop or a Scan runs, where constants or known lengths say it."""
+    if node.domain or node.op_type not in ("Loop", "Scan"):
+        return None
+    if node.op_type == "Scan":
+        return _scanned_length(node)
+    trips = _number_of(node.inputs[0])
     return None if trips is None or not trips.size else int(trips.reshape(-1)[0])
+
+
+def _scanned_length(scan: ir.Node) -> int | None:
+    """Length of the axis along which a Scan goes; of the longest where they contradict one another."""
+    count = scan.attributes["num_scan_inputs"].as_int() if "num_scan_inputs" in scan.attributes else 0
+    scanned = scan.inputs[len(scan.inputs) - count :] if count > 0 else ()
+    listed = scan.attributes.get("scan_input_axes")
+    axes = [0] * len(scanned) if listed is None else list(listed.as_ints())
+    lengths = []
+    for value, axis in zip(scanned, axes, strict=False):
+        array = _number_of(value)
+        shape = array.shape if array is not None else None if value is None else value.shape
+        if shape is not None and -len(shape) <= axis < len(shape) and isinstance(shape[axis], int):
+            lengths.append(int(shape[axis]))
+    return max(lengths, default=None)
+
+
+def _number_of(value: ir.Value | None) -> np.ndarray | None:
+    """The array that a value always is, also where a Constant node of a body writes it."""
+    array = constant(value)
+    producer = None if value is None else value.producer()
+    if array is None and producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
+        array = producer.attributes["value"].as_tensor().numpy()
+    return array
 
 
 def _runs_on(condition: ir.Value | None, given: ir.Value | None) -> bool:
@@ -110,9 +148,7 @@ def _runs_on(condition: ir.Value | None, given: ir.Value | None) -> bool:
         condition = producer.inputs[0]
     if condition is None or condition is given:
         return True
-    array = constant(condition)
-    if array is None and producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
-        array = producer.attributes["value"].as_tensor().numpy()
+    array = _number_of(condition)
     return array is not None and bool(array.reshape(-1)[0])
 
 

@@ -6,6 +6,7 @@ exact, the batch dimension free, every node and every shape named. Knows ONNX; k
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -311,9 +312,40 @@ def _check_layers(model: ir.Model) -> None:
 
 def _inline(model: ir.Model) -> list[str]:
     functions = len(model.functions)
-    passes.InlinePass()(model)
+    with _names_counted_on():
+        passes.InlinePass()(model)
     passes.RemoveInitializersFromInputsPass()(model)
     return [f"{functions} functions were written out."] if functions else []
+
+
+@contextlib.contextmanager
+def _names_counted_on() -> Iterator[None]:
+    """Let onnx-ir's inliner find a free name where it left off; it tries all numbers again at each call."""
+    from onnx_ir.passes.common import inliner
+
+    theirs = getattr(inliner, "_make_unique_name", None)
+    if theirs is None:  # another version, which may count by itself
+        yield
+        return
+    last: dict[tuple[int, str], int] = {}
+
+    def unique(name: str, _: object, used: set[str]) -> str:
+        key, candidate = (id(used), name), name
+        number = last.get(key, 1)
+        if number > 1:
+            candidate = f"{name}_{number}"
+        while candidate in used:
+            number += 1
+            candidate = f"{name}_{number}"
+        last[key] = number
+        used.add(candidate)
+        return candidate
+
+    inliner._make_unique_name = unique
+    try:
+        yield
+    finally:
+        inliner._make_unique_name = theirs
 
 
 def _fold_constants(model: ir.Model, memory: int) -> list[str]:

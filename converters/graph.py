@@ -42,12 +42,12 @@ class Graph:
 
     def __post_init__(self) -> None:
         producers = {value: node for node in self.nodes for value in node.outputs if value}
-        consumers: dict[str, tuple[Node, ...]] = {}
+        consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for value in dict.fromkeys(node.inputs):
-                consumers[value] = (*consumers.get(value, ()), node)
+                consumers.setdefault(value, []).append(node)
         object.__setattr__(self, "_producers", producers)
-        object.__setattr__(self, "_consumers", consumers)
+        object.__setattr__(self, "_consumers", {value: tuple(nodes) for value, nodes in consumers.items()})
 
     def producer(self, value: str) -> Node | None:
         """Node that writes `value`; None for a graph input, an initializer and the absent input ""."""

@@ -8,6 +8,7 @@ Knows torch and ONNX; knows nothing of layers or pictures.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,9 +132,7 @@ def import_graph(proto: onnx.ModelProto) -> TorchTwin:
     view = _view(proto)
     with _quiet():
         try:
-            from onnx2torch.converter import convert
-
-            module = convert(view)
+            module = _build(view)
         except Exception as error:  # a converter of onnx2torch's raises whatever it meets
             raise UnsupportedOperatorError(_blame(proto, view, error)) from error
     module.eval()
@@ -141,6 +140,18 @@ def import_graph(proto: onnx.ModelProto) -> TorchTwin:
     calls = {str(node.target).rpartition("/")[2]: node for node in module.graph.nodes if node.op == "call_module"}
     by_name = {node.name: calls[shown.name] for node, shown in zip(proto.graph.node, view.graph.node, strict=True)}
     return TorchTwin(module, _values(view, module, calls), by_name)
+
+
+def _build(view: onnx.ModelProto) -> fx.GraphModule:
+    """The builder's module. At each constant it counts all before it, by `sum`: here it counts on instead."""
+    from onnx2torch import converter
+
+    numbers = itertools.count()
+    converter.sum = lambda _: next(numbers)
+    try:
+        return converter.convert(view)
+    finally:
+        del converter.sum
 
 
 def _view(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -30,7 +30,7 @@ from converters.errors import ModelError, ParityError
 from converters.graph import Shape
 from converters.layer_names import CONVOLUTIONS
 from converters.rounding import beyond_rounding, roundings
-from converters.runtime import Session, extract, reads, shortened
+from converters.runtime import Session, reads, shortened
 from converters.sequences import OPERATORS as SEQUENCES
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 AGREES = 1e-4  # relative error up to which two values agree
 REFUSED = 1e-3  # above it a model is not used; between the two it is used with a warning
 CHUNK_BYTES = 1 << 27  # of values fetched from ONNX Runtime at a time; larger ones are slower too
+FORCED_NODES = 500  # that read given values and are optimised together: ONNX Runtime takes n² steps for n of them
 BATCHES = (1, 3)
 # ONNX Runtime's own Sigmoid is off by up to 1.2e-7 whatever the value, so that where all answers are tiny (a text
 # detector on a picture without text) it is compared on its range, 1.
@@ -270,20 +271,27 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     shared = {name for node in nodes for name in node.output if name in own}
     if fixed is not None and model.batch is None:  # what says the batch size itself differs by right
         shared = {name for name in shared if _batch_axis(model, name) is not None}
+    forcing = _Forcing(model.proto, shared)
     for chunk in _chunks(model, [node for node in nodes if shared.intersection(node.output)], batches[-1].shape):
-        names = [name for node in chunk for name in node.output if name in shared]
-        forced, given = _forced(model.proto, names, shared)
-        fetched = list(dict.fromkeys([*names, *given]))
-        original = Session(reference, fetched)
-        _declare(forced, given, model.graph.dtypes, model.graph.shapes)
-        canonical = Session(forced, [_own(name) for name in names])
-        for x in batches:
-            expected = original.run(x) if fixed in (None, len(x)) else _run_in_batches(model, original, x, fixed)
-            found = canonical.run(x, {name: expected[name] for name in given})
-            for node in chunk:
-                for name in node.output:
-                    if name in shared:
-                        yield _difference(model, node, name, found[_own(name)], expected[name], len(x))
+        parts = [
+            forcing.part([name for node in group for name in node.output if name in shared])
+            for group in fitting(chunk, lambda node: 1, FORCED_NODES)
+        ]
+        original = Session(
+            reference, list(dict.fromkeys(name for part in parts for name in (*part.names, *part.given)))
+        )
+        expected = [
+            original.run(x) if fixed in (None, len(x)) else _run_in_batches(model, original, x, fixed) for x in batches
+        ]
+        for part, group in zip(parts, fitting(chunk, lambda node: 1, FORCED_NODES), strict=True):
+            _declare(part.proto, part.given, model.graph.dtypes, model.graph.shapes)
+            canonical = Session(part.proto, [_own(name) for name in part.names])
+            for x, values in zip(batches, expected, strict=True):
+                found = canonical.run(x, {name: values[name] for name in part.given})
+                for node in group:
+                    for name in node.output:
+                        if name in shared:
+                            yield _difference(model, node, name, found[_own(name)], values[name], len(x))
 
 
 def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequence[np.ndarray]) -> Iterator[Difference]:
@@ -294,11 +302,12 @@ def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequen
     shared = {name for node in nodes for name in node.output if name in own and name in used}
     rounded = {name: step for name, step in roundings(exact).items() if name in shared and step.value not in own}
     fixed = fixed_batch(model)
+    forcings = _Forcing(model.original, shared), _Forcing(exact, shared)
     for chunk in _chunks(model, nodes, batches[-1].shape):
         names = [name for node in chunk for name in node.output if name in shared]
         before = [rounded[name].value for name in names if name in rounded]
-        alone, read = _forced(model.original, names, shared)
-        forced, given = _forced(exact, names, shared, before)
+        of_original, of_exact = forcings[0].part(names), forcings[1].part(names, before)
+        alone, read, forced, given = of_original.proto, of_original.given, of_exact.proto, of_exact.given
         original = Session(model.original, list(dict.fromkeys([*read, *given, *names])), as_written=True)
         sessions: list[Session] = []
         for x in batches:
@@ -342,24 +351,64 @@ def _own(name: str) -> str:
     return f"{name}::canonical"
 
 
-def _forced(
-    proto: onnx.ModelProto, names: Sequence[str], shared: set[str], others: Sequence[str] = ()
-) -> tuple[onnx.ModelProto, list[str]]:
-    """A graph with each shared value read from a graph input instead, which is to be declared; and those inputs' names.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A part of a graph that reads shared values from inputs."""
 
-    Its outputs are the values of these names, as the graph itself makes them, and others that are not shared.
+    proto: onnx.ModelProto
+    names: Sequence[str]  # of the shared values that it makes itself
+    given: list[str]  # of those that it reads, which are to be declared
+
+
+class _Forcing:
+    """A graph in which each shared value is read from a graph input instead. Its parts cost what they hold.
+
+    Args:
+        proto: the graph.
+        shared: values that another form of the network has too.
     """
-    forced = onnx.ModelProto()
-    forced.CopyFrom(proto)
-    del forced.graph.value_info[:], forced.graph.output[:]
-    for node in forced.graph.node:
-        node.output[:] = [_own(name) if name in shared else name for name in node.output]
-    part = extract(forced, [*(_own(name) for name in names), *others])
-    read = {name for node in part.graph.node for name in reads(node)}
-    image = proto.graph.input[0].name
-    if image not in read:  # a chunk that does not begin at the image still takes it, unused
-        part.graph.node.append(onnx.helper.make_node("Identity", [image], [_own(image)]))
-    return part, [name for name in shared if name in read]
+
+    def __init__(self, proto: onnx.ModelProto, shared: set[str]) -> None:
+        self.proto = proto
+        self.shared = shared
+        self._nodes = list(proto.graph.node)
+        self._producers = {
+            self._written(name): index for index, node in enumerate(self._nodes) for name in node.output if name
+        }
+        self._constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self._sparse = {tensor.values.name: tensor for tensor in proto.graph.sparse_initializer}
+
+    def part(self, names: Sequence[str], others: Sequence[str] = ()) -> _Part:
+        """What makes shared values of these names, and others that are not shared, out of shared values."""
+        outputs = [*(_own(name) for name in names), *others]
+        needed, waiting = set[int](), [self._producers[name] for name in outputs]
+        while waiting:
+            index = waiting.pop()
+            if index not in needed:
+                needed.add(index)
+                read = reads(self._nodes[index])
+                waiting.extend(self._producers[name] for name in read if name in self._producers)
+        proto = self.proto
+        part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+        graph = part.graph
+        graph.name = proto.graph.name
+        for index in sorted(needed):
+            node = graph.node.add()
+            node.CopyFrom(self._nodes[index])
+            node.output[:] = [self._written(name) for name in node.output]
+        names_read = dict.fromkeys(name for node in graph.node for name in reads(node))
+        graph.initializer.extend(self._constants[name] for name in names_read if name in self._constants)
+        graph.sparse_initializer.extend(self._sparse[name] for name in names_read if name in self._sparse)
+        constants = self._constants.keys() | self._sparse.keys()
+        graph.input.extend(value for value in proto.graph.input if value.name not in constants)
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        image = proto.graph.input[0].name
+        if image not in names_read:  # a part that does not begin at the image still takes it, unused
+            graph.node.append(onnx.helper.make_node("Identity", [image], [_own(image)]))
+        return _Part(part, names, [name for name in names_read if name in self.shared])
+
+    def _written(self, name: str) -> str:
+        return _own(name) if name in self.shared else name
 
 
 def _declare(
