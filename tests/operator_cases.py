@@ -569,6 +569,29 @@ RESIZES = [
         for policy in ("not_larger", "not_smaller")
         for sizes in (i(7, 10), i(13, 9))
     ),
+    *(  # in float32 some position lies beside the middle between two pixels, for which ONNX Runtime still takes it
+        case(
+            "Resize",
+            {"nearest_mode": nearest, "coordinate_transformation_mode": coordinates},
+            f(1, 2, 20, 19),
+            None,
+            np.array([1, 1, *scales], np.float32),
+        )
+        for nearest in ("round_prefer_floor", "round_prefer_ceil")
+        for coordinates in ("half_pixel", "pytorch_half_pixel", "asymmetric")
+        for scales in ((0.3, 1.3), (1.3, 1.2))
+    ),
+    *(  # no axis changes its length: a copy
+        case(
+            "Resize",
+            {"mode": mode, "nearest_mode": "floor", "coordinate_transformation_mode": coordinates},
+            f(1, 2, 7, 5),
+            np.array([0, 0, 0.2, 0.1, 1, 1, 0.7, 0.9], np.float32),
+            np.array([1, 1, 1.1, 1.15], np.float32),
+        )
+        for mode in ("nearest", "linear", "cubic")
+        for coordinates in ("half_pixel", "asymmetric", "tf_crop_and_resize")
+    ),
     case("Resize", {"mode": "linear", "axes": [3, 2]}, IMAGE, None, np.array([1.5, 2], np.float32), other=LARGER),
     case("Resize", {"mode": "linear"}, f(2, 3, 9), None, np.array([1, 1, 1.7], np.float32)),
     case("Resize", {"mode": "linear"}, f(1, 2, 4, 5, 3), None, np.array([1, 1, 2, 1.4, 2], np.float32)),

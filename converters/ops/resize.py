@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from onnx2torch.onnx_node import OnnxNode
     from onnx2torch.utils.common import OperationConverterResult
 
+HALFWAY = np.float32(1e-6)  # so near a position is to the middle between two pixels that ONNX Runtime takes it for that
 _TORCH_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 _COORDINATES = (
     "half_pixel",
@@ -108,7 +109,7 @@ def _resize(
         for axis in map(Axis, places, lengths, counts, scales, crops)
         if axis.count != axis.length or axis.scale != 1.0 or (cropping and axis.crop != (0.0, 1.0))
     ]
-    if not todo:
+    if not todo or list(counts) == lengths:  # ONNX Runtime copies then, whatever the scales and the crop
         return x
     if _is_spatial(x, todo) and not cropping:
         size = [*x.shape[2:]]
@@ -216,10 +217,11 @@ def _nearest(axis: Axis, sampling: Sampling) -> np.ndarray:
         rounded = np.floor(positions)
     elif sampling.nearest == "ceil":
         rounded = np.ceil(positions)
-    elif sampling.nearest == "round_prefer_ceil":
-        rounded = np.floor(positions + np.float32(0.5))
     else:
-        rounded = np.ceil(positions - np.float32(0.5))
+        below = np.floor(positions)
+        is_halfway = np.abs(positions - (below + np.float32(0.5))) < HALFWAY
+        between = below + (sampling.nearest == "round_prefer_ceil")
+        rounded = np.where(is_halfway, between, np.round(positions))
     indices: np.ndarray = np.clip(rounded, 0, axis.length - 1).astype(np.int64)
     return indices
 
