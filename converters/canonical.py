@@ -341,7 +341,7 @@ def _names_counted_on() -> Iterator[None]:
         used.add(candidate)
         return candidate
 
-    inliner._make_unique_name = unique
+    inliner._make_unique_name = unique  # type: ignore[assignment]
     try:
         yield
     finally:

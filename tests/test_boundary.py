@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def test_a_cached_network_whose_external_data_changed_is_opened_anew(tmp_path):
 # --- how a worker may die
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS])
 def test_a_crash_is_one_line(path, number):
     before = set(workers())
     network = open_network(path)
@@ -310,6 +311,67 @@ def test_a_process_that_is_killed_leaves_none_behind(path):
     while any(Path(f"/proc/{number}").exists() for number in left):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("victim", ["keeper", "worker"])
+def test_what_is_killed_from_outside_is_one_line_that_does_not_blame_the_file(path, victim):
+    before = set(workers())
+    network = open_network(path)
+    own = set(workers()) - before
+    (worker,) = [process for process in own if not processes_below(process)]
+    (keeper,) = own - {worker}
+    os.kill(worker, signal.SIGSTOP)  # no answer before the end
+    os.kill({"keeper": keeper, "worker": worker}[victim], signal.SIGKILL)
+    with pytest.raises(ModelError, match=r"model\.onnx: the process that opens.* from outside.* again") as caught:
+        network.prove()
+    assert "damaged" not in str(caught.value)
+    wait_until_gone(own)
+
+
+def test_a_server_that_is_killed_before_it_answers_is_one_line(path):
+    server = client.start()._process
+    os.kill(server.pid, signal.SIGSTOP)  # it takes no connection
+    killer = threading.Timer(0.3, server.kill)
+    killer.start()
+    with pytest.raises(
+        ModelError, match=r"model\.onnx: the process that opens models died, while starting.*; try again"
+    ):
+        opening._worker(path, InputOptions(), None, False, Limits())
+    assert len(open_network(path).layers) == 2
+
+
+def test_a_process_that_the_users_forks_ends_no_worker(path):
+    code = textwrap.dedent(
+        f"""
+        import os, sys
+        from analyzer.network import open_network
+        network = open_network({str(path)!r})
+        child = os.fork()
+        if child == 0:
+            if sys.argv[1] == "proves":
+                network.prove()
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0
+        os.environ["XDG_CACHE_HOME"] = os.environ["XDG_CACHE_HOME"] + "/other"
+        network.prove()
+        """
+    )
+    for what in ("ends", "proves"):
+        cached = {"XDG_CACHE_HOME": str(path.parent / what)}
+        done = subprocess.run(
+            [sys.executable, "-c", code, what], env=os.environ | cached, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_that_was_removed_is_told(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SettingsError, match="has been removed; change to another"):
+        open_network(path)
 
 
 def test_an_opened_network_is_kept_and_a_changed_file_is_not_taken_for_it(path, monkeypatch):

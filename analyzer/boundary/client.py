@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from converters.errors import FilterscopeError, ModelError
 STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
 OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "unable to allocate", "can't allocate", "cannot allocate")
 SOON = 10.0  # seconds in which a process that is killed has ended
+FROM_OUTSIDE = (1, 2, 9, 15)  # SIGHUP, SIGINT, SIGKILL, SIGTERM: what nothing does to itself
 KEPT = 300  # characters of what a process printed before it died
 
 
@@ -52,8 +54,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", script, str(theirs.fileno())],
             # PASSIVE: threads that wait must not spin, which counts as processor time.
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(_search_path()), "OMP_WAIT_POLICY": "PASSIVE"},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -132,6 +133,7 @@ class Worker:
     Args:
         shown: the model as the user named it, for messages.
         request: what it is to do first (analyzer.boundary.worker).
+        scratch: its own folder, removed when it is closed.
         allowance: what it may use, for messages and for the clock.
         note: takes what it remarks on the way.
     """
@@ -140,11 +142,12 @@ class Worker:
         self,
         shown: str,
         request: Mapping[str, Any],
-        scratch: tempfile.TemporaryDirectory[str],
+        scratch: Path,
         allowance: Allowance,
         note: Callable[[str], None],
     ) -> None:
-        self.scratch = Path(scratch.name)
+        self.scratch = scratch
+        self.owner = os.getpid()
         self.confined: tuple[str, ...] = ()
         self.ended: Ended | None = None
         self._shown = shown
@@ -155,7 +158,7 @@ class Worker:
         connection = self._server.connect()
         self._connection = connection
         self._lines = connection.makefile("rb")
-        self._finalizer = weakref.finalize(self, _close, connection, self._lines, scratch)
+        self._finalizer = weakref.finalize(self, _close, self.owner, connection, self._lines, scratch)
         # A conversion loads another framework, and has limits of its own; the first answer waits for our imports too.
         self._seconds = None if request["converts"] else STARTING + allowance.wall
         self._write(request)
@@ -214,7 +217,7 @@ class Worker:
                 line = self._lines.readline()
             except TimeoutError:
                 raise self._slow(f"after {self._seconds:.0f} s by the clock") from None
-            except OSError:  # reset: the server died before it read our request
+            except OSError:  # the server died before it took the connection
                 line = b""
             message = json.loads(line) if line.endswith(b"\n") else {"lost": True}
             match message:
@@ -237,13 +240,20 @@ class Worker:
                     self.ended = Ended(**end)
                     raise self._dead(self.ended)
                 case _:
-                    raise ModelError(f"the process that opens models died: {self._server.printed()}")
+                    raise self._lost()
 
     def _slow(self, when: str) -> ModelError:
         raised = f"{max(60, 10 * self._allowance.seconds):.0f}"
         return ModelError(
             f"{self._shown}: opening it was stopped {when}, while {self._stage}; where you know who made it, "
             f"--limit-seconds {raised} lets it take longer"
+        )
+
+    def _lost(self) -> ModelError:
+        printed = self._server.printed()
+        return ModelError(
+            f"{self._shown}: the process that opens models died, while {self._stage}"
+            f"{f': {printed}' if printed else ', ended from outside'}; try again"
         )
 
     def _heavy(self) -> ModelError:
@@ -268,9 +278,16 @@ class Worker:
     def _dead(self, end: Ended) -> FilterscopeError:
         if end.status == -getattr(signal, "SIGXCPU", 24):
             return self._slow(f"after {end.seconds:.0f} s of processor time")
-        printed = (self.scratch / "printed.txt").read_text(encoding="utf-8", errors="replace").strip()
+        printed = ""
+        with contextlib.suppress(OSError):  # it may die before it has one
+            printed = (self.scratch / "printed.txt").read_text(encoding="utf-8", errors="replace").strip()
         if end.status == 0 or _is_of_memory(printed):
             return self._heavy()
+        if -end.status in FROM_OUTSIDE:
+            return ModelError(
+                f"{self._shown}: the process that opens it was ended from outside ({_signal(-end.status)}), while "
+                f"{self._stage}, as a system does that runs out of memory; try again when less is running"
+            )
         how = f"ended with code {end.status}" if end.status > 0 else f"died of {_signal(-end.status)}"
         return ModelError(
             f"{self._shown}: the process that opens it {how}, while {self._stage}; the file is damaged or made to do "
@@ -278,12 +295,24 @@ class Worker:
         )
 
 
-def _close(connection: socket.socket, lines: IO[bytes], scratch: tempfile.TemporaryDirectory[str]) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # its keeper ends the process
+def _close(owner: int, connection: socket.socket, lines: IO[bytes], scratch: Path) -> None:
+    is_ours = owner == os.getpid()  # a process that the user's forks has a copy, and ends nothing
+    if is_ours:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # its keeper ends the process
     lines.close()
     connection.close()
-    scratch.cleanup()
+    if is_ours:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _search_path() -> list[str]:
+    """Where this process finds modules, as absolute places."""
+    places = []
+    for place in sys.path:
+        with contextlib.suppress(OSError):  # the folder that we work in has been removed, and nothing is found there
+            places.append(os.path.abspath(place))  # noqa: PTH100 - a link's folder is not its target's
+    return places
 
 
 def _is_of_memory(text: str) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from analyzer.boundary import client, opened
 from analyzer.boundary.limits import Limits, size_of
 from analyzer.network import InputOptions, Network, open_here
 from converters import cache, sources
-from converters.errors import ModelError
+from converters.errors import ModelError, SettingsError
 from converters.sources import SourceOptions
 from converters.steps import file_step
 
@@ -42,6 +43,7 @@ def open_network(
 ) -> Network:
     """See analyzer.network.open_network."""
     limits = limits or Limits()
+    _current_folder()
     if not is_available():
         with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
             return open_here(
@@ -69,9 +71,9 @@ def is_available() -> bool:
 
 
 def _once(worker: client.Worker, again: Callable[[], client.Worker]) -> Callable[[], client.Worker]:
-    """The worker that opened the model at the first call, a new one at each further."""
+    """The worker that opened the model at the first call, a new one at each further, and in a process forked since."""
     waiting = [worker]
-    return lambda: waiting.pop() if waiting else again()
+    return lambda: waiting.pop() if waiting and worker.owner == os.getpid() else again()
 
 
 def _worker(
@@ -80,11 +82,33 @@ def _worker(
     """A worker that has opened the model, and what it says of it."""
     if isinstance(source, (str, Path)) and not Path(source).exists() and not sources.is_factory(source):
         raise ModelError(f"{source}: no such file")
-    scratch = tempfile.TemporaryDirectory(prefix="filterscope-")
-    folder = Path(scratch.name)
+    scratch = Path(tempfile.mkdtemp(prefix="filterscope-"))
+    try:
+        request, shown = _request(source, options, weights, trust, limits, scratch)
+        worker = client.Worker(shown, request, scratch, limits.for_size(size_of(Path(request["path"]))), _remark)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    try:
+        _import_meanwhile()
+        return worker, worker.open()
+    except BaseException:
+        worker.close()
+        raise
+
+
+def _request(
+    source: str | Path | nn.Module,
+    options: InputOptions,
+    weights: Path | None,
+    trust: bool,
+    limits: Limits,
+    scratch: Path,
+) -> tuple[dict[str, Any], str]:
+    """What a worker is asked to open, its arrays written into `scratch`, and the model as messages name it."""
     live = None
     if not isinstance(source, (str, Path)):
-        path = folder / "live.onnx"
+        path = scratch / "live.onnx"
         content, live = _live(source, SourceOptions(trust, weights, options.channels, options.size))
         path.write_bytes(content)
         shown = str(live["path"])
@@ -92,7 +116,7 @@ def _worker(
         path, shown = Path(source).absolute(), str(source)
     if options.feeds:
         arrays: dict[str, Any] = {name: np.asarray(array) for name, array in options.feeds.items()}
-        np.savez(folder / "feeds.npz", **arrays)
+        np.savez(scratch / "feeds.npz", **arrays)
     request = {
         "do": "open",
         "source": str(source) if live is None else None,
@@ -104,17 +128,25 @@ def _worker(
         "converts": live is None and sources.is_converted(source),
         "input": opened.options_to_json(options),
         "limits": {"memory": limits.memory, "seconds": limits.seconds},
-        "scratch": scratch.name,
-        "folder": str(Path.cwd()),
+        "scratch": str(scratch),
+        "folder": str(_current_folder()),
         "environment": dict(os.environ),
     }
-    worker = client.Worker(shown, request, scratch, limits.for_size(size_of(path)), _remark)
+    return request, shown
+
+
+def _current_folder() -> Path:
+    """The folder that this process works in.
+
+    Raises:
+        SettingsError: it has been removed; numerical libraries end the process there (oneMKL).
+    """
     try:
-        _import_meanwhile()
-        return worker, worker.open()
-    except BaseException:
-        worker.close()
-        raise
+        return Path.cwd()
+    except OSError as error:
+        raise SettingsError(
+            "the folder in which this runs has been removed; change to another (cd), and try again"
+        ) from error
 
 
 def _live(source: Any, options: SourceOptions) -> tuple[bytes, dict[str, Any]]:

@@ -8,6 +8,7 @@ user's side of the connection closes. So a worker that crashes, spins or is kill
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -15,8 +16,11 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+
+SET_PARENT_DEATH_SIGNAL = 1  # prctl
 
 
 def main(control_number: int) -> None:
@@ -63,9 +67,10 @@ def _keep(number: int) -> None:
     """Have a worker at the connection, and tell how it ended: {"ended": {"status", "seconds", "peak"}}."""
     connection = socket.socket(fileno=number)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    keeper = os.getpid()
     worker = os.fork()
     if worker == 0:
-        _as_a_process(_work, number)
+        _as_a_process(partial(_work, keeper), number)
     handle = os.pidfd_open(worker)
     waiting = select.poll()
     waiting.register(handle, select.POLLIN)
@@ -87,8 +92,17 @@ def _keep(number: int) -> None:
         connection.sendall(json.dumps({"ended": end}).encode() + b"\n")
 
 
-def _work(number: int) -> None:
+def _end_with(parent: int) -> None:
+    """See that this process ends when the one that forked it does: on Linux; elsewhere when its connection closes."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _work(keeper: int, number: int) -> None:
     """Answer one request after the other; the first says how this process is to be."""
+    _end_with(keeper)
     connection = socket.socket(fileno=number)
     from analyzer.boundary.worker import Worker
 
