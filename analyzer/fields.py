@@ -221,8 +221,8 @@ class FieldWalk:
         for source in dict.fromkeys(sources):
             if self._is_read_whole(node, source):
                 continue
-            moves = [self._move(node, source, axis) for axis in (0, 1)]
-            if any(move is None for move in moves):
+            moves = [move for axis in (0, 1) if (move := self._move(node, source, axis)) is not None]
+            if len(moves) < 2:
                 return None
             before = self._reach[source]
             reach = before if all(move is STAYS for move in moves) else _moved(before, moves)
@@ -358,10 +358,10 @@ def _with_both(one: Reach, other: Reach) -> Reach:
 def _spread(positions: Positions, step: int, offsets: Positions) -> Positions:
     """All of `position * step + offset`."""
     if len(positions) == 1:
-        return positions[0] * step + offsets
+        return np.asarray(positions[0] * step + offsets)
     if len(offsets) == 1:
         moved = positions * step + offsets[0]
-        return moved if step > 0 else moved[::-1]
+        return np.asarray(moved if step > 0 else moved[::-1])
     return np.unique(positions[:, None] * step + offsets)
 
 

@@ -125,8 +125,9 @@ def _scanned_length(scan: ir.Node) -> int | None:
     for value, axis in zip(scanned, axes, strict=False):
         array = _number_of(value)
         shape = array.shape if array is not None else None if value is None else value.shape
-        if shape is not None and -len(shape) <= axis < len(shape) and isinstance(shape[axis], int):
-            lengths.append(int(shape[axis]))
+        length = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+        if isinstance(length, int):
+            lengths.append(length)
     return max(lengths, default=None)
 
 

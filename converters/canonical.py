@@ -329,19 +329,19 @@ def _names_counted_on() -> Iterator[None]:
         return
     last: dict[tuple[int, str], int] = {}
 
-    def unique(name: str, _: object, used: set[str]) -> str:
-        key, candidate = (id(used), name), name
+    def unique(name: str, callstack: list[str], used_names: set[str]) -> str:
+        key, candidate = (id(used_names), name), name
         number = last.get(key, 1)
         if number > 1:
             candidate = f"{name}_{number}"
-        while candidate in used:
+        while candidate in used_names:
             number += 1
             candidate = f"{name}_{number}"
         last[key] = number
-        used.add(candidate)
+        used_names.add(candidate)
         return candidate
 
-    inliner._make_unique_name = unique  # type: ignore[assignment]
+    inliner._make_unique_name = unique
     try:
         yield
     finally:

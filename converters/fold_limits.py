@@ -59,12 +59,18 @@ def check_division(node: ir.Node) -> None:
     """Find an integer division that the processor cannot do.
 
     Raises:
-        LimitError: a constant divisor holds 0, or −1 under the least integer of its type.
+        LimitError: a constant divisor holds 0, or −1 under the least integer of its type; or that integer is divided
+            by what is not known, which may be −1.
     """
     if node.op_type not in ("Div", "Mod") or node.domain or len(node.inputs) != 2:
         return
     divisor = constant(node.inputs[1])
-    if divisor is None or divisor.dtype.kind not in "iu":
+    if divisor is None:
+        least = constant(node.inputs[0])
+        if least is not None and least.dtype in (np.int32, np.int64) and (least == np.iinfo(least.dtype).min).any():
+            raise LimitError(f"{_called(node)} divides the least integer of its type by numbers that may be -1")
+        return
+    if divisor.dtype.kind not in "iu":
         return
     if (divisor == 0).any():
         raise LimitError(f"{_called(node)} divides integers by 0")

@@ -149,7 +149,8 @@ def _build(view: onnx.ModelProto) -> fx.GraphModule:
     numbers = itertools.count()
     converter.sum = lambda _: next(numbers)
     try:
-        return converter.convert(view)
+        module: fx.GraphModule = converter.convert(view)
+        return module
     finally:
         del converter.sum
 

@@ -215,3 +215,12 @@ def test_a_scan_that_runs_too_often_is_refused_before_it_runs(tmp_path):
     )
     with pytest.raises(LimitError, match=r"its scan 'long' runs 1,000,000 times"):
         opened(tmp_path / "scan.onnx", model)
+
+
+@pytest.mark.parametrize("op", ["Div", "Mod"])
+def test_the_least_integer_is_not_divided_by_what_a_picture_decides(tmp_path, op):
+    """ONNX Runtime ends the process at -2147483648 / -1; no picture of the opening need give that -1."""
+    nodes = [("Conv", "x first", "v"), ("Cast", "v", "i", {"to": onnx.TensorProto.INT32}), (op, "least i", "q")]
+    constants = {"first": kernel(3, 4), "least": np.array(np.iinfo(np.int32).min, np.int32)}
+    with pytest.raises(LimitError, match=f"{op} .* divides the least integer of its type by numbers that may be -1"):
+        opened(tmp_path / "least.onnx", build(nodes, constants))
