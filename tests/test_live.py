@@ -46,7 +46,9 @@ def test_onnx_in_memory_is_the_network_of_its_file(proto, given, tmp_path):
     expected, network = fs.open(tmp_path / "net.onnx"), fs.open(given(proto))
     assert [layer.name for layer in network.layers] == [layer.name for layer in expected.layers] == ["conv1"]
     x = np.random.default_rng(0).normal(size=(2, 3, 12, 12)).astype(np.float32)
-    np.testing.assert_array_equal(answers(network.model.original, x)["y"], answers(proto, x)["y"])
+    np.testing.assert_array_equal(
+        answers(onnx.load_model_from_string(network.model.exported()), x)["y"], answers(proto, x)["y"]
+    )
     assert proto.SerializeToString(deterministic=True) == before
     assert fs.open(given(proto)).model.sha256 == network.model.sha256, "a run goes on in another session"
     network.prove()
@@ -88,7 +90,7 @@ network = open_model(model)
 again = open_model(model)
 assert network.model.sha256 == again.model.sha256
 x = np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
-session = onnxruntime.InferenceSession(network.model.original.SerializeToString())
+session = onnxruntime.InferenceSession(network.model.exported())
 answer = session.run(None, {{session.get_inputs()[0].name: x}})[0]
 np.testing.assert_allclose(answer, np.asarray(model(x, training=False)), rtol=1e-4, atol=1e-5)
 assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()))

@@ -219,7 +219,7 @@ def test_what_decides_nothing_leaves_the_plan_as_it_is(network):
 
 
 def test_the_model_its_input_and_the_images_make_another_plan(network, tmp_path):
-    proto = network.model.original
+    proto = onnx.load(network.model.path)
     other = onnx.ModelProto()
     other.CopyFrom(proto)
     other.doc_string = "another file"

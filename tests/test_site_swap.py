@@ -44,7 +44,7 @@ def test_single_files_at_the_same_time_wait_for_each_other(tmp_path):
     answers = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
     assert (run / "report.html").read_bytes().rstrip().endswith(b"</html>")
-    assert sorted(path.name for path in run.iterdir() if "report" in path.name) == ["report.html"]
+    assert sorted(path.name for path in run.iterdir() if "report" in path.name) == [".report.lock", "report.html"]
 
 
 def test_what_a_clash_left_in_a_runs_own_place_is_replaced(tmp_path):

@@ -593,12 +593,6 @@ def read_statistic():
     return made
 
 
-def no_input_shape():
-    made = build([CONV, RELU, LAST], WEIGHTS)
-    made.graph.input[0].type.tensor_type.ClearField("shape")
-    return made
-
-
 REFUSED = {
     "no layer but in a branch": (
         convolution_in_a_branch(),
@@ -611,7 +605,6 @@ REFUSED = {
     "a loop of many trips": (loop_between(65), r"again: operator Loop \(opset 21\) has no converter into torch"),
     "a loop that the picture ends": (loop_between(2, "bright"), r"again: operator Loop \(opset 21\) has no converter"),
     "a statistic of training that is read": (read_statistic(), "its statistic 'rm' is read as in training; export"),
-    "no input shape": (no_input_shape(), "input 'x' declares no shape; export it with one"),
     "Conv1d alone": (
         build([("Conv", "x w", "y")], {"w": W[0]}, shape=("N", 3, 9)),
         r"no image input: .* x \['N', 3, 9\]",

@@ -92,7 +92,7 @@ def measured(network, row, pixels):
     """The objective of a row on some pictures, by ONNX Runtime on the file alone: (pictures,)."""
     x = ((pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2).astype(np.float32)
     value = VALUES[row["layer"]]
-    whole = onnx.shape_inference.infer_shapes(network.model.original)
+    whole = onnx.shape_inference.infer_shapes(onnx.load(network.model.path))
     part = onnx.utils.Extractor(whole).extract_model(["x"], [value])  # a picture may be too small for the rest
     maps = answers(part, x)[value][:, row["channel"]].astype(np.float64)
     return maps.mean(axis=(1, 2)) if row["objective"] == "channel" else maps[:, row["row"], row["column"]]

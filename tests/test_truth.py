@@ -65,7 +65,7 @@ def answered(network, run):
     """What ONNX Runtime by itself answers to the user's images."""
     pixels = np.stack([run.image(index) for index in range(6)])
     x = ((pixels / 255 - 0.5) / 0.5).transpose(0, 3, 1, 2).astype(np.float32)
-    return answers(network.model.original, x, ["a", "b", "r", "p", "s", "g", "d"])
+    return answers(onnx.load(network.model.path), x, ["a", "b", "r", "p", "s", "g", "d"])
 
 
 def test_ratios_compare_the_strongest_neurons(run, answered):
@@ -132,7 +132,7 @@ def test_paths_by_hand_where_the_picture_is_as_large_as_the_image(tmp_path):
 
     def maps(pixels, name):
         x = ((np.stack(pixels) / 255 - 0.5) / 0.5).transpose(0, 3, 1, 2).astype(np.float32)
-        return answers(network.model.original, x, [name])[name]
+        return answers(onnx.load(network.model.path), x, [name])[name]
 
     for row in rows:
         saved = next(

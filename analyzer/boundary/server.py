@@ -41,16 +41,11 @@ def main(control_number: int) -> None:
 
 def _import_all() -> None:
     """What a worker needs, so that forking is all that a worker costs."""
-    import onnxruntime
-    import torch
-    from onnxscript import optimizer
-
-    import converters.parity
     from analyzer import network
-    from converters.onnx2torch_loader import load
+    from converters.libraries import import_all
 
-    load()
-    _ = onnxruntime, torch, optimizer, converters.parity, network
+    import_all()
+    _ = network
 
 
 def _as_a_process(work: Callable[[int], None], connection: int) -> NoReturn:
