@@ -1,23 +1,24 @@
 """To which values of a graph a gradient leads from the image.
 
-Whole numbers, truth values and strings have none, nor has what is made of them alone; but a value that a network rounds
-to 8 bits passes it on unchanged, as the twin computes it. Knows graphs; computes nothing.
+Whole numbers, truth values and strings have none, nor has what is made of them alone; but it passes the integers of an
+activation in 8 bits, as converters.ops.quantization computes them. Knows graphs; computes nothing.
 """
 
 from __future__ import annotations
 
-from converters.graph import Graph
+from converters.graph import HANDING_ON, Graph
 
-EIGHT_BITS = ("int8", "uint8")
 FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
 def has_gradient(graph: Graph, value: str, image: str) -> bool:
-    """Whether a value is a float, or rounded from one, and depends on the image through such values alone."""
+    """Whether a value is a float and depends on the image through floats, or roundings of them, alone."""
+    if not _is_float(graph, value):
+        return False
     stack, seen = [value], set[str]()
     while stack:
         name = stack.pop()
-        if name in seen or not (graph.dtypes.get(name, "float32") in FLOATS or _is_rounded(graph, name)):
+        if name in seen or not (_is_float(graph, name) or _is_passed(graph, name)):
             continue
         if name == image:
             return True
@@ -27,13 +28,26 @@ def has_gradient(graph: Graph, value: str, image: str) -> bool:
     return False
 
 
-def _is_rounded(graph: Graph, value: str) -> bool:
-    """Whether a value of 8 bits was rounded from a float, and perhaps moved or pooled since."""
-    while graph.dtypes.get(value) in EIGHT_BITS:
-        node = graph.producer(value)
-        if node is None or not node.inputs:
+def _is_float(graph: Graph, value: str) -> bool:
+    return graph.dtypes.get(value, "float32") in FLOATS
+
+
+def _is_passed(graph: Graph, value: str) -> bool:
+    """Whether integers are those of a rounded float, and all that reads them makes floats of them again."""
+    source: str | None = value
+    while source is not None:  # the way to the rounding
+        node = graph.producer(source)
+        if node is None or node.op not in (*HANDING_ON, "QuantizeLinear"):
             return False
-        if node.op == "QuantizeLinear":
-            return True
-        value = node.inputs[0]
-    return False
+        origin, source = source, None if node.op == "QuantizeLinear" else node.inputs[0]
+    waiting = [origin]
+    while waiting:
+        name = waiting.pop()
+        if name in graph.outputs:
+            return False
+        for reader in graph.consumers(name):
+            if reader.op in HANDING_ON:
+                waiting.append(reader.outputs[0])
+            elif reader.op != "DequantizeLinear":
+                return False
+    return True

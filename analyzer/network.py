@@ -65,18 +65,14 @@ class Network:
 
     @cached_property
     def twin(self) -> TorchTwin:
-        """The network in torch: all of it, or as far as its last convolution where the rest cannot be imported.
+        """The network in torch: all of it, or as far as its last convolution, and the outputs that can be imported.
 
         Raises:
             UnsupportedOperatorError: a node before the last convolution has no converter.
         """
-        from converters.errors import UnsupportedOperatorError
-        from converters.importer import import_torch
+        from converters.importer import import_with
 
-        try:
-            return import_torch(self.model)
-        except UnsupportedOperatorError:
-            return import_torch(self.model, [layer.value for layer in self.layers])
+        return import_with(self.model, [layer.value for layer in self.layers])
 
     @cached_property
     def alone(self) -> Alone:

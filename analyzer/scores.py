@@ -17,6 +17,8 @@ from converters.errors import SettingsError
 
 NAME = "class scores"
 MOST_LISTED = 6  # outputs that a message names
+HANDING_ON = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
+ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # to 8 bits and back
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
 
 
@@ -104,15 +106,19 @@ def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
 
 
 def _before_squashing(network: Network, output: str) -> str:
+    """What stands before a squashing that ends in an output, also where an 8-bit file rounds behind it."""
     graph = network.model.graph
+    before = value = output
+    is_rounded = False  # between `value` and `before`
     node = graph.producer(output)
-    while node is not None and node.op in (*SQUASHING, "Identity", "Flatten", "Reshape", "Squeeze", "Cast"):
-        before = node.inputs[0]
-        if math.prod(network.shapes.get(before, (0,))) != math.prod(network.shapes.get(output, (1,))):
+    while node is not None and node.op in (*SQUASHING, *HANDING_ON, *ROUNDING):
+        value = node.inputs[0]
+        if math.prod(network.shapes.get(value, (0,))) != math.prod(network.shapes.get(output, (1,))):
             break
-        output = before
-        node = graph.producer(output)
-    return output
+        is_rounded = (is_rounded or node.op in ROUNDING) and node.op not in SQUASHING
+        before = before if is_rounded else value
+        node = graph.producer(value)
+    return before
 
 
 def _as_layer(network: Network, value: str, count: int) -> ConvLayer:

@@ -29,6 +29,7 @@ from converters.opsets import opset_of
 from converters.runtime import extract, shortened
 
 DOMAIN = "filterscope"
+MOST_OUTPUTS = 8  # that are tried one by one where the whole network cannot be imported: each costs an import
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +49,32 @@ class TorchTwin:
         Returns:
             Module that takes the network's input (model's own layout) and returns a tuple, a tensor a value. It
             shares its weights with the twin.
+
+        Raises:
+            UnsupportedOperatorError: a value that the twin does not reach.
         """
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
-        needed = ancestors([self.values[name] for name in outputs])
+        ends = [self.node_of(name) for name in outputs]
+        needed = ancestors(ends)
         for node in self.module.graph.nodes:
             if node in needed or node.op == "placeholder":
                 copied[node] = graph.node_copy(node, lambda old: copied[old])
-        graph.output(tuple(copied[self.values[name]] for name in outputs))
+        graph.output(tuple(copied[end] for end in ends))
         return fx.GraphModule(self.module, graph)
+
+    def node_of(self, value: str) -> fx.Node:
+        """The fx node that computes a value.
+
+        Raises:
+            UnsupportedOperatorError: the twin is of a part of the network in which the value does not stand.
+        """
+        if value not in self.values:
+            raise UnsupportedOperatorError(
+                f"{value}: torch does not compute it, as an operator on the way to an output behind it has no "
+                f"converter; name a value at or before the last convolution"
+            )
+        return self.values[value]
 
     def runs(self, shape: Sequence[int]) -> bool:
         """Whether it runs on a black image of this shape."""
@@ -112,12 +130,27 @@ def import_torch(model: CanonicalModel, outputs: Sequence[str] = ()) -> TorchTwi
     return import_graph(extract(model.proto, outputs) if outputs else model.proto)
 
 
-def import_as_far_as_possible(model: CanonicalModel) -> TorchTwin | None:
-    """The whole network, or the part that leads to its convolutions; None where neither can be imported."""
+def import_with(model: CanonicalModel, values: Sequence[str]) -> TorchTwin:
+    """The whole network; otherwise the part that leads to some values and to those of its first outputs that can be
+    imported.
+
+    Raises:
+        UnsupportedOperatorError: a node on the way to the values has no converter.
+    """
     with contextlib.suppress(UnsupportedOperatorError):
         return import_torch(model)
+    twin, ends = import_torch(model, values), list(values)
+    for output in model.graph.outputs[:MOST_OUTPUTS]:
+        with contextlib.suppress(UnsupportedOperatorError):
+            twin = import_torch(model, [*ends, output])
+            ends.append(output)
+    return twin
+
+
+def import_as_far_as_possible(model: CanonicalModel) -> TorchTwin | None:
+    """The network, at least as far as its convolutions; None where these cannot be imported."""
     with contextlib.suppress(UnsupportedOperatorError):
-        return import_torch(model, [node.outputs[0] for node in model.graph.nodes if node.op in CONVOLUTIONS])
+        return import_with(model, [node.outputs[0] for node in model.graph.nodes if node.op in CONVOLUTIONS])
     return None
 
 
@@ -156,9 +189,15 @@ def _build(view: onnx.ModelProto) -> fx.GraphModule:
 
 
 def _view(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph as the builder is shown it: nodes n0, n1, …; operators of our table in our domain."""
+    """The graph as the builder is shown it: nodes n0, n1, …; operators of our table in our domain; of the outputs those
+    that a node writes, since it knows no others."""
     view = onnx.ModelProto()
     view.CopyFrom(proto)
+    written = {name for node in proto.graph.node for name in node.output}
+    ends = [output for output in proto.graph.output if output.name in written]
+    if ends:
+        del view.graph.output[:]
+        view.graph.output.extend(ends)
     ours = ops.table()
     for index, node in enumerate(view.graph.node):
         node.name = f"n{index}"

@@ -12,8 +12,11 @@ import pytest
 from networks import DATA, MODELS, answers, build, canonical, needs_data, normal, opened_here
 from onnx import TensorProto, helper, numpy_helper
 
+import filterscope as fs
+from analyzer.gradients import has_gradient
 from analyzer.inputs import PRESETS
 from analyzer.network import InputOptions, open_network
+from analyzer.scores import scores
 from converters.canonical import canonicalize
 from converters.errors import ModelError, ParityError
 from converters.files import read
@@ -246,6 +249,50 @@ def test_activations_rounded_in_fixed_steps_are_rounded_as_in_the_file(tmp_path,
     gap = Session(opened.proto).run(SAMPLES)["y"] - answers(model, SAMPLES)["y"]
     assert np.abs(gap).max() <= 3.01 * step  # a value at the edge of two steps moves those behind it
     assert np.median(np.abs(gap)) < 1e-3 * step
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_classes_of_a_network_of_8_bits_are_raised_and_explained(tmp_path, form):
+    model = by_the_quantiser(tmp_path, form, False)
+    network = open_network(tmp_path / "quantised.onnx", InputOptions(preprocessing=PRESETS["unit"]))
+    assert scores(network).out_channels == 10
+    portrait = fs.maximize(network, None, [3, 7], quality="draft", device="cpu")
+    assert portrait.status == ("ok", "ok")
+    expected = answers_alone(model, portrait.tiles)[[0, 1], [3, 7]]
+    step = next(float(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer if tensor.name == "y_scale")
+    np.testing.assert_allclose(portrait.activation, expected, rtol=0, atol=3.01 * step)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    answer = fs.attribute(network, pixels, 3, ["saliency"], device="cpu")
+    assert answer["saliency"].strength.max() > 0
+    units = fs.attribute(network, pixels, "conv2:1", ["saliency"], device="cpu")
+    assert units["saliency"].strength.max() > 0
+
+
+def answers_alone(model, tiles):
+    """What ONNX Runtime makes of each of (N, H, W, 3) uint8 pictures, as (N, classes)."""
+    x = np.moveaxis(tiles, -1, 1).astype(np.float32) / np.float32(255)
+    return np.concatenate([answers(model, one[None])["y"] for one in x])
+
+
+def test_of_a_squashing_that_is_rounded_what_stands_before_it_is_the_score(tmp_path):
+    nodes = [
+        ("Conv", "x w", "c", {"name": "conv", **SAME}),
+        ("GlobalAveragePool", "c", "g"),
+        ("QuantizeLinear", "g step zero", "gq"),
+        ("Reshape", "gq flat", "fq"),
+        ("DequantizeLinear", "fq step zero", "f"),
+        ("Softmax", "f", "s"),
+        ("QuantizeLinear", "s fine none", "sq"),
+        ("DequantizeLinear", "sq fine none", "y"),
+    ]
+    constants = {"step": np.float32(0.01), "zero": np.int8(3), "fine": np.float32(1 / 256), "none": np.uint8(0)}
+    onnx.save(build(nodes, {"w": W, "flat": np.array([0, -1]), **constants}), tmp_path / "net.onnx")
+    assert scores(open_network(tmp_path / "net.onnx")).value == "f"
+    # An integer that something else reads, too, is one for torch: no gradient passes.
+    nodes[-3:] = [("Cast", "fq", "other", {"to": 1}), ("Add", "f other", "y")]
+    onnx.save(build(nodes, {"w": W, "flat": np.array([0, -1]), **constants}), tmp_path / "net.onnx")
+    network = open_network(tmp_path / "net.onnx")
+    assert not has_gradient(network.model.graph, "f", "x")
 
 
 # --- 8 bits, operator by operator

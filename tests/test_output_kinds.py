@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from networks import answers, build, normal
 from PIL import Image
 
 import filterscope as fs
@@ -15,7 +16,7 @@ from analyzer.gradients import has_gradient
 from analyzer.network import open_network
 from analyzer.plan import Settings
 from analyzer.scores import answer_of, scores
-from converters.errors import SettingsError
+from converters.errors import SettingsError, UnsupportedOperatorError
 from tests.output_kinds import KINDS, SIDE, network
 
 CLASSIFIERS = {"half", "NaN", "infinite", "whole numbers", "scalar, then scores"}  # whose classes can be raised
@@ -102,3 +103,33 @@ def test_labels_for_a_network_without_classes_are_refused(tmp_path, kind, words)
     onnx.save(network(kind), tmp_path / "model.onnx")
     with pytest.raises(SettingsError, match=f"--labels: {words}"):
         fs.analyze(tmp_path / "model.onnx", (), tmp_path / "run", labels=["a", "b"])
+
+
+LAYER = [("Conv", "x w", "c", {"name": "layer"}), ("GlobalAveragePool", "c", "g"), ("Flatten", "g", "y")]
+WEIGHTS = {"w": normal(4, 3, 3, 3)}
+
+
+@pytest.mark.parametrize("further", ["w", "x", "spectrum"])
+def test_classes_are_raised_beside_an_output_that_torch_does_not_compute(tmp_path, further):
+    """A constant, the input itself, and what an operator without a converter makes."""
+    nodes, weights = LAYER, WEIGHTS
+    if further == "spectrum":
+        nodes = [*LAYER, ("Unsqueeze", "y axis", "u"), ("STFT", "u step _ length", "spectrum")]
+        weights = {**WEIGHTS, "axis": np.array([2]), "step": np.array(1), "length": np.array(2)}
+    model = build(nodes, weights, outputs=["y", further])
+    if further == "x":
+        model.graph.output[1].CopyFrom(model.graph.input[0])
+    onnx.save(model, tmp_path / "net.onnx")
+    network = open_network(tmp_path / "net.onnx")
+    found = fs.maximize(network, None, [2], quality="draft", device="cpu")
+    x = network.input.to_model(found.tiles)
+    np.testing.assert_allclose(found.activation[0], answers(model, x, ["y"])["y"][0, 2], rtol=1e-5, atol=1e-6)
+
+
+def test_a_value_that_torch_does_not_reach_is_refused_in_one_line(tmp_path):
+    nodes = [*LAYER, ("Unsqueeze", "y axis", "u"), ("STFT", "u step _ length", "spectrum")]
+    constants = {**WEIGHTS, "axis": np.array([2]), "step": np.array(1), "length": np.array(2)}
+    onnx.save(build(nodes, constants), tmp_path / "net.onnx")
+    network = open_network(tmp_path / "net.onnx")
+    with pytest.raises(UnsupportedOperatorError, match=r"^u: torch does not compute it"):
+        network.twin.cut(["u"])

@@ -119,7 +119,7 @@ class Ways:
         def reached(source: fx.Node) -> fx.Node:
             return copied[source] if source in copied else taken[source.args]
 
-        needed = ancestors([twin.values[name] for name in names])
+        needed = ancestors([twin.node_of(name) for name in names])
         for node in twin.module.graph.nodes:
             if node not in needed and node.op != "placeholder":
                 continue

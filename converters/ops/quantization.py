@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from converters.graph import HANDING_ON
 from converters.ops.common import attributes, bind, refuse
 from converters.ops.values import DTYPES
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from onnx2torch.onnx_node import OnnxNode
     from onnx2torch.utils.common import OperationConverterResult
 
-# Operators that hand integers on, so that it is all the same to them what type these have.
-_HANDING_ON = frozenset(
-    ("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-)
 _readers: "weakref.WeakKeyDictionary[OnnxGraph, dict[str, list[OnnxNode]]]" = weakref.WeakKeyDictionary()
 
 
@@ -110,7 +107,7 @@ def _is_dequantized(value: str, graph: "OnnxGraph") -> bool:
         return False
     return all(
         reader.operation_type == "DequantizeLinear"
-        or (reader.operation_type in _HANDING_ON and _is_dequantized(reader.output_values[0], graph))
+        or (reader.operation_type in HANDING_ON and _is_dequantized(reader.output_values[0], graph))
         for reader in _readers[graph].get(value, [])
     )
 
