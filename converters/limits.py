@@ -18,12 +18,16 @@ Nodes = onnx.GraphProto | onnx.FunctionProto
 FEW_NODES = 5_000  # that functions may always come to; beyond it, GROWTH times what the file holds
 GROWTH = 20
 MOST_NODES = 50_000  # functions and loops written out; the largest exports that we know hold some 20,000
+MOST_PARTS = 100_000  # tensors, inputs, attributes, notes: of one kind in one place; no export has more than nodes
+LONGEST_NAME = 1 << 12  # characters; a module path of PyTorch takes 200
+LONGEST_NAMES = 1 << 25  # of all names together; those of 20,000 nodes take 6 million
 DEEPEST_NESTING = 16  # branches and loops inside one another; protobuf itself reads some 30
 DEEPEST_CALLS = 32  # functions that call functions; exporters of PyTorch write four
 LARGEST_WINDOW = 1 << 16  # kernel, stride, dilation, padding: no image is so wide
 LARGEST_VALUE = 1 << 27  # elements of one value for one image, 512 MiB in float32
 MOST_ELEMENTS = 1 << 40  # dimensions of a declared input beyond it are no picture's
 
+PROSE = frozenset(("doc_string", "value", "dim_param"))  # texts that may be long: remarks, notes, sizes in symbols
 WINDOW_ATTRIBUTES = frozenset(
     ("kernel_shape", "strides", "dilations", "pads", "output_padding", "output_shape", "blocksize")
 )
@@ -157,11 +161,12 @@ def check_extents(name: str, extents: Iterable[int]) -> None:
 
 
 def _check_names(proto: onnx.ModelProto) -> None:
-    """Every text of the file is UTF-8: protobuf gives bytes, or fails, where it is not.
+    """Every text of the file is UTF-8: protobuf gives bytes, or fails, where it is not. Names are short, lists too.
 
     Walks all messages but the numbers in tensors. Without recursion: the file decides how deep it is.
     """
     waiting: list[Message] = [proto]
+    total = 0
     while waiting:
         message = waiting.pop()
         try:
@@ -170,16 +175,36 @@ def _check_names(proto: onnx.ModelProto) -> None:
             raise LimitError("holds a name that is no text; the file is damaged") from error
         for field, content in fields:
             if field.type == field.TYPE_MESSAGE:
-                waiting.extend(content if _is_repeated(content) else [content])
+                waiting.extend(_parts(field.name, content) if _is_repeated(content) else [content])
             elif field.type == field.TYPE_STRING:
-                _check_texts(content)
+                longest, length = _lengths(content)
+                if field.name in PROSE:
+                    continue
+                total += length
+                if longest > LONGEST_NAME or total > LONGEST_NAMES:
+                    raise LimitError(
+                        f"holds a name of {longest:,} characters, and names of {total:,}; at most {LONGEST_NAME:,} and "
+                        f"{LONGEST_NAMES:,} are read"
+                    )
 
 
 def _is_repeated(content: object) -> bool:
     return not isinstance(content, Message)
 
 
-def _check_texts(content: object) -> None:
+def _parts(kind: str, content: object) -> list[Message]:
+    """The messages of a repeated field, if they are not too many."""
+    parts: list[Message] = list(content)  # type: ignore[call-overload]
+    if len(parts) > MOST_PARTS:
+        raise LimitError(f"holds {len(parts):,} parts of the kind {kind} in one place; at most {MOST_PARTS:,} are read")
+    return parts
+
+
+def _lengths(content: object) -> tuple[int, int]:
+    """Characters of the longest text, and of all together."""
+    longest = total = 0
     for text in [content] if isinstance(content, (str, bytes)) else content:  # type: ignore[attr-defined]
         if not isinstance(text, str):
             raise LimitError("a node holds a name that is no text; the file is damaged")
+        longest, total = max(longest, len(text)), total + len(text)
+    return longest, total

@@ -319,6 +319,57 @@ def test_a_window_wider_than_any_image_is_refused(attribute, tmp_path):
         files.read(tmp_path / "m.onnx")
 
 
+def many_attributes(model):
+    model.graph.node[1].attribute.extend(helper.make_attribute(f"a{index}", 1) for index in range(100_001))
+
+
+def many_tensors(model):
+    model.graph.initializer.extend(
+        onnx.TensorProto(name=f"t{index}", data_type=1, dims=[0]) for index in range(100_001)
+    )
+
+
+def many_notes(model):
+    model.metadata_props.extend(onnx.StringStringEntryProto(key=str(index)) for index in range(100_001))
+
+
+def a_long_name(model):
+    model.graph.node[0].name = "n" * 4097
+
+
+def long_names(model):
+    for index in range(8200):
+        model.graph.node.add(op_type="Relu", input=["c"], output=[f"{index:04096}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (many_attributes, "100,001 parts of the kind attribute"),
+        (many_tensors, "parts of the kind initializer"),
+        (many_notes, "parts of the kind metadata_props"),
+        (a_long_name, "a name of 4,097 characters"),
+        (long_names, "names of 33,55"),
+    ],
+)
+def test_parts_and_names_have_limits(change, word, tmp_path):
+    model = build([("Conv", "x w", "c"), ("Relu", "c", "y")], {"w": normal(4, 3, 3, 3)})
+    change(model)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(LimitError, match=word):
+        files.read(path)
+
+
+def test_remarks_and_notes_may_be_long(tmp_path):
+    model = build([("Conv", "x w", "c"), ("Relu", "c", "y")], {"w": normal(4, 3, 3, 3)})
+    model.graph.node[0].doc_string = "a stack " * 10_000
+    model.metadata_props.add(key="names", value="a class, " * 20_000)
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, path)
+    assert files.read(path).notes == ()
+
+
 def test_cve_2024_5187_nothing_is_downloaded_or_unpacked():
     """onnx's download of test data unpacks an archive where it likes; nothing here downloads or unpacks a tar."""
     root = Path(__file__).resolve().parents[1]
