@@ -65,6 +65,8 @@ def _of_one(graph: Graph, reader: Node) -> str:
         return _after_a_shift(graph, reader)
     if reader.op in ("Neg", "Softplus"):
         return _of_softplus(graph, reader)
+    if reader.op == "Elu":
+        return "selu" if _is_selu(graph, reader) else "elu"
     return OF_OPERATOR.get(reader.op, "none")
 
 
@@ -118,6 +120,17 @@ def _of_both_sides(graph: Graph, opposite: Node) -> str:
     if len(products) != 1 or products[0].op != "Mul" or _next_ops(graph, products[0]) - {"Add", "Sub"}:
         return "none"
     return "prelu" if _number(graph, products[0]) is None else "leaky_relu"
+
+
+def _is_selu(graph: Graph, elu: Node) -> bool:
+    """Whether an Elu and the product behind it are Klambauer et al.'s (2017), doi:10.48550/arXiv.1706.02515."""
+    products = _readers(graph, elu.outputs[0])
+    if len(products) != 1 or products[0].op != "Mul" or products[0].domain:
+        return False
+    alpha, factor = elu.attributes.get("alpha", 1.0), _number(graph, products[0])
+    return (
+        factor is not None and math.isclose(alpha, 1.67326, rel_tol=1e-4) and math.isclose(factor, 1.0507, rel_tol=1e-4)
+    )
 
 
 def _is_power(node: Node) -> bool:

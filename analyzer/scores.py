@@ -17,7 +17,7 @@ from converters.errors import SettingsError
 
 NAME = "class scores"
 MOST_LISTED = 6  # outputs that a message names
-HANDING_ON = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast")
+HANDING_ON = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast")
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # to 8 bits and back
 SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
 
@@ -106,17 +106,22 @@ def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
 
 
 def _before_squashing(network: Network, output: str) -> str:
-    """What stands before a squashing that ends in an output, also where an 8-bit file rounds behind it."""
+    """What stands before a squashing that ends in an output, also where an 8-bit file rounds behind it; as far back as
+    the classes lie along axis 1, which they need not on the way."""
     graph = network.model.graph
     before = value = output
     is_rounded = False  # between `value` and `before`
     node = graph.producer(output)
     while node is not None and node.op in (*SQUASHING, *HANDING_ON, *ROUNDING):
         value = node.inputs[0]
-        if math.prod(network.shapes.get(value, (0,))) != math.prod(network.shapes.get(output, (1,))):
+        shape = network.shapes.get(value, (0,))
+        if math.prod(shape) != math.prod(network.shapes.get(output, (1,))):
+            break
+        if node.op == "Transpose" and max(shape, default=0) != math.prod(shape):  # another order of the numbers
             break
         is_rounded = (is_rounded or node.op in ROUNDING) and node.op not in SQUASHING
-        before = before if is_rounded else value
+        if not is_rounded and _is_a_number_a_class(shape):
+            before = value
         node = graph.producer(value)
     return before
 

@@ -97,6 +97,7 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
 
     if not isinstance(module, nn.Module):
         raise ModelError(f"a {type(module).__name__} is no model; give a path, a factory or an nn.Module")
+    module = pytorch_export.unwrapped(module)
     shown = type(module).__name__
     own, notes = pytorch_export.prepared(copy.deepcopy(module))
     request = {"channels": options.channels, "size": options.size}

@@ -16,6 +16,7 @@ import pytest
 import torch
 from networks import DATA, needs_data
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from converters import files, pytorch
 from converters.canonical import canonicalize
@@ -197,6 +198,21 @@ def test_a_live_module_is_read_and_left_as_it_was(network):
         assert torch.equal(value, before[key])
     assert any("float16 were made float32" in note for note in file.notes)
     assert_same(file, network.float().eval())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, AveragedModel, torch.compile, lambda x: torch.compile(AveragedModel(x))]
+)
+def test_a_live_module_is_taken_out_of_what_training_puts_around_it(network, wrap):
+    file = read(wrap(network), SourceOptions(size=(16, 16)))
+    assert_same(file, network)
+    assert list(canonicalize(file).layer_names.values()) == ["conv1", "blocks.0"]
+
+
+def test_the_weights_of_an_averaged_network_are_those_of_the_network(place, network):
+    torch.save(AveragedModel(network).state_dict(), "averaged.pth")
+    assert_same(read("nets.py:Net", SourceOptions(weights=Path("averaged.pth"), size=(16, 16))), network)
 
 
 def test_a_live_module_may_come_with_its_own_example():

@@ -17,12 +17,24 @@ BODY = [
     ("MatMul", "f m", "scores"),
 ]
 CONSTANTS = {"k": normal(4, 3, 3, 3), "m": normal(4, 5), "t": np.array([0, 5, 1, 1]), "u": np.array([0, 5])}
+CONSTANTS |= {"last": np.array([0, 1, 1, 5]), "between": np.array([1, 2])}
 ENDS = {  # what stands behind the scores
     "nothing": [],
     "softmax": [("Softmax", "scores", "y", {"axis": 1})],
     "log-softmax": [("LogSoftmax", "scores", "y", {"axis": 1})],
     "sigmoid": [("Sigmoid", "scores", "y")],
     "softmax and flatten": [("Softmax", "scores", "s", {"axis": 1}), ("Flatten", "s", "y")],
+    "softmax over channels that stand last": [
+        ("Reshape", "scores t", "s"),
+        ("Transpose", "s", "l", {"perm": [0, 2, 3, 1]}),
+        ("Softmax", "l", "e", {"axis": 3}),
+        ("Reshape", "e u", "y"),
+    ],
+    "scores along the last axis alone": [
+        ("Reshape", "scores last", "s"),
+        ("Softmax", "s", "e", {"axis": -1}),
+        ("Squeeze", "e between", "y"),
+    ],
     "reshape and softmax": [("Reshape", "scores t", "s"), ("Softmax", "s", "e", {"axis": 1}), ("Reshape", "e u", "y")],
 }
 LABELS = ["Cat", "Dog", "Golden Retriever", "Sail", "Snail"]
@@ -42,6 +54,19 @@ def test_scores_stand_before_what_squashes_them(end, tmp_path):
 
     assert (found.name, found.op, found.out_channels, found.is_global) == (NAME, "Scores", 5, True)
     np.testing.assert_allclose(answer.reshape(2, 5), pooled @ CONSTANTS["m"], rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_in_another_order_are_no_scores_of_the_same_classes(tmp_path):
+    """Two by three, turned: class 1 of the output is number 3 of what stands before."""
+    turned = [
+        ("Reshape", "six pairs", "p2"),
+        ("Transpose", "p2", "t2", {"perm": [0, 2, 1]}),
+        ("Reshape", "t2 flat", "y"),
+    ]
+    body = [*BODY[:4], ("MatMul", "f m6", "six"), *turned]
+    constants = CONSTANTS | {"m6": normal(4, 6), "pairs": np.array([0, 2, 3]), "flat": np.array([0, 6])}
+    network = opened(tmp_path, build(body, constants, shape=("N", 3, 8, 8)), PRESETS["unit"], (8, 8))
+    assert scores(network).value == "y"
 
 
 @pytest.mark.parametrize("nodes", [BODY[:2], [*BODY[:3], ("ReduceMean", "p", "y")]], ids=["maps", "one number"])

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512)  # sides tried where nobody says one, the likeliest first
 LEGACY_OPSET = 17
@@ -36,7 +37,7 @@ MOST_PLACES = 10_000  # in a checkpoint, looked at
 WRAPPERS = frozenset(
     ("_orig_mod", "module", "model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 )
-IGNORED = ("num_batches_tracked", "total_ops", "total_params")  # counters that decide nothing
+IGNORED = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")  # counters that decide nothing
 # What torchvision's Python half asks torch about while it is imported; its compiled half, where it fits, defines them.
 SCHEMAS = {
     "torchvision::nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -132,6 +133,19 @@ def _write_samples(module: Any, example: Sequence[torch.Tensor], folder: Path, e
     np.savez(folder / "samples.npz", **samples)  # type: ignore[arg-type]
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network in what training puts around it, which the exporters do not see through."""
+    while True:
+        if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
+            module = module.module
+        elif isinstance(
+            getattr(module, "_orig_mod", None), nn.Module
+        ):  # torch.compile's, whose class is slow to import
+            module = module._orig_mod  # type: ignore[assignment]
+        else:
+            return module
+
+
 def prepared(module: nn.Module) -> tuple[nn.Module, list[str]]:
     """The module on the CPU, in eval mode and float32; and what of that has to be said."""
     halves = {str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.is_floating_point()} - {"float32"}
@@ -149,7 +163,7 @@ def _module(request: Mapping[str, Any]) -> tuple[Any, list[str]]:
         module = _unpickled(path)
     else:
         module = _made(path, request["name"])
-    module, notes = prepared(module)
+    module, notes = prepared(unwrapped(module))
     if request.get("weights"):
         notes += _load_weights(module, request["weights"])
     return module, notes
