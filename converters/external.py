@@ -68,15 +68,27 @@ def _place(path: Path, tensor: onnx.TensorProto, location: str) -> tuple[Path, s
     """The file that a name means. Links are followed before that is judged."""
     folder = path.parent.resolve()
     location = location.replace("\0", "")
-    file = (folder / location).resolve()
+    try:
+        file = (folder / location).resolve()
+        is_file = file.is_file()
+    except (OSError, RuntimeError) as error:  # a name longer than the system's, a link to itself
+        raise ModelError(
+            f"{path}: tensor {tensor.name!r} points to {location[:60]!r}, which is no file's name ({_reason(error)})"
+        ) from error
     if not location or not file.is_relative_to(folder):
         raise ModelError(
-            f"{path}: tensor {tensor.name!r} points to {location!r}, outside the model's folder; "
+            f"{path}: tensor {tensor.name!r} points to {location[:60]!r}, outside the model's folder; "
             "that is refused: keep the data beside the model"
         )
-    if not file.is_file():
-        raise ModelError(f"{path}: its external data {location!r} is missing; keep it in the same folder as the model")
+    if not is_file:
+        raise ModelError(
+            f"{path}: its external data {location[:60]!r} is missing; keep it in the same folder as the model"
+        )
     return file, location
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "a link to itself"
 
 
 def _span(path: Path, tensor: onnx.TensorProto, entries: dict[str, str], location: str) -> tuple[int, int]:
