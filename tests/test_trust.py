@@ -459,6 +459,16 @@ def saved(canary):
     return lambda name, _: content.getvalue() if "sample_inputs" in name else None
 
 
+def unfolding(canary):
+    """Sample inputs that are 2^60 tuples: each holds the one before twice."""
+    inputs = torch.ones(1)
+    for _ in range(60):
+        inputs = (inputs, inputs)
+    file = io.BytesIO()
+    torch.save(inputs, file)
+    return lambda name, _: file.getvalue() if "sample_inputs" in name else None
+
+
 def config(change):
     """A change of every entry of the lists of tensors."""
 
@@ -487,6 +497,7 @@ PROGRAMS = {  # name: how the archive is changed, with the canary's place; words
     "inputs pickled, protocol 0": (lambda canary: sample(canary, 0), "holds a pickle .*sample_inputs.*--trust"),
     "inputs pickled, protocol 2": (lambda canary: sample(canary, 2), "holds a pickle .*sample_inputs.*--trust"),
     "inputs pickled, protocol 5": (lambda canary: sample(canary, 5), "holds a pickle .*sample_inputs.*--trust"),
+    "inputs that unfold": (unfolding, "holds a pickle .*sample_inputs.*of more than tensors.*--trust"),
     "inputs saved by torch.save": (saved, "holds a pickle .*sample_inputs.*of more than tensors.*--trust"),
     "a function that loads": (lambda _: in_graph(CONV2D, b"torch.hub.load"), r"calls torch\.hub\.load.*--trust"),
     "a function of os": (lambda _: in_graph(CONV2D, b"torch.os.system"), r"calls torch\.os\.system"),
