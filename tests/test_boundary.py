@@ -17,7 +17,7 @@ import pytest
 from networks import build, normal, opened_here
 from onnx import helper, numpy_helper
 
-from analyzer.boundary import client, opened, opening
+from analyzer.boundary import client, limits, opened, opening
 from analyzer.boundary.limits import Limits, parse_memory
 from analyzer.network import InputOptions, open_network
 from converters import cache
@@ -232,6 +232,17 @@ def test_time_that_it_may_not_take_is_one_line(path):
 def test_a_limit_that_is_none_is_refused(memory, seconds):
     with pytest.raises(SettingsError, match="above 0"):
         Limits(memory, seconds)
+
+
+@pytest.mark.parametrize(("memory", "seconds"), [(1 << 51, None), (10**40, None), (None, 1e300), (None, float("inf"))])
+def test_a_limit_that_no_system_counts_is_refused(memory, seconds):
+    with pytest.raises(SettingsError, match="can be set"):
+        Limits(memory, seconds)
+
+
+def test_the_largest_limits_are_taken(path):
+    network = open_network(path, limits=Limits(limits.MOST_MEMORY, limits.MOST_SECONDS))
+    assert network.prove().nodes.error < 1e-4
 
 
 @pytest.mark.parametrize(
