@@ -68,14 +68,22 @@ def _place(path: Path, tensor: onnx.TensorProto, location: str) -> tuple[Path, s
     """The file that a name means. Links are followed before that is judged."""
     folder = path.parent.resolve()
     location = location.replace("\0", "")
-    file = Path(os.path.realpath(folder / location))  # resolve() raises RuntimeError at links that go in a circle
+    try:
+        file = Path(os.path.realpath(folder / location))  # resolve() raises RuntimeError at links in a circle
+        is_file = file.is_file()
+    except OSError as error:  # a name longer than the system's
+        raise ModelError(
+            f"{path}: tensor {tensor.name!r} points to {location[:60]!r}, which is no file's name ({error.strerror})"
+        ) from error
     if not location or not file.is_relative_to(folder):
         raise ModelError(
-            f"{path}: tensor {tensor.name!r} points to {location!r}, outside the model's folder; "
+            f"{path}: tensor {tensor.name!r} points to {location[:60]!r}, outside the model's folder; "
             "that is refused: keep the data beside the model"
         )
-    if not file.is_file():
-        raise ModelError(f"{path}: its external data {location!r} is missing; keep it in the same folder as the model")
+    if not is_file:
+        raise ModelError(
+            f"{path}: its external data {location[:60]!r} is missing; keep it in the same folder as the model"
+        )
     return file, location
 
 

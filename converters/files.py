@@ -156,7 +156,7 @@ def external_bytes(path: Path) -> int:
             return 0
         proto = onnx.ModelProto.FromString(path.read_bytes())
         return sum(file.stat().st_size for file in external.files_of(path, _tensors(proto)))
-    except (OSError, DecodeError, ModelError):  # told when it is read
+    except (OSError, DecodeError, UnicodeDecodeError, ModelError):  # told when it is read
         return 0
 
 
@@ -241,35 +241,15 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
 
 
 def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """All tensors of the file: of sparse ones what they hold."""
-    tensors = list(proto.graph.initializer)
-    for node in limits.all_nodes(proto):
-        for graph in limits.inner_graphs(node):
-            tensors.extend(graph.initializer)
-    for sparse in _sparse(proto):
-        tensors.extend((sparse.values, sparse.indices))
-    for node in limits.all_nodes(proto):
-        for attribute in node.attribute:
-            tensors.extend(attribute.tensors)
-            if attribute.HasField("t"):
-                tensors.append(attribute.t)
-    return tensors
-
-
-def _sparse(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
-    yield from proto.graph.sparse_initializer
-    for node in limits.all_nodes(proto):
-        for graph in limits.inner_graphs(node):
-            yield from graph.sparse_initializer
-        for attribute in node.attribute:
-            yield from attribute.sparse_tensors
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor
+    """All tensors of the file, those of functions' defaults and of training too: of sparse ones what they hold."""
+    return [part for part in limits.all_messages(proto) if isinstance(part, onnx.TensorProto)]
 
 
 def _written_out(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """What sparse tensors become, with nothing in it: for their sizes alone."""
-    for sparse in _sparse(proto):
+    for sparse in limits.all_messages(proto):
+        if not isinstance(sparse, onnx.SparseTensorProto):
+            continue
         values = sparse.values
         yield onnx.TensorProto(name=values.name, data_type=values.data_type, dims=sparse.dims)
 

@@ -210,11 +210,20 @@ def _danger(described: Mapping[str, Any]) -> str:
         if function not in keras_classes.TENSORFLOW_FUNCTIONS:
             return f"the layer{_called(described)} calls tf.{function[:60]}, which may do anything"
     elif kind in keras_classes.LOOKUPS:
-        if any(isinstance(_inner(described).get(key), str) for key in FILE_NAMES):
+        if not all(_is_list(_inner(described).get(key)) for key in FILE_NAMES):
             return f"the layer{_called(described)} is a {kind} that reads another file of this machine"
+    elif kind in keras_classes.LAYERS | keras_classes.MODELS and isinstance(described.get("config"), str):
+        return f"the layer{_called(described)}, a {kind}, is described by a text, which may hold anything"
     elif kind != "function" and kind not in keras_classes.CLASSES and not _foreign(described):
         return f"{kind[:60]}{_called(described)} is none of Keras' layers that are known to run nothing but themselves"
     return ""
+
+
+def _is_list(value: Any) -> bool:
+    """Whether words or numbers stand here, and nothing that could become a file's name."""
+    if not isinstance(value, list):
+        return value is None
+    return all(isinstance(each, (str, int, float)) for each in value)
 
 
 def _foreign(described: Mapping[str, Any]) -> str:

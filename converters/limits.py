@@ -57,6 +57,17 @@ def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
             waiting.extend(inner_graphs(node))
 
 
+def all_messages(proto: Message) -> Iterator[Message]:
+    """The message and all inside it, wherever they stand. Without recursion: the file decides how deep it is."""
+    waiting = [proto]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        for field, content in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                waiting.extend(reversed(content) if _is_repeated(content) else [content])
+
+
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Branches and bodies of a node."""
     for attribute in node.attribute:

@@ -57,6 +57,12 @@ OPCODES = frozenset(
     BINPUT LONG_BINPUT BINGET LONG_BINGET BINPERSID MEMOIZE
     """.split()  # noqa: SIM905 - a list of strings would be four times as long
 )
+# What stands on top after these opcodes: a list, tuple or dictionary; an object.
+CONTAINERS = frozenset(
+    ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT", "APPEND", "APPENDS", "SETITEM", "SETITEMS")
+)
+OBJECTS = frozenset(("REDUCE", "BUILD"))
+OBJECTS_AGAIN = 30  # 3 to the 10th, at most, when each is in the next three times
 TREES = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None)
 VERIFIERS = ("TRAINING", "ATEN")
 LAYERS = "nn_module_stack"  # the one note of a node that is copied: the layers that it lies in
@@ -275,13 +281,37 @@ def _pickle(content: bytes, name: str) -> bytes:
 
 
 def _is_plain(content: bytes) -> bool:
-    """Whether a pickle can only be tensors in lists, tuples and dictionaries."""
+    """Whether a pickle can only be tensors in lists, tuples and dictionaries, and is no larger read than written."""
     try:
-        return all(
-            opcode in OPCODES and (opcode != "GLOBAL" or argument in GLOBALS) for opcode, argument in _opcodes(content)
+        opcodes = list(_opcodes(content))
+        return _is_tree(opcodes) and all(
+            opcode in OPCODES and (opcode != "GLOBAL" or argument in GLOBALS) for opcode, argument in opcodes
         )
     except (ValueError, UnicodeDecodeError, IndexError):
         return False
+
+
+def _is_tree(opcodes: list[tuple[str, Any]]) -> bool:
+    """Whether no list, tuple or dictionary stands in two places: 60 such, each twice in the next, are 2^60 for torch.
+
+    Tensors may; as the pickle does not say which of its objects are tensors, few objects may stand again.
+    """
+    memory: dict[Any, str] = {}
+    last, again = "", 0
+    for opcode, argument in opcodes:
+        match opcode:
+            case "BINPUT" | "LONG_BINPUT":
+                memory[argument] = last
+            case "MEMOIZE":
+                memory[len(memory)] = last
+            case "BINGET" | "LONG_BINGET":
+                last = memory.get(argument, "")
+                again += last in OBJECTS
+                if last in CONTAINERS or again > OBJECTS_AGAIN:
+                    return False
+            case _:
+                last = opcode
+    return True
 
 
 def _opcodes(content: bytes) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ import pytest
 from networks import build, normal, opened_here
 from onnx import helper, numpy_helper
 
-from analyzer.boundary import client, opened, opening
+from analyzer.boundary import client, limits, opened, opening
 from analyzer.boundary.limits import Limits, parse_memory
 from analyzer.network import InputOptions, open_network
 from converters import cache
@@ -234,6 +234,17 @@ def test_a_limit_that_is_none_is_refused(memory, seconds):
         Limits(memory, seconds)
 
 
+@pytest.mark.parametrize(("memory", "seconds"), [(1 << 51, None), (10**40, None), (None, 1e300), (None, float("inf"))])
+def test_a_limit_that_no_system_counts_is_refused(memory, seconds):
+    with pytest.raises(SettingsError, match="can be set"):
+        Limits(memory, seconds)
+
+
+def test_the_largest_limits_are_taken(path):
+    network = open_network(path, limits=Limits(limits.MOST_MEMORY, limits.MOST_SECONDS))
+    assert network.prove().nodes.error < 1e-4
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("8G", 8 << 30), ("900M", 900 << 20), ("6.5GiB", 13 << 29), ("1 tb", 1 << 40)]
 )
@@ -420,3 +431,11 @@ def test_a_server_that_dies_before_it_forks_is_one_line(path, tmp_path, monkeypa
             open_network(path, InputOptions())
     finally:
         client.stop()
+
+
+def test_the_folder_worked_in_is_not_the_servers(tmp_path, monkeypatch):
+    """Python puts it on the path by itself; a module of the user's there is not taken for a library's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    assert str(tmp_path) not in client._search_path()
+    assert str(Path(client.__file__).parents[2]) in client._search_path()

@@ -173,6 +173,46 @@ def test_an_absolute_path_is_refused(tmp_path):
         files.read(with_data_at(tmp_path, str(tmp_path / "secret")))
 
 
+def as_a_functions_default(model, tensor):
+    constant = helper.make_node("Constant", [], ["k"])
+    constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR, ref_attr_name="t")
+    function = helper.make_function(
+        "f", "F", ["p"], ["q"], [constant, helper.make_node("Add", ["p", "k"], ["q"])], model.opset_import[:1]
+    )
+    function.attribute_proto.add(name="t", type=onnx.AttributeProto.TENSOR).t.CopyFrom(tensor)
+    model.functions.append(function)
+    model.opset_import.add(domain="f", version=1)
+    model.graph.node.add(op_type="F", domain="f", input=["y"], output=["z"])
+    model.graph.output[0].name = "z"
+
+
+def in_training(model, tensor):
+    model.training_info.add().algorithm.initializer.append(tensor)
+
+
+@pytest.mark.parametrize("place", [as_a_functions_default, in_training])
+def test_data_outside_the_folder_is_refused_wherever_the_tensor_stands(place, tmp_path, monkeypatch):
+    path = with_data_at(tmp_path, "../secret")
+    model = onnx.load(path, load_external_data=False)
+    tensor = onnx.TensorProto()
+    tensor.CopyFrom(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(normal(4, 3, 3, 3), "w"))
+    place(model, tensor)
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.chdir(path.parent)  # where a library would look
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("location", ["x" * 5000, "sub/" * 2000, "loop", "loop/data"])
+def test_what_is_no_files_name_is_refused_in_one_line(location, tmp_path):
+    path = with_data_at(tmp_path, location)
+    (path.parent / "loop").symlink_to("loop")
+    with pytest.raises(ModelError, match="which is no file's name") as raised:
+        files.read(path)
+    assert len(str(raised.value)) < 300 + len(str(path))
+
+
 def test_cve_2026_27489_a_symbolic_link_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link")
     (path.parent / "link").symlink_to(tmp_path / "secret")

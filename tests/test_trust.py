@@ -126,6 +126,12 @@ REFUSED = {  # name: what stands beside a convolution, words of the refusal
     "TFSMLayer": (layer("TFSMLayer", filepath="elsewhere"), "it runs a SavedModel"),
     "a lookup that reads a file": (layer("StringLookup", vocabulary="/dev/zero"), "reads another file"),
     "another one": (layer("TextVectorization", idf_weights="/etc/passwd"), "reads another file"),
+    "a lookup of what becomes a name": (
+        layer("StringLookup", vocabulary={"class_name": "__numpy__", "config": {"value": "/dev/zero", "dtype": "str"}}),
+        "reads another file",
+    ),
+    "a lookup of files": (layer("StringLookup", vocabulary=[{"class_name": "__bytes__"}]), "reads another file"),
+    "a layer described by a text": (layer("Dense") | {"config": '{"class_name": "Lambda"}'}, "described by a text"),
     "a layer that takes functions": (layer("Map", "keras.src.ops.core"), "Map 'it' is none of Keras' layers"),
     "a layer of feature columns": (layer("DenseFeatures", vocabulary_file="x"), "DenseFeatures 'it' is none of"),
     "an optimizer": (layer("Adam", "keras.optimizers"), "class Adam of keras.optimizers"),
@@ -170,6 +176,8 @@ ALLOWED = {
     "an operation": layer("Multiply", "keras.src.ops.numpy"),
     "a wrapper": layer("Bidirectional", layer=layer("LSTM")),
     "a lookup of words": layer("IntegerLookup", vocabulary=[1, 2]),
+    "a lookup of words in assets": layer("StringLookup", vocabulary=None, idf_weights=[0.5]),
+    "Keras 1's": {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"name": "it"}}]},
     "a model": {"module": "keras.src.models.functional", "class_name": "Functional", "config": {"name": "inner"}},
     "Keras 2's": {"class_name": "BatchNormalizationV1", "config": {"name": "bn"}},
     "its function": layer("TFOpLambda", function="__operators__.getitem"),
@@ -451,6 +459,16 @@ def saved(canary):
     return lambda name, _: content.getvalue() if "sample_inputs" in name else None
 
 
+def unfolding(canary):
+    """Sample inputs that are 2^60 tuples: each holds the one before twice."""
+    inputs = torch.ones(1)
+    for _ in range(60):
+        inputs = (inputs, inputs)
+    file = io.BytesIO()
+    torch.save(inputs, file)
+    return lambda name, _: file.getvalue() if "sample_inputs" in name else None
+
+
 def config(change):
     """A change of every entry of the lists of tensors."""
 
@@ -479,6 +497,7 @@ PROGRAMS = {  # name: how the archive is changed, with the canary's place; words
     "inputs pickled, protocol 0": (lambda canary: sample(canary, 0), "holds a pickle .*sample_inputs.*--trust"),
     "inputs pickled, protocol 2": (lambda canary: sample(canary, 2), "holds a pickle .*sample_inputs.*--trust"),
     "inputs pickled, protocol 5": (lambda canary: sample(canary, 5), "holds a pickle .*sample_inputs.*--trust"),
+    "inputs that unfold": (unfolding, "holds a pickle .*sample_inputs.*of more than tensors.*--trust"),
     "inputs saved by torch.save": (saved, "holds a pickle .*sample_inputs.*of more than tensors.*--trust"),
     "a function that loads": (lambda _: in_graph(CONV2D, b"torch.hub.load"), r"calls torch\.hub\.load.*--trust"),
     "a function of os": (lambda _: in_graph(CONV2D, b"torch.os.system"), r"calls torch\.os\.system"),

@@ -307,11 +307,17 @@ def _close(owner: int, connection: socket.socket, lines: IO[bytes], scratch: Pat
 
 
 def _search_path() -> list[str]:
-    """Where this process finds modules, as absolute places."""
+    """Where this process finds modules, as absolute places; what is there a worker may read.
+
+    Not the folder that it works in, which Python puts there by itself (`python -m`, a notebook), unless we lie there.
+    """
+    own = str(Path(__file__).parents[2])
     places = []
     for place in sys.path:
         with contextlib.suppress(OSError):  # the folder that we work in has been removed, and nothing is found there
-            places.append(os.path.abspath(place))  # noqa: PTH100 - a link's folder is not its target's
+            absolute = os.path.abspath(place)  # noqa: PTH100 - a link's folder is not its target's
+            if absolute in (own, str(Path(own).resolve())) or absolute != str(Path.cwd()):
+                places.append(absolute)
     return places
 
 

@@ -21,6 +21,8 @@ LEAST_SECONDS = 7.0
 MEMORY_PER_BYTE = 24
 SECONDS_PER_MB = 4.0
 LARGEST_FILE = 4 << 30  # bytes that a worker may write into one file, where the model is small
+MOST_MEMORY = 1 << 50  # bytes, and the seconds, that may be set: beyond them the system's own counters run over
+MOST_SECONDS = 500_000.0
 WALL = 4.0  # times the processor seconds, and WALL_MORE: a worker that waits for ever is stopped too
 WALL_MORE = 30.0
 
@@ -30,7 +32,7 @@ class Limits:
     """What the opening of one model may use; None: as its size suggests.
 
     Raises:
-        SettingsError: a limit that is not above 0.
+        SettingsError: a limit that is not above 0, or beyond what a system counts.
     """
 
     memory: int | None = None  # bytes of address space beside what the program itself needs
@@ -39,6 +41,10 @@ class Limits:
     def __post_init__(self) -> None:
         if self.memory is not None and self.memory <= 0:
             raise SettingsError(f"--limit-memory {self.memory}: give a size above 0, such as 8G")
+        if self.memory is not None and self.memory > MOST_MEMORY:
+            raise SettingsError(f"--limit-memory {self.memory}: at most {MOST_MEMORY >> 40}T can be set")
+        if self.seconds is not None and self.seconds > MOST_SECONDS:
+            raise SettingsError(f"--limit-seconds {self.seconds:g}: at most {MOST_SECONDS:.0f} can be set")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise SettingsError(f"--limit-seconds {self.seconds}: give a number of seconds above 0, such as 60")
 
