@@ -381,7 +381,8 @@ class _Forcing:
     def part(self, names: Sequence[str], others: Sequence[str] = ()) -> _Part:
         """What makes shared values of these names, and others that are not shared, out of shared values."""
         outputs = [*(_own(name) for name in names), *others]
-        needed, waiting = set[int](), [self._producers[name] for name in outputs]
+        # What no node writes is an input or a constant.
+        needed, waiting = set[int](), [self._producers[name] for name in outputs if name in self._producers]
         while waiting:
             index = waiting.pop()
             if index not in needed:
@@ -397,8 +398,9 @@ class _Forcing:
             node.CopyFrom(self._nodes[index])
             node.output[:] = [self._written(name) for name in node.output]
         names_read = dict.fromkeys(name for node in graph.node for name in reads(node))
-        graph.initializer.extend(self._constants[name] for name in names_read if name in self._constants)
-        graph.sparse_initializer.extend(self._sparse[name] for name in names_read if name in self._sparse)
+        held = dict.fromkeys([*outputs, *names_read])
+        graph.initializer.extend(self._constants[name] for name in held if name in self._constants)
+        graph.sparse_initializer.extend(self._sparse[name] for name in held if name in self._sparse)
         constants = self._constants.keys() | self._sparse.keys()
         graph.input.extend(value for value in proto.graph.input if value.name not in constants)
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)

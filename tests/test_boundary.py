@@ -427,7 +427,7 @@ def test_a_server_that_dies_before_it_forks_is_one_line(path, tmp_path, monkeypa
     monkeypatch.setattr(sys, "executable", str(dying))
     client.stop()
     try:
-        with pytest.raises(ModelError, match="the process that opens models died: no libraries"):
+        with pytest.raises(ModelError, match="the process that opens models died, while starting: no libraries"):
             open_network(path, InputOptions())
     finally:
         client.stop()
