@@ -11,6 +11,9 @@ import io
 import pickle
 import re
 import struct
+import subprocess
+import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +27,15 @@ from converters.errors import InputError
 
 COMPRESSED = 15  # MATLAB's type of a packed variable
 PIECE = 1 << 20  # bytes unpacked at a time
+MATLAB_SCRIPT = """
+import sys
+import numpy as np
+from scipy.io import loadmat
+arrays = loadmat(sys.argv[1], variable_names=("X", "y"))
+for name in ("X", "y"):
+    if name in arrays:
+        np.save(f"{sys.argv[2]}/{name}.npy", arrays[name], allow_pickle=False)
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,17 +144,32 @@ def _idx_array(path: Path, rank: int) -> np.ndarray:
 
 def _svhn(path: Path) -> Stack:
     """The cropped digits: http://ufldl.stanford.edu/housenumbers/, "Format 2", a MATLAB file of version 5."""
-    from scipy.io import loadmat
-
     with path.open("rb") as file:
         if file.read(10) == b"MATLAB 7.3":
             raise InputError(f"{path.name}: a MATLAB file of version 7.3; save it as version 7")
     _check_unpacked(path)
-    arrays = loadmat(path, variable_names=("X", "y"))
+    arrays = _matlab_arrays(path)
     if "X" not in arrays or "y" not in arrays:
         raise InputError(f"{path.name}: has no arrays X and y; SVHN's cropped digits have")
     # X is (32, 32, 3, N); y is (N, 1), with 10 for the digit 0.
     return Stack(path, np.moveaxis(arrays["X"], 3, 0), _labels(arrays["y"].reshape(-1) % 10), ())
+
+
+def _matlab_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays X and y of a MATLAB file, read in a process of its own: scipy's reader may die of a damaged one.
+
+    Raises:
+        InputError: it did, or could not read the file.
+    """
+    with tempfile.TemporaryDirectory(prefix="filterscope-", ignore_cleanup_errors=True) as place:
+        # -P: neither the user's folder nor the script's is searched for modules
+        command = [sys.executable, "-P", "-c", MATLAB_SCRIPT, str(path.absolute()), place]
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+        if ended.returncode:
+            lines = ended.stderr.strip().splitlines() or ["its reader died"]
+            raise InputError(f"{path.name}: cannot be read ({lines[-1][:120]}); get it again")
+        # Mapped, not read: a file that is removed stays as long as somebody maps it.
+        return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in Path(place).glob("*.npy")}
 
 
 def _check_unpacked(path: Path) -> None:

@@ -54,7 +54,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
 
 def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:
     """A target's first number becomes −1, "the rest", or where −1 stands elsewhere 0, "as the input's"."""
-    target = constant(node.inputs[1])
+    target = _extents(node.inputs[1])
     if target is None or not target.size or target[0] < 1 or target[0] % batch:
         return False
     freed = target.copy()
@@ -76,7 +76,7 @@ def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:
 
 
 def _expand(model: ir.Model, node: ir.Node, batch: int) -> bool:
-    target = constant(node.inputs[1])
+    target = _extents(node.inputs[1])
     if target is None or not target.size or target[0] != batch:
         return False
     node.replace_input_with(1, with_batch(model, node, target[1:]))
@@ -85,7 +85,7 @@ def _expand(model: ir.Model, node: ir.Node, batch: int) -> bool:
 
 def _resize(model: ir.Model, node: ir.Node, batch: int) -> bool:
     """Sizes of all axes become sizes of all but the first."""
-    sizes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    sizes = _extents(node.inputs[3]) if len(node.inputs) > 3 else None
     if sizes is None or not sizes.size or sizes[0] != batch or "axes" in node.attributes:
         return False
     node.replace_input_with(3, initializer(model, f"{node.name}_sizes", sizes[1:]))
@@ -181,6 +181,12 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     if value is None or value.const_value is None or value.is_graph_input():
         return None
     return value.const_value.numpy()
+
+
+def _extents(value: ir.Value | None) -> np.ndarray | None:
+    """A constant list of extents; None for another constant, which no such input takes."""
+    array = constant(value)
+    return array if array is not None and array.ndim == 1 else None
 
 
 def initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:

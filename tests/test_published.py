@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +127,10 @@ def test_damaged_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: .*{message}"):
         read_stack(tmp_path / name)
+
+
+def test_a_matlab_file_that_its_reader_dies_of_is_one_line():
+    """scipy's ends with SIGSEGV there, found by fuzzing; the file is one of its own with bytes changed."""
+    file = Path(__file__).parent / "cases" / "hostile" / "test_32x32.mat"
+    with pytest.raises(InputError, match=r"test_32x32\.mat: cannot be read .*; get it again"):
+        read_stack(file)
