@@ -54,6 +54,11 @@ def save(name: str, content: dict[str, Any]) -> None:
         beside.replace(folder / f"{name}.json")
 
 
+def holds_any_of(prefix: str) -> bool:
+    """Whether a model is kept under a name that begins so."""
+    return any(_opened().glob(f"{prefix}*"))
+
+
 def load_folder(name: str) -> Path | None:
     """The folder of an opened model; None where there is none."""
     folder = _opened() / name

@@ -97,7 +97,11 @@ class Opening:
         Raises:
             FilterscopeError: the model, or an option that does not fit it.
         """
+        from analyzer.boundary import client
         from analyzer.boundary.limits import Limits, parse_memory
+
+        if client.is_available():
+            client.start_early(self.model)  # before the imports below, which take as long as its own
         from analyzer.network import InputOptions, open_network
         from converters.sources import is_converted
 

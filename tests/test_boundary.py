@@ -23,7 +23,7 @@ from analyzer.network import InputOptions, open_network
 from converters import cache
 from converters.errors import ModelError, SettingsError, UnsupportedOperatorError
 
-pytestmark = pytest.mark.skipif(not opening.is_available(), reason="this system has no boundary")
+pytestmark = pytest.mark.skipif(not client.is_available(), reason="this system has no boundary")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer.boundary import opening
+from analyzer.boundary import client
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="an installed copy has no benchmarks")
@@ -61,7 +61,7 @@ def test_the_same_number_makes_the_same_file_in_another_process(files, tmp_path)
         assert one == two, kind
 
 
-@pytest.mark.skipif(not opening.is_available(), reason="this system has no boundary")
+@pytest.mark.skipif(not client.is_available(), reason="this system has no boundary")
 def test_files_of_all_kinds_make_no_finding(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "fuzz.py"), "--part", "1", "21", "1", "--keep", str(tmp_path / "keep")]
     subprocess.run([*command, "--scratch", str(tmp_path / "scratch")], check=True, timeout=300)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from analyzer.boundary.limits import Allowance
+from converters import cache
 from converters.errors import FilterscopeError, ModelError
 
 STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
@@ -105,6 +107,11 @@ _server: Server | None = None
 _lock = threading.Lock()
 
 
+def is_available() -> bool:
+    """Whether this system lets a model be opened in a process of its own; elsewhere it is opened in the user's."""
+    return hasattr(os, "pidfd_open") and hasattr(socket, "send_fds")
+
+
 def start() -> Server:
     """The server; a new one where there is none alive."""
     global _server
@@ -116,6 +123,22 @@ def start() -> Server:
                 _server.close()
             _server = Server()
         return _server
+
+
+def start_early(source: str) -> None:
+    """Start the server while the caller still imports, where a model will need it: none of its file is kept."""
+    path = Path(source)
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file() and os.cpu_count() != 1:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if not cache.holds_any_of(cache_prefix(digest)):
+                start()
+
+
+def cache_prefix(digest: str) -> str:
+    """What the cache's names of a file's openings begin with."""
+    return f"{digest[:16]}-"
 
 
 def stop() -> None:

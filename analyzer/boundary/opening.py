@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,7 +43,7 @@ def open_network(
     """See analyzer.network.open_network."""
     limits = limits or Limits()
     _current_folder()
-    if not is_available():
+    if not client.is_available():
         with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
             return open_here(
                 sources.read(source, SourceOptions(trust, weights, options.channels, options.size)), options
@@ -63,11 +62,6 @@ def open_network(
     if name is not None:
         _keep(name, facts, worker.scratch)
     return replace(opened.read(facts, worker.scratch), reopen=_once(worker, reopen))
-
-
-def is_available() -> bool:
-    """Whether this system lets a model be opened in a process of its own; elsewhere it is opened in the user's."""
-    return hasattr(os, "pidfd_open") and hasattr(socket, "send_fds")
 
 
 def _once(worker: client.Worker, again: Callable[[], client.Worker]) -> Callable[[], client.Worker]:
@@ -186,7 +180,7 @@ def _cache_name(source: str | Path | nn.Module, options: InputOptions, weights: 
     arrays = {name: np.asarray(array) for name, array in options.feeds.items()}
     feeds = [[name, array.shape, str(array.dtype), array.tobytes().hex()] for name, array in sorted(arrays.items())]
     settings = json.dumps([path.suffix.lower(), opened.options_to_json(options), feeds], sort_keys=True)
-    return cache.key("opened", content, hashlib.sha256(settings.encode()).hexdigest())
+    return client.cache_prefix(content) + cache.key("opened", content, hashlib.sha256(settings.encode()).hexdigest())
 
 
 def _from_cache(name: str, path: Path, reopen: Callable[[], client.Worker]) -> Network | None:
