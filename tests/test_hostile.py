@@ -208,7 +208,7 @@ def test_data_outside_the_folder_is_refused_wherever_the_tensor_stands(place, tm
 def test_what_is_no_files_name_is_refused_in_one_line(location, tmp_path):
     path = with_data_at(tmp_path, location)
     (path.parent / "loop").symlink_to("loop")
-    with pytest.raises(ModelError, match="which is no file's name|is missing") as raised:
+    with pytest.raises(ModelError, match=r"which is no file's name|is missing") as raised:
         files.read(path)
     assert len(str(raised.value)) < 300 + len(str(path))
 
