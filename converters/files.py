@@ -121,8 +121,6 @@ def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
         _check(proto)
         return ()
     except (onnx.checker.ValidationError, ValueError, RuntimeError):
-        if not _has_text_names(proto):
-            raise
         notes = regularise(proto)
     try:
         _check(proto)
@@ -165,8 +163,6 @@ def _check(proto: onnx.ModelProto) -> None:
     for value in proto.graph.input:
         if _says_no_shape(value):
             raise ValueError(f"input {value.name!r} declares no shape; export it with one, free dimensions by name")
-    if not _has_text_names(proto):
-        raise ValueError("a node holds a name that is no text; the file is damaged")
     if not all(node.op_type and node.output for node in proto.graph.node):
         raise ValueError("a node has no operator or no output; the file is damaged")
     if any(tensor.HasField("segment") for tensor in proto.graph.initializer):
@@ -192,14 +188,6 @@ def _check(proto: onnx.ModelProto) -> None:
         if _says_no_shape(value):
             value.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(checked)
-
-
-def _has_text_names(proto: onnx.ModelProto) -> bool:
-    return all(
-        isinstance(text, str)
-        for node in proto.graph.node
-        for text in (node.op_type, node.domain, node.name, *node.input, *node.output)
-    )
 
 
 def _says_no_shape(value: onnx.ValueInfoProto) -> bool:

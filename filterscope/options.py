@@ -88,7 +88,9 @@ class Opening:
     @property
     def stem(self) -> str:
         """The model's name without folders and suffix: what a run's folder is called after."""
-        name = self.model.rpartition(":")[2] if _is_factory(self.model) else self.model
+        from converters.sources import is_factory
+
+        name = self.model.rpartition(":")[2] if is_factory(self.model) else self.model
         return Path(name).stem
 
     def open(self) -> Network:
@@ -189,12 +191,6 @@ def opens_a_model(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in [*shared, *rest]}
     del wrapped.__wrapped__  # or Typer would read the command's own hints
     return wrapped
-
-
-def _is_factory(model: str) -> bool:
-    from converters.sources import FACTORY
-
-    return not Path(model).exists() and FACTORY.fullmatch(model) is not None
 
 
 def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:

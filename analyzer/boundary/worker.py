@@ -70,7 +70,7 @@ class Worker:
         self._stage("reading it")
         if request["program"]:  # the user's own code, or trusted as such: it may do what he may
             file = self._read()
-            self._confine(len(file.proto.SerializeToString()))
+            self._confine(file.proto.ByteSize())
         else:
             self._confine(size_of(Path(request["path"])))
             file = self._read()
