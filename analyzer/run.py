@@ -22,7 +22,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL.PngImagePlugin import PngImageFile
 
-from analyzer import atlas
+from analyzer import atlas, locks
 from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
 from analyzer.wholeness import is_whole
 from converters.errors import RunError
@@ -432,7 +431,7 @@ def is_being_written(folder: Path) -> bool:
     """Whether a living process writes the run."""
     try:
         with (folder / ".lock").open("r+") as file:
-            return not _lock(file)
+            return not locks.lock(file)
     except OSError:
         return False
 
@@ -441,12 +440,11 @@ def _waited_for(folder: Path, name: str) -> io.TextIOWrapper | None:
     is_told = False
     while True:
         try:
-            file = (folder / name).open("a")
+            file = locks.try_lock(folder / name)
         except OSError:  # read only
             return None
-        if _lock(file) and _is_still(file, folder / name):
+        if file is not None:
             return file
-        file.close()
         if not is_told:
             logging.getLogger("filterscope").warning("another process is making this run's report; waiting for it")
             is_told = True
@@ -545,37 +543,9 @@ def _locked(folder: Path, name: str = ".lock", refusal: str = WRITING) -> io.Tex
     while True:
         with _translated_errors(folder):
             file = (folder / name).open("a")
-        if not _lock(file):
+        if not locks.lock(file):
             file.close()
             raise RunError(f"{folder}: {refusal}")
-        if _is_still(file, folder / name):
+        if locks.is_still(file, folder / name):
             return file
         file.close()
-
-
-def _is_still(file: io.TextIOWrapper, path: Path) -> bool:
-    """Whether an open file is still the one of its name: the run may have been removed in between."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: io.TextIOWrapper) -> bool:
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _lock(file: io.TextIOWrapper) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # some file systems have no locks
-            return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-        return True

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
+
+from analyzer.locks import try_lock
 
 EVERY = 0.1  # seconds between two looks
 
@@ -33,12 +33,12 @@ class Turn:
         self._file: io.TextIOWrapper | None = None
 
     def __enter__(self) -> Turn:
-        self._file = self._try()
+        self._file = try_lock(self._path)
         if self._file is None:
             logging.getLogger("filterscope").warning(f"{self.place}: another process is writing it; waiting for it")
         while self._file is None:
             time.sleep(EVERY)
-            self._file = self._try()
+            self._file = try_lock(self._path)
         return self
 
     def __exit__(
@@ -48,33 +48,3 @@ class Turn:
             self._path.unlink()
         if self._file is not None:
             self._file.close()
-
-    def _try(self) -> io.TextIOWrapper | None:
-        """The locked file; None where another process has it, or has just taken it away."""
-        file = self._path.open("a")
-        if _lock(file):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
-                    return file
-        file.close()
-        return None
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: io.TextIOWrapper) -> bool:
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _lock(file: io.TextIOWrapper) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

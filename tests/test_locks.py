@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from analyzer import run
+from analyzer import locks
 from analyzer.run import LOCKS, Run, RunWriter, is_being_written, remove, reporting
 from converters.errors import RunError
 from tests.synthetic_run import synthetic_run
@@ -99,15 +99,15 @@ def test_a_report_without_a_writer_keeps_its_own_error(folder):
 
 def test_a_run_that_is_removed_while_its_lock_is_opened_is_locked_by_its_new_file(folder, monkeypatch):
     """An open file keeps living after its name: a lock of it would be nobody's."""
-    lock = run._lock
+    lock = locks.lock
 
     def slow(file):
-        monkeypatch.setattr(run, "_lock", lock)
+        monkeypatch.setattr(locks, "lock", lock)
         (folder / ".lock").unlink()  # what removing the run does
         return lock(file)
 
     (folder / ".lock").touch()
-    monkeypatch.setattr(run, "_lock", slow)
+    monkeypatch.setattr(locks, "lock", slow)
     with RunWriter(folder, "plan"):
         assert (folder / ".lock").is_file()
         assert is_being_written(folder)
