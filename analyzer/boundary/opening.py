@@ -52,10 +52,11 @@ def open_network(
     def reopen() -> client.Worker:
         return _worker(source, options, weights, trust, limits)[0]
 
-    name = _cache_name(source, options, weights, trust)
-    if name is not None:
+    name, digest = None, _digest_of_kept(source, weights, trust)
+    if digest is not None:
         assert isinstance(source, (str, Path))
-        network = _from_cache(name, Path(source), reopen)
+        name = _cache_name(digest.hexdigest(), Path(source), options)
+        network = _from_cache(name, Path(source), digest, reopen)
         if network is not None:
             return network
     worker, facts = _worker(source, options, weights, trust, limits)
@@ -166,31 +167,32 @@ def _remark(text: str) -> None:
     logging.getLogger("filterscope").warning("%s", text)
 
 
-def _cache_name(source: str | Path | nn.Module, options: InputOptions, weights: Path | None, trust: bool) -> str | None:
-    """Name of the cache's entry; None for what is not kept: the user's own code, which may give another network."""
+def _digest_of_kept(source: str | Path | nn.Module, weights: Path | None, trust: bool) -> Any:
+    """sha256 of the model's file; None for what is not kept: the user's own code, which may give another network."""
     if not isinstance(source, (str, Path)) or weights is not None or sources.is_program(source, trust):
         return None
     path = Path(source)
     try:
-        if not path.is_file():
-            return None
-        content = _digest(path).hexdigest()
+        return _digest(path) if path.is_file() else None
     except OSError:
         return None
+
+
+def _cache_name(content: str, path: Path, options: InputOptions) -> str:
+    """Name of the cache's entry for a file with this sha256."""
     arrays = {name: np.asarray(array) for name, array in options.feeds.items()}
     feeds = [[name, array.shape, str(array.dtype), array.tobytes().hex()] for name, array in sorted(arrays.items())]
     settings = json.dumps([path.suffix.lower(), opened.options_to_json(options), feeds], sort_keys=True)
     return client.cache_prefix(content) + cache.key("opened", content, hashlib.sha256(settings.encode()).hexdigest())
 
 
-def _from_cache(name: str, path: Path, reopen: Callable[[], client.Worker]) -> Network | None:
+def _from_cache(name: str, path: Path, digest: Any, reopen: Callable[[], client.Worker]) -> Network | None:
     """The network as it was kept; None where it was not, or where a file of its tensors has changed since."""
     folder = cache.load_folder(name)
     if folder is None:
         return None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # an entry that is not ours is as good as none
         facts = json.loads((folder / opened.FACTS).read_text(encoding="utf-8"))
-        digest = _digest(path)
         model_folder = path.parent.resolve()
         for external in facts["external"]:
             file = Path(os.path.realpath(model_folder / external))
