@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -10,19 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one folder up
 
+from chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from synthetic_run import HOSTILE_NAMES, synthetic_run
 
 from analyzer.run import Run
 from reports.compare import compare
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright for Python (extra dev)")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH"),
-    pytest.mark.filterwarnings("default::DeprecationWarning"),  # Playwright's own
-    pytest.mark.filterwarnings("default::ResourceWarning"),
-]
+pytestmark = IN_CHROMIUM
 
 
 @pytest.fixture(scope="module")

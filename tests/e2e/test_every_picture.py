@@ -10,7 +10,6 @@ apart.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one folder up
 
 import synthetic_run
+from chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from held_pictures import HeldPictures
 from shown_pictures import ShownPicture, shown_pictures
 
@@ -28,14 +28,7 @@ from analyzer.run import Run
 from reports import compare_site, sheets, site
 from reports.compare import compare
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright for Python (extra dev)")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH"),
-    pytest.mark.filterwarnings("default::DeprecationWarning"),  # Playwright's own
-    pytest.mark.filterwarnings("default::ResourceWarning"),
-]
+pytestmark = IN_CHROMIUM
 CHANNELS = 27
 BLEND = 2  # greys that a browser's mixing of a half clear picture with white may round away
 GREYS = 8  # greys lost where a single file keeps 32 of them
