@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from png_files import write_png
 
 from analyzer import limits
 from analyzer.dataset import open_dataset
@@ -131,13 +132,8 @@ def solid_png(path, side, kind, channels, extra=()):
     packer = zlib.compressobj(1)
     row = b"\0" + bytes([200]) * (side * channels)
     data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, 0)), *extra, (b"IDAT", data), (b"IEND", b"")]
-    with path.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        for name, content in chunks:
-            file.write(struct.pack(">I", len(content)) + name + content)
-            file.write(struct.pack(">I", zlib.crc32(name + content)))
-    return path
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, 0)), *extra, (b"IDAT", data)]
+    return write_png(path, chunks)
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(2, 3), (6, 4)], ids=["RGB", "RGBA"])

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
+from png_files import write_png
 
 from analyzer.dataset import batches, open_dataset
 from analyzer.examples import Examples
@@ -37,13 +38,8 @@ def png(path, pixels, significant=None):
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0))]
     if significant:
         chunks.append((b"sBIT", bytes([significant] * channels)))
-    chunks += [(b"IDAT", zlib.compress(data)), (b"IEND", b"")]
-    with path.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        for kind, content in chunks:
-            file.write(struct.pack(">I", len(content)) + kind + content)
-            file.write(struct.pack(">I", zlib.crc32(kind + content)))
-    return path
+    chunks.append((b"IDAT", zlib.compress(data)))
+    return write_png(path, chunks)
 
 
 def pixels_of(path, white=None):
