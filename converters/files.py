@@ -6,7 +6,6 @@ Knows ONNX's protobuf and the file system; changes nothing in the model.
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from converters import external, limits
 from converters.errors import LimitError, ModelError
 from converters.head import unknown_to
 from converters.irregular import references_in, regularise
+from converters.memory import physical_memory
 from converters.opset_rules import EXPERIMENTAL
 from converters.opsets import opset_of
 from converters.runtime import refusal
@@ -243,7 +243,7 @@ def _written_out(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _check_sizes(path: Path, tensors: list[onnx.TensorProto]) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 36
+    memory = physical_memory()
     total = 0
     for tensor in tensors:
         if any(extent < 0 for extent in tensor.dims):

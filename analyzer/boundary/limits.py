@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import SettingsError
+from converters.memory import physical_memory
 
 # An 8-bit MobileNetV2 of 3.6 MB, the costliest for its size of the real networks at hand, takes 4.3 s and 1.1 GB of
 # address space on an idle machine; a busy one counts up to three times as much for the same work. The proof holds
@@ -106,13 +107,6 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def physical_memory() -> int:
-    """Bytes of this machine's memory; where the system does not tell, a size that limits nothing."""
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 1 << 40
 
 
 def address_space() -> int | None:

@@ -88,7 +88,7 @@ class Worker:
             # A link's target is the model too; what lies beside the target is not.
             in_force = confine([path if path.is_dir() else path.parent, path.resolve()], [self._scratch])
             limits.for_size(size).impose()
-            size += external_bytes(path)
+            size += external_bytes(path)  # read under the limits of the file alone
         limits.for_size(size).impose()
         self._send({"confined": list(in_force)})
 
