@@ -21,7 +21,7 @@ from converters.chunks import fitting
 from converters.errors import ModelError
 from converters.layer_names import CONVOLUTIONS
 from converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken, relative_error
-from converters.runtime import Session, shortened
+from converters.runtime import Session, shortened, side_by_side
 
 PICTURES = 3  # in a batch
 RUNS = 3 * PICTURES  # pictures whose values are held: each alone, and two batches
@@ -175,7 +175,7 @@ def _difference(
     if axis is None:  # such as a detector's grid: it must be the same for all
         errors = [relative_error(batch, one, least) for one in alone]
     else:
-        errors = [relative_error(batch, _side_by_side(alone, axis), least), *_middle(batch, beside, axis, least)]
+        errors = [relative_error(batch, side_by_side(alone, axis), least), *_middle(batch, beside, axis, least)]
     error, expected, got = max(errors, key=lambda numbers: numbers[0])
     shown = model.layer_names.get(node.name, node.name) or name
     return Difference(name, shown, node.op_type, PICTURES, error, expected, got)
@@ -207,8 +207,3 @@ def _picture_axis(one: np.ndarray, batch: np.ndarray, is_layer: bool) -> int | N
         return 0
     axes = (axis for axis, extent in enumerate(one.shape) if batch.shape[axis] == PICTURES * extent)
     return next(axes, 0)
-
-
-def _side_by_side(alone: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Values of single pictures as a batch of them holds them."""
-    return np.concatenate(alone, axis) if alone[0].ndim else np.stack(alone)

@@ -430,9 +430,8 @@ def _sort(model: ir.Model) -> list[str]:
     return []
 
 
-STEPS: tuple[
-    Callable[[ir.Model, int], list[str]], ...
-] = (  # in this order; each gets `ModelFile.memory`, returns notes
+# In this order; each is given `ModelFile.memory` and returns its notes.
+STEPS: tuple[Callable[[ir.Model, int], list[str]], ...] = (
     _fold_constants,
     _free_batch,
 )

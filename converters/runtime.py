@@ -190,9 +190,9 @@ def _is_known(axis: onnx.TensorShapeProto.Dimension) -> bool:
     return axis.dim_value >= 0 if axis.HasField("dim_value") else bool(axis.dim_param)
 
 
-def side_by_side(alone: Sequence[np.ndarray]) -> np.ndarray:
-    """One value of several pictures, each run by itself, as a batch: along the first axis, or a new one for numbers."""
-    return np.concatenate(alone) if alone[0].ndim else np.stack(alone)
+def side_by_side(alone: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    """One value of several pictures, each run by itself, as a batch: along this axis, or a new one for numbers."""
+    return np.concatenate(alone, axis) if alone[0].ndim else np.stack(alone)
 
 
 def providers() -> list[str | tuple[str, dict[str, str]]]:
