@@ -22,20 +22,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer import atlas, executors, images
-from analyzer.activations import layer_groups, write_maps
-from analyzer.images import Source
+from analyzer.data import images
+from analyzer.data.images import Source
+from analyzer.data.white import Levels
+from analyzer.execution import executors
+from analyzer.execution.activation_maps import layer_groups, write_maps
+from analyzer.execution.plan import Plan, Settings, Task, make_plan, selection, settings_json
+from analyzer.execution.tasks import Workshop
 from analyzer.maximize.priors import FEWEST, Prior, measured_prior
-from analyzer.network import Network
-from analyzer.plan import Plan, Settings, Task, make_plan, selection, settings_json
-from analyzer.run import SCHEMA, Run, RunWriter, refuse_foreign, slugs
-from analyzer.scores import answer_of, own_labels
-from analyzer.studies import Context, Progress, Study, perform
-from analyzer.tables import MAP_SCHEMA
-from analyzer.tasks import Workshop
-from analyzer.weights import Weights
-from analyzer.white import Levels
-from analyzer.wholeness import is_picture
+from analyzer.network.network import Network
+from analyzer.network.scores import answer_of, own_labels
+from analyzer.progress import Progress, Silent
+from analyzer.run import atlas
+from analyzer.run.layout import SCHEMA, slugs
+from analyzer.run.reader import Run
+from analyzer.run.tables import MAP_SCHEMA
+from analyzer.run.wholeness import is_picture
+from analyzer.run.writer import RunWriter, refuse_foreign
+from analyzer.studies.study import Context, Study, perform
+from analyzer.studies.weights import Weights
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
 
@@ -44,16 +49,6 @@ if TYPE_CHECKING:
 
 TOP = 5  # predictions kept of each image
 MOST_NAMED = 20  # images that could not be read
-
-
-class Silent:
-    """Progress for nobody."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, count: int = 1) -> None:
-        """Nothing."""
 
 
 @dataclass(eq=False)
@@ -100,7 +95,7 @@ class Analysis:
             self.labels = own_labels(self.network)
         with self._timed("images"):
             pictures = self._read_images()
-        from analyzer.devices import choose_devices, on
+        from analyzer.compute.devices import choose_devices, on
         from analyzer.maximize.engine import batch_size
 
         devices = choose_devices(self.device)
@@ -162,7 +157,7 @@ class Analysis:
                 self.shared_out = {str(name): int(n) for name, n in before["steps_of_layers"].items()}
                 if set(self.shared_out) == set(chosen):
                     return self.shared_out
-        from analyzer.budget import steps_for
+        from analyzer.execution.budget import steps_for
 
         shop.prepare()
         self.progress.stage("timing a few steps", 1)

@@ -2,7 +2,7 @@
 
     python benchmarks/accuracies.py --only 'resnet*'
 
-Each is opened by `open_here`, gets its pictures through `analyzer.images` and `InputSpec.to_model`, as `analyze`
+Each is opened by `open_here`, gets its pictures through `analyzer.data.images` and `InputSpec.to_model`, as `analyze`
 gives them, and answers twice: the file as it came, and the canonical form that is analysed. The figures to compare
 with come from the README beside the data, where others measured them.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from analyzer import images
-from analyzer.inputs import PRESETS, Preprocessing, custom
-from analyzer.network import InputOptions, Network, open_here
-from converters import sources
+from analyzer.data import images
+from analyzer.network.network import InputOptions, Network, open_here
+from analyzer.network.preprocessing import PRESETS, Preprocessing, custom
 from converters.runtime import Session
+from converters.sources import read as sources
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "shared" / "data"

@@ -18,17 +18,18 @@ import highspy
 import numpy as np
 import torch
 
-from analyzer.analytic import image_maximisers
-from analyzer.canvas import canvas_for
-from analyzer.certified import PROVEN, Certifier
-from analyzer.inputs import custom
+from analyzer.boundary.opening import open_network
+from analyzer.bounds.linear_relaxation import Inner, upper_bounds
+from analyzer.certify.certifier import PROVEN, Certifier
+from analyzer.maximize.analytic import image_maximisers
 from analyzer.maximize.engine import ascend
-from analyzer.maximize.objectives import Neuron
 from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.maximize.vertex import jump
-from analyzer.measure import Meter
-from analyzer.network import InputOptions, open_network
-from analyzer.relaxation import Inner, upper_bounds
+from analyzer.maximize.vertex_jump import jump
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import custom
+from analyzer.units.canvas import canvas_for
+from analyzer.units.measure import Meter
+from analyzer.units.objectives import Neuron
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT.parent / "shared" / "data" / "models" / "onnx" / "svhn_cnn6.onnx"

@@ -140,7 +140,7 @@ def _keras(name: str, folder: Path) -> tuple[str, dict[str, object]]:
 
 def measure(case: Case, exports: Path | None) -> Row:
     """Open, prove, raise; what is exported is kept in `exports`, or taken from there."""
-    from analyzer.network import open_network
+    from analyzer.boundary.opening import open_network
     from converters.errors import FilterscopeError
 
     with tempfile.TemporaryDirectory() as place:
@@ -182,10 +182,10 @@ def alone(row: Row) -> str:
 
 def raised(network) -> int:
     """Of the first, the middle and the last layer, how many have a channel of the first eight that ascent raises."""
-    from analyzer.devices import choose_devices
+    from analyzer.compute.devices import choose_devices
+    from analyzer.execution.plan import Task
+    from analyzer.execution.tasks import Workshop, run_task
     from analyzer.maximize.presets import Recipe, preset_named, quality
-    from analyzer.plan import Task
-    from analyzer.tasks import Workshop, run_task
 
     shop = Workshop(network, Recipe(preset_named("filterscope"), quality("draft")), 0, choose_devices("cpu"))
     flat = [layer for layer in network.layers if layer.has_maps]  # the others are listed and not raised

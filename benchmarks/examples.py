@@ -17,17 +17,20 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from analyzer import survey
-from analyzer.analysis import Silent
-from analyzer.dataset import batches, open_dataset
-from analyzer.examples import Examples
-from analyzer.images import fit
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import Settings
-from analyzer.run import Run, RunWriter, slugs
-from analyzer.studies import perform
-from analyzer.survey import BATCH, BATCH_BYTES, MOST_AT_ONCE, Survey, at_once
+from analyzer.boundary.opening import open_network
+from analyzer.data.dataset import batches, open_dataset
+from analyzer.data.images import fit
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.progress import Silent
+from analyzer.run.layout import slugs
+from analyzer.run.reader import Run
+from analyzer.run.writer import RunWriter
+from analyzer.studies.examples import pass_over_data
+from analyzer.studies.examples.examples import Examples
+from analyzer.studies.examples.pass_over_data import BATCH, BATCH_BYTES, MOST_AT_ONCE, Survey, at_once
+from analyzer.studies.study import perform
 from filterscope import demo
 
 DATA = Path("../shared/data")
@@ -140,12 +143,12 @@ def passed(network, data):
 
 def measured(count):
     network, data = demo.network(), open_dataset(some(count))
-    kept, reading = ready(data, network), survey.batches
-    survey.batches = lambda *_, **__: kept[:WARM]
+    kept, reading = ready(data, network), pass_over_data.batches
+    pass_over_data.batches = lambda *_, **__: kept[:WARM]
     passed(network, data)
-    survey.batches = lambda *_, **__: kept
+    pass_over_data.batches = lambda *_, **__: kept
     _, alone = passed(network, data)
-    survey.batches = reading
+    pass_over_data.batches = reading
     found, read = passed(network, data)
     with tempfile.TemporaryDirectory() as folder, RunWriter(Path(folder), "plan") as writer:
         writer.write_info({})

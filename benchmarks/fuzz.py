@@ -218,7 +218,7 @@ def _decode_and_end(kind: str, path: Path, said: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         from converters.errors import FilterscopeError
-        from converters.scripts.pytorch_export import RefusedError
+        from converters.sources.scripts.pytorch_export import RefusedError
         from filterscope.errors import fault_of_the_system
 
         try:
@@ -244,7 +244,7 @@ def _decode_and_end(kind: str, path: Path, said: Path) -> None:
 
 def _read_weights(path: Path) -> None:
     """Weights of a factory's network, as the conversion's process reads them."""
-    from converters.scripts import pytorch_export
+    from converters.sources.scripts import pytorch_export
 
     content = pytorch_export._tensors(str(path))
     for _, tensors in pytorch_export._state_dicts(content):
@@ -254,10 +254,11 @@ def _read_weights(path: Path) -> None:
 
 def _read_pictures(path: Path) -> None:
     """The first pictures of a file, at a network's size."""
-    from analyzer.dataset import open_dataset, read_batch
-    from analyzer.images import find, load
-    from analyzer.inputs import PRESETS, InputSpec
-    from analyzer.published import reader_of
+    from analyzer.data.dataset import open_dataset, read_batch
+    from analyzer.data.images import find, load
+    from analyzer.data.published_formats import reader_of
+    from analyzer.network.inputs import InputSpec
+    from analyzer.network.preprocessing import PRESETS
 
     spec = InputSpec("x", "NCHW", 3, 32, 32, PRESETS["unit"], "", True, True)
     if reader_of(path) is None:
@@ -283,9 +284,10 @@ def import_all() -> None:
     import torch
 
     import filterscope.cli
-    from analyzer import dataset, network
+    from analyzer.data import dataset
+    from analyzer.network import network
     from converters import parity
-    from converters.scripts import pytorch_export
+    from converters.sources.scripts import pytorch_export
 
     _ = dataset, network, parity, pytorch_export, filterscope.cli
 

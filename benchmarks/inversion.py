@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from analyzer import images
-from analyzer.inputs import preset
-from analyzer.inversion import EFFORTS, Inverted, Judge, spread
-from analyzer.maximize.matching import FIRST, LAST, Matcher, Restraint
+from analyzer.boundary.opening import open_network
+from analyzer.data import images
+from analyzer.maximize.feature_inversion import FIRST, LAST, Matcher, Restraint
 from analyzer.maximize.presets import quality
-from analyzer.network import InputOptions, Network, open_network
+from analyzer.network.network import InputOptions, Network
+from analyzer.network.preprocessing import preset
+from analyzer.studies.inversion import EFFORTS, Inverted, Judge, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -157,7 +158,7 @@ def ways(network: Network, picture: np.ndarray) -> str:
 
 def qualities() -> str:
     """A line a quality."""
-    from analyzer.groups import EFFORTS as GROUPS
+    from analyzer.studies.groups import EFFORTS as GROUPS
 
     return "\n".join(
         f"| {name} | {effort.layers} | {effort.images} | {effort.evaluations} | {GROUPS[name].layers} | "

@@ -85,7 +85,7 @@ def layer_names(path: Path) -> set[str]:
 
 def main(names: list[str]) -> None:
     """Open and prove each; a line says the errors, and which names are not Keras' own."""
-    from analyzer.network import open_network
+    from analyzer.boundary.opening import open_network
     from converters.errors import FilterscopeError
 
     for name in names:

@@ -20,9 +20,9 @@ import onnxruntime
 import torch
 
 from converters.errors import FilterscopeError
-from converters.importer import import_graph
-from converters.onnx2torch_loader import load
-from converters.opsets import to_opset
+from converters.rewrites.opset_upgrade import to_opset
+from converters.torch_import.importer import import_graph
+from converters.torch_import.onnx2torch_loader import load
 
 # No CNN has these before its last convolution; each is refused by its name where a file has it nevertheless.
 LEFT_OUT = {

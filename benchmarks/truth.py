@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from analyzer import truth
 from analyzer.analysis import Analysis
-from analyzer.images import find
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import Settings
-from analyzer.run import Run
+from analyzer.boundary.opening import open_network
+from analyzer.data.images import find
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.run.reader import Run
+from analyzer.studies import truth
 
 LAYERS = ("conv6", "conv15", "conv27", "conv40", "conv50")
 UNITS, THROUGH = 8, 4

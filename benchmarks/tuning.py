@@ -20,13 +20,14 @@ import onnx
 from onnx import numpy_helper
 
 from analyzer.analysis import Analysis
-from analyzer.inputs import custom, preset
-from analyzer.network import InputOptions, Network, open_network
-from analyzer.plan import Settings
-from analyzer.run import Run
-from analyzer.selectivity import tuning
-from analyzer.stimuli import Stimuli
-from analyzer.tuning import TuningStudy
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions, Network
+from analyzer.network.preprocessing import custom, preset
+from analyzer.run.reader import Run
+from analyzer.studies.tuning.selectivity import tuning
+from analyzer.studies.tuning.stimuli import Stimuli
+from analyzer.studies.tuning.tuning import TuningStudy
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tuning.md"

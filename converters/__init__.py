@@ -1,0 +1,1 @@
+"""From a model, whatever wrote it, to one normal form and a torch twin, proven against ONNX Runtime."""

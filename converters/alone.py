@@ -16,11 +16,12 @@ import onnx
 import torch
 from torch import nn
 
-from converters.canonical import CanonicalModel, fixed_batch
 from converters.chunks import fitting
+from converters.comparison import relative_error
 from converters.errors import ModelError
-from converters.layer_names import CONVOLUTIONS
-from converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken, relative_error
+from converters.normal_form.canonical import CanonicalModel, fixed_batch
+from converters.normal_form.layer_names import CONVOLUTIONS
+from converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken
 from converters.runtime import Session, shortened, side_by_side
 
 PICTURES = 3  # in a batch

@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from converters.canonical import BATCH, CanonicalModel, fixed_batch
 from converters.chunks import fitting
+from converters.comparison import beyond_rounding, relative_error, roundings
 from converters.errors import ModelError, ParityError
 from converters.graph import Shape
-from converters.layer_names import CONVOLUTIONS
-from converters.rounding import beyond_rounding, roundings
+from converters.normal_form.canonical import BATCH, CanonicalModel, fixed_batch
+from converters.normal_form.layer_names import CONVOLUTIONS
+from converters.normal_form.sequences import OPERATORS as SEQUENCES
 from converters.runtime import Session, reads, shortened
-from converters.sequences import OPERATORS as SEQUENCES
 
 if TYPE_CHECKING:
-    from converters.importer import TorchTwin
+    from converters.torch_import.importer import TorchTwin
 
 AGREES = 1e-4  # relative error up to which two values agree
 REFUSED = 1e-3  # above it a model is not used; between the two it is used with a warning
@@ -199,31 +199,6 @@ def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray
         layers=layers,
         warnings=tuple(dict.fromkeys(warnings)),
     )
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray, least: float = 1e-6) -> tuple[float, float, float]:
-    """max |a − b| ÷ max(least, max |b|), and the two numbers where it is reached.
-
-    NaNs and infinities that both sides have in the same place agree; on one side only they are an infinite error.
-    """
-    if found.shape != expected.shape:
-        return math.inf, math.nan, math.nan
-    if not expected.size:
-        return 0.0, 0.0, 0.0
-    a, b = found.ravel(), expected.ravel()
-    if a.dtype != np.float32 or b.dtype != np.float32:
-        a, b = a.astype(np.float64), b.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.abs(a - b)
-    worst = int(distance.argmax())  # the first NaN, where there is one
-    if np.isfinite(distance[worst]):  # then every number on both sides is
-        largest = max(float(b.max()), -float(b.min()))
-    else:
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        distance = np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
-        worst = int(distance.argmax())
-        largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
-    return float(distance[worst]) / max(least, largest), float(b[worst]), float(a[worst])
 
 
 def _error(difference: Difference) -> float:

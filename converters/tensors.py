@@ -64,7 +64,7 @@ def check_content(tensor: TensorProto) -> None:
         if kind == TensorProto.STRING:
             raise ValueError(f"{_called(tensor)} holds text as raw bytes; the file is damaged")
         _check_count(tensor, declared_bytes(tensor), len(tensor.raw_data), "bytes")
-        return  # numbers said a second time are nobody's: ONNX Runtime reads the raw ones (converters.irregular)
+        return  # numbers said a second time are nobody's: ONNX Runtime reads the raw ones (rewrites.irregular)
     _check_count(tensor, _entries(kind, elements), counts.pop(field), "numbers")
     if any(counts.values()):
         raise ValueError(f"{_called(tensor)} holds numbers in more than one place; the file is damaged")

@@ -9,25 +9,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyzer.analysis import Analysis, Silent
+from analyzer.analysis import Analysis
 from analyzer.boundary.limits import Limits
-from analyzer.inputs import Preprocessing, preset
-from analyzer.network import InputOptions, Network, open_network
-from analyzer.plan import Settings
-from analyzer.run import Run, reporting
-from analyzer.studies import Progress, Study
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions, Network
+from analyzer.network.preprocessing import Preprocessing, preset
+from analyzer.progress import Progress, Silent
+from analyzer.run.reader import Run
+from analyzer.run.run_locks import reporting
+from analyzer.studies.study import Study
 from converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from analyzer.attribution.answer import Answer
-    from analyzer.images import Source
-    from analyzer.maximize.objectives import Objective
+    from analyzer.attribution.explained import Answer
+    from analyzer.data.images import Source
     from analyzer.maximize.presets import Recipe
-    from analyzer.portrait import Portrait
-    from reports.compare import Comparison
-    from reports.figures import Figure
+    from analyzer.maximize.single_unit import Portrait
+    from analyzer.units.objectives import Objective
+    from reports.compare.comparison import Comparison
+    from reports.figures.figures import Figure
 
 __all__ = [
     "FilterscopeError",
@@ -108,7 +111,7 @@ def analyze(
         labels: class names in order.
         command: what the run's record says it was started with.
         progress: who is told how far the work is.
-        studies: what else is asked, such as Examples of analyzer.examples; may be added to a run that is finished.
+        studies: what else is asked, such as Examples; may be added to a run that is finished.
         white: the number that is white in 16-bit and float pictures and in arrays; None: what their files state, else
             the most that their numbers can be.
 
@@ -155,7 +158,7 @@ def maximize(
         model: from `open`, or a path.
         layer: its name; None: the scores of the classes, before softmax.
         channels: units of the layer, or classes, or what an objective of your own counts.
-        objective: channel, neuron, negative, diversity, layer; or an object of analyzer.maximize.objectives, such as
+        objective: channel, neuron, negative, diversity, layer; or an object of analyzer.units.objectives, such as
             Direction(vectors) or one of your own.
         quality: draft, standard, fine.
         preset: of analyzer.maximize.presets.
@@ -173,8 +176,8 @@ def maximize(
 
     from analyzer.maximize.presets import Recipe, preset_named
     from analyzer.maximize.presets import quality as quality_named
-    from analyzer.portrait import Question, answer, only_layer
-    from analyzer.scores import scores
+    from analyzer.maximize.single_unit import Question, answer, only_layer
+    from analyzer.network.scores import scores
 
     network = model if isinstance(model, Network) else open(model)
     asked = scores(network) if layer is None else only_layer(network, layer)
@@ -277,7 +280,7 @@ def report(
     Raises:
         FilterscopeError: no run there, a damaged one, or a place that cannot be written.
     """
-    from reports.site import render, render_single
+    from reports.site.site import render, render_single
 
     opened = run if isinstance(run, Run) else Run(run)
     place = None if out is None else Path(out)
@@ -300,7 +303,7 @@ def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -
     Raises:
         FilterscopeError: no run there, a damaged one, or nothing that could be compared.
     """
-    from reports import compare as comparing
+    from reports.compare import compare as comparing
 
     runs = [run if isinstance(run, Run) else Run(run) for run in (a, b)]
     return comparing.compare(runs[0], runs[1], match)
@@ -334,7 +337,7 @@ def figure(
     Raises:
         FilterscopeError: something does not fit the run, or nobody could read it.
     """
-    from reports import figures
+    from reports.figures import figures
 
     opened = run if isinstance(run, Run) else Run(run)
     return figures.figure(
@@ -351,11 +354,11 @@ def figure(
 
 
 def _found(given: Sequence[str | Path], white: float | None) -> list[Source]:
-    from analyzer.white import check_white
+    from analyzer.data.white import check_white
 
     check_white(white)
     if not given:
         return []
-    from analyzer.images import find
+    from analyzer.data.images import find
 
     return find(given, white)

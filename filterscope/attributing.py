@@ -17,9 +17,10 @@ from converters.plain_text import visible
 if TYPE_CHECKING:
     import numpy as np
 
-    from analyzer.attribution.answer import Answer
-    from analyzer.network import Network
-    from analyzer.studies import Progress, Study
+    from analyzer.attribution.explained import Answer
+    from analyzer.network.network import Network
+    from analyzer.progress import Progress
+    from analyzer.studies.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Asked:
         Raises:
             SettingsError: one is not so.
         """
-        from analyzer.attribution.answer import check_folder
-        from analyzer.white import check_white
+        from analyzer.attribution.explained import check_folder
+        from analyzer.data.white import check_white
 
         check_white(self.white)
         self.methods()
@@ -66,8 +67,8 @@ class Asked:
         Raises:
             FilterscopeError: the image, or something that does not fit the network.
         """
-        from analyzer.attribution.answer import attribute
-        from analyzer.devices import choose_device
+        from analyzer.attribution.explained import attribute
+        from analyzer.compute.devices import choose_device
 
         pictures = self._pictures(network)
         network.prove(pictures[0][1])
@@ -88,8 +89,8 @@ class Asked:
     def _pictures(self, network: Network) -> list[tuple[str, np.ndarray]]:
         import numpy as np
 
-        from analyzer.images import add_levels, common_white, find, fit, load, photos_of
-        from analyzer.white import Levels
+        from analyzer.data.images import add_levels, common_white, find, fit, load, photos_of
+        from analyzer.data.white import Levels
 
         several = isinstance(self.image, Sequence) and not isinstance(self.image, str)
         given = list(self.image) if several else [self.image]
@@ -172,7 +173,7 @@ def studies(methods: str | None, sanity: bool) -> list[Study]:
             raise SettingsError("--sanity: is of attributions; give --attribution too")
         return []
     from analyzer.attribution.methods import methods_named
-    from analyzer.attribution.study import Attribution
+    from analyzer.studies.attribution import Attribution
 
     return [Attribution(methods_named(methods, "--attribution"), sanity=sanity)]
 

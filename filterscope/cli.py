@@ -36,8 +36,8 @@ from filterscope.options import JsonLog, Opening, Quiet, White, note_assumptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from analyzer.network import Network
-    from analyzer.studies import Study
+    from analyzer.network.network import Network
+    from analyzer.studies.study import Study
     from converters.parity import Parity
 
 app = typer.Typer(
@@ -180,8 +180,8 @@ def analyze(
     json_log: JsonLog = False,
 ) -> None:
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
-    from analyzer.budget import seconds_of
-    from analyzer.plan import Settings
+    from analyzer.execution.budget import seconds_of
+    from analyzer.execution.plan import Settings
     from filterscope import attributing, insight, questions
 
     questions.check(tuning, truth, values or (), bool(images), bool(examples), white)
@@ -288,7 +288,7 @@ def _studies(examples: list[str] | None, white: float | None) -> list[Study]:
     """What else is asked of the network; what is wrong with it is said before the long work."""
     if not examples:
         return []
-    from analyzer.examples import Examples
+    from analyzer.studies.examples.examples import Examples
 
     return [Examples(examples, white=white)]
 

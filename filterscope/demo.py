@@ -11,9 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, Network, open_network
-from analyzer.plan import Settings
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions, Network
+from analyzer.network.preprocessing import preset
 from converters.errors import InputError
 
 PHOTOS = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png", "motorcycle_left.png", "horse.png")

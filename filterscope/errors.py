@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analyzer.network import Network
+    from analyzer.network.network import Network
 
 from converters.plain_text import visible
 

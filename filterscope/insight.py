@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from converters.errors import SettingsError
 
 if TYPE_CHECKING:
-    from analyzer.network import Network
-    from analyzer.studies import Study
+    from analyzer.network.network import Network
+    from analyzer.studies.study import Study
 
 
 def studies(
@@ -38,8 +38,8 @@ def studies(
     """
     found: list[Study] = []
     if classes:
-        from analyzer.classes import Classes
-        from analyzer.scores import own_labels
+        from analyzer.network.scores import own_labels
+        from analyzer.studies.classes import Classes
 
         study = Classes(classes[0] if len(classes) == 1 else tuple(classes))
         study.check(network, labels or own_labels(network))
@@ -48,13 +48,13 @@ def studies(
         if given and not images:
             raise SettingsError(f"{option}: is of your images; give --images")
     if inversion:
-        from analyzer.inversion import Inversion
+        from analyzer.studies.inversion import Inversion
 
         inverted = Inversion(_layers(inversion))
         inverted.chosen(network, (), 1)
         found.append(inverted)
     if groups:
-        from analyzer.groups import Groups
+        from analyzer.studies.groups import Groups
 
         taken = Groups(_layers(groups))
         if taken.layers:

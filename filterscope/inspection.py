@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from analyzer.ultralytics import export_of
+from analyzer.network.ultralytics import export_of
 from converters.plain_text import visible
 
 if TYPE_CHECKING:
-    from analyzer.layers import ConvLayer
-    from analyzer.network import Network
+    from analyzer.network.layers import ConvLayer
+    from analyzer.network.network import Network
     from converters.errors import Convolution, ModelError, UnsupportedOperatorError
     from converters.parity import Alone, Parity
 

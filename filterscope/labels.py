@@ -16,7 +16,7 @@ def read_labels(path: Path) -> list[str]:
     from converters.errors import SettingsError
 
     if str(path) == "imagenet" and not path.exists():
-        from analyzer.labels import imagenet
+        from analyzer.network.labels import imagenet
 
         return imagenet()
     try:

@@ -19,8 +19,8 @@ import typer
 from filterscope.errors import say
 
 if TYPE_CHECKING:
-    from analyzer.inputs import Preprocessing
-    from analyzer.network import Network
+    from analyzer.network.network import Network
+    from analyzer.network.preprocessing import Preprocessing
 
 LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
@@ -88,7 +88,7 @@ class Opening:
     @property
     def stem(self) -> str:
         """The model's name without folders and suffix: what a run's folder is called after."""
-        from converters.sources import is_factory
+        from converters.sources.read import is_factory
 
         name = self.model.rpartition(":")[2] if is_factory(self.model) else self.model
         return Path(name).stem
@@ -104,8 +104,9 @@ class Opening:
 
         if client.is_available():
             client.start_early(self.model)  # before the imports below, which take as long as its own
-        from analyzer.network import InputOptions, open_network
-        from converters.sources import is_converted
+        from analyzer.boundary.opening import open_network
+        from analyzer.network.network import InputOptions
+        from converters.sources.read import is_converted
 
         preprocessing, size = self._preprocessing(), self._size()
         options = InputOptions(self.layout, self.input_channels, size, preprocessing, self.input, self._feeds())
@@ -116,7 +117,7 @@ class Opening:
         return open_network(self.model, options, weights=self.weights, trust=self.trust, limits=limits)
 
     def _preprocessing(self) -> Preprocessing | None:
-        from analyzer.inputs import custom, preset
+        from analyzer.network.preprocessing import custom, preset
 
         if self.mean is None and self.std is None and self.high is None and self.order is None:
             return None if self.preprocess is None else preset(self.preprocess)

@@ -71,7 +71,7 @@ def figure(
 ) -> None:
     """Write some units' pictures of a run as a figure for print."""
     from filterscope import api
-    from reports.figures import check_file
+    from reports.figures.figures import check_file
 
     check_file(out)
     made = api.figure(
@@ -92,6 +92,6 @@ def figure(
 
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Remove a run's files, and its folder when nothing else is in it."""
-    from analyzer.run import remove
+    from analyzer.run.writer import remove
 
     remove(run)

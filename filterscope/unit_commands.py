@@ -58,8 +58,8 @@ def maximize(
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
     from dataclasses import replace
 
-    from analyzer.portrait import answer, at_quality, check_file
-    from analyzer.scores import own_labels
+    from analyzer.maximize.single_unit import answer, at_quality, check_file
+    from analyzer.network.scores import own_labels
     from filterscope import asking
 
     names = read_labels(labels) if labels else ()

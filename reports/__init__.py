@@ -1,0 +1,1 @@
+"""Pages of runs: static, readable offline, made from the run on disk alone."""

@@ -8,10 +8,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from analyzer.network import open_here
-from converters import sources
-from converters.canonical import canonicalize
-from converters.files import ModelFile
+from analyzer.network.network import open_here
+from converters.normal_form.canonical import canonicalize
+from converters.onnx_file import ModelFile
+from converters.sources import read
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real models and images; its README.md says whose
 MODELS = DATA / "models" / "onnx"
@@ -105,4 +105,4 @@ def normal(*shape, seed=0):
 def opened_here(path, options=None):
     """A network opened in this process, where a test looks at what it was made of."""
     size = None if options is None else options.size
-    return open_here(sources.read(path, sources.SourceOptions(size=size)), options)
+    return open_here(read.read(path, read.SourceOptions(size=size)), options)

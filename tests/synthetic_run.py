@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 from synthetic_studies import write_studies
 
-from analyzer import atlas
-from analyzer.run import RunWriter, TaskKey, slugs
-from analyzer.tables import MAP_SCHEMA
+from analyzer.run import atlas
+from analyzer.run.layout import TaskKey, slugs
+from analyzer.run.tables import MAP_SCHEMA
+from analyzer.run.writer import RunWriter
 
 HOSTILE_NAMES = (
     "../../x<script>alert(1)</script>",

@@ -1,5 +1,5 @@
 # ruff: noqa: PERF401  (rows of tables read better one by one)
-"""The studies of a synthetic run: every table of analyzer.tables, small, made up, the same at each call."""
+"""The studies of a synthetic run: every table of analyzer.run.tables, small, made up, the same at each call."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer import atlas
-from analyzer.run import RunWriter
-from analyzer.tables import EXAMPLE_SCHEMA, TABLES, WEIGHT_SCHEMA
+from analyzer.run import atlas
+from analyzer.run.tables import EXAMPLE_SCHEMA, TABLES, WEIGHT_SCHEMA
+from analyzer.run.writer import RunWriter
 
 EXAMPLES = 12  # pictures of the made-up data set
 RANKS = 4  # strongest places of each channel

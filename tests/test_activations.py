@@ -5,12 +5,15 @@ import onnx
 import pytest
 from networks import answers, build, normal
 
-from analyzer import activations
-from analyzer.activations import layer_groups, write_maps
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.run import Run, RunWriter, slugs
-from analyzer.tables import MAP_SCHEMA
+from analyzer.boundary.opening import open_network
+from analyzer.execution import activation_maps
+from analyzer.execution.activation_maps import layer_groups, write_maps
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.run.layout import slugs
+from analyzer.run.reader import Run
+from analyzer.run.tables import MAP_SCHEMA
+from analyzer.run.writer import RunWriter
 
 HEIGHT, WIDTH, IMAGES, KEPT = 10, 12, 5, 3
 KERNELS = {"one.weight": normal(4, 3, 3, 3), "two.weight": normal(6, 4, 3, 3), "three.weight": normal(2, 6, 1, 1)}
@@ -132,7 +135,7 @@ GROUPS = [  # bytes held at a time, groups of layers
 
 @pytest.mark.parametrize(("limit", "groups"), GROUPS)
 def test_layers_are_grouped_by_the_memory_that_their_maps_take(network, monkeypatch, limit, groups):
-    monkeypatch.setattr(activations, "GROUP_BYTES", limit)
+    monkeypatch.setattr(activation_maps, "GROUP_BYTES", limit)
     found = [[layer.name for layer in group] for group in layer_groups(network, network.layers, IMAGES)]
     assert found == groups
 
@@ -142,7 +145,7 @@ def test_no_layers_are_no_groups(network):
 
 
 def test_groups_decide_nothing(network, images, run, monkeypatch, tmp_path):
-    monkeypatch.setattr(activations, "GROUP_BYTES", 1)
+    monkeypatch.setattr(activation_maps, "GROUP_BYTES", 1)
     alone = written(network, images, tmp_path / "run")
     for layer in VALUES:
         assert alone.maps(layer).equals(run.maps(layer))

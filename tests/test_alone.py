@@ -19,9 +19,10 @@ from batch_networks import (
 )
 from networks import answers, build, normal
 
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import Settings, selection
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import Settings, selection
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
 from converters.alone import one_at_a_time
 from converters.errors import ModelError
 from converters.parity import AGREES, Parity

@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 
 import filterscope as fs
 from analyzer.attribution.explain import Explainer
-from analyzer.canvas import canvas_for
-from analyzer.inputs import preset
-from analyzer.maximize.objectives import objective_for
-from analyzer.maximize.slope import Slope
-from analyzer.measure import RANDOM_IMAGES, Meter, jitters, shifted
-from analyzer.network import InputOptions, open_network
-from analyzer.run import Run
+from analyzer.boundary.opening import open_network
+from analyzer.maximize.objective_gradient import Slope
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.run.reader import Run
+from analyzer.units.canvas import canvas_for
+from analyzer.units.measure import RANDOM_IMAGES, Meter, jitters, shifted
+from analyzer.units.objectives import objective_for
 from filterscope.cli import app
 
 NETWORKS = {

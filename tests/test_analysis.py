@@ -9,9 +9,9 @@ from networks import build, normal
 from PIL import Image
 
 from analyzer.analysis import Analysis
-from analyzer.images import find
-from analyzer.network import open_network
-from analyzer.plan import Settings
+from analyzer.boundary.opening import open_network
+from analyzer.data.images import find
+from analyzer.execution.plan import Settings
 from converters.errors import InputError, SettingsError
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
-from analyzer.analytic import AnalyticUnits, image_maximisers, input_maximisers
-from analyzer.bounds import Interval, intervals
-from analyzer.canvas import canvas_for
-from analyzer.inputs import PRESETS, custom
-from analyzer.network import InputOptions, open_network
+from analyzer.boundary.opening import open_network
+from analyzer.bounds.interval_bounds import Interval, intervals
+from analyzer.maximize.analytic import AnalyticUnits, image_maximisers, input_maximisers
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
+from analyzer.units.canvas import canvas_for
 from converters.errors import SettingsError
 from tests.networks import MODELS, build, needs_data, normal
 

@@ -9,9 +9,11 @@ import pytest
 from onnx import TensorProto
 from typer.testing import CliRunner
 
-from analyzer.inputs import PRESETS, custom, guess_preprocessing
-from analyzer.network import InputOptions, open_network
-from analyzer.ultralytics import export_of
+from analyzer.boundary.opening import open_network
+from analyzer.network.inputs import guess_preprocessing
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
+from analyzer.network.ultralytics import export_of
 from converters.errors import SettingsError
 from filterscope.cli import app
 from tests.networks import build, normal

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analyzer import atlas
+from analyzer.run import atlas
 
 
 def tiles(count, height, width, bands, seed=0):

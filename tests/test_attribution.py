@@ -12,8 +12,9 @@ from torch import nn
 from analyzer.attribution.explain import Explainer
 from analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS, methods_named
 from analyzer.attribution.targets import Target
-from analyzer.inputs import PRESETS, custom
-from analyzer.network import InputOptions, open_network
+from analyzer.boundary.opening import open_network
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
 from converters.errors import SettingsError
 from tests.test_bounds import opened
 

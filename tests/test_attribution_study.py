@@ -9,10 +9,11 @@ from PIL import Image
 from analyzer.attribution.explain import Explainer
 from analyzer.attribution.methods import DEFAULT, METHODS
 from analyzer.attribution.pictures import absolute, overlay, signed_tile
-from analyzer.attribution.study import NO_CLASSES, Attribution
-from analyzer.inputs import PRESETS
-from analyzer.plan import Settings
-from analyzer.run import Run, remove
+from analyzer.execution.plan import Settings
+from analyzer.network.preprocessing import PRESETS
+from analyzer.run.reader import Run
+from analyzer.run.writer import remove
+from analyzer.studies.attribution import NO_CLASSES, Attribution
 from filterscope import api
 from tests.test_bounds import opened
 

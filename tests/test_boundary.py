@@ -19,7 +19,8 @@ from onnx import helper, numpy_helper
 
 from analyzer.boundary import client, limits, opened, opening
 from analyzer.boundary.limits import Limits, parse_memory
-from analyzer.network import InputOptions, open_network
+from analyzer.boundary.opening import open_network
+from analyzer.network.network import InputOptions
 from converters import cache
 from converters.errors import ModelError, SettingsError, UnsupportedOperatorError
 

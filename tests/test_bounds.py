@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from analyzer import images
-from analyzer.bounds import Interval, intervals
-from analyzer.inputs import PRESETS, custom
-from analyzer.interval_arithmetic import ELEMENTWISE
-from analyzer.interval_rules import RULES
-from analyzer.network import InputOptions, open_network
+from analyzer.boundary.opening import open_network
+from analyzer.bounds.interval_arithmetic import ELEMENTWISE
+from analyzer.bounds.interval_bounds import Interval, intervals
+from analyzer.bounds.interval_rules import RULES
+from analyzer.data import images
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
 from tests.networks import DATA, MODELS, build, needs_data, normal
 
 SIZE = (9, 8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analyzer.budget import FEWEST, MEASURING, MOST, seconds_of, share_out
+from analyzer.execution.budget import FEWEST, MEASURING, MOST, seconds_of, share_out
 from converters.errors import SettingsError
 
 COSTS = {"cheap": 1e-4, "middle": 1e-3, "dear": 1e-2}

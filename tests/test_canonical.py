@@ -8,10 +8,10 @@ import pytest
 from networks import MODELS, answers, build, canonical, needs_data, normal
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.canonical import canonicalize
 from converters.errors import ModelError
-from converters.files import read
-from converters.opsets import OPSET
+from converters.normal_form.canonical import canonicalize
+from converters.onnx_file import read
+from converters.rewrites.opset_site import OPSET
 
 W = normal(4, 3, 3, 3)
 SAME = {"pads": [1, 1, 1, 1]}

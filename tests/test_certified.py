@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer import program as programs
-from analyzer.canvas import Canvas, canvas_for
-from analyzer.certified import Certifier, certify
-from analyzer.inputs import PRESETS, custom
+from analyzer.boundary.opening import open_network
+from analyzer.certify import encoding
+from analyzer.certify.certifier import Certifier, certify
 from analyzer.maximize.engine import ascend
-from analyzer.maximize.objectives import Neuron
 from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.network import InputOptions, open_network
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
+from analyzer.units.canvas import Canvas, canvas_for
+from analyzer.units.objectives import Neuron
 from converters.errors import SettingsError
 from tests.networks import MODELS, answers, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened
@@ -311,7 +312,7 @@ def test_an_operator_that_no_program_knows_is_named(tmp_path):
 def test_a_field_too_large_is_told(tmp_path, monkeypatch):
     nodes, constants, _ = CASES["relu"]
     network = opened(tmp_path, build(nodes, constants, shape=("N", 1, 3, 3)), PRESETS["unit"], (3, 3))
-    monkeypatch.setattr(programs, "LARGEST", 4)
+    monkeypatch.setattr(encoding, "LARGEST", 4)
     with pytest.raises(SettingsError, match="choose an earlier layer"):
         certify(network, network.layers[-1], 0, None, 1)
 

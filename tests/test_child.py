@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import build, normal
 
-from converters import child
+from converters.sources import child_process
 
 SHAPE = ("N", 3, 4, 4)
 WAVES = 1e5  # radians in an input of 1, of which float32 keeps two digits after the point
@@ -39,13 +39,15 @@ def test_an_export_is_used_where_it_answers_as_its_source_or_as_far_as_its_round
         x = normal(batch, 3, 4, 4)
         samples |= {f"x{batch}.0": x, f"y{batch}.0": source(x).astype(np.float32)}
     if same:
-        child.prove(network(), samples, "it")
+        child_process.prove(network(), samples, "it")
     else:
-        with pytest.raises(child.ExportError, match="it: the exported ONNX differs from the source at output 'y'"):
-            child.prove(network(), samples, "it")
+        with pytest.raises(
+            child_process.ExportError, match="it: the exported ONNX differs from the source at output 'y'"
+        ):
+            child_process.prove(network(), samples, "it")
 
 
 def test_an_export_with_another_number_of_outputs_is_not_used():
     x = normal(1, 3, 4, 4)
-    with pytest.raises(child.ExportError, match="other inputs or outputs"):
-        child.prove(passed_on(), {"x1.0": x, "y1.0": x, "y1.1": x}, "it")
+    with pytest.raises(child_process.ExportError, match="other inputs or outputs"):
+        child_process.prove(passed_on(), {"x1.0": x, "y1.0": x, "y1.1": x}, "it")

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.classes import Classes, entropy, softmax
-from analyzer.inputs import PRESETS
-from analyzer.plan import Settings
-from analyzer.scores import own_labels
+from analyzer.execution.plan import Settings
+from analyzer.network.preprocessing import PRESETS
+from analyzer.network.scores import own_labels
+from analyzer.studies.classes import Classes, entropy, softmax
 from converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened

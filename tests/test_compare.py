@@ -18,13 +18,14 @@ from test_site import read
 from typer.testing import CliRunner
 
 import filterscope as fs
-from analyzer import atlas
-from analyzer.run import Run
+from analyzer.run import atlas
+from analyzer.run.reader import Run
 from converters.errors import RunError, SettingsError
 from filterscope.cli import app
-from reports import matching
-from reports.compare import Comparison, compare
-from reports.matching import Answers, match_units
+from reports.compare import matching
+from reports.compare.compare import compare
+from reports.compare.comparison import Comparison
+from reports.compare.matching import Answers, match_units
 
 CHANNELS = 9
 

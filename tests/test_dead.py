@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from analyzer import dead
-from analyzer.bounds import intervals
-from analyzer.dead import never_positive
-from analyzer.inputs import PRESETS, custom
-from analyzer.network import InputOptions, open_network
-from analyzer.relaxation import Inner
+from analyzer.boundary.opening import open_network
+from analyzer.bounds import dead_units
+from analyzer.bounds.dead_units import never_positive
+from analyzer.bounds.interval_bounds import intervals
+from analyzer.bounds.linear_relaxation import Inner
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import opened, pictures
 
@@ -61,7 +62,7 @@ def test_what_is_dead_never_wakes(seed, tmp_path):
 
 def test_where_work_is_short_intervals_decide(tmp_path, monkeypatch):
     network = excluding(tmp_path, [-3.1, -7], 1)
-    monkeypatch.setattr(dead, "WORK", 0)
+    monkeypatch.setattr(dead_units, "WORK", 0)
     assert never_positive(network, network.layers[-1]).tolist() == [False, True]
 
 

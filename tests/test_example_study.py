@@ -8,14 +8,17 @@ import pytest
 from networks import answers, build, normal
 from PIL import Image
 
-from analyzer import survey as surveys
-from analyzer.analysis import Silent
-from analyzer.examples import CHECKPOINT, Examples
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import Settings
-from analyzer.run import Run, RunWriter, slugs
-from analyzer.studies import perform
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.progress import Silent
+from analyzer.run.layout import slugs
+from analyzer.run.reader import Run
+from analyzer.run.writer import RunWriter
+from analyzer.studies.examples import pass_over_data
+from analyzer.studies.examples.examples import CHECKPOINT, Examples
+from analyzer.studies.study import perform
 from converters.errors import InputError, SettingsError
 
 SEVERAL = [
@@ -237,10 +240,10 @@ def test_an_interrupted_pass_goes_on_and_finds_the_same(tmp_path, monkeypatch, s
     _, network = opened(tmp_path, SEVERAL)
     images(tmp_path, 250)
     study = Examples(tmp_path / "set.npz")
-    monkeypatch.setattr("analyzer.examples.PAUSE", 0.0)
-    monkeypatch.setattr("analyzer.examples.PATIENCE", 0.0)
+    monkeypatch.setattr("analyzer.studies.examples.examples.PAUSE", 0.0)
+    monkeypatch.setattr("analyzer.studies.examples.examples.PATIENCE", 0.0)
     whole, _ = performed(tmp_path, network, study, out="whole")
-    measure, begun = surveys.Survey._measure, []
+    measure, begun = pass_over_data.Survey._measure, []
 
     def interrupted(self, session, batch):
         begun.append(int(batch.numbers[0]))
@@ -248,7 +251,7 @@ def test_an_interrupted_pass_goes_on_and_finds_the_same(tmp_path, monkeypatch, s
             raise KeyboardInterrupt
         measure(self, session, batch)
 
-    monkeypatch.setattr(surveys.Survey, "_measure", interrupted)
+    monkeypatch.setattr(pass_over_data.Survey, "_measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         performed(tmp_path, network, study)
     assert (tmp_path / "run" / CHECKPOINT).is_file()

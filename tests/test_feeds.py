@@ -9,10 +9,10 @@ import pytest
 from networks import build, normal, opened_here
 from onnx import TensorProto, helper
 
-from analyzer.network import InputOptions
-from converters.canonical import canonicalize
+from analyzer.network.network import InputOptions
 from converters.errors import ModelError, SettingsError
-from converters.files import ModelFile
+from converters.normal_form.canonical import canonicalize
+from converters.onnx_file import ModelFile
 from converters.runtime import Session
 
 SAME = {"auto_pad": "SAME_UPPER"}

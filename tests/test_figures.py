@@ -18,11 +18,11 @@ from synthetic_run import HOSTILE_NAMES, synthetic_run
 from typer.testing import CliRunner
 
 import filterscope as fs
-from analyzer.run import Run
+from analyzer.run.reader import Run
 from converters.errors import SettingsError
 from filterscope.cli import app
-from reports import figures, pdf
-from reports.figures import Figure
+from reports.figures import figures, pdf
+from reports.figures.figures import Figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 LAYER = "features.1.conv"

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.groups import Groups, factorise, spaced
-from analyzer.inputs import PRESETS
-from analyzer.plan import Settings
+from analyzer.execution.plan import Settings
+from analyzer.network.preprocessing import PRESETS
+from analyzer.studies.groups import Groups, factorise, spaced
 from converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened

@@ -13,11 +13,11 @@ import pytest
 from networks import build, normal
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from analyzer.network import open_network
-from converters import files
-from converters.canonical import canonicalize
+from analyzer.boundary.opening import open_network
+from converters import onnx_file
 from converters.errors import FilterscopeError, LimitError, ModelError
-from converters.files import ModelFile
+from converters.normal_form.canonical import canonicalize
+from converters.onnx_file import ModelFile
 from converters.tensors import check_content
 
 FILES = sorted((Path(__file__).parent / "cases" / "hostile").glob("*.onnx"))
@@ -143,7 +143,7 @@ def test_too_long_a_tensor_is_refused_wherever_it_stands(place, tmp_path):
     place(model)
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=r"tensor 'long' declares .* 12 bytes, and holds 16"):
-        files.read(tmp_path / "m.onnx")
+        onnx_file.read(tmp_path / "m.onnx")
 
 
 # --- external data, a case for each published hole
@@ -165,12 +165,12 @@ def with_data_at(folder, location, **entries):
 @pytest.mark.parametrize("location", ["../secret", "a/../../secret", "./../secret"])
 def test_cve_2022_25882_and_2024_27318_a_way_up_is_refused(location, tmp_path):
     with pytest.raises(ModelError, match="outside the model's folder"):
-        files.read(with_data_at(tmp_path, location))
+        onnx_file.read(with_data_at(tmp_path, location))
 
 
 def test_an_absolute_path_is_refused(tmp_path):
     with pytest.raises(ModelError, match="outside the model's folder"):
-        files.read(with_data_at(tmp_path, str(tmp_path / "secret")))
+        onnx_file.read(with_data_at(tmp_path, str(tmp_path / "secret")))
 
 
 def as_a_functions_default(model, tensor):
@@ -201,7 +201,7 @@ def test_data_outside_the_folder_is_refused_wherever_the_tensor_stands(place, tm
     path.write_bytes(model.SerializeToString())
     monkeypatch.chdir(path.parent)  # where a library would look
     with pytest.raises(ModelError, match="outside the model's folder"):
-        files.read(path)
+        onnx_file.read(path)
 
 
 @pytest.mark.parametrize("location", ["x" * 5000, "sub/" * 2000, "loop", "loop/data"])
@@ -209,7 +209,7 @@ def test_what_is_no_files_name_is_refused_in_one_line(location, tmp_path):
     path = with_data_at(tmp_path, location)
     (path.parent / "loop").symlink_to("loop")
     with pytest.raises(ModelError, match=r"which is no file's name|is missing") as raised:
-        files.read(path)
+        onnx_file.read(path)
     assert len(str(raised.value)) < 300 + len(str(path))
 
 
@@ -217,7 +217,7 @@ def test_cve_2026_27489_a_symbolic_link_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link")
     (path.parent / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="outside the model's folder"):
-        files.read(path)
+        onnx_file.read(path)
 
 
 @pytest.mark.parametrize("place", ["link", "link/x", "link/../../secret"])
@@ -226,28 +226,28 @@ def test_links_in_a_circle_are_refused(place, tmp_path):
     (path.parent / "link").symlink_to("other")
     (path.parent / "other").symlink_to("link")
     with pytest.raises(ModelError, match=r"is missing|outside the model's folder"):
-        files.read(path)
+        onnx_file.read(path)
 
 
 def test_cve_2026_34447_a_link_to_a_folder_on_the_way_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link/secret")
     (path.parent / "link").symlink_to(tmp_path)
     with pytest.raises(ModelError, match="outside the model's folder"):
-        files.read(path)
+        onnx_file.read(path)
 
 
 def test_cve_2026_34446_a_hard_link_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link")
     os.link(tmp_path / "secret", path.parent / "link")
     with pytest.raises(ModelError, match="is a hard link"):
-        files.read(path)
+        onnx_file.read(path)
 
 
 def test_cve_2026_34445_keys_of_the_file_change_nothing(tmp_path):
     path = with_data_at(tmp_path, "w.bin", basepath=str(tmp_path), __class__="x", file_path="../secret")
     weights = normal(4, 3, 3, 3)
     (path.parent / "w.bin").write_bytes(weights.tobytes())
-    tensor = files.read(path).proto.graph.initializer[0]
+    tensor = onnx_file.read(path).proto.graph.initializer[0]
     np.testing.assert_array_equal(numpy_helper.to_array(tensor), weights)
     assert not tensor.external_data
 
@@ -258,7 +258,7 @@ def test_data_without_a_length_is_read_as_long_as_it_is_declared(tmp_path):
     del model.graph.initializer[0].external_data[1:]
     path.write_bytes(model.SerializeToString())
     (path.parent / "w.bin").write_bytes(bytes(432 + 64))
-    assert len(files.read(path).proto.graph.initializer[0].raw_data) == 432
+    assert len(onnx_file.read(path).proto.graph.initializer[0].raw_data) == 432
 
 
 # --- constants that are never made
@@ -338,7 +338,7 @@ def test_branches_inside_one_another_have_a_limit(tmp_path):
     model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="deep"):
-        files.read(tmp_path / "m.onnx")
+        onnx_file.read(tmp_path / "m.onnx")
 
 
 def test_functions_that_call_themselves_are_refused(tmp_path):
@@ -347,7 +347,7 @@ def test_functions_that_call_themselves_are_refused(tmp_path):
     model.functions.append(helper.make_function("own", "F", ["a"], ["b"], [call], [helper.make_opsetid("own", 1)]))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(LimitError, match="without end"):
-        files.read(tmp_path / "m.onnx")
+        onnx_file.read(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("attribute", ["pads", "strides", "dilations", "kernel_shape"])
@@ -356,7 +356,7 @@ def test_a_window_wider_than_any_image_is_refused(attribute, tmp_path):
     model.graph.node[0].attribute.append(helper.make_attribute(attribute, [1 << 30] * 2))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(LimitError, match=f"its {attribute} 1073741824 is wider"):
-        files.read(tmp_path / "m.onnx")
+        onnx_file.read(tmp_path / "m.onnx")
 
 
 def many_attributes(model):
@@ -398,7 +398,7 @@ def test_parts_and_names_have_limits(change, word, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(LimitError, match=word):
-        files.read(path)
+        onnx_file.read(path)
 
 
 def test_remarks_and_notes_may_be_long(tmp_path):
@@ -407,7 +407,7 @@ def test_remarks_and_notes_may_be_long(tmp_path):
     model.metadata_props.add(key="names", value="a class, " * 20_000)
     path = tmp_path / "model.onnx"
     onnx.save_model(model, path)
-    assert files.read(path).notes == ()
+    assert onnx_file.read(path).notes == ()
 
 
 def test_cve_2024_5187_nothing_is_downloaded_or_unpacked():

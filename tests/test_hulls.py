@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from analyzer.hulls import Hulls
-from analyzer.mixed_integer import Gate, Program
-from analyzer.search import branch_and_bound
-from analyzer.solver import branch_and_cut
+from analyzer.certify.branch_and_bound import branch_and_bound
+from analyzer.certify.highs import branch_and_cut
+from analyzer.certify.program import Gate, Program
+from analyzer.certify.relu_hulls import Hulls
 
 
 def one_relu(rng, count):

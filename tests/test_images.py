@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analyzer.images import Photo, find, fit, load, read
-from analyzer.inputs import PRESETS, InputSpec, custom
+from analyzer.data.images import Photo, find, fit, load, read
+from analyzer.network.inputs import InputSpec
+from analyzer.network.preprocessing import PRESETS, custom
 from converters.errors import InputError, SettingsError
 
 RNG = np.random.default_rng(7)

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from converters.errors import ModelError
-from converters.scripts import inert_checkpoint as reader
-from converters.scripts import pytorch_export
-from converters.sources import SourceOptions, read
+from converters.sources.options import SourceOptions
+from converters.sources.read import read
+from converters.sources.scripts import inert_checkpoint, pytorch_export
 
 
 class Settings(dict):
@@ -107,24 +107,24 @@ WRITERS = {"archive": save_archive, "legacy": save_legacy, "protocol-5": save_ne
 def test_tensors_and_numbers_are_what_was_saved(tmp_path, writer):
     path = tmp_path / "net.ckpt"
     WRITERS[writer](checkpoint(), path)
-    content = reader.read(path)
-    read_tensors = reader.tensors_in(content["state_dict"])
+    content = inert_checkpoint.read(path)
+    read_tensors = inert_checkpoint.tensors_in(content["state_dict"])
     for name, expected in tensors().items():
         found = read_tensors[name]
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape), name
         assert torch.equal(found, expected.detach()), name
     assert (content["best"], content["step"], content["big"], content["bytes"]) == (0.75, 7, 10**30, b"\x00\xff")
-    arrays = reader.tensors_in(content)
+    arrays = inert_checkpoint.tensors_in(content)
     np.testing.assert_array_equal(arrays["array"].numpy(), checkpoint()["array"].astype("f4"))
     np.testing.assert_array_equal(arrays["fortran"].numpy(), checkpoint()["fortran"])
     assert "objects" not in arrays
-    assert reader.parts_of(content["options"])["rate"] == 0.1
-    assert reader.parts_of(content["settings"]) == {"width": 3}
+    assert inert_checkpoint.parts_of(content["options"])["rate"] == 0.1
+    assert inert_checkpoint.parts_of(content["settings"]) == {"width": 3}
     assert (content["default"], content["counter"]) == ({"a": [1]}, {"a": 2, "b": 1})
     assert (content["set"], content["frozen"], content["size"]) == ([1, 2], [3], (1, 2))
-    assert reader.names_of_inert(content)[0] == "argparse.Namespace"
+    assert inert_checkpoint.names_of_inert(content)[0] == "argparse.Namespace"
     for name in ("options", "plain", "hook", "range", "device"):
-        assert isinstance(content[name], reader.Inert), name
+        assert isinstance(content[name], inert_checkpoint.Inert), name
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -132,15 +132,15 @@ def test_every_protocol_of_pickle_is_read(tmp_path, protocol):
     plain = {"a": [1, -2, 2**70, 1.5, None, True], "b": (1, (2,), "ä\n", b"\x00\xfe"), "c": {3: {"d": "e"}}, "f": ()}
     path = tmp_path / "plain.pkl"
     path.write_bytes(pickle.dumps(plain, protocol))
-    assert reader.read(path) == plain
+    assert inert_checkpoint.read(path) == plain
 
 
 def test_a_pickled_network_is_its_tensors(tmp_path):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4)))
     torch.save({"model": network}, tmp_path / "net.pt")
-    content = reader.read(tmp_path / "net.pt")
-    assert reader.is_module(content["model"])
-    found = reader.tensors_in(content["model"])
+    content = inert_checkpoint.read(tmp_path / "net.pt")
+    assert inert_checkpoint.is_module(content["model"])
+    found = inert_checkpoint.tensors_in(content["model"])
     assert found.keys() == network.state_dict().keys()
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
 
@@ -153,7 +153,7 @@ def test_storages_of_another_machines_byte_order_are_turned(tmp_path):
             if name.endswith("/data/0"):
                 content = struct.pack(">2f", 1.5, -2.0)
             new.writestr(name, b"big" if name.endswith("byteorder") else content)
-    assert reader.read(tmp_path / "big.pt")["w"].tolist() == [1.5, -2.0]
+    assert inert_checkpoint.read(tmp_path / "big.pt")["w"].tolist() == [1.5, -2.0]
 
 
 # --- nothing runs
@@ -284,7 +284,7 @@ def in_archive(pickled, path):
 
 def in_stream(pickled, path):
     """As torch.save wrote before 1.6."""
-    constants = (reader.MAGIC, 1001, {"little_endian": True})
+    constants = (inert_checkpoint.MAGIC, 1001, {"little_endian": True})
     path.write_bytes(b"".join(pickle.dumps(part, 2) for part in constants) + pickled + pickle.dumps([], 2))
 
 
@@ -317,7 +317,7 @@ def test_nothing_that_a_pickle_names_is_imported(tmp_path):
     sys.path.insert(0, str(tmp_path))
     try:
         (tmp_path / "net.pth").write_bytes(raw(b"cplanted_module\nThing\n)R"))
-        assert isinstance(reader.read(tmp_path / "net.pth"), reader.Inert)
+        assert isinstance(inert_checkpoint.read(tmp_path / "net.pth"), inert_checkpoint.Inert)
     finally:
         sys.path.remove(str(tmp_path))
     assert "planted_module" not in sys.modules
@@ -337,8 +337,8 @@ def test_half_a_file_and_a_changed_byte_are_damaged_or_read(tmp_path):
             content = bytearray(whole)
             content[rng.integers(len(content))] = rng.integers(256)
             path.write_bytes(content[: rng.integers(1, len(content))] if rng.random() < 0.3 else content)
-            with contextlib.suppress(reader.CheckpointError):
-                reader.names_of_inert(reader.read(path))
+            with contextlib.suppress(inert_checkpoint.CheckpointError):
+                inert_checkpoint.names_of_inert(inert_checkpoint.read(path))
 
 
 def nested(count):
@@ -392,20 +392,20 @@ def test_a_small_file_costs_little(tmp_path, name):
     pickled, words = HOSTILE[name]
     in_stream(pickled, tmp_path / "net.pth")
     if words is None:
-        content = reader.read(tmp_path / "net.pth")
-        reader.names_of_inert(content)
+        content = inert_checkpoint.read(tmp_path / "net.pth")
+        inert_checkpoint.names_of_inert(content)
         assert list(pytorch_export._state_dicts(content)) == []
         return
-    with pytest.raises(reader.CheckpointError, match=words):
-        reader.read(tmp_path / "net.pth")
+    with pytest.raises(inert_checkpoint.CheckpointError, match=words):
+        inert_checkpoint.read(tmp_path / "net.pth")
 
 
 def test_an_archive_that_inflates_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("net/data.pkl", tensor(1 << 24, (1 << 24,), (1,)))
         archive.writestr("net/data/0", bytes(1 << 26))
-    with pytest.raises(reader.CheckpointError, match=r"larger than the file|inflates to 64 MiB"):
-        reader.read(tmp_path / "net.pth")
+    with pytest.raises(inert_checkpoint.CheckpointError, match=r"larger than the file|inflates to 64 MiB"):
+        inert_checkpoint.read(tmp_path / "net.pth")
 
 
 # --- weights of a network

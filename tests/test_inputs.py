@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import images
-from analyzer.inputs import (
-    PRESETS,
-    InputSpec,
-    custom,
-    guess_preprocessing,
-    image_input,
-    input_spec,
-    layout_of,
-    preset,
-    size_of,
-)
+from analyzer.data import images
+from analyzer.network.inputs import InputSpec, guess_preprocessing, image_input, input_spec, layout_of, size_of
+from analyzer.network.preprocessing import PRESETS, custom, preset
 from converters.errors import InputError, SettingsError
 from converters.graph import Graph, Node
 
@@ -438,7 +429,7 @@ def test_an_input_is_understood_from_graph_and_options_together():
 
 def real_graph(name):
     onnx = pytest.importorskip("onnx")
-    from converters import canonical
+    from converters.normal_form import canonical
 
     proto = onnx.load(DATA / "models" / "onnx" / name)
     return canonical.graph_of(proto), {entry.key: entry.value for entry in proto.metadata_props}

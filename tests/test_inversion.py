@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.inputs import PRESETS
-from analyzer.inversion import Inversion, invert, spread
-from analyzer.maximize.matching import Restraint
-from analyzer.plan import Settings
+from analyzer.execution.plan import Settings
+from analyzer.maximize.feature_inversion import Restraint
+from analyzer.network.preprocessing import PRESETS
+from analyzer.studies.inversion import Inversion, invert, spread
 from converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from networks import DATA, answers, needs_data, opened_here
 
-from analyzer.network import open_network
-from converters import child, keras, keras_files
-from converters.canonical import canonicalize
+from analyzer.boundary.opening import open_network
 from converters.errors import FilterscopeError, ModelError
-from converters.scripts import keras_copy
-from converters.sources import SourceOptions, read
+from converters.normal_form.canonical import canonicalize
+from converters.sources import child_process, keras, keras_files
+from converters.sources.options import SourceOptions
+from converters.sources.read import read
+from converters.sources.scripts import keras_copy
 
 TRUSTED = SourceOptions(trust=True)
 REAL = DATA / "models" / "keras"
@@ -113,9 +114,9 @@ def calls(monkeypatch):
 
     def convert(script, request, shown, **told):
         made.append((request["way"], told["environment"]["KERAS_BACKEND"]))
-        raise child.ExportError(f"{shown}: {request['way']} cannot")
+        raise child_process.ExportError(f"{shown}: {request['way']} cannot")
 
-    monkeypatch.setattr(child, "convert", convert)
+    monkeypatch.setattr(child_process, "convert", convert)
     monkeypatch.setattr(keras, "_has", lambda module: True)
     monkeypatch.setattr(keras, "_has_keras_3", lambda: True)
     return made
@@ -367,7 +368,7 @@ def test_preprocessing_half_precision_and_several_inputs_are_exported(models):
 
 def open_network_with_extra(path):
     """Opened at 32×32, with zeros for the other input."""
-    from analyzer.network import InputOptions
+    from analyzer.network.network import InputOptions
 
     return opened_here(path, InputOptions(size=(32, 32), feeds={"extra": np.zeros((1, 4), np.float32)}))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from networks import build, normal
 
-from converters import keras_files
 from converters.errors import ModelError
-from converters.scripts import keras_copy, keras_layer_names
-from converters.scripts.keras_layer_names import Kernel
+from converters.sources import keras_files
+from converters.sources.scripts import keras_copy, keras_layer_names
+from converters.sources.scripts.keras_layer_names import Kernel
 
 h5py = pytest.importorskip("h5py", exc_type=ImportError)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analyzer.labels import from_metadata, imagenet
+from analyzer.network.labels import from_metadata, imagenet
 
 NAMES = ["cat", "dog", "grey wolf"]
 

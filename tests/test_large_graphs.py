@@ -13,8 +13,8 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from analyzer.network import open_here
-from converters import files, runtime
+from analyzer.network.network import open_here
+from converters import onnx_file, runtime
 from converters.errors import LimitError
 from converters.parity import FORCED_NODES
 from tests.networks import build
@@ -101,7 +101,7 @@ def nested_functions(count):
 
 def opened(path, model):
     onnx.save(model, path)
-    return open_here(files.read(path))
+    return open_here(onnx_file.read(path))
 
 
 def proven(path, model):

@@ -10,8 +10,8 @@ from networks import MODELS, build, canonical, needs_data, normal
 from onnx import TensorProto
 from torch.utils.flop_counter import FlopCounterMode
 
-from analyzer.layers import conv_layers, select
-from analyzer.network import open_network
+from analyzer.boundary.opening import open_network
+from analyzer.network.layers import conv_layers, select
 from converters.errors import SettingsError
 
 SAME = {"pads": [1, 1, 1, 1]}

@@ -13,7 +13,7 @@ from networks import answers, build, normal
 
 import filterscope as fs
 from converters.errors import ModelError
-from converters.sources import read
+from converters.sources.read import read
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_keras = pytest.mark.skipif(

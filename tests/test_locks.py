@@ -7,8 +7,11 @@ import time
 
 import pytest
 
-from analyzer import locks
-from analyzer.run import LOCKS, Run, RunWriter, is_being_written, remove, reporting
+from analyzer.run import locks
+from analyzer.run.layout import LOCKS
+from analyzer.run.reader import Run
+from analyzer.run.run_locks import is_being_written, reporting
+from analyzer.run.writer import RunWriter, remove
 from converters.errors import RunError
 from tests.synthetic_run import synthetic_run
 

@@ -8,17 +8,19 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from analyzer.canvas import Canvas, canvas_for
-from analyzer.fields import Field
-from analyzer.inputs import preset
+from analyzer.boundary.opening import open_network
+from analyzer.compute.last_convolution import Directions
+from analyzer.compute.pixels import input_map
 from analyzer.maximize import engine
-from analyzer.maximize.directions import Directions
 from analyzer.maximize.engine import ascend
-from analyzer.maximize.objectives import Channel, Direction, Diversity, Layer, between, objective_for
+from analyzer.maximize.objective_gradient import Slope
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
-from analyzer.maximize.slope import Slope, input_map
-from analyzer.measure import Meter, jitters, shifted
-from analyzer.network import InputOptions, open_network
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.network.receptive_fields import Field
+from analyzer.units.canvas import Canvas, canvas_for
+from analyzer.units.measure import Meter, jitters, shifted
+from analyzer.units.objectives import Channel, Direction, Diversity, Layer, between, objective_for
 from converters.errors import SettingsError
 
 CPU = torch.device("cpu")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from networks import MODELS, build, needs_data, normal
 
-from analyzer.network import InputOptions, open_network
+from analyzer.boundary.opening import open_network
+from analyzer.network.network import InputOptions
 from converters.errors import InputError, ModelError, SettingsError, UnsupportedOperatorError
 
 SAME = {"pads": [1, 1, 1, 1]}

@@ -11,11 +11,12 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 import analyzer.network
-from analyzer.fields import FieldWalk
-from analyzer.network import InputOptions, open_network
-from converters import files
-from converters.canonical import canonicalize
+from analyzer.boundary.opening import open_network
+from analyzer.network.network import InputOptions
+from analyzer.network.receptive_fields import FieldWalk
+from converters import onnx_file
 from converters.errors import ModelError, UnsupportedOperatorError
+from converters.normal_form.canonical import canonicalize
 from converters.runtime import refusal
 from filterscope.cli import app
 
@@ -489,9 +490,9 @@ def test_a_fault_of_our_copy_is_not_put_on_the_file(side, tmp_path, monkeypatch)
         form.proto.graph.node[1].op_type = "Crop"
         return form
 
-    monkeypatch.setattr(analyzer.network, "canonicalize", spoilt)
+    monkeypatch.setattr(analyzer.network.network, "canonicalize", spoilt)
     with pytest.raises(ModelError, match=r"the file itself runs, but not our copy of it at opset 21.*Crop"):
-        analyzer.network.open_here(files.read(tmp_path / "model.onnx"))
+        analyzer.network.network.open_here(onnx_file.read(tmp_path / "model.onnx"))
 
 
 def test_nothing_is_printed_of_a_file_that_onnx_runtime_cannot_read(capfd):

@@ -18,9 +18,9 @@ from operator_cases import CASES, IMAGE, K3, VALID, Case, case, f, scalar
 from torch import nn
 
 from converters.errors import UnsupportedOperatorError
-from converters.importer import import_graph
-from converters.ops import DOMAIN, register, resize, table
-from converters.opsets import OPSET
+from converters.rewrites.opset_site import OPSET
+from converters.torch_import.importer import import_graph
+from converters.torch_import.ops import DOMAIN, register, resize, table
 
 
 def model_of(case: Case, folded: bool, domain: str = "") -> onnx.ModelProto:

@@ -12,10 +12,10 @@ from PIL import Image
 import filterscope as fs
 from analyzer.analysis import prediction
 from analyzer.attribution.targets import Values
-from analyzer.gradients import has_gradient
-from analyzer.network import open_network
-from analyzer.plan import Settings
-from analyzer.scores import answer_of, scores
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import Settings
+from analyzer.network.gradient_paths import has_gradient
+from analyzer.network.scores import answer_of, scores
 from converters.errors import SettingsError, UnsupportedOperatorError
 from tests.output_kinds import KINDS, SIDE, network
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.maximize.parameters import Fourier, Maco, Pixels
+from analyzer.maximize.parameterisations import Fourier, Maco, Pixels
 from analyzer.maximize.presets import Start
 from analyzer.maximize.priors import COLOUR, FEWEST, Prior, default_prior, measured_prior, one_over_f
 from converters.errors import SettingsError

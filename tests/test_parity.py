@@ -17,13 +17,15 @@ from onnx import numpy_helper
 from torch import nn
 
 from analyzer.boundary import opening
-from analyzer.network import open_here, open_network
-from converters import cache, files
+from analyzer.boundary.opening import open_network
+from analyzer.network.network import open_here
+from converters import cache, onnx_file
 from converters.alone import compare_alone
+from converters.comparison import relative_error
 from converters.errors import ParityError
-from converters.importer import TorchTwin, import_torch
-from converters.opsets import OPSET
-from converters.parity import AGREES, REFUSED, Parity, relative_error, verify
+from converters.parity import AGREES, REFUSED, Parity, verify
+from converters.rewrites.opset_site import OPSET
+from converters.torch_import.importer import TorchTwin, import_torch
 from filterscope.inspection import parity_lines
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -504,7 +506,7 @@ def test_a_refusal_is_not_kept(proven, monkeypatch):
     model = network()
     model.doc_string = "another"
     onnx.save_model(model, path)
-    opened = open_here(files.read(path))
+    opened = open_here(onnx_file.read(path))
     one_weight(opened.twin, opened.layers[1].node)
     assert not opened.one_at_a_time
     before = set(cache._folder().iterdir())

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import build, normal
 
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import (
+from analyzer.boundary.opening import open_network
+from analyzer.execution.plan import (
     ANALYTIC_UNITS,
     AUTO_ALL,
     CHANNEL_OBJECTIVES,
@@ -22,7 +21,9 @@ from analyzer.plan import (
     make_plan,
     selection,
 )
-from analyzer.run import slugs
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.run.layout import slugs
 from converters.errors import SettingsError
 
 

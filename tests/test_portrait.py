@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.inputs import PRESETS
-from analyzer.maximize.objectives import Direction
 from analyzer.maximize.presets import PRESETS as RECIPES
 from analyzer.maximize.presets import Quality, Recipe
-from analyzer.portrait import Question, answer, at_quality, only_layer, save
-from analyzer.scores import scores
+from analyzer.maximize.single_unit import Question, answer, at_quality, only_layer, save
+from analyzer.network.preprocessing import PRESETS
+from analyzer.network.scores import scores
+from analyzer.units.objectives import Direction
 from converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened

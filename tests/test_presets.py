@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from analyzer.maximize.parameters import Fourier, Maco, Pixels
+from analyzer.maximize.parameterisations import Fourier, Maco, Pixels
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, Start, preset_named, quality
 from analyzer.maximize.regularisers import L2
 from analyzer.maximize.transforms import Jitter, Pad, fitted

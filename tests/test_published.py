@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer.published import read_stack, reader_of
+from analyzer.data.published_formats import read_stack, reader_of
 from converters.errors import InputError
 
 

@@ -18,11 +18,13 @@ from networks import DATA, needs_data
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from converters import files, pytorch
-from converters.canonical import canonicalize
+from converters import onnx_file
 from converters.errors import ModelError, SettingsError
-from converters.scripts import pytorch_export
-from converters.sources import SourceOptions, read
+from converters.normal_form.canonical import canonicalize
+from converters.sources import pytorch
+from converters.sources.options import SourceOptions
+from converters.sources.read import read
+from converters.sources.scripts import pytorch_export
 
 FACTORIES = """
 import torch
@@ -129,7 +131,7 @@ def test_users_packages_may_bear_our_names(place, network):
     (place / "reports" / "nets.py").write_text(FACTORIES)
     torch.save(network.state_dict(), "net.pt")
     code = (
-        "from converters.sources import SourceOptions, read\n"
+        "from converters.sources.read import SourceOptions, read\n"
         "import pathlib\n"
         "file = read('converters.layers:make', SourceOptions(weights=pathlib.Path('net.pt'), size=(16, 16)))\n"
         "pathlib.Path('out.onnx').write_bytes(file.proto.SerializeToString())\n"
@@ -153,7 +155,7 @@ def test_the_older_exporters_branch_on_an_extent_behind_a_computed_batch_size_is
         nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3), nn.LocalResponseNorm(3), nn.Conv2d(4, 2, 3)
     )
     pytorch_export.export(module.eval(), [torch.rand(2, 3, 12, 12)], tmp_path, "legacy")
-    model = files.read(tmp_path / "model.onnx")
+    model = onnx_file.read(tmp_path / "model.onnx")
     assert "If" in [node.op_type for node in model.proto.graph.node]
     form = canonicalize(model)
     assert "If" not in [node.op for node in form.graph.nodes]

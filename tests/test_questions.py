@@ -4,7 +4,7 @@ import onnx
 import pytest
 from networks import build, normal
 
-from analyzer.network import open_network
+from analyzer.boundary.opening import open_network
 from converters.errors import SettingsError
 from filterscope.questions import check, studies
 

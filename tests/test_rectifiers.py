@@ -9,8 +9,8 @@ from torch.nn.grad import conv2d_input
 
 from analyzer.attribution.explain import Explainer
 from analyzer.attribution.rectifiers import rectifiers
-from analyzer.inputs import PRESETS
-from analyzer.network import open_network
+from analyzer.boundary.opening import open_network
+from analyzer.network.preprocessing import PRESETS
 from tests.test_bounds import opened
 
 SIDE = 10

@@ -19,9 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analyzer import atlas, run
-from analyzer.run import SCHEMA, Run, RunWriter, TaskKey, gather_units, remove, slugs
-from analyzer.tables import MAP_SCHEMA, UNIT_SCHEMA
+from analyzer.run import atlas
+from analyzer.run import reader as run
+from analyzer.run.files import gather_units
+from analyzer.run.layout import SCHEMA, TaskKey, slugs
+from analyzer.run.reader import Run
+from analyzer.run.tables import MAP_SCHEMA, UNIT_SCHEMA
+from analyzer.run.writer import RunWriter, remove
 from converters.errors import RunError
 
 HOSTILE = "../../x<script>alert(1)</script>"
@@ -230,7 +234,7 @@ def test_an_interrupted_write_leaves_no_remains(folder, monkeypatch):
 def test_a_full_disk_in_the_middle_of_a_task_leaves_it_undone(folder, monkeypatch):
     """The table says that a task is finished: it comes after the pictures."""
     key = TaskKey("first", "channel-ascent", 20, 20)
-    monkeypatch.setattr("analyzer.run.RunWriter.write_table", failing(errno.ENOSPC))
+    monkeypatch.setattr("analyzer.run.reader.RunWriter.write_table", failing(errno.ENOSPC))
     with RunWriter(folder, "p") as writer, pytest.raises(OSError, match="space"):
         writer.write_task(key, [row("first", "channel-ascent", 20)], pictures(1))
     monkeypatch.undo()

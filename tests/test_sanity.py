@@ -11,7 +11,7 @@ from analyzer.attribution import methods, sanity
 from analyzer.attribution.explain import Explainer
 from analyzer.attribution.sanity import Asked, randomisation_test, stages, weighted_nodes
 from analyzer.attribution.similarity import rank_correlation, structural_similarity
-from analyzer.inputs import PRESETS
+from analyzer.network.preprocessing import PRESETS
 from tests.test_bounds import opened
 
 SIDE = 16

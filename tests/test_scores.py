@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analyzer.inputs import PRESETS
-from analyzer.scores import NAME, class_index, scores
+from analyzer.network.preprocessing import PRESETS
+from analyzer.network.scores import NAME, class_index, scores
 from converters.errors import SettingsError
 from tests.networks import build, normal
 from tests.test_bounds import opened

@@ -23,11 +23,13 @@ import pytest
 from PIL import Image
 from synthetic_run import HOSTILE_NAMES, synthetic_run
 
-from analyzer.run import Run, RunWriter
+from analyzer.run.reader import Run
+from analyzer.run.writer import RunWriter
 from converters.errors import RunError
-from reports import colours, definitions, sheets, single, site, summary, words
-from reports.folder import Files
-from reports.site import render, render_single
+from reports.page import colours, sheets, words
+from reports.page.folder import Files
+from reports.site import definitions, single, site, summary
+from reports.site.site import render, render_single
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 

@@ -7,7 +7,7 @@ import pytest
 from networks import build, normal
 from onnx import TensorProto, helper, numpy_helper
 
-from analyzer.network import open_network
+from analyzer.boundary.opening import open_network
 from converters.errors import FilterscopeError
 
 SAME = {"auto_pad": "SAME_UPPER"}

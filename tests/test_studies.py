@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from analyzer.run import Run, RunWriter, remove
-from analyzer.studies import perform
-from analyzer.tables import TABLES
+from analyzer.run.reader import Run
+from analyzer.run.tables import TABLES
+from analyzer.run.writer import RunWriter, remove
+from analyzer.studies.study import perform
 from tests.synthetic_run import synthetic_run
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import normal
 
-from analyzer.tallies import Covariance, Histograms, LayerTally, Top, treves_rolls
+from analyzer.studies.examples.running_statistics import Covariance, Histograms, LayerTally, Top, treves_rolls
 from converters.reductions import Measured
 
 

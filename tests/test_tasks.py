@@ -9,14 +9,17 @@ import pyarrow as pa
 import pytest
 from networks import answers, build, normal
 
-from analyzer.devices import choose_devices
-from analyzer.inputs import custom
+from analyzer.boundary.opening import open_network
+from analyzer.compute.devices import choose_devices
+from analyzer.execution.plan import Settings, Task, make_plan
+from analyzer.execution.tasks import Workshop, run_task
 from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import Settings, Task, make_plan
-from analyzer.run import Run, RunWriter, slugs
-from analyzer.tables import UNIT_SCHEMA
-from analyzer.tasks import Workshop, run_task
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import custom
+from analyzer.run.layout import slugs
+from analyzer.run.reader import Run
+from analyzer.run.tables import UNIT_SCHEMA
+from analyzer.run.writer import RunWriter
 
 SIDE = 20
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, -0.25)

@@ -19,10 +19,20 @@ import pytest
 import torch
 from torch import nn
 
-from converters import child, keras, keras_classes, keras_files, pt2_files, pt2_operators, pytorch, size_expressions
 from converters.errors import ModelError
-from converters.scripts import file_limits
-from converters.sources import SourceOptions, read
+from converters.sources import (
+    child_process,
+    keras,
+    keras_classes,
+    keras_files,
+    pt2_files,
+    pt2_operators,
+    pytorch,
+    size_expressions,
+)
+from converters.sources.options import SourceOptions
+from converters.sources.read import read
+from converters.sources.scripts import file_limits
 
 h5py = pytest.importorskip("h5py", exc_type=ImportError)
 
@@ -77,9 +87,9 @@ def conversions(monkeypatch):
 
     def convert(script, request, shown, **options):
         started.append(request)
-        raise child.ExportError(f"{shown}: was handed on")
+        raise child_process.ExportError(f"{shown}: was handed on")
 
-    monkeypatch.setattr(child, "convert", convert)
+    monkeypatch.setattr(child_process, "convert", convert)
     monkeypatch.setattr(keras, "_has", lambda module: True)
     monkeypatch.setattr(keras, "_has_keras_3", lambda: True)
     return started
@@ -388,7 +398,7 @@ def test_members_that_overlap_are_refused(tmp_path):
 
 
 def test_how_a_model_was_trained_is_neither_read_nor_handed_on(tmp_path):
-    from converters.scripts import keras_copy
+    from converters.sources.scripts import keras_copy
 
     path = hdf5(tmp_path / "model.h5", network())
     with h5py.File(path, "r+") as file:

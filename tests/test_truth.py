@@ -10,13 +10,14 @@ from networks import answers, build, normal
 from PIL import Image
 
 from analyzer.analysis import Analysis
-from analyzer.images import find
-from analyzer.inputs import preset
-from analyzer.network import InputOptions, open_network
-from analyzer.plan import Settings
-from analyzer.run import Run
-from analyzer.truth import TruthStudy
-from analyzer.values import ValueStudy, chosen_values, is_blank, values_of
+from analyzer.boundary.opening import open_network
+from analyzer.data.images import find
+from analyzer.execution.plan import Settings
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import preset
+from analyzer.run.reader import Run
+from analyzer.studies.truth import TruthStudy
+from analyzer.studies.values import ValueStudy, chosen_values, is_blank, values_of
 from converters.errors import SettingsError
 
 SIDE = 20
@@ -150,7 +151,7 @@ def test_paths_by_hand_where_the_picture_is_as_large_as_the_image(tmp_path):
 
 
 def test_ranks_are_spearman_with_ties():
-    from analyzer.truth import _ranks
+    from analyzer.studies.truth import _ranks
 
     values = np.array([[1.0, 2, 2, 5, 0], [3, 1, 1, 1, 9], [4, 4, 4, 4, 4]])
     product = _ranks(values) @ _ranks(values).T

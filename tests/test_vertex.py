@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.analytic import image_maximisers
-from analyzer.canvas import canvas_for
-from analyzer.inputs import PRESETS, custom
-from analyzer.maximize.objectives import Neuron, objective_for
-from analyzer.maximize.vertex import JUMPS, jump
-from analyzer.measure import Meter
-from analyzer.network import InputOptions, open_network
+from analyzer.boundary.opening import open_network
+from analyzer.maximize.analytic import image_maximisers
+from analyzer.maximize.vertex_jump import JUMPS, jump
+from analyzer.network.network import InputOptions
+from analyzer.network.preprocessing import PRESETS, custom
+from analyzer.units.canvas import canvas_for
+from analyzer.units.measure import Meter
+from analyzer.units.objectives import Neuron, objective_for
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer.run import Run
+from analyzer.run.reader import Run
 from converters.errors import SettingsError
 from tests.synthetic_run import synthetic_run
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from analyzer.network import Network, open_network
-from analyzer.run import Run
-from analyzer.weights import channel_origins, kernel_pictures, most_alike
+from analyzer.boundary.opening import open_network
+from analyzer.network.network import Network
+from analyzer.run.reader import Run
+from analyzer.studies.weights import channel_origins, kernel_pictures, most_alike
 from filterscope import api
 from tests.networks import build, normal
 

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image, TiffImagePlugin
 from png_files import write_png
 
-from analyzer.dataset import batches, open_dataset
-from analyzer.examples import Examples
-from analyzer.images import find, load, photos_of, read
-from analyzer.inputs import PRESETS, InputSpec
-from analyzer.white import Levels, White, to_8_bit, white_of
+from analyzer.data.dataset import batches, open_dataset
+from analyzer.data.images import find, load, photos_of, read
+from analyzer.data.white import Levels, White, to_8_bit, white_of
+from analyzer.network.inputs import InputSpec
+from analyzer.network.preprocessing import PRESETS
+from analyzer.studies.examples.examples import Examples
 from converters.errors import InputError, SettingsError
 
 SPEC = InputSpec("x", "NCHW", 1, 4, 4, PRESETS["unit"], "", True, True)

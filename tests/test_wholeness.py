@@ -12,12 +12,13 @@ from networks import build, normal
 from PIL import Image
 
 from analyzer.analysis import Analysis
-from analyzer.images import find
-from analyzer.network import open_network
-from analyzer.plan import Settings
-from analyzer.run import Run, RunWriter
-from analyzer.values import ValueStudy
-from analyzer.wholeness import is_whole
+from analyzer.boundary.opening import open_network
+from analyzer.data.images import find
+from analyzer.execution.plan import Settings
+from analyzer.run.reader import Run
+from analyzer.run.wholeness import is_whole
+from analyzer.run.writer import RunWriter
+from analyzer.studies.values import ValueStudy
 from converters.errors import FilterscopeError
 
 

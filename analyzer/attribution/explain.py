@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyzer import scores
+from analyzer.attribution.backpropagation import Ways
 from analyzer.attribution.methods import METHODS, Question
 from analyzer.attribution.targets import Target, Values, strongest_channel
-from analyzer.attribution.ways import Ways
-from analyzer.network import Network
+from analyzer.network import scores
+from analyzer.network.network import Network
 from converters.errors import SettingsError
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from analyzer.attribution.backpropagation import Ways
 from analyzer.attribution.targets import Target
-from analyzer.attribution.ways import Ways
 from converters.errors import SettingsError
 
 SAMPLES = 50  # noisy pictures of SmoothGrad

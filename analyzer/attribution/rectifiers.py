@@ -129,7 +129,7 @@ def _with_its_size(graph: Graph, node: Node) -> Rectifier | None:
 def _rounding(graph: Graph, node: Node) -> Rectifier | None:
     """QuantizeLinear whose lowest integer stands for 0, behind a value that can be negative: a ReLU went into it.
 
-    What integer arithmetic computes is said in floats (converters.quantised): ÷, Round and × may stand between.
+    Integer arithmetic is said in floats (converters.rewrites.quantized): ÷, Round and × may stand between.
     """
     scale, zero = (graph.initializers.get(name) for name in (*node.inputs[1:], "", "")[:2])
     if scale is None or zero is None or scale.size != 1 or zero.size != 1:

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from analyzer.attribution.backpropagation import Ways
 from analyzer.attribution.explain import Explainer, Explanation, NotFiniteError
 from analyzer.attribution.similarity import rank_correlation, structural_similarity
 from analyzer.attribution.targets import Target
-from analyzer.attribution.ways import Ways
-from analyzer.network import Network
-from analyzer.studies import Progress
+from analyzer.network.network import Network
+from analyzer.progress import Progress
 from converters.graph import Node
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")

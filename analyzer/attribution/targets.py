@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from analyzer import scores
-from analyzer.fields import FieldWalk
-from analyzer.gradients import has_gradient
-from analyzer.layers import ConvLayer, select
-from analyzer.network import Network
+from analyzer.network import scores
+from analyzer.network.gradient_paths import has_gradient
+from analyzer.network.layers import ConvLayer, select
+from analyzer.network.network import Network
+from analyzer.network.receptive_fields import FieldWalk
 from converters.errors import SettingsError
 
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.inputs import InputSpec, Preprocessing
-from analyzer.network import InputOptions, Network, assemble
-from converters import errors, files, live
-from converters.canonical import CanonicalModel
+from analyzer.network.inputs import InputSpec
+from analyzer.network.network import InputOptions, Network, assemble
+from analyzer.network.preprocessing import Preprocessing
+from converters import errors, onnx_file
 from converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
-from converters.files import ModelFile
+from converters.normal_form.canonical import CanonicalModel
+from converters.onnx_file import ModelFile
 from converters.parity import Alone
+from converters.sources import live
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +69,7 @@ def read(facts: Mapping[str, Any], folder: Path) -> Network:
     model = CanonicalModel(
         path=Path(facts["path"]),
         sha256=facts["sha256"],
-        proto=files.parse((folder / NORMAL).read_bytes()),
+        proto=onnx_file.parse((folder / NORMAL).read_bytes()),
         notes=tuple(facts["notes"]),
         converted=facts["converted"],
         layer_names=facts["layer_names"],
@@ -128,7 +130,7 @@ def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
     return ModelFile(
         Path(facts["path"]),
         facts["sha256"],
-        files.parse(path.read_bytes()),
+        onnx_file.parse(path.read_bytes()),
         tuple(facts["notes"]),
         facts["converted"],
     )

@@ -21,10 +21,11 @@ import numpy as np
 
 from analyzer.boundary import client, opened
 from analyzer.boundary.limits import Limits, size_of
-from analyzer.network import InputOptions, Network, open_here
-from converters import cache, sources
+from analyzer.network.network import InputOptions, Network, open_here
+from converters import cache
 from converters.errors import ModelError, SettingsError
-from converters.sources import SourceOptions
+from converters.sources import read
+from converters.sources.options import SourceOptions
 from converters.steps import file_step
 
 if TYPE_CHECKING:
@@ -35,19 +36,32 @@ LARGEST_KEPT = 1 << 30  # bytes of a normal form in the cache
 
 def open_network(
     source: str | Path | nn.Module,
-    options: InputOptions,
-    weights: Path | None,
-    trust: bool,
-    limits: Limits | None,
+    options: InputOptions | None = None,
+    *,
+    weights: Path | None = None,
+    trust: bool = False,
+    limits: Limits | None = None,
 ) -> Network:
-    """See analyzer.network.open_network."""
+    """Open a model, understand its input and list its layers, in a process of its own.
+
+    Args:
+        source: what `converters.sources.read.read` reads: a file, a SavedModel folder, a factory, a live nn.Module.
+        options: what the user says of the input.
+        weights: of a PyTorch factory.
+        trust: whether a source that is a program may be run.
+        limits: what the opening may use; None: as the model's size suggests.
+
+    Raises:
+        ModelError: the file is no model that can be analysed, or opening it needs more than it may use.
+        InputError: its input cannot be understood, or runs at no size.
+        SettingsError: an option contradicts the graph.
+    """
+    options = options or InputOptions()
     limits = limits or Limits()
     _current_folder()
     if not client.is_available():
         with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
-            return open_here(
-                sources.read(source, SourceOptions(trust, weights, options.channels, options.size)), options
-            )
+            return open_here(read.read(source, SourceOptions(trust, weights, options.channels, options.size)), options)
 
     def reopen() -> client.Worker:
         return _worker(source, options, weights, trust, limits)[0]
@@ -75,7 +89,7 @@ def _worker(
     source: str | Path | nn.Module, options: InputOptions, weights: Path | None, trust: bool, limits: Limits
 ) -> tuple[client.Worker, dict[str, Any]]:
     """A worker that has opened the model, and what it says of it."""
-    if isinstance(source, (str, Path)) and not Path(source).exists() and not sources.is_factory(source):
+    if isinstance(source, (str, Path)) and not Path(source).exists() and not read.is_factory(source):
         raise ModelError(f"{source}: no such file")
     scratch = Path(tempfile.mkdtemp(prefix="filterscope-"))
     try:
@@ -119,8 +133,8 @@ def _request(
         "live": live,
         "weights": None if weights is None else str(weights),
         "trust": trust,
-        "program": live is None and sources.is_program(source, trust),
-        "converts": live is None and sources.is_converted(source),
+        "program": live is None and read.is_program(source, trust),
+        "converts": live is None and read.is_converted(source),
         "input": opened.options_to_json(options),
         "limits": {"memory": limits.memory, "seconds": limits.seconds},
         "scratch": str(scratch),
@@ -146,7 +160,7 @@ def _current_folder() -> Path:
 
 def _live(source: Any, options: SourceOptions) -> tuple[bytes, dict[str, Any]]:
     """A model that the user holds, as bytes, and what is known of it; what is ONNX already is not looked into here."""
-    from converters import live
+    from converters.sources import live
 
     unread = live.onnx_bytes(source)
     if unread is not None:
@@ -169,7 +183,7 @@ def _remark(text: str) -> None:
 
 def _digest_of_kept(source: str | Path | nn.Module, weights: Path | None, trust: bool) -> Any:
     """sha256 of the model's file; None for what is not kept: the user's own code, which may give another network."""
-    if not isinstance(source, (str, Path)) or weights is not None or sources.is_program(source, trust):
+    if not isinstance(source, (str, Path)) or weights is not None or read.is_program(source, trust):
         return None
     path = Path(source)
     try:

@@ -41,7 +41,7 @@ def main(control_number: int) -> None:
 
 def _import_all() -> None:
     """What a worker needs, so that forking is all that a worker costs."""
-    from analyzer import network
+    from analyzer.network import network
     from converters.libraries import import_all
 
     import_all()

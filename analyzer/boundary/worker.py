@@ -23,11 +23,11 @@ import numpy as np
 from analyzer.boundary import opened
 from analyzer.boundary.confinement import confine
 from analyzer.boundary.limits import Limits, size_of
-from analyzer.network import Network, open_here
-from converters import sources
+from analyzer.network.network import Network, open_here
 from converters.errors import FilterscopeError, UnsupportedOperatorError
-from converters.files import ModelFile, external_bytes
-from converters.sources import SourceOptions
+from converters.onnx_file import ModelFile, external_bytes
+from converters.sources import read
+from converters.sources.options import SourceOptions
 
 
 class Worker:
@@ -103,7 +103,7 @@ class Worker:
             request["input"]["channels"],
             None if size is None else (size[0], size[1]),
         )
-        return sources.read(request["source"], options)
+        return read.read(request["source"], options)
 
     def _feeds(self) -> dict[str, np.ndarray]:
         place = self._scratch / "feeds.npz"

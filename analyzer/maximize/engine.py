@@ -20,16 +20,17 @@ from functools import cache
 import numpy as np
 import torch
 
-from analyzer.canvas import Canvas
-from analyzer.layers import ConvLayer
-from analyzer.maximize.objectives import Objective
+from analyzer.compute.pixels import eight_bit
+from analyzer.maximize.objective_gradient import Asked, Slope, some
 from analyzer.maximize.optimisers import Optimiser, optimiser
-from analyzer.maximize.parameters import Fourier, Maco, Parameters, Pixels
+from analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
 from analyzer.maximize.presets import STRETCHED, Recipe
 from analyzer.maximize.priors import Prior
-from analyzer.maximize.slope import Asked, Slope, eight_bit, some
 from analyzer.maximize.transforms import fitted
-from analyzer.network import Network
+from analyzer.network.layers import ConvLayer
+from analyzer.network.network import Network
+from analyzer.units.canvas import Canvas
+from analyzer.units.objectives import Objective
 from converters.errors import SettingsError
 
 MEMORY = 1 << 30  # bytes of activations that a batch may hold

@@ -98,7 +98,7 @@ class Preset:
     boxed: bool = True  # False: pixels may leave [0, 1] on the way
     stretched: bool = False  # shown with its contrast normalised (`STRETCHED`): a view that must be labelled
     objective: str | None = None  # what the source maximises
-    redirect: bool = False  # whether gradients pass closed ReLUs in the first steps (analyzer.maximize.gates)
+    redirect: bool = False  # whether gradients pass closed ReLUs in the first steps (analyzer.compute.redirected_relu)
     falling: bool = False  # whether the step size falls to a fiftieth along a straight line
     exponent: float = 1.0  # of the spectrum of Fourier coefficients, 1 for 1/f
 

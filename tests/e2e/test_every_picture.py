@@ -24,9 +24,11 @@ from chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from held_pictures import HeldPictures
 from shown_pictures import ShownPicture, shown_pictures
 
-from analyzer.run import Run
-from reports import compare_site, sheets, site
-from reports.compare import compare
+from analyzer.run.reader import Run
+from reports.compare import pages
+from reports.compare.compare import compare
+from reports.page import sheets
+from reports.site import site
 
 pytestmark = IN_CHROMIUM
 CHANNELS = 27
@@ -237,7 +239,7 @@ def test_every_large_picture_of_a_site_with_loss_is_the_one_that_it_claims_to_be
 
 @pytest.mark.parametrize("look", [SMALL, LARGE], ids=["small", "large"])
 def test_every_picture_of_a_comparison_is_the_one_that_it_claims_to_be(browser, coded, tmp_path, look, monkeypatch):
-    monkeypatch.setattr(compare_site, "LOSSLESS_PIXELS", 0)
+    monkeypatch.setattr(pages, "LOSSLESS_PIXELS", 0)
     options = {"layers": 3, "channels": CHANNELS, **look}
     a = synthetic_run.synthetic_run(tmp_path / "a", **options)
     coded.setattr(synthetic_run, "gabor", lambda seed, *rest: blocks(seed + 1000, *rest))

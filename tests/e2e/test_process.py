@@ -201,7 +201,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("name", ["typer", "numpy", "onnx", "torch", "analyzer.network"])
+@pytest.mark.parametrize("name", ["typer", "numpy", "onnx", "torch", "analyzer.network.network"])
 @pytest.mark.parametrize("pause", [0.02, 0.3])
 def test_two_interrupts_during_imports_end_with_130(place, name, pause):
     program = [sys.executable, "-c", IMPORTING.format(name=name)]

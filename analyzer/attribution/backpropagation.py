@@ -1,0 +1,179 @@
+"""The ways by which gradients come back through a network, from any of its values to the picture.
+
+Plain, as calculus has it, or changed at every rectifier: guided back-propagation and the deconvnet. Pictures are in
+[0, 1], so that a gradient is per full range of a pixel, whatever preprocessing the network wants. Knows torch; knows
+nothing of methods or targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from analyzer.attribution.rectifiers import Rectifier, rectifiers
+from analyzer.compute.frozen_convolutions import with_frozen_convolutions
+from analyzer.compute.pixels import input_map
+from analyzer.network.network import Network
+from converters.errors import SettingsError
+from converters.runtime import Session
+from converters.torch_import.importer import ancestors
+
+RULES = ("plain", "guided", "deconvnet")
+MEMORY = 1 << 30  # bytes of values that a batch may hold
+LARGEST_BATCH = 32
+
+
+class Ways:
+    """Gradients and scores of one network.
+
+    Args:
+        network: the opened network.
+        device: where gradients are computed.
+        weights: a copy of the twin's module with other weights, where the network's own are not meant.
+    """
+
+    def __init__(self, network: Network, device: torch.device | None = None, weights: nn.Module | None = None) -> None:
+        self.network = network
+        self.device = device or torch.device("cpu")
+        self.weights = weights
+        self.to_model = input_map(network.input, self.device)
+        self._ways: dict[tuple[tuple[str, ...], str], nn.Module] = {}
+        self._sessions: dict[str, Session] = {}
+
+    @cached_property
+    def rectifiers(self) -> list[Rectifier]:
+        """The rectifiers that the torch form has."""
+        known = self.network.twin.values
+        return [piece for piece in rectifiers(self.network.model.graph) if piece.output in known]
+
+    def rectifies_before(self, value: str) -> bool:
+        """Whether a rectifier stands before a value or makes it."""
+        before = self.before(value)
+        return any(piece.output in before for piece in self.rectifiers)
+
+    def before(self, value: str) -> set[str]:
+        """A value and all that it is computed from, constants too."""
+        graph, found, stack = self.network.model.graph, set[str](), [value]
+        while stack:
+            name = stack.pop()
+            if name not in found:
+                found.add(name)
+                node = graph.producer(name)
+                stack.extend(() if node is None else (part for part in node.inputs if part))
+        return found
+
+    def batch(self, value: str) -> int:
+        """How many pictures may go through the network at once, gradients kept. By the plan alone, not by the machine:
+        noise is drawn batch by batch."""
+        graph, shapes = self.network.model.graph, self.network.shapes
+        sizes = sum(math.prod(shapes[n]) for n in self.before(value) if graph.producer(n) is not None and n in shapes)
+        return max(1, min(LARGEST_BATCH, MEMORY // (12 * sizes + 1)))
+
+    def values(self, pictures: torch.Tensor, names: Sequence[str], rule: str = "plain") -> tuple[torch.Tensor, ...]:
+        """Values of the network for pictures (N, C, H, W) in [0, 1], RGB order, in a form that can be differentiated.
+
+        Raises:
+            SettingsError: a value that cannot be imported into torch.
+        """
+        answers: tuple[torch.Tensor, ...] = self._way(tuple(names), rule)(self.to_model(pictures))
+        return answers
+
+    def measured(self, pixels: np.ndarray, value: str) -> np.ndarray:
+        """A value for pictures (N, H, W, C) uint8, by ONNX Runtime, whatever `weights` are."""
+        if value not in self._sessions:
+            self._sessions[value] = self.network.session([value])
+        return self._sessions[value].run(self.network.input.to_model(pixels))[value]
+
+    def _way(self, names: tuple[str, ...], rule: str) -> nn.Module:
+        if (names, rule) not in self._ways:
+            lost = next((name for name in names if name not in self.network.twin.values), None)
+            if lost is not None:
+                raise SettingsError(
+                    f"{lost}: stands behind operators that cannot be imported into torch, so no gradient leads to it; "
+                    "give a --target before it, such as LAYER:CHANNEL"
+                )
+            cut = self._cut(names, rule)
+            frozen = with_frozen_convolutions(cut, torch.float32).to(self.device)
+            self._ways[names, rule] = self.network.apart(frozen)
+        return self._ways[names, rule]
+
+    def _cut(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:
+        """The part of the twin that leads to some values, its rectifiers changed by the rule."""
+        twin = self.network.twin
+        pieces = [] if rule == "plain" else self.rectifiers
+        by_output = {twin.values[piece.output]: piece for piece in pieces}
+        readers: dict[fx.Node, tuple[Rectifier, fx.Node]] = {}  # a node that reads a rectified value, and that value
+        if rule == "guided":
+            readers = {twin.calls[name]: (p, twin.values[p.source]) for p in pieces for name in p.readers}
+        graph = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
+        taken: dict[tuple[Any, ...], fx.Node] = {}  # one output of several, which is taken apart anew for each reader
+        rising: dict[str, fx.Node] = {}
+
+        def reached(source: fx.Node) -> fx.Node:
+            return copied[source] if source in copied else taken[source.args]
+
+        needed = ancestors([twin.node_of(name) for name in names])
+        for node in twin.module.graph.nodes:
+            if node not in needed and node.op != "placeholder":
+                continue
+            entry = dict(copied)
+            if node in readers:
+                piece, source = readers[node]
+                if piece.output not in rising:
+                    rising[piece.output] = graph.call_function(_only_rising, (reached(source),))
+                entry |= {old: rising[piece.output] for old in node.all_input_nodes if _same(old, source)}
+            new = graph.node_copy(node, entry.__getitem__)
+            if rule == "deconvnet" and node in by_output:
+                piece = by_output[node]
+                new = graph.call_function(_reconstructed, (reached(twin.values[piece.source]), new, piece.slope))
+            copied[node] = new
+            if node.op == "call_function":
+                taken[node.args] = new
+        graph.output(tuple(copied[twin.values[name]] for name in names))
+        return fx.GraphModule(self.weights or twin.module, graph)
+
+
+class _OnlyRising(torch.autograd.Function):
+    """The identity; of the gradient, what is above 0."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context: Any, *above: torch.Tensor) -> torch.Tensor:
+        return above[0].clamp(min=0)
+
+
+class _Reconstructed(torch.autograd.Function):
+    """y = f(x) as computed; of its gradient, what is above 0 goes to x, whether the gate was open or not."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tensor:
+        context.slope = slope
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(context: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return above[0].clamp(min=0) * context.slope, None, None
+
+
+def _only_rising(x: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = _OnlyRising.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _reconstructed(x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tensor:
+    result: torch.Tensor = _Reconstructed.apply(x, y, slope)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _same(one: fx.Node, other: fx.Node) -> bool:
+    return one is other or (one.op == other.op == "call_function" and one.args == other.args)

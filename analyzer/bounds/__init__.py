@@ -1,0 +1,1 @@
+"""Between which numbers a unit stays, proven: intervals, linear relaxations, dead and constant units."""

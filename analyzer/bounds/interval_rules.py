@@ -1,0 +1,456 @@
+"""Intervals behind operators that move or mix numbers: convolutions, pooling, reshaping, products.
+
+A rule takes what is known and a node, and gives the intervals of the node's outputs; None: nothing is known of them.
+The interval of a value of rank r is a pair of arrays of rank r whose axes are 1 long where one interval holds for all
+positions: channels that are reshaped into groups and back need no special case. Knows graphs; knows nothing of images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.bounds.interval_arithmetic import (
+    ROUNDING,
+    Pair,
+    hull,
+    largest,
+    outward,
+    times,
+    unbounded,
+    weighted,
+    with_zero,
+)
+from analyzer.network.receptive_fields import resolved_pads
+from converters.graph import Graph, Node
+
+LARGE = 1 << 22  # elements: what would be followed one by one beyond this becomes one interval
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What a rule may ask of a graph that is half walked through."""
+
+    graph: Graph
+    shapes: Mapping[str, tuple[int, ...]]  # of every value
+    pairs: dict[str, Pair]  # of every value so far that depends on the image
+
+    def constant(self, node: Node, index: int) -> np.ndarray | None:
+        """A node's input where it is a constant."""
+        return self.graph.initializers.get(node.inputs[index]) if index < len(node.inputs) else None
+
+    def first(self, node: Node) -> Pair | None:
+        """Interval of a node's first input; None where it is not the one that depends on the image."""
+        return self.pairs.get(node.inputs[0])
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """Shape of a node's first input."""
+        return self.shapes[node.inputs[0]]
+
+    def by_channel(self, node: Node) -> Pair | None:
+        """Low and high (C,) of a node's first input along axis 1."""
+        pair = self.first(node)
+        if pair is None:
+            return None
+        others = tuple(axis for axis in range(pair[0].ndim) if axis != 1)
+        channels = self.shape(node)[1]
+        return np.broadcast_to(pair[0].min(others), channels), np.broadcast_to(pair[1].max(others), channels)
+
+
+def _spread(low: np.ndarray, high: np.ndarray, rank: int) -> list[Pair]:
+    """(C,) along axis 1."""
+    shape = (1, -1, *(1,) * (rank - 2))
+    return [(low.reshape(shape), high.reshape(shape))]
+
+
+def _same(known: Known, node: Node) -> list[Pair] | None:
+    pair = known.first(node)
+    return None if pair is None else [pair]
+
+
+def _anything_of(known: Known, node: Node) -> list[Pair] | None:
+    """For operators that pick or repeat elements in whatever way."""
+    pair = known.first(node)
+    if pair is None:
+        return None
+    return [_hull_of_all(known, node, pair)]
+
+
+def _hull_of_all(known: Known, node: Node, pair: Pair) -> Pair:
+    """One interval for all of a node's output."""
+    shape = (1,) * len(known.shapes[node.outputs[0]])
+    return pair[0].min().reshape(shape), pair[1].max().reshape(shape)
+
+
+def _bias(known: Known, node: Node, channels: int) -> Pair:
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return np.zeros(channels), np.zeros(channels)
+    constant = known.constant(node, 2)
+    if constant is None:
+        return np.full(channels, -np.inf), np.full(channels, np.inf)
+    return constant.astype(np.float64), constant.astype(np.float64)
+
+
+def _convolution(known: Known, node: Node) -> list[Pair] | None:
+    weight, pair = known.constant(node, 1), known.by_channel(node)
+    if weight is None or pair is None:
+        return None
+    groups = int(node.attributes.get("group", 1))
+    kernel = weight.astype(np.float64).reshape(groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
+    source = (pair[0].reshape(groups, -1), pair[1].reshape(groups, -1))
+    on_padding = _taps_on_padding(known, node, weight.shape[2:])
+    low, high, magnitude = (np.zeros(len(weight)) for _ in range(3))
+    for taps, seen in ((~on_padding, source), (on_padding, with_zero(source))):
+        part = weighted(*_signed_sums(kernel[..., taps]), seen)
+        low, high, magnitude = (total + p.reshape(-1) for total, p in zip((low, high, magnitude), part, strict=True))
+    bias = _bias(known, node, len(weight))
+    terms = math.prod(weight.shape[1:])
+    return _spread(*outward(low + bias[0], high + bias[1], magnitude + largest(bias), terms), weight.ndim)
+
+
+def _signed_sums(kernel: np.ndarray) -> Pair:
+    """Sums over the last axis of what is above 0 and of what is below."""
+    return np.maximum(kernel, 0).sum(axis=-1), np.minimum(kernel, 0).sum(axis=-1)
+
+
+def _taps_on_padding(known: Known, node: Node, kernel: tuple[int, ...]) -> np.ndarray:
+    """Which taps of a kernel can ever fall on padding: (taps,) bool. A middle one may not, whatever the position."""
+    if node.attributes.get("auto_pad", "NOTSET").startswith("SAME"):
+        return np.ones(math.prod(kernel), bool)  # how much is padded depends on the size
+    pads = resolved_pads(node, known.shapes)
+    dilation = node.attributes.get("dilations", [1] * len(kernel))
+    found = np.zeros(kernel, bool)
+    for axis, size in enumerate(kernel):
+        reach = np.arange(size) * dilation[axis]
+        outside = (reach < pads[axis]) | (reach[::-1] < pads[axis + len(kernel)])
+        found |= outside.reshape([-1 if a == axis else 1 for a in range(len(kernel))])
+    return found.reshape(-1)
+
+
+def _transposed_convolution(known: Known, node: Node) -> list[Pair] | None:
+    """A position meets the taps of one residue of the stride, each of them or the border."""
+    weight, pair = known.constant(node, 1), known.by_channel(node)
+    if weight is None or pair is None:
+        return None
+    groups = int(node.attributes.get("group", 1))
+    rank, spatial = weight.ndim, weight.shape[2:]
+    stride = node.attributes.get("strides", [1] * (rank - 2))
+    dilation = node.attributes.get("dilations", [1] * (rank - 2))
+    residues = [np.arange(size) * gap % step for size, gap, step in zip(spatial, dilation, stride, strict=True)]
+    kernel = weight.astype(np.float64).reshape(groups, -1, weight.shape[1], *spatial).swapaxes(1, 2)
+    source = with_zero((pair[0].reshape(groups, -1), pair[1].reshape(groups, -1)))
+    parts = []
+    for chosen in itertools.product(*(np.unique(residue) for residue in residues)):
+        met: tuple[Any, ...] = np.ix_(
+            *(np.flatnonzero(residue == r) for residue, r in zip(residues, chosen, strict=True))
+        )
+        taps = kernel[..., *met].reshape(*kernel.shape[:3], -1)
+        parts.append(weighted(*_signed_sums(taps), source))
+    lows, highs, magnitudes = (np.stack([part[i].reshape(-1) for part in parts]) for i in range(3))
+    bias = _bias(known, node, weight.shape[1] * groups)
+    ends = (lows.min(axis=0) + bias[0], highs.max(axis=0) + bias[1])
+    terms = weight.shape[0] // groups * math.prod(spatial)
+    return _spread(*outward(*ends, magnitudes.max(axis=0) + largest(bias), terms), rank)
+
+
+def _batch_normalization(known: Known, node: Node) -> list[Pair] | None:
+    pair, constants = known.first(node), [known.constant(node, index) for index in (1, 2, 3, 4)]
+    if pair is None or any(constant is None for constant in constants) or node.attributes.get("training_mode"):
+        return None
+    shape = (1, -1, *(1,) * (pair[0].ndim - 2))
+    scale, shift, mean, variance = (np.asarray(c, np.float64).reshape(shape) for c in constants)
+    factor = scale / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
+    ends = [times(factor, end - mean) + shift for end in pair]
+    magnitude = abs(factor) * (largest(pair) + abs(mean)) + abs(shift)
+    return [outward(np.minimum(*ends), np.maximum(*ends), magnitude)]
+
+
+def _max_pool(known: Known, node: Node) -> list[Pair] | None:
+    pair = known.by_channel(node)
+    return None if pair is None else _spread(*pair, len(known.shape(node)))  # its padding is never the largest
+
+
+def _average_pool(known: Known, node: Node) -> list[Pair] | None:
+    pair = known.by_channel(node)
+    if pair is None:
+        return None
+    padded = node.attributes.get("count_include_pad", 0) or node.attributes.get("ceil_mode", 0)
+    seen = with_zero(pair) if padded else pair
+    terms = math.prod(node.attributes["kernel_shape"])
+    return _spread(*outward(*seen, largest(seen), terms), len(known.shape(node)))
+
+
+def _reduced_axes(known: Known, node: Node) -> list[int] | None:
+    rank = len(known.shape(node))
+    listed: Any = node.attributes.get("axes")
+    if listed is None and len(node.inputs) > 1 and node.inputs[1]:
+        listed = known.constant(node, 1)
+        if listed is None:
+            return None
+    if listed is None or len(listed) == 0:
+        return [] if node.attributes.get("noop_with_empty_axes") else list(range(rank))
+    return [int(axis) % rank for axis in listed]
+
+
+def _reduction(kind: str) -> Callable[[Known, Node], list[Pair] | None]:
+    def rule(known: Known, node: Node) -> list[Pair] | None:
+        pair, axes = known.first(node), _reduced_axes(known, node)
+        if pair is None or axes is None:
+            return None
+        return [_reduced(kind, pair, known.shape(node), tuple(axes), bool(node.attributes.get("keepdims", 1)))]
+
+    return rule
+
+
+def _global(kind: str) -> Callable[[Known, Node], list[Pair] | None]:
+    def rule(known: Known, node: Node) -> list[Pair] | None:
+        pair, shape = known.first(node), known.shape(node)
+        return None if pair is None else [_reduced(kind, pair, shape, tuple(range(2, len(shape))), True)]
+
+    return rule
+
+
+def _reduced(kind: str, pair: Pair, shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> Pair:
+    low, high = pair
+    if kind == "Max":
+        return low.max(axes, keepdims=keepdims), high.max(axes, keepdims=keepdims)
+    if kind == "Min":
+        return low.min(axes, keepdims=keepdims), high.min(axes, keepdims=keepdims)
+    count = math.prod(shape[axis] for axis in axes)
+    ends = low.mean(axes, keepdims=keepdims), high.mean(axes, keepdims=keepdims)
+    mean = outward(*ends, largest(pair).mean(axes, keepdims=keepdims), count)
+    if kind == "Mean":
+        return mean
+    return np.minimum(mean[0], mean[0] * count), np.maximum(mean[1], mean[1] * count)  # a smaller canvas has fewer
+
+
+def _concat(known: Known, node: Node) -> list[Pair] | None:
+    axis = int(node.attributes["axis"]) % len(known.shapes[node.outputs[0]])
+    rank = len(known.shapes[node.outputs[0]])
+    parts = []
+    for name in node.inputs:
+        constant = known.graph.initializers.get(name)
+        if constant is None:
+            parts.append((known.pairs.get(name, unbounded(rank)), known.shapes[name]))
+        else:
+            exact = constant.astype(np.float64)
+            parts.append(((exact, exact), exact.shape))
+    if not any(low.shape[axis] > 1 or shape[axis] == 1 for (low, _), shape in parts):
+        return [hull(*(pair for pair, _ in parts))]  # one interval for all positions of each: one for all
+    around = np.broadcast_shapes(*(tuple(np.delete(low.shape, axis)) for (low, _), _ in parts))
+    wholes = [(*around[:axis], shape[axis], *around[axis:]) for _, shape in parts]
+    if sum(map(math.prod, wholes)) > LARGE:
+        return [hull(*((low.min(keepdims=True), high.max(keepdims=True)) for (low, high), _ in parts))]
+    joined = (
+        np.concatenate([np.broadcast_to(pair[i], whole) for (pair, _), whole in zip(parts, wholes, strict=True)], axis)
+        for i in (0, 1)
+    )
+    low, high = joined
+    return [(low, high)]
+
+
+def _split(known: Known, node: Node) -> list[Pair] | None:
+    pair, axis = known.first(node), int(node.attributes.get("axis", 0)) % len(known.shape(node))
+    if pair is None:
+        return None
+    if pair[0].shape[axis] == 1:
+        return [pair] * len(node.outputs)
+    ends = np.cumsum([known.shapes[name][axis] for name in node.outputs])[:-1]
+    return list(zip(np.split(pair[0], ends, axis), np.split(pair[1], ends, axis), strict=True))
+
+
+def _slice(known: Known, node: Node) -> list[Pair] | None:
+    pair, shape = known.first(node), known.shape(node)
+    listed = [known.constant(node, index) for index in (1, 2, 3, 4)]
+    given = sum(bool(name) for name in node.inputs[1:])
+    if pair is None or sum(constant is not None for constant in listed) < given:
+        return _anything_of(known, node)
+    starts, ends, axes, steps = listed
+    assert starts is not None
+    assert ends is not None
+    cut = [slice(None)] * len(shape)
+    for index in range(len(starts)):
+        axis = index if axes is None else int(axes[index]) % len(shape)
+        step = 1 if steps is None else int(steps[index])
+        start, end = int(starts[index]), int(ends[index])
+        if pair[0].shape[axis] > 1:
+            cut[axis] = slice(start, None if step < 0 and end < -shape[axis] else end, step)
+    return [(pair[0][tuple(cut)], pair[1][tuple(cut)])]
+
+
+def _gather(known: Known, node: Node) -> list[Pair] | None:
+    pair, indices = known.first(node), known.constant(node, 1)
+    if pair is None or indices is None:
+        return _anything_of(known, node)
+    axis = int(node.attributes.get("axis", 0)) % len(known.shape(node))
+    chosen = indices.astype(np.int64) if pair[0].shape[axis] > 1 else np.zeros((1,) * indices.ndim, np.int64)
+    return [(np.take(pair[0], chosen, axis), np.take(pair[1], chosen, axis))]
+
+
+def _resize(known: Known, node: Node) -> list[Pair] | None:
+    """Nearest picks, linear mixes with weights that sum to one; a cubic overshoots."""
+    if node.attributes.get("mode", "nearest") == "cubic":
+        return None
+    if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return None
+    pair, shape = known.by_channel(node), known.shapes[node.outputs[0]]
+    if pair is None or len(shape) < 3 or shape[1] != known.shape(node)[1]:
+        return _anything_of(known, node)
+    terms = 1 << (len(shape) - 2)
+    return _spread(*outward(*pair, largest(pair), terms), len(shape))
+
+
+def _pad(known: Known, node: Node) -> list[Pair] | None:
+    pair, pads = known.first(node), known.constant(node, 1)
+    if pair is None:
+        return None
+    if pads is None or not _only_spatial(known, node, pads, pair):
+        pair = _hull_of_all(known, node, pair)
+    if node.attributes.get("mode", "constant") != "constant":
+        return [pair]  # reflected, repeated or wrapped: the same numbers
+    fill = known.constant(node, 2) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1)
+    if fill is None:
+        return None
+    value = fill.astype(np.float64).reshape((1,) * pair[0].ndim)
+    return [hull(pair, (value, value))]
+
+
+def _only_spatial(known: Known, node: Node, pads: np.ndarray, pair: Pair) -> bool:
+    """Whether only axes are padded on which one interval holds for all positions."""
+    rank = pair[0].ndim
+    listed = known.constant(node, 3)
+    if listed is None and len(node.inputs) > 3 and node.inputs[3]:
+        return False
+    axes = range(rank) if listed is None else [int(axis) % rank for axis in listed]
+    padded = {axis for index, axis in enumerate(axes) if pads[index] or pads[index + len(pads) // 2]}
+    return all(pair[0].shape[axis] == 1 for axis in padded)
+
+
+def _reshape(known: Known, node: Node) -> list[Pair] | None:
+    pair, before, after = known.first(node), known.shape(node), known.shapes[node.outputs[0]]
+    if pair is None or math.prod(before) != math.prod(after) or math.prod(after) > LARGE or pair[0].size == 1:
+        return _anything_of(known, node)
+    return [_compressed(*(np.broadcast_to(end, before).reshape(after) for end in pair))]
+
+
+def _compressed(low: np.ndarray, high: np.ndarray) -> Pair:
+    """The same intervals, with axes along which they are all alike made 1 long."""
+    for axis in range(low.ndim):
+        first = (low.take([0], axis), high.take([0], axis)) if low.shape[axis] else (low, high)
+        if np.all(low == first[0]) and np.all(high == first[1]):
+            low, high = first
+    return low, high
+
+
+def _transpose(known: Known, node: Node) -> list[Pair] | None:
+    pair = known.first(node)
+    if pair is None:
+        return None
+    order = node.attributes.get("perm", range(pair[0].ndim)[::-1])
+    return [(pair[0].transpose(order), pair[1].transpose(order))]
+
+
+def _softmax(known: Known, node: Node) -> list[Pair] | None:
+    shape = (1,) * len(known.shape(node))
+    return [outward(np.zeros(shape), np.ones(shape), 1.0, max(known.shape(node)))]
+
+
+def _matrix_product(known: Known, node: Node) -> list[Pair] | None:
+    """An image-dependent matrix on the left, a constant one on the right."""
+    pair, weight = known.first(node), known.constant(node, 1)
+    if pair is None or weight is None or weight.ndim != 2 or node.attributes.get("transA", 0):
+        return None
+    if node.attributes.get("transB", 0):
+        weight = weight.T
+    around = pair[0].shape[:-1]
+    rows = [np.broadcast_to(end, (*around, len(weight))).reshape(-1, len(weight)) for end in pair]
+    low, high, magnitude = _rows_times(rows[0], rows[1], weight, float(node.attributes.get("alpha", 1.0)))
+    if node.op == "Gemm" and len(node.inputs) > 2 and node.inputs[2]:
+        addend = known.constant(node, 2)
+        if addend is None:
+            return None
+        added = float(node.attributes.get("beta", 1.0)) * addend.astype(np.float64)
+        low, high, magnitude = low + added, high + added, magnitude + abs(added)
+    ends = outward(low, high, magnitude, len(weight))
+    shape = (*around, weight.shape[1])
+    return [(ends[0].reshape(shape), ends[1].reshape(shape))]
+
+
+def _rows_times(
+    low: np.ndarray, high: np.ndarray, weight: np.ndarray, alpha: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Σ over K of rows (R, K) times (K, N), some columns at a time: in float64 a whole matrix may not fit."""
+    parts = []
+    step = max(1, LARGE // len(weight))
+    for start in range(0, weight.shape[1], step):
+        columns = alpha * weight[:, start : start + step].T.astype(np.float64)[None]
+        parts.append(weighted(np.maximum(columns, 0), np.minimum(columns, 0), (low, high)))
+    low, high, magnitude = (np.concatenate([part[index] for part in parts], axis=1) for index in range(3))
+    return low, high, magnitude
+
+
+def _depth_to_space(known: Known, node: Node) -> list[Pair] | None:
+    pair, block = known.by_channel(node), int(node.attributes["blocksize"])
+    if pair is None:
+        return None
+    columns_first = node.attributes.get("mode", "DCR") == "DCR"
+    shape, axis = ((block**2, -1), 0) if columns_first else ((-1, block**2), 1)
+    return _spread(pair[0].reshape(shape).min(axis), pair[1].reshape(shape).max(axis), 4)
+
+
+def _space_to_depth(known: Known, node: Node) -> list[Pair] | None:
+    pair, block = known.by_channel(node), int(node.attributes["blocksize"])
+    return None if pair is None else _spread(np.tile(pair[0], block**2), np.tile(pair[1], block**2), 4)
+
+
+def _local_response(known: Known, node: Node) -> list[Pair] | None:
+    """LRN divides by (bias + something not negative) to a power: it draws towards 0."""
+    pair = known.first(node)
+    bias, beta = node.attributes.get("bias", 1.0), node.attributes.get("beta", 0.75)
+    if pair is None or bias <= 0 or beta < 0 or node.attributes.get("alpha", 1e-4) < 0:
+        return None
+    low, high = (end / bias**beta for end in with_zero(pair))
+    return [outward(low, high, np.maximum(abs(low), abs(high)))]
+
+
+def _instance_normalization(known: Known, node: Node) -> list[Pair] | None:
+    """Of n numbers none is further than sqrt(n − 1) standard deviations from their mean (Samuelson 1968)."""
+    scale, shift = known.constant(node, 1), known.constant(node, 2)
+    if scale is None or shift is None:
+        return None
+    count = math.prod(known.shape(node)[2:])
+    reach = abs(scale.astype(np.float64)) * math.sqrt(count) * (1 + 2 * count * ROUNDING)
+    return _spread(*outward(shift - reach, shift + reach, reach + abs(shift)), len(known.shape(node)))
+
+
+RULES: dict[str, Callable[[Known, Node], list[Pair] | None]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "BatchNormalization": _batch_normalization,
+    "InstanceNormalization": _instance_normalization,
+    "LRN": _local_response,
+    "Dropout": _same,
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalMaxPool": _global("Max"),
+    "GlobalAveragePool": _global("Mean"),
+    **{f"Reduce{kind}": _reduction(kind) for kind in ("Max", "Min", "Mean", "Sum")},
+    "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Resize": _resize,
+    "Pad": _pad,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+    "Transpose": _transpose,
+    **dict.fromkeys(("Tile", "GatherElements", "GatherND", "ReverseSequence"), _anything_of),
+    "Softmax": _softmax,
+    **dict.fromkeys(("Gemm", "MatMul"), _matrix_product),
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+}

@@ -1,0 +1,341 @@
+"""Linear relaxations: upper bounds of a neuron, or of the mean of a map, closer than interval arithmetic gets.
+
+The objective, a weighting of a layer's pre-activations, is followed backwards through the network: affine maps exactly,
+each kink and maximum replaced by the linear function above or below it that its interval allows and the sign of its
+coefficient asks for. At the image, and at every operator without a rule, what is left is maximised over a box.
+
+Soundness is the contract of bounds.py: no 8-bit image lets ONNX Runtime's float32 exceed a bound. Each operator's
+result is taken to be off by what float32 may do to it, and that, times the coefficient found, is added. Knows the
+pieces of a network; knows nothing of pictures, ascent or solvers.
+
+Source: CROWN (Zhang et al. 2018, arXiv:1811.00866) and DeepPoly (Singh et al. 2019, doi:10.1145/3290354).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from analyzer.bounds.element_bounds import Ends, affine_ends, box_ends, channel_ends, kink_ends
+from analyzer.bounds.interval_arithmetic import LARGEST, outward
+from analyzer.bounds.interval_bounds import Interval, intervals
+from analyzer.bounds.linear_envelopes import Envelope, Faces, kink_faces
+from analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
+from analyzer.bounds.subgraph import Cut, alike_everywhere, cut
+from analyzer.network.layers import ConvLayer
+from analyzer.network.network import Network
+from analyzer.units.canvas import Canvas, canvas_for
+
+Tensor = torch.Tensor
+LIMIT = 1 << 22  # numbers in all values of a cut: beyond this the interval bound is given instead
+WORK = 1 << 20  # numbers of coefficients that improving one unit's bound may take
+INNER = 1 << 22  # units × numbers of a cut up to which a layer's own intervals are found for those after it
+BATCH = 1 << 22  # numbers of a batch of coefficients of one value
+STEPS = 8  # of improving the linear functions; 8 come within 1 % of 32 on svhn_cnn6
+RATE = 0.3  # of the first step: part of the way between two functions
+SUMMED = 2.0**-29  # of the absolute terms, what a float64 sum of 2²⁴ of them may lose
+
+
+def upper_bounds(
+    network: Network,
+    layer: ConvLayer,
+    canvas: Canvas,
+    objective: str,
+    channels: Sequence[int],
+    inner: Inner | None = None,
+    limit: int = LIMIT,
+) -> np.ndarray:
+    """What no picture of a canvas can make of some units.
+
+    Args:
+        canvas: of the pictures; with `objective` "neuron" its position is the neuron's.
+        objective: "neuron" or "channel".
+        channels: the units.
+        inner: what the layers of the network share; kept, it is found only once.
+        limit: numbers in all values of the cut beyond which the interval bounds are given.
+
+    Returns:
+        (N,) float64, in the units' order, never above the interval bounds; those themselves where the cut holds more
+        than `limit` numbers. ∞ where nothing is known.
+
+    Raises:
+        ModelError: the network up to this layer does not run on this canvas.
+    """
+    inner = Inner(network) if inner is None else inner
+    part = cut(network, layer, canvas.size)
+    if part.elements > limit:
+        return np.array(inner.known[layer.value].high[list(channels)])
+    return Relaxation(part, canvas, inner).upper(objective, channels)
+
+
+class Relaxation:
+    """The cut of one layer on one canvas with the intervals of its values, ready for objectives.
+
+    Args:
+        part: the cut, of the canvas's size.
+        canvas: of that size; its position is the neuron's.
+        inner: what the layers of the network share.
+    """
+
+    def __init__(self, part: Cut, canvas: Canvas, inner: Inner | None = None) -> None:
+        self.cut, self.canvas = part, canvas
+        self.network, self.layer = part.network, part.layer
+        self.inner = Inner(part.network) if inner is None else inner
+        self.pieces: dict[str, Piece] = dict(self.cut.pieces)
+        self.order = list(self.pieces)
+        self._made: dict[str, Envelope | tuple[Faces, Faces]] = {}
+        self._starts: dict[str, Tensor] = {}  # of the maxima: m
+        self.ends: dict[str, Ends] = {part.network.input.name: self._image()}
+        with torch.no_grad():
+            for name in self.order:
+                self._forward(name)
+
+    def upper(self, objective: str, channels: Sequence[int], steps: int | None = None, sign: float = 1.0) -> np.ndarray:
+        """Upper bounds of units: see `upper_bounds`.
+
+        Args:
+            steps: in which the choice of linear functions is improved for each unit; None: STEPS, fewer where the
+                cut is so large that they would cost more than WORK.
+            sign: −1: of the units' negatives.
+        """
+        steps = min(STEPS, WORK // (2 * self.cut.elements)) if steps is None else steps
+        known = self.inner.known[self.layer.value]
+        limit = (known.high if sign > 0 else -known.low)[list(channels)]
+        shape = self.cut.shapes[self.layer.value]
+        size = self._batch()
+        found = [np.empty(0)]
+        for start in range(0, len(channels), size):
+            part = torch.tensor(list(channels[start : start + size]))
+            seeds = torch.zeros(len(part), *shape[1:], dtype=torch.float64)
+            if objective == "neuron":
+                seeds[torch.arange(len(part)), part, self.canvas.row, self.canvas.column] = sign
+            else:
+                seeds[torch.arange(len(part)), part] = sign / math.prod(shape[2:])
+            found.append(self.maximum(self.layer.value, seeds, steps).numpy())
+        return np.asarray(np.minimum(np.concatenate(found), limit))
+
+    def maximum(self, value: str, coefficients: Tensor, steps: int = 0) -> Tensor:
+        """Upper bounds of Σ coefficient · element of a value.
+
+        Args:
+            value: of the cut.
+            coefficients: (N, …) float64, in the value's shape.
+            steps: in which the choice of linear functions is improved, by gradient descent on the bound.
+
+        Returns:
+            (N,) float64, ∞ where none is known.
+        """
+        with torch.no_grad():
+            best = self._substituted(value, coefficients, None)
+        chosen = self._start(value, len(coefficients)) if steps and bool(best.isfinite().any()) else {}
+        for step in range(steps if chosen else 0):
+            with torch.enable_grad():
+                bound = self._substituted(value, coefficients, chosen)
+                if not bound.requires_grad:
+                    break  # no kink on the way: all is said
+                sum_of_finite = torch.where(bound.isfinite(), bound, 0.0).sum()
+                slopes = torch.autograd.grad(sum_of_finite, list(chosen.values()), allow_unused=True)
+            best = torch.minimum(best, bound.detach())
+            rate = RATE * (1 - step / steps)
+            with torch.no_grad():
+                for parameter, slope in zip(chosen.values(), slopes, strict=True):
+                    if slope is not None:
+                        size = slope.abs()
+                        mean = size.flatten(1).mean(dim=1).reshape(-1, *[1] * (slope.ndim - 1))
+                        parameter.sub_(rate * slope / (size + mean + 1e-300)).clamp_(0.0, 1.0)
+        return best
+
+    def _substituted(self, value: str, coefficients: Tensor, chosen: Mapping[str, Tensor] | None) -> Tensor:
+        """The bound under a choice of linear functions, None: those that are closest on average."""
+        waiting = {value: coefficients}
+        total = torch.zeros(len(coefficients), dtype=torch.float64)
+        size = torch.zeros_like(total)  # of all that is summed, signs left out
+
+        def add(terms: Tensor) -> None:
+            nonlocal total, size
+            flat = terms.flatten(1)
+            total, size = total + flat.sum(dim=1), size + flat.detach().abs().sum(dim=1)
+
+        last = self.order.index(value)
+        for name in reversed([self.network.input.name, *self.order[: last + 1]]):
+            c = waiting.pop(name, None)
+            if c is None:
+                continue
+            ends, piece = self.ends[name], self.pieces.get(name)
+            if ends.slack is not None:
+                add(c.abs() * ends.slack)
+            if piece is None or isinstance(piece, Box):
+                add(_in_box(c, ends))
+                continue
+            for source, part, terms in self._through(name, piece, c, chosen):
+                waiting[source] = waiting[source] + part if source in waiting else part
+                if terms is not None:
+                    add(terms)
+        bound = total + size * SUMMED
+        return torch.where(bound.isnan(), torch.inf, bound)
+
+    def _through(
+        self, name: str, piece: Affine | Kink | Maximum, c: Tensor, chosen: Mapping[str, Tensor] | None
+    ) -> list[tuple[str, Tensor, Tensor | None]]:
+        """Coefficients of a piece's value → of each of its sources, and the constant terms that come beside."""
+        if isinstance(piece, Affine):
+            parts = piece.back(c)
+            beside = [c * piece.constant, *[None] * (len(parts) - 1)]
+            return list(zip(piece.sources, parts, beside, strict=True))
+        positive, negative = c.clamp(min=0), c.clamp(max=0)
+        faces = self._faces(name)
+        if isinstance(faces, Envelope):
+            assert isinstance(piece, Maximum)
+            m, extents = self._starts[name], self.cut.shapes[piece.source][2:]
+            if chosen is not None:
+                m = faces.least + chosen[name] * (faces.most - faces.least)
+            weights, offset = faces.above(m)
+            flat, below = positive.flatten(2), negative.flatten(2)
+            spread = flat[..., None] * weights + below[..., None] * faces.chosen
+            return [(piece.source, piece.scatter(spread, extents), flat * offset)]
+        above, below_faces = faces
+        t = (above.start, below_faces.start) if chosen is None else chosen[name].unbind(-1)
+        up, over = above.between(t[0])
+        down, under = below_faces.between(t[1])
+        return [(piece.source, positive * up + negative * down, positive * over + negative * under)]
+
+    def _faces(self, name: str) -> Envelope | tuple[Faces, Faces]:
+        """Linear functions above and below a kink or maximum, made once for its source's interval."""
+        if name not in self._made:
+            piece = self.pieces[name]
+            assert isinstance(piece, Kink | Maximum)
+            ends = self.ends[piece.source]
+            with torch.no_grad():
+                if isinstance(piece, Maximum):
+                    self._made[name] = made = Envelope.of(piece, ends.low, ends.high)
+                    self._starts[name] = made.start()
+                else:
+                    self._made[name] = kink_faces(piece, ends.low, ends.high)
+        return self._made[name]
+
+    def _start(self, value: str, count: int) -> dict[str, Tensor]:
+        """Parameters in [0, 1] of the linear functions that lead to a value, at constants where these will do.
+
+        A start at constants gives the interval bound, and from there it only falls; one at the functions that are
+        closest on average ends a little higher.
+        """
+        found = {}
+        for name in self.order[: self.order.index(value) + 1]:
+            if not isinstance(self.pieces[name], Kink | Maximum):
+                continue
+            faces = self._faces(name)
+            if isinstance(faces, Envelope):
+                start = torch.ones_like(faces.least)
+            else:
+                start = torch.stack([faces[0].start, torch.zeros_like(faces[1].start)], dim=-1)
+            found[name] = start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(True)
+        return found
+
+    def _batch(self) -> int:
+        """Objectives at a time."""
+        largest = max(math.prod(self.cut.shapes[name]) for name in (*self.order, self.network.input.name))
+        return max(1, BATCH // largest)
+
+    # intervals
+
+    def _image(self) -> Ends:
+        shape = self.cut.image_shape()
+        around = [1, 1, 1, 1]
+        around[1 if self.network.input.layout == "NCHW" else 3] = self.network.input.channels
+        low, high = (end.reshape(around) for end in self.network.input.domain())
+        low, high = outward(low, high, np.maximum(abs(low), abs(high)))
+        return Ends(*(torch.from_numpy(np.broadcast_to(end, shape).copy()) for end in (low, high)))
+
+    def _forward(self, name: str) -> None:
+        """The interval of a value, from those of its sources; a piece without finite sources becomes a box."""
+        piece = self.pieces[name]
+        if not all(self.ends[source].finite for source in _sources(piece)):
+            self.pieces[name] = piece = Box(piece.node)
+        shape = self.cut.shapes[name]
+        if isinstance(piece, Affine):
+            ends = affine_ends(piece, [self.ends[source] for source in piece.sources])
+        elif isinstance(piece, Kink):
+            ends = kink_ends(piece, self.ends[piece.source], shape)
+        elif isinstance(piece, Maximum):
+            source = self.ends[piece.source]
+            ends = Ends(piece.at(source.low), piece.at(source.high))
+        else:
+            ends = box_ends(piece, shape, self.ends, self.network.model.graph.initializers)
+        low, high = channel_ends(self.inner.known.get(name), shape)
+        beyond = (ends.low < -LARGEST, ends.high > LARGEST)
+        ends.low = torch.maximum(torch.where(beyond[0], -torch.inf, ends.low).expand(shape), low)
+        ends.high = torch.minimum(torch.where(beyond[1], torch.inf, ends.high).expand(shape), high)
+        close = None if name == self.layer.value else self.inner.ends(name, self.canvas.size, shape)
+        if close is not None:
+            ends.low, ends.high = torch.maximum(ends.low, close[0]), torch.minimum(ends.high, close[1])
+        self.ends[name] = ends
+
+
+class Inner:
+    """Intervals of convolutions inside a network that see no padding: the relaxation's, wherever on a canvas they are.
+
+    One that sees none is the same function of its pixels at every place, so its interval is found once, on the
+    neuron's canvas of its own layer, and used in the cuts of all later layers. Closer intervals make closer functions.
+
+    Args:
+        network: the opened network.
+        known: `bounds.intervals(network)`, where it is at hand.
+    """
+
+    def __init__(self, network: Network, known: Mapping[str, Interval] | None = None) -> None:
+        self.network = network
+        self.known = intervals(network) if known is None else known
+        self._layers = {layer.value: layer for layer in network.layers}
+        self._found: dict[str, tuple[Tensor, Tensor] | None] = {}
+
+    def ends(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """Low and high of a value on a canvas, ±∞ where padding is seen; None where nothing is known."""
+        layer = self._layers.get(value)
+        if layer is None or layer.field is None or len(shape) != 4:
+            return None
+        if value not in self._found:
+            self._found[value] = self._find(layer)
+        found = self._found[value]
+        if found is None:
+            return None
+        free = [_unpadded(layer, axis, size[axis], np.arange(shape[2 + axis])) for axis in (0, 1)]
+        inside = torch.from_numpy(free[0][:, None] & free[1][None])
+        low, high = (end.reshape(1, -1, 1, 1) for end in found)
+        return torch.where(inside, low, -torch.inf), torch.where(inside, high, torch.inf)
+
+    def _find(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
+        if layer.op != "Conv" or layer.is_global or layer.sees_image:
+            return None  # where it sees the image, interval arithmetic is exact
+        canvas = canvas_for(self.network, layer, "neuron")
+        places = ((0, canvas.row or 0), (1, canvas.column or 0))
+        if not all(_unpadded(layer, axis, canvas.size[axis], np.array([at]))[0] for axis, at in places):
+            return None
+        part = cut(self.network, layer, canvas.size)
+        if part.elements * layer.out_channels > INNER or not alike_everywhere(part):
+            return None
+        relaxation = Relaxation(part, canvas, self)
+        channels = range(layer.out_channels)
+        high = relaxation.upper("neuron", channels)
+        low = -relaxation.upper("neuron", channels, sign=-1.0)
+        return torch.from_numpy(low), torch.from_numpy(np.maximum(high, low))
+
+
+def _unpadded(layer: ConvLayer, axis: int, extent: int, positions: np.ndarray) -> np.ndarray:
+    """Which positions of a layer's map have their whole field on a canvas of this extent: no padding is in it."""
+    assert layer.field is not None
+    first = layer.field.start[axis] + positions * layer.field.jump[axis]
+    return np.asarray((first >= 0) & (first + layer.field.size[axis] <= extent))
+
+
+def _in_box(c: Tensor, ends: Ends) -> Tensor:
+    """The largest value of each term c · x."""
+    return torch.where(c == 0, 0.0, torch.where(c > 0, c * ends.high, c * ends.low))
+
+
+def _sources(piece: Piece) -> tuple[str, ...]:
+    if isinstance(piece, Box):
+        return ()
+    return piece.sources if isinstance(piece, Affine) else (piece.source,)

@@ -1,0 +1,385 @@
+"""One neuron as a mixed-integer program: the greatest value that the pieces of a cut can give it, exactly.
+
+Only what the neuron depends on enters. A ReLU that its interval settles is no variable at all; one that can only lower
+the neuron needs no binary, for then the neuron's rise keeps it down; the others get one each, a maximum one for each
+input that can be the largest (and a ReLU before it becomes one more input, the constant 0). Knows the pieces of a
+network and their intervals; knows nothing of solvers.
+
+Source: Tjeng, Xiao & Tedrake 2019, arXiv:1711.07356, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from analyzer.bounds.linear_relaxation import Relaxation
+from analyzer.bounds.piecewise import Affine, Box, Kink, Maximum
+from analyzer.certify.program import Gate, Program
+from converters.errors import SettingsError
+
+LARGEST = 1 << 25  # numbers in one matrix: a field beyond this is too large for an exact program
+CHUNK = 1 << 23  # numbers of coefficients followed back at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Linear:
+    """Some elements of a value as functions of variables: matrix · v[columns] + constant."""
+
+    elements: np.ndarray  # (E,) sorted places in the flat value
+    columns: np.ndarray  # (V,) of the program
+    matrix: np.ndarray  # (E, V)
+    constant: np.ndarray  # (E,)
+
+    def of(self, elements: np.ndarray) -> _Linear:
+        """Of fewer elements."""
+        rows = np.searchsorted(self.elements, elements)
+        return _Linear(elements, self.columns, self.matrix[rows], self.constant[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Signs:
+    """Which elements of a value can raise the neuron where they rise, and which can lower it: flat bool each."""
+
+    raising: np.ndarray
+    lowering: np.ndarray
+
+    @property
+    def elements(self) -> np.ndarray:
+        return np.flatnonzero(self.raising | self.lowering)
+
+
+def neuron_program(relaxation: Relaxation, channel: int, image: np.ndarray) -> Program:
+    """The program of one neuron.
+
+    Args:
+        relaxation: of the neuron's cut and canvas.
+        channel: the unit.
+        image: (1, …) float, what the network is fed where the search starts.
+
+    Raises:
+        SettingsError: an operator that is neither affine nor a kink nor a maximum leads to the neuron, or its field
+            is too large.
+    """
+    return _Builder(relaxation, channel, image).program
+
+
+class _Builder:
+    """Signs from the neuron back to the image, then variables and rows from the image to the neuron."""
+
+    def __init__(self, relaxation: Relaxation, channel: int, image: np.ndarray) -> None:
+        self.relaxation, self.image = relaxation, image
+        self.shapes = relaxation.cut.shapes
+        self.signs: dict[str, _Signs] = {}
+        self.jacobians: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self.program = Program()
+        target = relaxation.layer.value
+        canvas = relaxation.canvas
+        assert canvas.row is not None
+        assert canvas.column is not None
+        place = np.ravel_multi_index((0, channel, canvas.row, canvas.column), self.shapes[target])
+        signs = self._signs(target)
+        signs.raising[place] = True
+        with torch.no_grad():
+            for name in reversed(relaxation.order):
+                if name in self.signs:
+                    self._back(name)
+            self.known: dict[str, _Linear] = {relaxation.network.input.name: self._pixels()}
+            for name in relaxation.order:
+                if name in self.signs and name not in self.known:
+                    self._forward(name)
+        end = self.known[target]
+        kept = np.flatnonzero(end.matrix[0])
+        self.program.objective = (end.columns[kept], end.matrix[0][kept])
+        self.program.constant = float(end.constant[0])
+
+    def _signs(self, name: str) -> _Signs:
+        if name not in self.signs:
+            size = math.prod(self.shapes[name])
+            self.signs[name] = _Signs(np.zeros(size, bool), np.zeros(size, bool))
+        return self.signs[name]
+
+    def _ends(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        ends = self.relaxation.ends[name]
+        return ends.low.flatten().numpy(), ends.high.flatten().numpy()
+
+    # from the neuron to the image
+
+    def _back(self, name: str) -> None:
+        piece, signs = self.relaxation.pieces[name], self.signs[name]
+        layer = self.relaxation.layer.name
+        if isinstance(piece, Box):
+            raise SettingsError(
+                f"{layer}: {piece.node.op} ({piece.node.name}) leads to its neurons; exact programs know affine "
+                "operators, ReLU and its kin, and max-pooling: choose an earlier layer"
+            )
+        if isinstance(piece, Affine):
+            self._back_affine(name, piece, signs)
+            return
+        if isinstance(piece, Kink):
+            low, high = self._ends(piece.source)
+            floor, ceiling = self._limits(piece)
+            moves = (high > floor) & (low < ceiling)
+            source = self._signs(piece.source)
+            falls = np.broadcast_to(0.0 if piece.slope is None else piece.slope.numpy(), self.shapes[name]).ravel() < 0
+            source.raising[:] |= moves & (signs.raising | (falls & signs.lowering))
+            source.lowering[:] |= moves & (signs.lowering | (falls & signs.raising))
+            return
+        value, _ = self._behind(piece)
+        source = self._signs(value)
+        for element in signs.elements:
+            candidates, _, _ = self._candidates(piece, element)
+            source.raising[candidates] |= signs.raising[element]
+            source.lowering[candidates] |= signs.lowering[element]
+
+    def _back_affine(self, name: str, piece: Affine, signs: _Signs) -> None:
+        elements, shape = signs.elements, self.shapes[name]
+        largest = max(math.prod(extents) for extents in (*piece.shapes, shape))
+        parts: list[list[np.ndarray]] = [[] for _ in piece.sources]
+        size = max(1, CHUNK // largest)
+        columns = [np.zeros(math.prod(extents), bool) for extents in piece.shapes]
+        if len(elements) * largest > 8 * LARGEST:
+            raise SettingsError(
+                f"{self.relaxation.layer.name}: the field of its neurons holds too much for an exact program "
+                f"({len(elements)} × {largest} coefficients at {piece.node.name}); choose an earlier layer"
+            )
+        for start in range(0, len(elements), size):
+            chosen = torch.from_numpy(elements[start : start + size])
+            seeds = torch.zeros(len(chosen), math.prod(shape), dtype=torch.float64)
+            seeds[torch.arange(len(chosen)), chosen] = 1.0
+            for index, part in enumerate(piece.back(seeds.reshape(len(chosen), *shape[1:]))):
+                parts[index].append(part.flatten(1).numpy())
+        self.jacobians[name] = []
+        for index, source in enumerate(piece.sources):
+            whole = np.concatenate(parts[index]) if parts[index] else np.zeros((0, len(columns[index])))
+            met = np.flatnonzero(whole.any(axis=0))
+            matrix = whole[:, met]
+            self.jacobians[name].append((met, matrix))
+            raising, lowering = signs.raising[elements], signs.lowering[elements]
+            up, down = matrix > 0, matrix < 0
+            known = self._signs(source)
+            known.raising[met] |= up[raising].any(axis=0) | down[lowering].any(axis=0)
+            known.lowering[met] |= down[raising].any(axis=0) | up[lowering].any(axis=0)
+
+    def _limits(self, piece: Kink) -> tuple[np.ndarray, np.ndarray]:
+        """Floor and ceiling of each element; of a leaky kink none."""
+        shape = self.shapes[piece.source]
+        return tuple(np.broadcast_to(end.numpy(), shape).ravel() for end in (piece.floor, piece.ceiling))  # type: ignore[return-value]
+
+    def _behind(self, piece: Maximum) -> tuple[str, float]:
+        """The value whose maximum is taken: that before a ReLU, for which its floor is one more number; or −∞."""
+        before = self.relaxation.pieces.get(piece.source)
+        plain = isinstance(before, Kink) and before.slope is None and bool(torch.isinf(before.ceiling).all())
+        if plain and isinstance(before, Kink) and before.floor.numel() == 1:
+            return before.source, float(before.floor)
+        return piece.source, -math.inf
+
+    def _candidates(self, piece: Maximum, element: int) -> tuple[np.ndarray, float, float]:
+        """Which elements can be the largest of a window, a constant that can be (or −∞), and what it is at least."""
+        value, floor = self._behind(piece)
+        low, high = self._ends(value)
+        extents = self.shapes[value]
+        size = math.prod(extents[2:])
+        channel, window = divmod(int(element), math.prod(piece.size))
+        places = piece.index[window].numpy()
+        places = channel * size + places[places < size]
+        least = max(float(low[places].max()), floor)
+        kept = places[high[places] > least]
+        if floor >= least:
+            return kept, floor, least
+        if not len(kept):
+            kept = places[[int(low[places].argmax())]]
+        return kept, -math.inf, least
+
+    # from the image to the neuron
+
+    def _pixels(self) -> _Linear:
+        name = self.relaxation.network.input.name
+        elements = self._signs(name).elements
+        low, high = self._ends(name)
+        values = self.image.reshape(-1)
+        columns = [self.program.variable(low[e], high[e], float(values[e])) for e in elements]
+        self.program.pixels = elements
+        return _Linear(elements, np.array(columns, np.int64), np.eye(len(elements)), np.zeros(len(elements)))
+
+    def _forward(self, name: str) -> None:
+        piece, elements = self.relaxation.pieces[name], self.signs[name].elements
+        if isinstance(piece, Affine):
+            self.known[name] = self._affine(name, piece, elements)
+        elif isinstance(piece, Kink):
+            self.known[name] = self._kink(piece, elements, self.signs[name])
+        else:
+            assert isinstance(piece, Maximum)
+            self.known[name] = self._maximum(piece, elements, self.signs[name])
+
+    def _affine(self, name: str, piece: Affine, elements: np.ndarray) -> _Linear:
+        sources = [self.known[source] for source in piece.sources]
+        columns = np.unique(np.concatenate([source.columns for source in sources]))
+        if len(elements) * len(columns) > LARGEST:
+            raise SettingsError(
+                f"{self.relaxation.layer.name}: the field of its neurons holds too much for an exact program "
+                f"({len(elements)} × {len(columns)} at {piece.node.name}); choose an earlier layer"
+            )
+        matrix = np.zeros((len(elements), len(columns)))
+        constant = piece.constant.reshape(-1).numpy()[elements].copy()
+        for source, (met, jacobian) in zip(sources, self.jacobians[name], strict=True):
+            part = source.of(met)
+            matrix[:, np.searchsorted(columns, part.columns)] += jacobian @ part.matrix
+            constant += jacobian @ part.constant
+        return _Linear(elements, columns, matrix, constant)
+
+    def _kink(self, piece: Kink, elements: np.ndarray, signs: _Signs) -> _Linear:
+        low, high = (end[elements] for end in self._ends(piece.source))
+        before = self.known.get(piece.source)
+        rows = _Rows(before, elements)
+        floor, ceiling = (end[elements] for end in self._limits(piece))
+        slope = None if piece.slope is None else np.broadcast_to(piece.slope.numpy(), self.shapes[piece.source]).ravel()
+        for i, element in enumerate(elements):
+            raising, lowering = bool(signs.raising[element]), bool(signs.lowering[element])
+            if slope is not None:
+                s = float(slope[element])
+                if low[i] >= 0 or high[i] <= 0:
+                    rows.passed(i, 1.0 if low[i] >= 0 else s)
+                    continue
+                rows.passed(i, s)
+                rows.added(i, self._relu(rows, i, 0.0, low[i], high[i], *_turned(raising, lowering, s > 1)), 1 - s)
+                continue
+            if high[i] <= floor[i] or low[i] >= ceiling[i]:
+                rows.constant[i] += floor[i] if high[i] <= floor[i] else ceiling[i]
+                continue
+            if low[i] >= floor[i]:
+                rows.passed(i, 1.0)
+            else:
+                rows.constant[i] += floor[i]
+                rows.added(i, self._relu(rows, i, floor[i], low[i], high[i], raising, lowering), 1.0)
+            if high[i] > ceiling[i]:
+                rows.added(i, self._relu(rows, i, ceiling[i], low[i], high[i], lowering, raising), -1.0)
+        return rows.linear()
+
+    def _relu(self, rows: _Rows, i: int, shift: float, low: float, high: float, raising: bool, lowering: bool) -> int:
+        """The variable max(z − shift, 0), z being row i of what stands before, low < shift < high."""
+        columns, factors, constant = rows.before(i)
+        constant, low, high = constant - shift, low - shift, high - shift
+        at = float(factors @ np.array(self.program.start)[columns]) + constant
+        y = self.program.variable(0.0, high, max(at, 0.0))
+        if lowering:  # y ≥ z, and the neuron's rise keeps it there
+            self.program.row([*columns, y], [*-factors, 1.0], constant, math.inf)
+        if raising:  # y ≤ z − low · (1 − a), y ≤ high · a
+            a = self.program.variable(0.0, 1.0, float(at > 0), whole=True)
+            self.program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
+            self.program.row([y, a], [1.0, -high], -math.inf, 0.0)
+        self.program.gates.append(Gate(y, columns, factors, constant, low, high, raising))
+        return y
+
+    def _maximum(self, piece: Maximum, elements: np.ndarray, signs: _Signs) -> _Linear:
+        value, _ = self._behind(piece)
+        low, high = self._ends(value)
+        before = self.known.get(value)
+        rows = _Rows(before, elements)
+        for i, element in enumerate(elements):
+            candidates, floor, least = self._candidates(piece, element)
+            if len(candidates) + (floor > -math.inf) == 1:
+                if len(candidates):
+                    rows.passed(i, 1.0, candidates[0])
+                else:
+                    rows.constant[i] += floor
+                continue
+            assert before is not None
+            part = before.of(np.sort(candidates))
+            raising, lowering = bool(signs.raising[element]), bool(signs.lowering[element])
+            rows.added(
+                i,
+                self._largest(part, low[part.elements], high[part.elements], floor, least, raising, lowering),
+                1.0,
+            )
+        return rows.linear()
+
+    def _largest(
+        self,
+        part: _Linear,
+        low: np.ndarray,
+        high: np.ndarray,
+        floor: float,
+        least: float,
+        raising: bool,
+        lowering: bool,
+    ) -> int:
+        """The variable max(x, floor) over the rows x of a part."""
+        program = self.program
+        start = part.matrix @ np.array(program.start)[part.columns] + part.constant
+        y = program.variable(least, float(high.max()), max(float(start.max()), floor))
+        met = [np.flatnonzero(row) for row in part.matrix]
+        if lowering:
+            for row, columns, constant in zip(part.matrix, met, part.constant, strict=True):
+                program.row([*part.columns[columns], y], [*-row[columns], 1.0], constant, math.inf)
+        if not raising:
+            return y
+        best = int(start.argmax()) if start.max() >= floor else -1
+        chosen = []
+        for k, columns in enumerate(met):  # y ≤ x + (what y can be more than x) · (1 − a)
+            a = program.variable(0.0, 1.0, float(best == k), whole=True)
+            others = max(np.delete(high, k).max(initial=-math.inf), floor)
+            more = max(0.0, others - low[k])
+            row = part.matrix[k][columns]
+            program.row([*part.columns[columns], y, a], [*-row, 1.0, more], -math.inf, part.constant[k] + more)
+            chosen.append(a)
+        if floor > -math.inf:
+            a = program.variable(0.0, 1.0, float(best < 0), whole=True)
+            program.row([y, a], [1.0, float(high.max()) - floor], -math.inf, float(high.max()))
+            chosen.append(a)
+        program.row(chosen, [1.0] * len(chosen), 1.0, 1.0)
+        for m in np.unique([least, *high[high < high.max()]]):  # faces of the concave envelope: envelopes.Envelope
+            slopes = np.where(high > m, (high - m) / np.maximum(high - np.minimum(low, m), 1e-300), 0.0)
+            row = slopes @ part.matrix
+            constant = float(m + slopes @ (part.constant - np.minimum(low, m)))
+            columns = np.flatnonzero(row)
+            program.row([*part.columns[columns], y], [*-row[columns], 1.0], -math.inf, constant + 1e-12 * abs(constant))
+        return y
+
+
+class _Rows:
+    """Elements behind a kink or maximum: multiples of what stood before, and new variables."""
+
+    def __init__(self, before: _Linear | None, elements: np.ndarray) -> None:
+        self._before, self._elements = before, elements
+        self._passed: dict[int, tuple[int, float]] = {}
+        self._added: list[tuple[int, int, float]] = []
+        self.constant = np.zeros(len(elements))
+
+    def before(self, i: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Columns, factors and constant of element i before the kink."""
+        assert self._before is not None
+        row = int(np.searchsorted(self._before.elements, self._elements[i]))
+        met = np.flatnonzero(self._before.matrix[row])
+        return self._before.columns[met], self._before.matrix[row][met], float(self._before.constant[row])
+
+    def passed(self, i: int, factor: float, element: int | None = None) -> None:
+        """Row i holds an element from before (its own, unless another is named), times a factor."""
+        assert self._before is not None
+        row = int(np.searchsorted(self._before.elements, self._elements[i] if element is None else element))
+        self._passed[i] = (row, factor)
+        self.constant[i] += factor * self._before.constant[row]
+
+    def added(self, i: int, column: int, factor: float) -> None:
+        """Row i holds a variable, times a factor."""
+        self._added.append((i, column, factor))
+
+    def linear(self) -> _Linear:
+        """All rows together."""
+        old = self._before.columns if self._passed and self._before is not None else np.empty(0, np.int64)
+        columns = np.concatenate([old, np.array([column for _, column, _ in self._added], np.int64)])
+        matrix = np.zeros((len(self._elements), len(columns)))
+        for i, (row, factor) in self._passed.items():
+            assert self._before is not None
+            matrix[i, : len(old)] = factor * self._before.matrix[row]
+        for place, (i, _, factor) in enumerate(self._added):
+            matrix[i, len(old) + place] = factor
+        order = np.argsort(columns)
+        return _Linear(self._elements, columns[order], matrix[:, order], self.constant)
+
+
+def _turned(raising: bool, lowering: bool, turn: bool) -> tuple[bool, bool]:
+    return (lowering, raising) if turn else (raising, lowering)

@@ -1,0 +1,1 @@
+"""What torch computes with: devices, precision, frozen convolutions, ReLUs in other forms."""

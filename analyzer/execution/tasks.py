@@ -1,0 +1,311 @@
+"""Doing one task: pictures of some units, and the numbers that stand beside them.
+
+Knows the ways of maximising and the meter; knows nothing of files or of who runs the task.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer.bounds.interval_bounds import Interval, intervals
+from analyzer.execution.plan import Task
+from analyzer.maximize.analytic import image_maximisers, input_maximisers
+from analyzer.maximize.presets import Recipe
+from analyzer.maximize.priors import Prior
+from analyzer.network.layers import ConvLayer
+from analyzer.network.network import Network
+from analyzer.units.canvas import Canvas, canvas_for
+from analyzer.units.measure import Meter
+from analyzer.units.objectives import OBJECTIVES, Objective, objective_for
+
+if TYPE_CHECKING:
+    import torch
+
+    from analyzer.bounds.linear_relaxation import Inner
+    from analyzer.compute.devices import Devices
+    from analyzer.maximize.engine import Ascent
+
+CLOSER = 1 << 17  # numbers in all values up to a layer, on a unit's canvas, up to which bounds are drawn closer
+RECTIFIED = ("relu", "relu6")  # after these, a unit that can never exceed 0 is dead
+
+
+@dataclass(eq=False)
+class Workshop:
+    """A network with what its tasks share: canvases, bounds, meters, the best of random images.
+
+    Args:
+        network: the opened network.
+        recipe: how pictures are made, and how much work goes into each.
+        seed: of the run.
+        devices: where ascent computes.
+    """
+
+    network: Network
+    recipe: Recipe
+    seed: int
+    devices: Devices
+    prior: Prior | None = None  # colours and spectrum of the user's images
+    stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
+    _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
+    _bounds: dict[str, Interval] | None = None
+    _inner: Inner | None = None
+    _dead: dict[str, np.ndarray] = field(default_factory=dict)
+    _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
+
+    @property
+    def device(self) -> torch.device:
+        """Where this workshop's own ascents compute."""
+        return self.devices.first
+
+    def prepare(self) -> None:
+        """Make what several threads would otherwise make at once."""
+        _ = self.network.twin
+        _ = self.inner
+
+    def for_a_thread(self) -> Workshop:
+        """The same workshop with a meter and one device of its own, to which the calling thread then keeps."""
+        from analyzer.compute.devices import Devices, keep_to
+
+        device = self.devices.take()
+        keep_to(device)
+        return replace(self, devices=Devices([device]), _meter=None)
+
+    def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
+        """Size of the pictures of a layer and objective."""
+        key = (layer.name, OBJECTIVES[objective].canvas)
+        if key not in self._canvases:
+            self._canvases[key] = canvas_for(self.network, layer, key[1], self.recipe.quality.cap)
+        return self._canvases[key]
+
+    def objective(self, layer: ConvLayer, objective: str) -> Objective:
+        """The objective of this name on the layer's canvas."""
+        return objective_for(objective, self.canvas(layer, objective))
+
+    def bound(self, layer: ConvLayer) -> Interval:
+        """Interval of a layer's pre-activations, a value a channel."""
+        return self._all_bounds()[layer.value]
+
+    def source_bound(self, layer: ConvLayer) -> Interval:
+        """Interval of a layer's input, a value a channel."""
+        return self._all_bounds()[layer.source]
+
+    def dead(self, layer: ConvLayer) -> np.ndarray:
+        """Which units of a layer are proven never to pass the ReLU behind it: (C,) bool."""
+        if layer.nonlinearity not in RECTIFIED:
+            return np.zeros(layer.out_channels, bool)
+        if layer.name not in self._dead:
+            from analyzer.bounds.dead_units import never_positive
+
+            self._dead[layer.name] = never_positive(self.network, layer, self.inner, CLOSER)
+        return self._dead[layer.name]
+
+    @property
+    def inner(self) -> Inner:
+        """What the relaxations of all layers share."""
+        if self._inner is None:
+            from analyzer.bounds.linear_relaxation import Inner
+
+            self._inner = Inner(self.network, self._all_bounds())
+        return self._inner
+
+    def _all_bounds(self) -> dict[str, Interval]:
+        if self._bounds is None:
+            self._bounds = intervals(self.network)
+        return self._bounds
+
+    def meter(self, layer: ConvLayer, objective: str) -> tuple[Meter, np.ndarray]:
+        """The layer's meter, and each channel's best objective over 16 random images."""
+        key = (layer.name, objective)
+        if self._meter is None or self._meter[0] != key:
+            meter = Meter(self.network, layer, self.canvas(layer, objective), self.objective(layer, objective))
+            self._meter = (key, meter, meter.best_of_random(np.arange(layer.out_channels)))
+        return self._meter[1], self._meter[2]
+
+
+def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+    """Rows (fields of UNIT_SCHEMA) and pictures of a task: (N, H, W, C) uint8, or None."""
+    layer = shop.network.layer(task.layer)
+    if task.method == "ascent":
+        return _ascent(shop, layer, task)
+    if layer.sees_image and layer.op == "Conv":
+        return _analytic_image(shop, layer, task)
+    return _analytic_input(shop, layer, task)
+
+
+def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+    from analyzer.maximize.engine import ascend
+
+    canvas = shop.canvas(layer, task.objective)
+    objective = shop.objective(layer, task.objective)
+    recipe = shop.recipe if task.steps is None else shop.recipe.with_steps(task.steps)
+    climbed = ascend(
+        shop.network,
+        layer,
+        canvas,
+        objective,
+        task.channels,
+        recipe,
+        shop.seed,
+        shop.device,
+        shop.stop,
+        prior=shop.prior,
+    )
+    channels = np.repeat(np.array(task.channels), objective.pictures)
+    meter, random = shop.meter(layer, task.objective)
+    activation = meter.activation(climbed.tiles, channels)
+    if recipe.has_second_try and objective.canvas != "neuron" and not objective.together:  # neurons had no other
+        _try_again(shop, layer, objective, canvas, recipe.second_try, channels, climbed, activation, random)
+    robust = meter.robust(climbed.tiles, channels)
+    bound, kinds = _upper_bounds(shop, layer, task, canvas)
+    dead = shop.dead(layer)
+    rows = []
+    for index, channel in enumerate(channels.tolist()):
+        limit = _finite(bound[index // objective.pictures])
+        raised = objective.sense * (activation[index] - random[channel]) > 0
+        rows.append(
+            _row(task, channel, "image", canvas)
+            | {
+                "objective": objective.label(index % objective.pictures),
+                "activation": activation[index],
+                "robust": robust[index],
+                "random": random[channel],
+                "bound": limit,
+                "bound_kind": kinds[index // objective.pictures],
+                "gap": None if limit is None else limit - activation[index],
+                "status": _status(
+                    bool(climbed.diverged[index] or not np.isfinite(activation[index])),
+                    bool(dead[channel]),
+                    raised,
+                ),
+                "steps": int(climbed.steps[index]),
+                "seconds": climbed.seconds / len(channels),
+            }
+        )
+    return rows, climbed.tiles
+
+
+def _try_again(
+    shop: Workshop,
+    layer: ConvLayer,
+    objective: Objective,
+    canvas: Canvas,
+    recipe: Recipe,
+    channels: np.ndarray,
+    climbed: Ascent,
+    activation: np.ndarray,
+    random: np.ndarray,
+) -> None:
+    """Units that did not rise above random images climb once more, as pixels held still; the better picture stays.
+
+    A smooth picture under movements never shows what a unit of fine noise asks for: such units are found in networks
+    with few steps of training behind them, and of the last kinds of channel in trained ones.
+    """
+    from analyzer.maximize.engine import ascend
+
+    low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
+    if not low.size:
+        return
+    again = ascend(
+        shop.network,
+        layer,
+        canvas,
+        objective,
+        channels[low].tolist(),
+        recipe,
+        shop.seed,
+        shop.device,
+        shop.stop,
+    )
+    found = shop.meter(layer, objective.name)[0].activation(again.tiles, channels[low])
+    better = objective.sense * (found - activation[low]) > 0
+    kept = low[better]
+    climbed.tiles[kept], activation[kept] = again.tiles[better], found[better]
+    climbed.steps[low] += again.steps
+
+
+def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) -> tuple[np.ndarray, list[str | None]]:
+    """What no input of the domain can exceed, and how each bound was found.
+
+    Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
+    enough for it to be cheap beside the ascent, the interval's elsewhere. None for what is to be low.
+    """
+    from analyzer.bounds.linear_relaxation import upper_bounds
+
+    channels = list(task.channels)
+    if OBJECTIVES[task.objective].sense < 0:
+        return np.full(len(channels), np.inf), [None] * len(channels)
+    if task.objective == "neuron" and layer.sees_image and layer.op == "Conv" and layer.is_constant:
+        return image_maximisers(shop.network, layer, channels).values, ["exact"] * len(channels)
+    bound = shop.bound(layer).high[channels]
+    kinds: list[str | None] = ["interval" if np.isfinite(limit) else None for limit in bound]
+    kind = OBJECTIVES[task.objective].canvas
+    closer = upper_bounds(shop.network, layer, canvas, kind, channels, shop.inner, CLOSER)
+    for index in np.flatnonzero(closer < bound):
+        bound[index], kinds[index] = closer[index], "relaxation"
+    return bound, kinds
+
+
+def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+    units = image_maximisers(shop.network, layer, task.channels)
+    canvas = shop.canvas(layer, "neuron")
+    tiles = units.tiles
+    meter, random = shop.meter(layer, "neuron")
+    channels = np.array(task.channels)
+    activation = meter.activation(tiles, channels)
+    robust = meter.robust(tiles, channels)
+    dead = shop.dead(layer)
+    rows = [
+        _row(task, channel, "image", canvas)
+        | {
+            "activation": activation[index],
+            "robust": robust[index],
+            "random": random[channel],
+            "bound": units.values[index],
+            "bound_kind": "exact",
+            "gap": units.values[index] - activation[index],
+            "status": _status(
+                False,
+                bool(dead[channel]),
+                activation[index] > random[channel],
+            ),
+        }
+        for index, channel in enumerate(task.channels)
+    ]
+    return rows, tiles
+
+
+def _analytic_input(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+    units = input_maximisers(shop.network, layer, task.channels, shop.source_bound(layer))
+    rows = [
+        _row(task, channel, "input", None) | {"activation": _finite(units.values[index]), "status": "ok"}
+        for index, channel in enumerate(task.channels)
+    ]
+    return rows, units.tiles
+
+
+def _row(task: Task, channel: int, space: str, canvas: Canvas | None) -> dict[str, Any]:
+    return {
+        "layer": task.layer,
+        "channel": channel,
+        "objective": task.objective,
+        "method": task.method,
+        "space": space,
+        "row": None if canvas is None else canvas.row,
+        "column": None if canvas is None else canvas.column,
+    }
+
+
+def _status(diverged: bool, dead: bool, raised: bool) -> str:
+    if diverged:
+        return "diverged"
+    if dead:
+        return "dead"
+    return "ok" if raised else "unraised"
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

@@ -1,0 +1,1 @@
+"""An opened network: its layers, receptive fields, input, scores and labels."""

@@ -1,0 +1,53 @@
+"""To which values of a graph a gradient leads from the image.
+
+Whole numbers, truth values and strings have none, nor has what is made of them alone; but it passes the integers of an
+activation in 8 bits, as converters.torch_import.ops.quantization computes them. Knows graphs; computes nothing.
+"""
+
+from __future__ import annotations
+
+from converters.graph import HANDING_ON, Graph
+
+FLOATS = ("float16", "float32", "float64", "bfloat16")
+
+
+def has_gradient(graph: Graph, value: str, image: str) -> bool:
+    """Whether a value is a float and depends on the image through floats, or roundings of them, alone."""
+    if not _is_float(graph, value):
+        return False
+    stack, seen = [value], set[str]()
+    while stack:
+        name = stack.pop()
+        if name in seen or not (_is_float(graph, name) or _is_passed(graph, name)):
+            continue
+        if name == image:
+            return True
+        seen.add(name)
+        node = graph.producer(name)
+        stack.extend(() if node is None else (part for part in node.inputs if part))
+    return False
+
+
+def _is_float(graph: Graph, value: str) -> bool:
+    return graph.dtypes.get(value, "float32") in FLOATS
+
+
+def _is_passed(graph: Graph, value: str) -> bool:
+    """Whether integers are those of a rounded float, and all that reads them makes floats of them again."""
+    source: str | None = value
+    while source is not None:  # the way to the rounding
+        node = graph.producer(source)
+        if node is None or node.op not in (*HANDING_ON, "QuantizeLinear"):
+            return False
+        origin, source = source, None if node.op == "QuantizeLinear" else node.inputs[0]
+    waiting = [origin]
+    while waiting:
+        name = waiting.pop()
+        if name in graph.outputs:
+            return False
+        for reader in graph.consumers(name):
+            if reader.op in HANDING_ON:
+                waiting.append(reader.outputs[0])
+            elif reader.op != "DequantizeLinear":
+                return False
+    return True

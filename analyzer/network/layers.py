@@ -1,0 +1,282 @@
+"""The convolution layers of a network: what each is, what it sees, and how they follow each other.
+
+A layer is a Conv or ConvTranspose of the canonical graph; a unit is one of its output channels. Knows graphs; knows
+nothing of pictures or files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.network.nonlinearity import nonlinearity
+from analyzer.network.receptive_fields import Field, FieldWalk, resolved_pads
+from converters.errors import SettingsError
+from converters.graph import Graph, Node
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConvLayer:
+    """One convolution layer of the canonical graph."""
+
+    index: int  # in graph order, from 0
+    name: str  # as its user knows it
+    node: str  # name of the canonical node
+    value: str  # its output, the pre-activation; the original has it under this name, but for a "::channels_first"
+    source: str  # its input value
+    op: str  # Conv or ConvTranspose
+    rank: int  # spatial dimensions: 2 is analysed, others are listed
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[int, ...]  # begins, then ends; auto_pad worked out at the size analysed
+    auto_pad: str  # as the file says
+    groups: int
+    in_channels: int
+    out_channels: int
+    output_shape: tuple[int, ...]  # (C, H, W) at the size analysed
+    parameters: int
+    macs: int  # multiply-accumulates for one image, bias excluded
+    bias: bool
+    batchnorm: bool  # whether a BatchNorm was folded into it
+    nonlinearity: str  # what follows: relu, relu6, silu, …, none
+    field: Field | None  # the local field; None where only global operations lead to the image
+    is_global: bool  # a global operation stands before it: its field is the whole input
+    depth: int  # convolutions before it, on the longest path
+    predecessors: tuple[str, ...]  # layers that feed it without another convolution between
+    sees_image: bool  # nothing but an affine map of each pixel stands before it
+    weight: np.ndarray | None  # (C_out, C_in / groups, …) float32; None where the kernel is computed at run time
+    bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none, None where it is computed
+    pictures: int = 1  # that its output holds for one image: more where channels were made into pictures before it
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether it gives each image one map a channel, with rows and columns: others are listed only."""
+        return self.rank == 2 and self.pictures == 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether kernel and bias are the same for every picture, so that the layer is a linear map that is known."""
+        return self.weight is not None and self.bias_vector is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `inspect --json` and layers.json say of it (docs/run-format.md)."""
+        field = self.field
+        return {
+            "index": self.index,
+            "name": self.name,
+            "node": self.node,
+            "value": self.value,
+            "op": self.op,
+            "rank": self.rank,
+            "kernel": list(self.kernel),
+            "stride": list(self.stride),
+            "dilation": list(self.dilation),
+            "pads": list(self.pads),
+            "auto_pad": self.auto_pad,
+            "groups": self.groups,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "output_shape": list(self.output_shape),
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "bias": self.bias,
+            "batchnorm": self.batchnorm,
+            "nonlinearity": self.nonlinearity,
+            "field": {
+                "size": None if field is None else list(field.size),
+                "jump": None if field is None else list(field.jump),
+                "start": None if field is None else list(field.start),
+                "global": self.is_global,
+                "local": field is not None,
+            },
+            "depth": self.depth,
+            "predecessors": list(self.predecessors),
+            "sees_image": self.sees_image,
+            "computed": not self.is_constant,
+        }
+
+
+def conv_layers(
+    graph: Graph,
+    image: str,
+    axes: tuple[int, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str],
+    normalised: Iterable[str] = (),
+) -> list[ConvLayer]:
+    """Every convolution layer of a network, in graph order.
+
+    Args:
+        graph: the canonical graph.
+        image: its image input.
+        axes: which of its axes are height and width: (2, 3) or (1, 2).
+        shapes: concrete shape of every value for one image at the size analysed.
+        names: node name → the name its user knows.
+        normalised: nodes into which a BatchNorm was folded.
+    """
+    walk = FieldWalk(graph, image, axes, shapes)
+    family = _Family(graph, image)
+    normalised = set(normalised)
+    convolutions = [node for node in graph.nodes if node.op in CONVOLUTIONS and not node.domain]
+    return [
+        _layer(index, node, walk, family, names, node.name in normalised) for index, node in enumerate(convolutions)
+    ]
+
+
+def select(layers: Sequence[ConvLayer], wanted: Sequence[str]) -> list[ConvLayer]:
+    """Layers by name, node, value, number or glob, in network order; all of them for an empty list.
+
+    Raises:
+        SettingsError: nothing matches; the nearest names are suggested.
+    """
+    if not wanted:
+        return list(layers)
+    chosen: set[int] = set()
+    for pattern in wanted:
+        found = [layer.index for layer in layers if _matches(layer, pattern)]
+        if not found:
+            names = [layer.name for layer in layers]
+            near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
+            raise SettingsError(f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)")
+        chosen.update(found)
+    return [layer for layer in layers if layer.index in chosen]
+
+
+def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], option: str) -> list[ConvLayer]:
+    """Those that a list of names and globs means and that have rows and columns.
+
+    Raises:
+        SettingsError: a name that fits no layer, or none with rows and columns.
+    """
+    found = [layer for layer in select(layers, wanted) if layer.has_maps]
+    if not found:
+        raise SettingsError(f"{option} {', '.join(wanted)}: no two-dimensional convolution")
+    return found
+
+
+def _matches(layer: ConvLayer, pattern: str) -> bool:
+    own = (layer.name, layer.node, layer.value)
+    if pattern in own or pattern == f"#{layer.index}":
+        return True
+    return any(fnmatch.fnmatchcase(name, pattern) for name in own)
+
+
+class _Family:
+    """Which convolutions stand before which, found once for the whole graph."""
+
+    def __init__(self, graph: Graph, image: str) -> None:
+        self.graph = graph
+        self.depth: dict[str, int] = {image: 0}  # value → convolutions on the longest path to it
+        self.convolutions: list[str] = []  # in graph order
+        self.feeding: dict[str, int] = {image: 0}  # value → convolutions that feed it directly, a bit for each
+        self.affine: set[str] = {image}  # values that are an affine map of single pixels
+        for node in graph.nodes:
+            sources = [name for name in node.inputs if name in self.depth]
+            if not sources:
+                continue
+            depth = max(self.depth[name] for name in sources)
+            feeding = 0
+            for name in sources:
+                feeding |= self.feeding[name]
+            if node.op in CONVOLUTIONS:
+                depth, feeding = depth + 1, 1 << len(self.convolutions)
+                self.convolutions.append(node.name)
+            for output in node.outputs:
+                self.depth[output], self.feeding[output] = depth, feeding
+            if len(sources) == 1 and sources[0] in self.affine and self._is_affine(node):
+                self.affine.update(node.outputs)
+
+    def before(self, value: str) -> list[str]:
+        """Convolutions that feed a value directly, in graph order."""
+        bits = self.feeding.get(value, 0)
+        found = []
+        while bits:
+            last = bits & -bits
+            found.append(self.convolutions[last.bit_length() - 1])
+            bits ^= last
+        return found
+
+    def _is_affine(self, node: Node) -> bool:
+        if node.op in ("Transpose", "Identity", "Cast"):
+            return True
+        constants = [name in self.graph.initializers for name in node.inputs]
+        return (node.op in ("Add", "Sub", "Mul") and any(constants)) or (node.op == "Div" and constants[1])
+
+
+def _layer(
+    index: int, node: Node, walk: FieldWalk, family: _Family, names: Mapping[str, str], normalised: bool
+) -> ConvLayer:
+    graph, shapes = walk.graph, walk.shapes
+    output, source = node.outputs[0], node.inputs[0]
+    kernel_shape = shapes.get(node.inputs[1]) or graph.initializers[node.inputs[1]].shape
+    groups = int(node.attributes.get("group", 1))
+    rank = len(kernel_shape) - 2
+    transposed = node.op == "ConvTranspose"
+    c_out = kernel_shape[1] * groups if transposed else kernel_shape[0]
+    c_in = kernel_shape[0] if transposed else kernel_shape[1] * groups
+    bias_name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = graph.initializers.get(bias_name)
+    computed = bool(bias_name) and bias is None
+    out_shape = tuple(shapes[output])
+    placed = shapes[source][2:] if transposed else out_shape[2:]
+    field, is_global = walk.field(output) if rank == 2 else (None, False)
+    return ConvLayer(
+        index=index,
+        name=names.get(node.name, node.name),
+        node=node.name,
+        value=output,
+        source=source,
+        op=node.op,
+        rank=rank,
+        kernel=tuple(kernel_shape[2:]),
+        stride=tuple(node.attributes.get("strides", [1] * rank)),
+        dilation=tuple(node.attributes.get("dilations", [1] * rank)),
+        pads=tuple(resolved_pads(node, shapes)),
+        auto_pad=node.attributes.get("auto_pad", "NOTSET"),
+        groups=groups,
+        in_channels=c_in,
+        out_channels=c_out,
+        output_shape=out_shape[1:],
+        parameters=_parameters(graph, node),
+        macs=math.prod(placed) * math.prod(kernel_shape),
+        bias=computed or (bias is not None and bool(np.any(bias))),
+        batchnorm=normalised,
+        nonlinearity=nonlinearity(graph, output),
+        field=field,
+        is_global=is_global,
+        depth=family.depth[output] - 1,
+        predecessors=tuple(names.get(name, name) for name in family.before(source)),
+        sees_image=source in family.affine,
+        weight=_kernel(graph, node, groups),
+        bias_vector=_bias(bias, c_out, computed),
+        pictures=out_shape[0],
+    )
+
+
+def _parameters(graph: Graph, node: Node) -> int:
+    """Weights of the layer's own, its bias among them; what it computes its kernel from belongs to other nodes."""
+    return sum(int(graph.initializers[name].size) for name in node.inputs[1:] if name in graph.initializers)
+
+
+def _bias(constant: np.ndarray | None, channels: int, computed: bool) -> np.ndarray | None:
+    if computed:
+        return None
+    return np.zeros(channels, np.float32) if constant is None else constant.astype(np.float32)
+
+
+def _kernel(graph: Graph, node: Node, groups: int) -> np.ndarray | None:
+    """(C_out, C_in / groups, …): a ConvTranspose's (C_in, C_out / groups, …) turned over group by group."""
+    weight = graph.initializers.get(node.inputs[1])
+    if weight is None or node.op == "Conv":
+        return weight
+    by_group = weight.reshape(groups, -1, *weight.shape[1:])
+    return np.ascontiguousarray(np.swapaxes(by_group, 1, 2).reshape(-1, by_group.shape[1], *weight.shape[2:]))

@@ -1,0 +1,94 @@
+"""How 8-bit pixels become the network's numbers: the presets, those of metadata, and the user's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from converters.errors import SettingsError
+
+ORDERS = ("RGB", "BGR")
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How 8-bit pixels become the network's numbers: x = (u · high − mean) / std, u = pixel / 255."""
+
+    name: str  # a preset's, or "custom"
+    high: float  # what 8-bit 255 becomes before mean and std: 1.0 or 255.0; 8-bit 0 is 0.0
+    mean: tuple[float, ...]  # one value, or one a channel in the network's channel order
+    std: tuple[float, ...]  # likewise; may be negative (an inverted image), never 0
+    order: str  # "RGB" or "BGR": the network's channel order; means something for 3 channels only
+
+
+PRESETS: dict[str, Preprocessing] = {
+    preset.name: preset
+    for preset in (
+        Preprocessing("unit", 1.0, (0.0,), (1.0,), "RGB"),
+        Preprocessing("imagenet", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB"),
+        Preprocessing("symmetric", 1.0, (0.5,), (0.5,), "RGB"),
+        Preprocessing("raw255", 255.0, (0.0,), (1.0,), "RGB"),
+        Preprocessing("caffe-bgr", 255.0, (104.0, 117.0, 123.0), (1.0,), "BGR"),
+    )
+}
+
+
+# Metadata keys and values: ONNX, docs/MetadataProps.md, "Image".
+NOMINAL_RANGES: dict[str, Preprocessing] = {
+    "NominalRange_0_255": PRESETS["raw255"],
+    "Normalized_0_1": PRESETS["unit"],
+    "Normalized_1_1": PRESETS["symmetric"],
+    "NominalRange_16_235": Preprocessing("custom", 255.0, (-16 * 255 / 219,), (255 / 219,), "RGB"),
+}
+
+
+def preset(name: str) -> Preprocessing:
+    """The preset of that name.
+
+    Raises:
+        SettingsError: there is none; suggests the nearest.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise SettingsError(f"--preprocess {name}: {hint}presets are {', '.join(PRESETS)}")
+
+
+def custom(
+    high: float, mean: Sequence[float], std: Sequence[float], order: str = "RGB", channels: int = 3
+) -> Preprocessing:
+    """A preprocessing of the user's own.
+
+    Args:
+        high: what 8-bit 255 becomes before mean and std.
+        mean, std: one value, or one a channel in the network's channel order.
+
+    Raises:
+        SettingsError: a length that is neither 1 nor the channel count, a std of 0, a number that is not finite, an
+            order other than RGB and BGR.
+    """
+    for option, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise SettingsError(f"--{option}: {len(values)} values for {channels} channels; give one, or one a channel")
+        if not np.all(np.isfinite(values)):
+            raise SettingsError(f"--{option}: {numbers_as_text(values)} are not all finite numbers")
+    if not all(std):
+        raise SettingsError(f"--std: {numbers_as_text(std)} has a zero, and the input is divided by it")
+    if not np.isfinite(high) or high <= 0:
+        raise SettingsError(f"input range: 8-bit 255 becomes {high:g}; it must be above 0, as a rule 1 or 255")
+    if order not in ORDERS:
+        raise SettingsError(f"channel order {order!r}: give RGB or BGR")
+    return Preprocessing("custom", float(high), tuple(map(float, mean)), tuple(map(float, std)), order)
+
+
+def numbers_as_text(values: Any) -> str:
+    """A few numbers for a sentence: one where all are equal, the first four where there are many."""
+    numbers = [f"{number:.6g}" if abs(number) >= 1000 else f"{number:.4g}" for number in np.atleast_1d(values)]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    return ", ".join(numbers[:4]) + (", …" if len(numbers) > 4 else "")

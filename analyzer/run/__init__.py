@@ -1,0 +1,1 @@
+"""The run on disk: which files it has, their tables, one writer, one reader."""

@@ -1,0 +1,146 @@
+"""The run on disk: what an analysis writes and what everybody reads back.
+
+    run.json                 what was done, on what, with what; status running, complete or partial
+    layers.json              every conv layer, analysed or not
+    units.parquet            a row a unit and kind, the union of the tasks' tables
+    tasks/SLUG/KIND-FIRST-LAST.parquet + .png   one finished task: its rows and an atlas of its pictures
+    maps/SLUG.parquet, maps/SLUG-N.png          activation maps: a row a channel and image, an atlas an image
+    images/N.json + .png     each input image as the network saw it, and what the network answered
+    STUDY/study.json, STUDY/…                   what a study found (analyzer.studies), written before its study.json
+
+Files are written beside their place, flushed, and renamed; a task is finished when its .parquet exists. Knows files
+and tables; knows nothing of torch, ONNX or HTML.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL.PngImagePlugin import PngImageFile
+
+from analyzer.run import atlas
+from analyzer.run.files import (
+    gather_units,
+    is_run,
+    read_info,
+    read_json,
+    read_layers,
+    read_table,
+    remedy_of,
+)
+from analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
+from analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
+from converters.errors import RunError
+
+if TYPE_CHECKING:
+    from analyzer.run.views import LayerView
+
+
+class Run:
+    """A run as it lies on disk, finished or not. Reads lazily; writes nothing.
+
+    Args:
+        folder: the run.
+
+    Raises:
+        RunError: no run there, a newer schema, or a damaged file (named).
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not is_run(self.folder):
+            raise RunError(f"{self.folder}: is not a run of filterscope (it has no run.json)")
+        self.info: dict[str, Any] = read_info(self.folder)
+        self._atlas = lru_cache(maxsize=4)(self._read_picture)
+
+    def __getitem__(self, layer: str) -> LayerView:
+        """One layer, which shows itself in a notebook; `run["conv4"][17]` is one of its channels."""
+        from analyzer.run.views import layer_view
+
+        return layer_view(self, layer)
+
+    @cached_property
+    def layers(self) -> list[dict[str, Any]]:
+        """Every conv layer in network order, as in layers.json (docs/run-format.md)."""
+        return read_layers(self.folder)
+
+    @cached_property
+    def units(self) -> pa.Table:
+        """UNIT_SCHEMA: a row a unit and kind. Gathered from finished tasks while the run is under way."""
+        path = self.folder / "units.parquet"
+        return read_table(path, UNIT_SCHEMA) if path.is_file() else gather_units(self.folder)
+
+    @cached_property
+    def images(self) -> list[dict[str, Any]]:
+        """What images/N.json say, in order of N."""
+        own = [path for path in (self.folder / "images").glob("*.json") if path.stem.isdecimal()]
+        return [read_json(path) for path in sorted(own, key=lambda path: int(path.stem))]
+
+    def image(self, index: int) -> np.ndarray:
+        """Input image `index` as the network saw it, (H, W, C) uint8."""
+        facts = self.images[index]
+        return self._cut(f"images/{index}.png", 0, facts["height"], facts["width"], facts["bands"])
+
+    def maps(self, slug: str) -> pa.Table:
+        """MAP_SCHEMA of one layer; empty where no images were given or the layer is not done."""
+        return self._table_or_empty(f"maps/{slug}.parquet", MAP_SCHEMA)
+
+    def study(self, name: str) -> dict[str, Any] | None:
+        """What a study's study.json says; None where the run has no such study, or not all of it yet."""
+        path = self.folder / name / "study.json"
+        return read_json(path) if path.is_file() else None
+
+    def holds(self, name: str) -> bool:
+        """Whether anything of a study is there, finished or not."""
+        return (self.folder / name).is_dir()
+
+    def table(self, relative: str) -> pa.Table:
+        """A table of a study, such as "examples/units.parquet" (`tables.TABLES`); empty where it is missing."""
+        return self._table_or_empty(relative, TABLES[relative])
+
+    def examples(self, slug: str) -> pa.Table:
+        """EXAMPLE_SCHEMA of one layer; empty where no data set was given or the layer is not done."""
+        return self._table_or_empty(f"examples/{slug}.parquet", EXAMPLE_SCHEMA)
+
+    def weights(self, slug: str) -> pa.Table:
+        """WEIGHT_SCHEMA of one layer; empty where the study is not done or its kernel is no constant."""
+        return self._table_or_empty(f"weights/{slug}.parquet", WEIGHT_SCHEMA)
+
+    def _table_or_empty(self, relative: str, schema: pa.Schema) -> pa.Table:
+        path = self.folder / relative
+        return read_table(path, schema) if path.is_file() else schema.empty_table()
+
+    def tile(self, row: dict[str, Any], prefix: str = "") -> np.ndarray | None:
+        """The picture of one row of a table, (H, W, C) uint8; None where there is none.
+
+        Args:
+            row: with atlas, tile, height, width and perhaps bands.
+            prefix: of those names, such as "mask_".
+        """
+        if row[f"{prefix}atlas"] is None:
+            return None
+        tile, height, width = (row[f"{prefix}{name}"] for name in ("tile", "height", "width"))
+        return self._cut(row[f"{prefix}atlas"], tile, height, width, row.get(f"{prefix}bands") or 1)
+
+    def _cut(self, relative: str, index: int, height: int, width: int, bands: int) -> np.ndarray:
+        try:
+            return atlas.unpack(self._atlas(relative), index, height, width, bands)
+        except IndexError as error:
+            raise RunError(f"{self.folder / relative}: damaged ({error}); {remedy_of(relative)}") from error
+
+    def _read_picture(self, relative: str) -> np.ndarray:
+        path = self.folder / relative
+        if not OWN_FILES.fullmatch(relative):
+            raise RunError(f"{path}: the run names a file that is not its own; make the run again")
+        try:
+            # Image.open refuses large pictures; an atlas of ours may be one.
+            with PngImageFile(path) as picture:
+                if picture.width * picture.height > LARGEST_ATLAS:
+                    raise ValueError("too large")
+                return np.asarray(picture)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise RunError(f"{path}: missing or damaged picture; {remedy_of(relative)}") from error

@@ -1,0 +1,105 @@
+"""A layer and a channel of a run, as a notebook shows them: pictures and the numbers beside them.
+
+Reads a run through its reader; knows nothing of networks or of the report's pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzer.run.notebook import figure
+from converters.errors import SettingsError
+
+if TYPE_CHECKING:
+    from analyzer.run.reader import Run
+
+SHOWN = 64  # channels of a layer that show themselves
+SIDE = 160  # pixels of the longer side of a picture on the screen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitView:
+    """One channel: `rows` as in units.parquet, a row a kind of picture."""
+
+    run: Run = field(repr=False)
+    layer: str
+    channel: int
+    rows: list[dict[str, Any]] = field(repr=False)
+
+    def picture(self, objective: str = "channel", method: str = "ascent") -> np.ndarray | None:
+        """The picture of one kind, (H, W, C) uint8; None where it has none.
+
+        Raises:
+            SettingsError: the run has no such kind for this channel.
+        """
+        for row in self.rows:
+            if (row["objective"], row["method"]) == (objective, method):
+                return self.run.tile(row)
+        known = ", ".join(f"{row['objective']} {row['method']}" for row in self.rows)
+        raise SettingsError(f"{self.layer}, channel {self.channel}: has {known}; not {objective} {method}")
+
+    def _repr_html_(self) -> str:
+        return "".join(_figure(self.run, row, f"{row['objective']}, {row['method']}") for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerView:
+    """One layer of a run; `view[17]` is one of its channels."""
+
+    run: Run = field(repr=False)
+    layer: str
+    rows: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def channels(self) -> list[int]:
+        """Those that the run has, in order."""
+        return sorted({row["channel"] for row in self.rows})
+
+    def __getitem__(self, channel: int) -> UnitView:
+        own = [row for row in self.rows if row["channel"] == channel]
+        if not own:
+            known = self.channels
+            told = f"{known[0]} to {known[-1]}, {len(known)} of them" if known else "none"
+            raise SettingsError(f"{self.layer}: channel {channel} is not in this run; it has {told}")
+        return UnitView(self.run, self.layer, int(channel), own)
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    def _repr_html_(self) -> str:
+        leading = [next(row for row in self.rows if row["channel"] == channel) for channel in self.channels[:SHOWN]]
+        more = len(self) - len(leading)
+        left = f"<p>and {more} more channels</p>" if more > 0 else ""
+        return "".join(_figure(self.run, row, f"channel {row['channel']}") for row in leading) + left
+
+
+def layer_view(run: Run, name: str) -> LayerView:
+    """A layer by its name.
+
+    Raises:
+        SettingsError: the network has no such layer, where near names are told, or it was not analysed.
+    """
+    known = [layer["name"] for layer in run.layers]
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, 3, 0.5)
+        raise SettingsError(
+            f"{name}: no layer is called that; {'did you mean ' if near else 'there are '}"
+            f"{', '.join(near or known[:8])}?"
+        )
+    rows = [row for row in run.units.to_pylist() if row["layer"] == name]
+    pictured = sorted(rows, key=lambda row: (row["channel"], row["space"] != "image", row["objective"], row["method"]))
+    return LayerView(run, name, pictured)
+
+
+def _figure(run: Run, row: dict[str, Any], title: str) -> str:
+    told = [title, row["status"]] if row["status"] not in (None, "ok") else [title]
+    if row["activation"] is not None:
+        told.append(f"{row['activation']:.4g}")
+    if row["activation"] is not None and row["bound"]:
+        told.append(f"at most {row['bound']:.4g}")
+    return figure(run.tile(row), " · ".join(told), SIDE)

@@ -1,0 +1,115 @@
+"""Whether files of a run are whole: there, readable, and with every picture that a table names.
+
+Cheap: tables are small and read in full, of pictures only the checksums of their parts and their size are looked at.
+Knows tables and PNG; knows nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL.PngImagePlugin import PngImageFile
+
+from analyzer.run import atlas
+
+BROKEN = (OSError, ValueError, LookupError, SyntaxError, EOFError, TypeError, RecursionError, pa.ArrowException)
+
+
+def is_whole(folder: Path, relative: str, schema: pa.Schema | None = None) -> bool:
+    """Whether a file of a run can be used, with the pictures that belong to it.
+
+    Args:
+        folder: of the run.
+        relative: path inside it: .parquet, .png, .json or .npz; of any other kind it is enough that it is there.
+        schema: columns that a table must have, where they are decided.
+    """
+    path = folder / relative
+    try:
+        if path.suffix == ".parquet":
+            return _is_table(folder, path, schema)
+        return path.is_file() and CHECKS.get(path.suffix, lambda _: True)(path)
+    except BROKEN:
+        return False
+
+
+def is_picture(path: Path, height: int, width: int, bands: int) -> bool:
+    """Whether a file is a whole PNG that holds a picture of this size."""
+    try:
+        _check_tile(picture_size(path), 0, height, width, bands)
+    except BROKEN:
+        return False
+    return True
+
+
+def picture_size(path: Path) -> tuple[int, int, int]:
+    """Height, width and bands of a PNG all parts of which have the right checksum.
+
+    Raises:
+        OSError, SyntaxError, ValueError: missing or damaged.
+    """
+    with PngImageFile(path) as picture:
+        size = picture.height, picture.width, len(picture.getbands())
+        picture.verify()
+    with path.open("rb") as file:  # verify is content with a file that ends before its end is said
+        file.seek(-12, 2)
+        if file.read()[4:8] != b"IEND":
+            raise ValueError("truncated")
+    return size
+
+
+def _is_table(folder: Path, path: Path, schema: pa.Schema | None) -> bool:
+    with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
+        table = pq.read_table(file)
+    if schema is not None:
+        table.select(schema.names).cast(schema)
+    return all(
+        _are_pictures(folder, table, prefix)
+        for prefix in ("", "mask_")
+        if {f"{prefix}atlas", f"{prefix}tile"} <= set(table.schema.names)
+    )
+
+
+def _are_pictures(folder: Path, table: pa.Table, prefix: str) -> bool:
+    """Whether each atlas is whole and holds the tiles that rows of the table name."""
+    bands = "bands" if not prefix and "bands" in table.schema.names else None
+    names = [f"{prefix}{name}" for name in ("atlas", "tile", "height", "width")] + ([bands] if bands else [])
+    rows = table.select(names).filter(pc.field(names[0]).is_valid())
+    kinds = rows.group_by([names[0], *names[2:]]).aggregate([(names[1], "max")])
+    sizes: dict[str, tuple[int, int, int]] = {}
+    for row in kinds.to_pylist():
+        name = str(row[names[0]])
+        if name not in sizes:
+            sizes[name] = picture_size(folder / name)
+        count = int(row[bands] or 1) if bands else 1
+        _check_tile(sizes[name], row[f"{names[1]}_max"], row[names[2]], row[names[3]], count)
+    return True
+
+
+def _check_tile(size: tuple[int, int, int], index: int, height: int, width: int, bands: int) -> None:
+    """IndexError where an atlas of this height, width and bands holds no such tile."""
+    sheet = np.broadcast_to(np.uint8(0), size[: 3 if size[2] == 3 else 2])
+    atlas.unpack(sheet, index, height, width, bands)
+
+
+def _is_json(path: Path) -> bool:
+    return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+
+
+def _is_png(path: Path) -> bool:
+    return min(picture_size(path)) > 0
+
+
+def _is_archive(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None
+
+
+CHECKS: dict[str, Callable[[Any], bool]] = {".json": _is_json, ".png": _is_png, ".npz": _is_archive}

@@ -1,0 +1,1 @@
+"""What may be asked of a run beside pictures and maps: a module or a folder a study, one contract."""

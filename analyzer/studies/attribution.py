@@ -1,0 +1,103 @@
+"""Attributions of the user's images, as a study of a run.
+
+Knows runs and explanations; knows nothing of how a method works.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analyzer.attribution import methods
+from analyzer.attribution.explain import Explainer, Explanation
+from analyzer.attribution.methods import DEFAULT
+from analyzer.attribution.pictures import signed_tile
+from analyzer.attribution.sanity import PICTURES, STAGES, randomisation_test, to_be_tested
+from analyzer.run import atlas
+from analyzer.run.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
+from analyzer.studies.study import Context
+
+NO_CLASSES = "The network has no class scores; the strongest channel of its last convolution is explained."
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Which pixels of the user's images speak for what the network answers.
+
+    Writes attribution/attributions.parquet, an atlas an image, and with `sanity` attribution/sanity.parquet.
+    """
+
+    methods: tuple[str, ...] = DEFAULT  # of analyzer.attribution.methods.METHODS
+    targets: tuple[str, ...] = ()  # as `Values.target` reads them; none: what the network answers with
+    layer: str | None = None  # whose maps Grad-CAM weighs; None: the last before the target
+    sanity: bool = False
+    most: int = 12  # images
+
+    @property
+    def name(self) -> str:
+        """Folder inside the run."""
+        return "attribution"
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        """All that decides what it finds; the images are part of the plan."""
+        return {
+            "methods": list(self.methods),
+            "targets": list(self.targets),
+            "layer": self.layer,
+            "sanity": self.sanity,
+            "images": self.most,
+            "samples": methods.SAMPLES,
+            "noise": methods.NOISE,
+            "steps": methods.STEPS,
+            "windows": methods.WINDOWS,
+            "stages": STAGES,
+        }
+
+    def run(self, context: Context) -> None:
+        """Explain each image, then randomise the network."""
+        explainer = Explainer(context.network, context.labels, context.shop.device, context.settings.seed)
+        pictures = context.pictures[: self.most]
+        if len(pictures) < len(context.pictures):
+            context.notes.append(f"The first {len(pictures)} of {len(context.pictures)} images are explained.")
+        if not pictures:
+            context.notes.append("No images were given, so that nothing is explained.")
+        wanted = self.targets or (None,)
+        context.progress.stage("attribution", len(pictures) * len(wanted) * len(self.methods))
+        rows: list[dict[str, Any]] = []
+        kept: list[tuple[np.ndarray, list[Explanation]]] = []
+        for index, pixels in enumerate(pictures):
+            found: list[Explanation] = []
+            for text in wanted:
+                one = self._explained(context, explainer, pixels, text)
+                found += one
+                if one and len(kept) < PICTURES:
+                    kept.append((pixels, one))
+            if found:
+                place = f"attribution/image-{index}.png"
+                tiles = np.stack([signed_tile(explanation.signed) for explanation in found])
+                context.writer.write_bytes(place, atlas.to_png(atlas.pack(tiles)))
+                height, width = tiles.shape[1:3]
+                rows += [
+                    {"image": index, "atlas": place, "tile": tile, "height": height, "width": width} | one.to_json()
+                    for tile, one in enumerate(found)
+                ]
+        table = pa.Table.from_pylist(rows, ATTRIBUTION_SCHEMA)
+        context.writer.write_table("attribution/attributions.parquet", table)
+        if self.sanity and kept:
+            tested = randomisation_test(
+                explainer, to_be_tested(kept), self.layer, context.settings.seed, context.progress
+            )
+            context.writer.write_table("attribution/sanity.parquet", pa.Table.from_pylist(tested, SANITY_SCHEMA))
+
+    def _explained(
+        self, context: Context, explainer: Explainer, pixels: np.ndarray, text: str | None
+    ) -> list[Explanation]:
+        target = explainer.target(pixels, text)
+        if text is None and target.layer is not None and NO_CLASSES not in context.notes:
+            context.notes.append(NO_CLASSES)
+        return explainer.explain_all(
+            pixels, target, self.methods, self.layer, context.notes, lambda: context.progress.advance()
+        )

@@ -1,0 +1,357 @@
+"""Examples: what each unit of a network sees in a data set of the user's.
+
+One pass measures (`pass_over_data`), a second one shows a little of it (`pictures`); here both become tables. Knows the
+study's files; knows nothing of how maps are measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analyzer.data.dataset import DataSet, open_dataset
+from analyzer.network.layers import ConvLayer
+from analyzer.run.tables import DEPTH_SCHEMA, EXAMPLE_PICTURE_SCHEMA, EXAMPLE_SCHEMA, FIRING_SCHEMA, STATISTICS_SCHEMA
+from analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
+from analyzer.studies.examples.pictures import Tile, Wanted, keep_pictures, row_of
+from analyzer.studies.examples.places import Places
+from analyzer.studies.examples.running_statistics import DUPLICATE, LayerTally
+from analyzer.studies.study import Context
+from converters.errors import SettingsError
+
+TOP = 9
+MOST_TOP = 1000
+PICTURE_BYTES = 1 << 27  # of pixels that are kept, before compression
+MAP_RANKS = 3  # strongest examples of a unit whose maps are kept
+RECTIFIED = ("relu", "relu6")  # after these, a unit that never exceeds 0 does nothing
+CHECKPOINT = "examples/checkpoint.npz"
+PAUSE = 20.0  # seconds between two checkpoints at least
+PATIENCE = 20  # times what writing one takes
+
+
+class Examples:
+    """The study of a data set.
+
+    Args:
+        sources: folders (a picture's folder is its class), .npz and .npy files, files of CIFAR, MNIST and SVHN,
+            pictures, globs.
+        top: strongest places kept of each unit, at most one an image.
+        picture_bytes: of the strongest images' pixels that are kept as pictures, before compression.
+        white: the number that is white in 16-bit and float pictures and in arrays, as in `analyzer.data.images.find`.
+
+    Raises:
+        InputError: a source without images, or one that cannot be opened.
+        SettingsError: `top` makes no sense.
+    """
+
+    name = "examples"
+
+    def __init__(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        top: int = TOP,
+        picture_bytes: int = PICTURE_BYTES,
+        white: float | None = None,
+    ) -> None:
+        if not 1 <= top <= MOST_TOP:
+            raise SettingsError(f"examples: {top} strongest places a unit; give 1 to {MOST_TOP}")
+        named = [sources] if isinstance(sources, (str, Path)) else list(sources)
+        self.data: DataSet = open_dataset(named, white)
+        self.white = white
+        self.top = top
+        self.picture_bytes = picture_bytes
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        """All that decides what it finds."""
+        return {
+            "images": len(self.data),
+            "data": self.data.fingerprint(),
+            "top": self.top,
+            "picture_bytes": self.picture_bytes,
+            "resize": context.settings.resize,
+            "seed": context.settings.seed,
+            **({} if self.white is None else {"white": self.white}),
+        }
+
+    def run(self, context: Context) -> None:
+        """Measure, show, write.
+
+        Raises:
+            InputError: no image can be used.
+        """
+        layers = [layer for layer in context.network.layers if layer.name in context.channels and layer.has_maps]
+        survey = self._measured(context, layers)
+        _write_statistics(context, layers, survey)
+        _write_firing(context, layers, survey)
+        self._write_examples(context, layers, survey)
+        context.writer.remove_file(CHECKPOINT)
+        context.notes.extend(_notes(survey, context))
+        for warning in survey.levels.warnings():
+            logging.getLogger("filterscope").warning("%s", warning)
+
+    def _measured(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+        """The whole pass, gone on with where a checkpoint of the same one is there."""
+        identity = self._identity(context, layers)
+        survey = self._begun(context, layers)
+        known = _checkpoint(context, identity)
+        if known is None:
+            context.writer.remove_folder(self.name)  # what an interrupted study of other data has left
+        else:
+            try:
+                survey.restore(known)
+            except (KeyError, ValueError, IndexError):  # written by something else: begin again
+                survey = self._begun(context, layers)
+        context.progress.stage("measuring examples", len(self.data))
+        context.progress.advance(survey.next)
+        began = written = time.monotonic()
+        took = 0.0
+        for images in survey.run():
+            context.progress.advance(images)
+            now = time.monotonic()
+            if now - written >= max(PAUSE, PATIENCE * took):
+                _save(context, identity, survey)
+                written = time.monotonic()
+                took = written - now
+        if time.monotonic() - began >= PAUSE:  # what comes next can be interrupted too
+            _save(context, identity, survey)
+        return survey
+
+    def _begun(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+        return Survey(context.network, layers, self.data, self.top, context.settings.resize, context.settings.seed)
+
+    def _identity(self, context: Context, layers: Sequence[ConvLayer]) -> str:
+        content = [context.writer.plan, self.settings(context), [layer.name for layer in layers]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _write_examples(self, context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
+        tops = [tally.top for tally in survey.tallies]
+        mentioned = np.concatenate([top.images.ravel() for top in tops])
+        numbers, first = np.unique(mentioned[mentioned >= 0], return_index=True)
+        examples = numbers[np.argsort(first)]  # in the order of first mention
+        pictures = self._worth_keeping(context, layers, survey)
+        maps = [
+            _maps_wanted(layer, context.slugs[layer.name], context.channels[layer.name], tally)
+            for layer, tally in zip(layers, survey.tallies, strict=True)
+        ]
+        resize = context.settings.resize
+        shown, map_places = keep_pictures(
+            context.network, self.data, resize, pictures, maps, context.writer, context.progress
+        )
+        places = Places(context.network)
+        for layer, tally, wanted in zip(layers, survey.tallies, maps, strict=True):
+            table = _example_table(layer, tally, examples, places, wanted, map_places.get(layer.name, []))
+            context.writer.write_table(f"examples/{context.slugs[layer.name]}.parquet", table)
+        table = self._picture_table(context, examples, shown)
+        context.writer.write_table("examples/pictures.parquet", table)
+        strange = sorted({label for label in table["label"].to_pylist() if label is not None} - set(context.labels))
+        if context.labels and strange:
+            more = ", …" if len(strange) > NAMED else ""
+            context.notes.append(
+                f"Classes of the data set that are none of the network's labels: {', '.join(strange[:NAMED])}{more}."
+            )
+        if len(shown) < len(examples):
+            mib = self.picture_bytes / 2**20
+            context.notes.append(
+                f"Pictures are kept of {len(shown):,} of the {len(examples):,} images among the strongest of a unit: "
+                f"{mib:.0f} MiB of pixels are the budget, given to analysed channels, low ranks and images that many "
+                "units name first."
+            )
+
+    def _worth_keeping(self, context: Context, layers: Sequence[ConvLayer], survey: Survey) -> np.ndarray:
+        """Numbers of the images whose pictures are kept: low ranks of analysed units first, then many mentions."""
+        spec = context.network.input
+        most = self.picture_bytes // (spec.height * spec.width * spec.channels)
+        mentions, ranks = [], []
+        for layer, tally in zip(layers, survey.tallies, strict=True):
+            rank = np.tile(np.arange(self.top), (layer.out_channels, 1))
+            analysed = np.isin(np.arange(layer.out_channels), context.channels[layer.name])
+            rank[~analysed] += self.top
+            there = tally.top.images >= 0
+            mentions.append(tally.top.images[there])
+            ranks.append(rank[there])
+        images, which, counts = np.unique(np.concatenate(mentions), return_inverse=True, return_counts=True)
+        best = np.full(len(images), 2 * self.top)
+        np.minimum.at(best, which, np.concatenate(ranks))
+        return np.asarray(images[np.lexsort((images, -counts, best))[:most]])
+
+    def _picture_table(self, context: Context, examples: np.ndarray, shown: dict[int, Tile]) -> pa.Table:
+        bands = context.network.input.channels
+        rows = []
+        for example, image in enumerate(examples.tolist()):
+            source, label = self.data.source(image), self.data.label(image, context.labels)
+            tile = shown.get(image)
+            rows.append(
+                {
+                    "example": example,
+                    "image": image,
+                    "source": _writable(source),
+                    "name": _writable(self.data.name(image)),
+                    "label": None if label is None else _writable(label),
+                    "bands": None if tile is None else bands,
+                    **row_of(tile),
+                }
+            )
+        return pa.Table.from_pylist(rows, EXAMPLE_PICTURE_SCHEMA)
+
+
+def _maps_wanted(layer: ConvLayer, slug: str, channels: Sequence[int], tally: LayerTally) -> Wanted:
+    units = np.repeat(np.array(channels, np.int64), min(MAP_RANKS, tally.top.images.shape[1]))
+    images = tally.top.images[list(channels), :MAP_RANKS].ravel()
+    return Wanted(layer, slug, units[images >= 0], images[images >= 0])
+
+
+def _example_table(
+    layer: ConvLayer,
+    tally: LayerTally,
+    examples: np.ndarray,
+    places: Places,
+    wanted: Wanted,
+    tiles: Sequence[Tile],
+) -> pa.Table:
+    top = tally.top
+    channel, rank = np.nonzero(top.images >= 0)
+    image = top.images[channel, rank]
+    row, column = np.divmod(top.places[channel, rank], layer.output_shape[2])
+    seen = places.fields(layer, row, column)
+    by_image = np.argsort(examples)
+    kept = {(c, i): t for c, i, t in zip(wanted.channels.tolist(), wanted.images.tolist(), tiles, strict=True)}
+    shown = [row_of(kept.get(key)) for key in zip(channel.tolist(), image.tolist(), strict=True)]
+    columns = {
+        "channel": channel,
+        "rank": rank,
+        "example": by_image[np.searchsorted(examples, image, sorter=by_image)],
+        "activation": top.values[channel, rank],
+        "row": row,
+        "column": column,
+        **{name: seen[:, i] for i, name in enumerate(("top", "left", "field_height", "field_width"))},
+        **{name: pa.array([one[name] for one in shown]) for name in ("atlas", "tile", "height", "width")},
+    }
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in EXAMPLE_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=EXAMPLE_SCHEMA)
+
+
+def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
+    units, depths = [], []
+    for layer, tally in zip(layers, survey.tallies, strict=True):
+        rows = _unit_rows(layer, tally)
+        units.extend(rows)
+        images = max(tally.images, 1)
+        alike = [row["correlation"] for row in rows if row["correlation"] is not None]
+        depths.append(
+            {
+                "layer": _writable(layer.name),
+                "depth": layer.depth,
+                "active": float(tally.active.mean()) / (images * tally.places) if tally.images else None,
+                "sparsity": tally.sparsity / images if tally.images else None,
+                "dead": sum(row["dead"] for row in rows),
+                "duplicates": sum(how > DUPLICATE for how in alike),
+            }
+        )
+    context.writer.write_table("examples/units.parquet", pa.Table.from_pylist(units, STATISTICS_SCHEMA))
+    context.writer.write_table("examples/layers.parquet", pa.Table.from_pylist(depths, DEPTH_SCHEMA))
+
+
+def _unit_rows(layer: ConvLayer, tally: LayerTally) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"layer": _writable(layer.name), "channel": c} for c in range(layer.out_channels)]
+    if tally.histograms is None:  # not one finite answer
+        return [row | {"dead": False, "firsts": 0} for row in rows]
+    near, how = (np.full(layer.out_channels, -1), np.full(layer.out_channels, np.nan))
+    if tally.covariance is not None:
+        near, how = tally.covariance.nearest()
+    counts, low, high = tally.histograms.within(tally.minimum, tally.maximum)
+    dead = (tally.maximum <= 0) & (layer.nonlinearity in RECTIFIED)
+    for channel, row in enumerate(rows):
+        row |= {
+            "minimum": tally.minimum[channel],
+            "mean": tally.total[channel] / tally.images,
+            "maximum": tally.maximum[channel],
+            "active": tally.active[channel] / (tally.images * tally.places),
+            "active_images": tally.active_images[channel] / tally.images,
+            "dead": bool(dead[channel]),
+            "histogram": counts[channel],
+            "histogram_low": low[channel],
+            "histogram_high": high[channel],
+            "firsts": int(tally.firsts[channel]),
+            "nearest": int(near[channel]) if near[channel] >= 0 else None,
+            "correlation": float(how[channel]) if near[channel] >= 0 else None,
+        }
+    return rows
+
+
+def _write_firing(context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
+    firing = survey.firing
+    tables = []
+    for index, layer in enumerate(layers):
+        images = np.nonzero(firing.channels[index] >= 0)[0]
+        batches = np.nonzero(firing.batch_images[index])[0]
+        columns = {
+            "layer": pa.array([_writable(layer.name)] * (len(images) + len(batches))),
+            "image": np.concatenate([images, batches * BATCH]),
+            "images": np.concatenate([np.ones(len(images), np.int32), firing.batch_images[index, batches]]),
+            "channel": np.concatenate([firing.channels[index, images], firing.batch_channels[index, batches]]),
+            "mean": np.concatenate([firing.means[index, images], firing.batch_means[index, batches]]),
+        }
+        tables.append(pa.Table.from_pydict(columns, FIRING_SCHEMA))
+    context.writer.write_table("examples/firing.parquet", pa.concat_tables(tables))
+
+
+def _notes(survey: Survey, context: Context) -> list[str]:
+    """What was left out, and how; sentences."""
+    data, spec = survey.data, context.network.input
+    notes = [f"{survey.measured:,} images were measured.", *survey.levels.warnings()]
+    if survey.broken_images:
+        left = survey.broken_images - len(survey.broken)
+        more = f"; and {left} more" if left else ""
+        named = "; ".join(_writable(text) for text in survey.broken)
+        notes.append(f"{survey.broken_images:,} of {len(data):,} images were skipped: {named}{more}.")
+    if survey.resized:
+        how = context.settings.resize
+        notes.append(
+            f"{survey.resized:,} images had another size than {spec.height}×{spec.width} and were resized ({how})."
+        )
+    notes.append(
+        f"Histograms and correlations are of {survey.sampled} places of each map, drawn at random for each batch of "
+        "images, or of all places where there are no more; all other numbers are of every place."
+    )
+    if survey.firing.limit < len(data):
+        notes.append(f"Which channel fires most is kept for the first {survey.firing.limit:,} images.")
+    wide = [layer.name for layer, tally in zip(survey.layers, survey.tallies, strict=True) if tally.covariance is None]
+    if wide:
+        notes.append(f"Correlations were not measured, for want of memory: {', '.join(map(_writable, wide))}.")
+    refused = {layer.name: t.broken for layer, t in zip(survey.layers, survey.tallies, strict=True) if t.broken}
+    if refused:
+        said = ", ".join(f"{_writable(name)} ({count:,})" for name, count in refused.items())
+        notes.append(f"Images to which a layer's answer is not finite are left out of its numbers: {said}.")
+    return notes
+
+
+def _checkpoint(context: Context, identity: str) -> dict[str, np.ndarray] | None:
+    """What an interrupted pass of the same identity has saved."""
+    path = context.writer.folder / CHECKPOINT
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except Exception:  # missing or damaged, in any of the ways that zip archives can be: begin again
+        return None
+    return found if str(found.pop("identity", "")) == identity else None
+
+
+def _save(context: Context, identity: str, survey: Survey) -> None:
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {"identity": np.array(identity), **survey.state()}
+    np.savez(buffer, **arrays)
+    context.writer.write_bytes(CHECKPOINT, buffer.getvalue())
+
+
+def _writable(text: str) -> str:
+    """Text that a table can hold: file names may be no Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

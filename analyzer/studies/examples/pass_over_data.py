@@ -1,0 +1,198 @@
+"""One pass over a data set: every image through the network once, every unit of every layer measured.
+
+The state between two batches is all there is; it can be saved and gone on with. Knows sessions, data sets and tallies;
+knows nothing of tables or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from analyzer.data.dataset import Batch, DataSet, batches
+from analyzer.data.white import Levels
+from analyzer.network.layers import ConvLayer
+from analyzer.network.network import Network
+from analyzer.studies.examples.running_statistics import Fired, LayerTally, State
+from converters.errors import InputError
+from converters.reductions import MeasuringSession
+
+BATCH = 100  # images over which "which channel fires most" is told too
+BATCH_BYTES = 1 << 25  # of the largest value inside the network, for all images that it sees at once
+MOST_AT_ONCE = 32  # images; more are no faster, since maps no longer stay in the cache
+PLACES = 1 << 14  # sampled places of a unit, about
+FEWEST_PLACES, MOST_PLACES = 4, 64  # sampled of a map
+CORRELATION_BYTES = 1 << 28  # of all covariances together
+FIRING_ROWS = 1 << 22  # of "which channel fires most": what a data set without end may fill
+NAMED = 20  # broken images that are told by name
+
+
+class Firing:
+    """Which channel fires most, for each layer and image and for each layer and batch, up to a limit.
+
+    Args:
+        layers: how many.
+        images: in the data set.
+    """
+
+    def __init__(self, layers: int, images: int) -> None:
+        most = max(1, FIRING_ROWS // max(1, layers))
+        kept, batch = min(images, most), min(math.ceil(images / BATCH), most)
+        self.images = images
+        self.limit = kept  # images with a number below it are kept
+        self.channels = np.full((layers, kept), -1, np.int32)  # −1: no answer
+        self.means = np.full((layers, kept), np.nan, np.float32)
+        self.batch_images = np.zeros((layers, batch), np.int32)
+        self.batch_channels = np.full((layers, batch), -1, np.int32)
+        self.batch_means = np.full((layers, batch), np.nan, np.float32)
+
+    def add(self, layer: int, numbers: np.ndarray, fired: Fired) -> None:
+        """Take what a batch of images, rising numbers, answered."""
+        kept = int(np.searchsorted(numbers, self.limit))
+        self.channels[layer, numbers[:kept]] = fired.channels[:kept]
+        self.means[layer, numbers[:kept]] = fired.means[:kept]
+
+    def end_batch(self, layer: int, batch: int, told: tuple[int, int, float] | None) -> None:
+        """Take what a batch of BATCH images answered together."""
+        if told is not None and batch < self.batch_images.shape[1]:
+            self.batch_images[layer, batch], self.batch_channels[layer, batch], self.batch_means[layer, batch] = told
+
+    def state(self) -> State:
+        """Everything, as arrays."""
+        return {name: getattr(self, name) for name in FIRING_ARRAYS}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state."""
+        for name in FIRING_ARRAYS:
+            getattr(self, name)[...] = state[name]
+
+
+FIRING_ARRAYS = ("channels", "means", "batch_images", "batch_channels", "batch_means")
+
+
+class Survey:
+    """The pass, and all that it has found so far.
+
+    Args:
+        network: the opened network.
+        layers: two-dimensional convolutions.
+        data: the images.
+        top: strongest places kept of each unit.
+        resize: as in `analyzer.data.images.fit`.
+        seed: of the sampled places.
+    """
+
+    def __init__(
+        self, network: Network, layers: Sequence[ConvLayer], data: DataSet, top: int, resize: str, seed: int
+    ) -> None:
+        self.network, self.layers, self.data = network, layers, data
+        self.resize, self.seed = resize, seed
+        self.sampled = min(MOST_PLACES, max(FEWEST_PLACES, math.ceil(PLACES / len(data))))
+        self.next = 0  # number of the first image that was not tried yet
+        self.resized = 0
+        self.broken: list[str] = []  # why the first of them could not be read
+        self.broken_images = 0
+        self.levels = Levels()  # how much of their range the images use
+        self.firing = Firing(len(layers), len(data))
+        self.tallies: list[LayerTally] = []
+        room = CORRELATION_BYTES
+        for layer in layers:
+            own = 4 * layer.out_channels**2
+            correlated = own <= room
+            room -= own if correlated else 0
+            self.tallies.append(LayerTally(layer.out_channels, _places(layer), top, correlated))
+
+    @property
+    def measured(self) -> int:
+        """Images that went through the network."""
+        return self.next - self.broken_images
+
+    def run(self) -> Iterator[int]:
+        """Do what is left, a batch at a time; between batches the state is whole.
+
+        Yields:
+            How many images each batch was made of.
+
+        Raises:
+            InputError: not one image can be used.
+        """
+        session = MeasuringSession(
+            self.network.model.proto,
+            {layer.value: (layer.output_shape[1], layer.output_shape[2]) for layer in self.layers},
+            self.network.declared(),
+            one_at_a_time=self.network.one_at_a_time,
+        )
+        size = at_once(self.network, BATCH_BYTES, MOST_AT_ONCE)
+        spec = self.network.input
+        for batch in batches(self.data, spec, self.resize, size, start=self.next, boundary=BATCH):
+            before = self.next
+            if len(batch.numbers):
+                self._measure(session, batch)
+            self._remember(batch)
+            if batch.end % BATCH == 0 or batch.end == len(self.data):
+                for index, tally in enumerate(self.tallies):
+                    self.firing.end_batch(index, (batch.end - 1) // BATCH, tally.end_batch())
+            yield self.next - before
+        if not self.measured:
+            raise InputError(f"none of the {len(self.data)} images can be used; the first: {self.broken[0]}")
+
+    def _measure(self, session: MeasuringSession, batch: Batch) -> None:
+        rng = np.random.default_rng([self.seed, self.next])
+        asked = {}
+        for tally in self.tallies:
+            if tally.places not in asked:
+                asked[tally.places] = self._sample(rng, tally.places)
+        found = session.run(self.network.input.to_model(batch.pixels), asked)
+        for index, (layer, tally) in enumerate(zip(self.layers, self.tallies, strict=True)):
+            self.firing.add(index, batch.numbers, tally.add(batch.numbers, found[layer.value]))
+
+    def _sample(self, rng: np.random.Generator, places: int) -> np.ndarray:
+        if places <= self.sampled:
+            return np.arange(places)
+        return np.sort(rng.choice(places, self.sampled, replace=False, shuffle=False))
+
+    def _remember(self, batch: Batch) -> None:
+        self.next = batch.end
+        self.resized += batch.resized
+        self.levels.join(batch.levels)
+        self.broken_images += len(batch.broken)
+        self.broken += batch.broken[: NAMED - len(self.broken)]
+
+    def state(self) -> State:
+        """Everything, as arrays by name."""
+        state = {f"{index}/{name}": a for index, tally in enumerate(self.tallies) for name, a in tally.state().items()}
+        state |= {f"firing/{name}": array for name, array in self.firing.state().items()}
+        state["numbers"] = np.array([self.next, self.resized, self.broken_images])
+        state["levels"] = self.levels.state()
+        state["broken"] = np.array([text.encode("utf-8", "surrogatepass").hex() for text in self.broken], np.str_)
+        return state
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state.
+
+        Raises:
+            KeyError, ValueError: it is not one of such a pass.
+        """
+        for index, tally in enumerate(self.tallies):
+            tally.restore(_below(state, f"{index}/"))
+        self.firing.restore(_below(state, "firing/"))
+        self.next, self.resized, self.broken_images = (int(number) for number in state["numbers"])
+        self.levels.restore(state["levels"])
+        self.broken = [bytes.fromhex(text).decode("utf-8", "surrogatepass") for text in state["broken"].tolist()]
+
+
+def _below(state: Mapping[str, np.ndarray], prefix: str) -> State:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def _places(layer: ConvLayer) -> int:
+    return math.prod(layer.output_shape[1:])
+
+
+def at_once(network: Network, most_bytes: int, most: int) -> int:
+    """How many images the network may see at a time, so that its largest value has at most so many bytes."""
+    graph = network.model.graph
+    largest = max(math.prod(network.shapes.get(name, ())) for node in graph.nodes for name in node.outputs)
+    return max(1, min(most, most_bytes // (4 * max(largest, 1))))

@@ -1,0 +1,245 @@
+"""Inversion: what a layer still knows of a picture, as a picture; and caricatures, what it makes most of.
+
+The study goes down the network: at each layer a picture is sought, from noise, whose activations are those of the
+user's image. Where it looks like the image, the layer has kept what is shown; what comes out otherwise, it has thrown
+away. Distances are of the saved picture, by ONNX Runtime. Knows layers and pictures; knows nothing of HTML.
+
+Source: Mahendran & Vedaldi 2015, arXiv:1412.0035.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from analyzer.maximize.presets import quality as quality_named
+from analyzer.network.layers import ConvLayer, select_two_dimensional
+from analyzer.network.network import Network
+from analyzer.run import atlas
+from analyzer.run.tables import INVERSION_SCHEMA
+from analyzer.studies.study import Context
+from converters.errors import SettingsError
+
+if TYPE_CHECKING:
+    from analyzer.maximize.feature_inversion import Matched, Restraint
+
+POWER = 2.0  # of the cosine in a caricature
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a quality means for this study."""
+
+    evaluations: int  # of an inversion, at most
+    layers: int  # evenly spaced in depth, first and last among them
+    images: int  # the first ones
+
+
+EFFORTS = {"draft": Effort(128, 3, 1), "standard": Effort(512, 6, 3), "fine": Effort(1024, 12, 6)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inverted:
+    """A picture found from a layer's activations alone."""
+
+    layer: str
+    kind: str  # inversion or caricature
+    tile: np.ndarray  # (H, W, C) uint8
+    distance: float  # ‖Φ(x) − Φ(x₀)‖ ÷ ‖Φ(x₀)‖ of the 8-bit picture, by ONNX Runtime; NaN where Φ(x₀) is 0
+    cosine: float  # of the two activations
+    steps: int  # evaluations of the network with its gradient
+    seconds: float  # of processor time
+
+    def _repr_html_(self) -> str:
+        from analyzer.run.notebook import figure
+
+        return figure(self.tile, f"{self.layer}: distance {self.distance:.3g}, cosine {self.cosine:.3g}", 224)
+
+
+def invert(
+    network: Network,
+    layer: str,
+    picture: np.ndarray,
+    *,
+    quality: str = "standard",
+    kind: str = "inversion",
+    evaluations: int | None = None,
+    restraint: Restraint | None = None,
+    power: float = POWER,
+    seed: int = 0,
+    device: str = "auto",
+) -> Inverted:
+    """The picture whose activations at a layer match another picture's.
+
+    Args:
+        network: the opened network.
+        layer: its name, or a glob that fits one.
+        picture: (H, W, C) uint8 at the network's input size, RGB order.
+        quality: draft, standard, fine.
+        kind: inversion; caricature: more of the same direction instead.
+        evaluations: instead of the quality's, for an inversion.
+        restraint: weights of smoothness and of outliers.
+        power: of the cosine, for a caricature.
+        seed: of the noise at the start.
+        device: auto, cpu, cuda, cuda:1.
+
+    Raises:
+        SettingsError: no such layer, quality or kind, or a picture of another size.
+    """
+    from analyzer.compute.devices import choose_device
+    from analyzer.maximize.feature_inversion import Matcher
+    from analyzer.maximize.single_unit import only_layer
+
+    chosen = only_layer(network, layer)
+    effort, steps = EFFORTS[quality_named(quality).name], quality_named(quality)
+    if kind not in ("inversion", "caricature"):
+        raise SettingsError(f"kind {kind}: give inversion or caricature")
+    expected = (network.input.height, network.input.width, network.input.channels)
+    if picture.shape != expected or picture.dtype != np.uint8:
+        raise SettingsError(f"invert: the network takes pictures {expected} uint8, got {picture.shape} {picture.dtype}")
+    matcher = Matcher(network, chosen, choose_device(device))
+    if kind == "inversion":
+        found = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
+    else:
+        found = matcher.caricature(picture, steps, power, seed)
+    return Judge(network, chosen).judged(kind, found, picture)
+
+
+class Judge:
+    """How near the activations of two pictures are at one layer, by ONNX Runtime."""
+
+    def __init__(self, network: Network, layer: ConvLayer) -> None:
+        self.network, self.layer = network, layer
+        self._session = network.session([layer.value], (network.input.height, network.input.width))
+
+    def activations(self, picture: np.ndarray) -> np.ndarray:
+        """Pre-activations of a picture, (H, W, C) uint8, flat float64."""
+        answer = self._session.run(self.network.input.to_model(picture[None]))[self.layer.value]
+        return answer.astype(np.float64).ravel()
+
+    def judged(self, kind: str, found: Matched, picture: np.ndarray) -> Inverted:
+        """What was found, with its distance and cosine to the picture."""
+        own, wanted = self.activations(found.tile), self.activations(picture)
+        length = float(np.linalg.norm(wanted))
+        lengths = length * float(np.linalg.norm(own))
+        return Inverted(
+            self.layer.name,
+            kind,
+            found.tile,
+            float(np.linalg.norm(own - wanted)) / length if length else np.nan,
+            float(own @ wanted) / lengths if lengths else np.nan,
+            found.steps,
+            found.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Inversion:
+    """The study: the user's first images, inverted from some layers.
+
+    Args:
+        layers: names and globs; none: evenly spaced among the analysed layers, as many as the quality says.
+        images: how many of the user's images; None: the quality's.
+        evaluations: of an inversion, at most; None: the quality's.
+        caricatures: whether these are drawn too.
+        power: of the cosine in them.
+    """
+
+    layers: tuple[str, ...] = ()
+    images: int | None = None
+    evaluations: int | None = None
+    caricatures: bool = True
+    power: float = POWER
+
+    def __post_init__(self) -> None:
+        for name, number in (("images", self.images), ("evaluations", self.evaluations)):
+            if number is not None and number < 1:
+                raise SettingsError(f"inversion: {number} {name}; give 1 or more")
+
+    @property
+    def name(self) -> str:
+        """Folder inside the run."""
+        return "inversion"
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        """All that decides what it finds."""
+        effort = EFFORTS[context.settings.quality]
+        return {
+            "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), effort.layers)],
+            "images": min(self.images or effort.images, len(context.pictures)),
+            "evaluations": self.evaluations or effort.evaluations,
+            "caricature_steps": quality_named(context.settings.quality).steps if self.caricatures else 0,
+            "power": self.power,
+        }
+
+    def chosen(self, network: Network, analysed: Sequence[str], count: int) -> list[ConvLayer]:
+        """The layers that are inverted, in network order.
+
+        Raises:
+            SettingsError: a name that fits no two-dimensional layer.
+        """
+        if self.layers:
+            return select_two_dimensional(network.layers, self.layers, "--inversion")
+        return spread([layer for layer in network.layers if layer.name in analysed], count)
+
+    def run(self, context: Context) -> None:
+        """Invert, measure, save."""
+        if not context.pictures:
+            raise SettingsError("--inversion: inverts activations of your images; give --images")
+        from analyzer.maximize.feature_inversion import Matcher
+
+        told, shop = self.settings(context), context.shop
+        context.notes.append(
+            f"the first {told['images']} of {len(context.pictures)} images at {len(told['layers'])} layers; "
+            "activations are those before the non-linearity"
+        )
+        each = 1 + self.caricatures
+        context.progress.stage("inverting activations", len(told["layers"]) * told["images"] * each)
+        rows: list[dict[str, Any]] = []
+        for name in told["layers"]:
+            layer = context.network.layer(name)
+            matcher, judge = Matcher(context.network, layer, shop.device, shop.prior), Judge(context.network, layer)
+            for index, picture in enumerate(context.pictures[: told["images"]]):
+                found = [judge.judged("inversion", matcher.invert(picture, told["evaluations"], shop.seed), picture)]
+                context.progress.advance()
+                if self.caricatures:
+                    drawn = matcher.caricature(picture, shop.recipe.quality, self.power, shop.seed)
+                    found.append(judge.judged("caricature", drawn, picture))
+                    context.progress.advance()
+                file = f"inversion/{context.slugs[name]}-{index}.png"
+                context.writer.write_bytes(file, atlas.to_png(atlas.pack(np.stack([one.tile for one in found]))))
+                rows += [_row(one, index, file, tile) for tile, one in enumerate(found)]
+        unseen = sorted({row["layer"] for row in rows if row["cosine"] is None})
+        if unseen:
+            context.notes.append(f"no number where activations are 0 or not finite: {', '.join(unseen)}")
+        context.writer.write_table("inversion/inversions.parquet", pa.Table.from_pylist(rows, INVERSION_SCHEMA))
+
+
+def spread(layers: Sequence[ConvLayer], count: int) -> list[ConvLayer]:
+    """At most `count` of some layers, evenly spaced, first and last among them; of one, the last."""
+    if count >= len(layers):
+        return list(layers)
+    places = np.linspace(0, len(layers) - 1, count) if count > 1 else np.array([len(layers) - 1])
+    return [layers[round(place)] for place in places]
+
+
+def _row(one: Inverted, image: int, file: str, tile: int) -> dict[str, Any]:
+    height, width, bands = one.tile.shape
+    return {
+        "image": image,
+        "layer": one.layer,
+        "kind": one.kind,
+        "distance": one.distance if one.kind == "inversion" and np.isfinite(one.distance) else None,
+        "cosine": one.cosine if np.isfinite(one.cosine) else None,
+        "steps": one.steps,
+        "seconds": one.seconds,
+        "atlas": file,
+        "tile": tile,
+        "height": height,
+        "width": width,
+        "bands": bands,
+    }

@@ -1,0 +1,108 @@
+"""Studies: what a run may hold beside its pictures and maps, each in a folder of its own.
+
+A study is not part of the plan: it may be added to a run that is finished, by the same command with one option more. It
+writes its tables and pictures, then NAME/study.json, which says how it was made; where that says the same as what is
+asked for, nothing is done again. Knows the run; knows nothing of what a study finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from analyzer.data.images import PhotoInfo
+from analyzer.execution.plan import Settings
+from analyzer.execution.tasks import Workshop
+from analyzer.network.network import Network
+from analyzer.progress import Progress
+from analyzer.run.layout import SCHEMA
+from analyzer.run.tables import TABLES
+from analyzer.run.writer import RunWriter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What every study may use."""
+
+    network: Network
+    shop: Workshop  # canvases, bounds and meters; recipe, seed and device
+    writer: RunWriter
+    settings: Settings
+    channels: Mapping[str, tuple[int, ...]]  # analysed layer → its analysed channels
+    slugs: Mapping[str, str]  # layer → file name
+    pictures: Sequence[np.ndarray]  # the user's images at the input's size, (H, W, C) uint8 each
+    photos: Sequence[PhotoInfo]  # where they come from
+    labels: Sequence[str]  # class names in order, or none
+    progress: Progress
+    notes: list[str] = field(default_factory=list)  # sentences for study.json, such as what was left out and why
+
+
+class Study(Protocol):
+    """One kind of question, asked of the whole network."""
+
+    @property
+    def name(self) -> str:
+        """Folder inside the run."""
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        """All that decides what it finds, as JSON: options, and hashes of the data it reads."""
+
+    def run(self, context: Context) -> None:
+        """Find out, and write tables and pictures into the folder."""
+
+
+def perform(study: Study, context: Context) -> dict[str, Any]:
+    """Run a study unless the run has it already.
+
+    Returns:
+        What study.json says: name, settings, identity, notes, files, seconds.
+    """
+    settings = study.settings(context)
+    identity = _identity(settings, context)
+    place = f"{study.name}/study.json"
+    known = context.writer.read_json_if_whole(place)
+    if known is not None and known.get("identity") == identity:
+        damaged = _damaged(study.name, known, context.writer)
+        if not damaged:
+            return known
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        logging.getLogger("filterscope").warning(
+            "%s/%s%s: missing or damaged; the study is done again", study.name, damaged[0], more
+        )
+    if context.writer.has(place):
+        context.writer.remove_folder(study.name)
+    started = time.perf_counter()
+    context.notes.clear()
+    study.run(context)
+    told = {
+        "schema": SCHEMA,
+        "name": study.name,
+        "identity": identity,
+        "settings": settings,
+        "notes": list(context.notes),
+        "files": context.writer.files_of(study.name),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    context.writer.write_json(place, told)
+    return told
+
+
+def _damaged(name: str, known: Mapping[str, Any], writer: RunWriter) -> list[str]:
+    """Files of a finished study that are missing or cannot be used."""
+    listed = known.get("files")
+    files = [str(file) for file in listed] if isinstance(listed, list) else writer.files_of(name)  # of older runs
+    # a table's pictures are looked at with it
+    ordered = sorted(files, key=lambda file: (not file.endswith(".parquet"), file))
+    return [file for file in ordered if not writer.has_whole(f"{name}/{file}", TABLES.get(f"{name}/{file}"))]
+
+
+def _identity(settings: Mapping[str, Any], context: Context) -> str:
+    content = {"plan": context.writer.plan, "settings": settings, "labels": list(context.labels)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]

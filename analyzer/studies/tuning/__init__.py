@@ -1,0 +1,1 @@
+"""What each unit answers to simple stimuli, and what may be said of its selectivity."""

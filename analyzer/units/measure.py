@@ -1,0 +1,131 @@
+"""The numbers printed beside a picture: measured in ONNX Runtime on the 8-bit picture that is saved.
+
+Knows sessions and pictures; knows nothing of how a picture was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from analyzer.network.layers import ConvLayer
+from analyzer.network.network import Network
+from analyzer.units.canvas import Canvas
+from analyzer.units.objectives import Objective, objective_for
+
+RANDOM_IMAGES = 16
+JITTERS = 16
+JITTER = 0.04  # of the canvas, to each side
+BATCH_BYTES = 1 << 27  # of maps fetched at a time
+
+
+class Meter:
+    """Objective values of pictures for the units of one layer on one canvas.
+
+    Args:
+        network: the opened network.
+        layer: whose units.
+        canvas: size of the pictures.
+        objective: what is measured; None: what the canvas is made for, its neuron or the channel.
+    """
+
+    def __init__(self, network: Network, layer: ConvLayer, canvas: Canvas, objective: Objective | None = None) -> None:
+        self.network = network
+        self.layer = layer
+        self.canvas = canvas
+        self.objective = objective or objective_for("channel" if canvas.row is None else "neuron", canvas)
+        self._session = network.session([layer.value], canvas.size, threads=1)  # tasks run side by side
+        down, right = layer.field.jump if layer.field else (1.0, 1.0)
+        positions = canvas.height * canvas.width / max(1.0, down * right)
+        self._batch = max(1, min(64, int(BATCH_BYTES // (4 * positions * layer.out_channels + 1))))
+
+    def _maps(self, x: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """The layer's maps on inputs in the model's own layout, some at a time: (n, C_out, H, W) float64."""
+        for first in range(0, len(x), self._batch):
+            part = slice(first, first + self._batch)
+            maps = self._session.run(x[part])[self.layer.value].astype(np.float64)
+            yield part, maps.reshape(*maps.shape, *[1] * (4 - maps.ndim))  # scores are maps of one place
+
+    def _measured(self, maps: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+        """The printed number of maps, each in a direction of its own or as they are: (n,)."""
+        return self._value(maps if directions is None else np.einsum("nchw,nc->nhw", maps, directions))
+
+    def _value(self, seen: np.ndarray) -> np.ndarray:
+        import torch
+
+        return np.asarray(self.objective.sense * self.objective.value(torch.from_numpy(seen)).numpy())
+
+    def _directions(self, units: np.ndarray) -> np.ndarray | None:
+        found = [self.objective.direction(int(unit), self.layer.out_channels) for unit in units]
+        kept = [direction for direction in found if direction is not None]
+        return np.stack(kept) if kept else None
+
+    def _run(self, x: np.ndarray, units: np.ndarray) -> np.ndarray:
+        directions = self._directions(units)
+        return np.concatenate(
+            [self._measured(m, None if directions is None else directions[part]) for part, m in self._maps(x)]
+        )
+
+    def activation(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Objective of unit units[i] on picture i, (N, H, W, C) uint8: (N,) float64."""
+        return self._run(self.network.input.to_model(pixels), units)
+
+    def all_units(self, pixels: np.ndarray) -> np.ndarray:
+        """Objective of every channel, each by itself, on every picture: (N, C_out) float64."""
+        found = []
+        for _, maps in self._maps(self.network.input.to_model(pixels)):
+            found.append(self._value(maps.reshape(-1, *maps.shape[2:])).reshape(maps.shape[:2]))
+        return np.concatenate(found)
+
+    def robust(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Mean objective over 16 fixed draws of jitter, ±4 % of the canvas, edges repeated: (N,) float64."""
+        draws = jitters(self.canvas.size)
+        if not draws.any():  # 4 % of a canvas this small is less than half a pixel
+            return self.activation(pixels, units)
+        x = self.network.input.to_model(pixels)
+        total = np.zeros(len(pixels))
+        for down, right in draws:
+            total += self._run(shifted(x, int(down), int(right), self.network.axes), units)
+        return total / len(draws)
+
+    def best_of_random(self, units: np.ndarray | None = None) -> np.ndarray:
+        """The best objective of each unit over 16 random domain images: (N,) float64.
+
+        Best is lowest where the objective is to be low.
+
+        Args:
+            units: None: every unit of the layer.
+        """
+        units = np.arange(self.objective.units(self.layer.out_channels)) if units is None else units
+        pixels = self.network.random_pixels(RANDOM_IMAGES, self.canvas.size, 1)
+        directions = self._directions(units)
+        answers = []
+        for _, maps in self._maps(self.network.input.to_model(pixels)):
+            if directions is None:
+                answers += [np.repeat(number, len(units)) for number in self._measured(maps, None)]
+                continue
+            for one in maps:
+                seen = (directions @ one.reshape(len(one), -1)).reshape(len(units), *one.shape[1:])
+                answers.append(self._value(seen))
+        best = np.max if self.objective.sense > 0 else np.min
+        return np.asarray(best(answers, axis=0))
+
+
+def jitters(size: tuple[int, int]) -> np.ndarray:
+    """The 16 shifts by which robustness is measured: (16, 2) int, rows down and columns right."""
+    reach = [round(JITTER * side) for side in size]
+    rng = np.random.default_rng(20171107)  # fixed, so that pictures of different runs and tools are compared alike
+    return np.stack([rng.integers(-r, r + 1, JITTERS) for r in reach], axis=1)
+
+
+def shifted(x: np.ndarray, down: int, right: int, axes: tuple[int, int]) -> np.ndarray:
+    """Images moved by whole pixels, their edges repeated: same shape.
+
+    Args:
+        x: images in any layout.
+        axes: which axes are height and width.
+    """
+    rows = np.clip(np.arange(x.shape[axes[0]]) - down, 0, x.shape[axes[0]] - 1)
+    columns = np.clip(np.arange(x.shape[axes[1]]) - right, 0, x.shape[axes[1]] - 1)
+    return x.take(rows, axes[0]).take(columns, axes[1])

@@ -1,0 +1,1 @@
+"""The passes that bring an ONNX model into one form."""

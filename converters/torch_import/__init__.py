@@ -1,0 +1,1 @@
+"""The normal form as a torch module, to take gradients from."""

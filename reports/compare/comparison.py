@@ -1,0 +1,237 @@
+"""What a comparison of two runs found: layers, pairs of units, their pictures, and how each changed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyzer.run.reader import Run
+from reports.compare import matching
+from reports.page.units import finite
+
+SCHEMA = 1  # of compare.json
+UNTOLD = ("layer", "channel", "atlas", "tile", "seconds")  # of a row: said elsewhere, or no result
+Row = dict[str, Any]  # of UNIT_SCHEMA
+KindId = tuple[str, str, str]  # objective, method, space
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One kind of picture of two units that were matched."""
+
+    kind: KindId
+    a: Row | None
+    b: Row | None
+    same: bool | None  # whether the pictures are equal, pixel by pixel; None where either has none
+
+    @property
+    def change(self) -> float | None:
+        """Of the activation, relative to the larger of the two: 0 no change, 1 from nothing, 2 from −x to x."""
+        if self.a is None or self.b is None:
+            return None
+        one, other = self.a["activation"], self.b["activation"]
+        if not (finite(one) and finite(other)):
+            return None
+        scale = max(abs(one), abs(other))
+        return abs(other - one) / scale if scale else 0.0
+
+    @property
+    def turned(self) -> bool:
+        """Whether its status is another."""
+        return self.a is not None and self.b is not None and self.a["status"] != self.b["status"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A unit of A and the unit of B that it was matched with."""
+
+    a: int
+    b: int
+    correlation: float | None  # of what they answer to the common images
+    spread: float | None  # standard deviation of B's answers ÷ that of A's
+    shown: tuple[Shown, ...]  # one a kind that either run has of the layer
+    active: tuple[float, float] | None  # fraction of places above 0 in the same pass over data, in A and in B
+
+    @property
+    def change(self) -> float | None:
+        """Of the activation of its first kind that both runs have."""
+        return next((shown.change for shown in self.shown if shown.change is not None), None)
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Sorts what changed most first: lowest correlation, then largest change of the activation, then the number.
+
+        Correlations are rounded to what the 8-bit maps hold.
+        """
+        differs = -1.0 if self.correlation is None else round(1 - self.correlation, 4)
+        return -differs, -1.0 * (-1.0 if self.change is None else self.change), self.a
+
+    @property
+    def leading(self) -> Shown | None:
+        """The first kind of which both runs have a picture; None where there is none."""
+        return next((shown for shown in self.shown if shown.same is not None), None)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether all numbers and pictures that both runs hold are the same."""
+        both = [shown for shown in self.shown if shown.a and shown.b]
+        same = all(shown.same is not False and _told(shown.a) == _told(shown.b) for shown in both)
+        return same and (self.correlation is None or (self.correlation == 1 and round(self.spread or 1, 5) == 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerPair:
+    """A layer of A and the layer of B that it was matched with."""
+
+    a: dict[str, Any]  # of layers.json
+    b: dict[str, Any]
+    kinds: tuple[KindId, ...]
+    pairs: tuple[Pair, ...]  # what changed most first
+    only_a: tuple[int, ...]  # channels
+    only_b: tuple[int, ...]
+    chance: float | None  # the correlation that means nothing: reports.compare.matching.match_units
+    images: int
+    of_places: bool
+
+    @property
+    def correlations(self) -> np.ndarray:
+        """Those known, lowest first."""
+        known = [pair.correlation for pair in self.pairs if pair.correlation is not None]
+        return np.sort(np.array(known, np.float64))
+
+    def quantile(self, share: float) -> float | None:
+        """Of the correlations; None where none is known."""
+        known = self.correlations
+        return round(float(np.quantile(known, share)), 6) if len(known) else None
+
+    @property
+    def turned(self) -> Counter[tuple[str, str]]:
+        """(status in A, status in B) → pictures, where the two differ."""
+        return Counter(
+            (shown.a["status"], shown.b["status"])
+            for pair in self.pairs
+            for shown in pair.shown
+            if shown.turned and shown.a and shown.b
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What two runs have in common and where they part."""
+
+    a: Run
+    b: Run
+    match: str  # index or activation
+    names: tuple[str, str]  # of the runs, to tell them apart
+    layers: tuple[LayerPair, ...]  # in network order
+    idle: tuple[str, ...]  # layers, as A names them, of which the runs know no unit in common
+    matched: matching.Layers
+    images: tuple[tuple[int, int], ...]  # common ones: numbers in A and in B
+    statements: tuple[str, ...]  # what is compared, a sentence each
+    cautions: tuple[str, ...]  # what differs beside the networks themselves, a sentence each
+
+    @property
+    def pairs(self) -> Iterator[tuple[LayerPair, Pair]]:
+        """All pairs of units, layer by layer."""
+        return ((layer, pair) for layer in self.layers for pair in layer.pairs)
+
+    @property
+    def most_changed(self) -> list[tuple[LayerPair, Pair]]:
+        """Those with pictures on both sides, of all layers, what changed most first."""
+        return sorted(((layer, pair) for layer, pair in self.pairs if pair.leading), key=lambda both: both[1].order)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every number and picture that both runs hold is the same."""
+        return all(pair.unchanged for _, pair in self.pairs)
+
+    @property
+    def median(self) -> float | None:
+        """Of all correlations."""
+        known = np.concatenate([layer.correlations for layer in self.layers])
+        return round(float(np.median(known)), 6) if len(known) else None
+
+    @property
+    def told(self) -> list[str]:
+        """What came of it, in a few sentences, and what to mind."""
+        from reports.compare.caveats import verdict
+
+        return [*verdict(self), *self.cautions]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the pages and compare.json; returns the path of the first page.
+
+        Raises:
+            RunError: the folder holds something else or cannot be written, or a file of a run is damaged.
+        """
+        from reports.compare.pages import render
+
+        return render(self, Path(folder))
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers; null where the runs do not tell."""
+        return {
+            "schema": SCHEMA,
+            "match": self.match,
+            "layers_by": self.matched.how,
+            "runs": [_run_json(run, name) for run, name in zip((self.a, self.b), self.names, strict=True)],
+            "statements": self.statements,
+            "cautions": self.cautions,
+            "images": [{"a": a, "b": b, "name": self.a.images[a]["name"]} for a, b in self.images],
+            "unchanged": self.unchanged,
+            "correlation": self.median,
+            "layers": [_layer_json(layer) for layer in self.layers],
+            "differing": [{"a": a, "b": b, "why": why} for a, b, why in self.matched.differing],
+            "idle": self.idle,
+            "only_a": self.matched.only_a,
+            "only_b": self.matched.only_b,
+        }
+
+
+def _told(row: Row | None) -> Row:
+    """A row's results, null for what JSON lacks."""
+    told = {name: value for name, value in (row or {}).items() if name not in UNTOLD}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in told.items()
+    }
+
+
+def _run_json(run: Run, name: str) -> dict[str, Any]:
+    model = run.info.get("model") or {}
+    told = {key: model.get(key) for key in ("sha256", "parameters", "conv_layers", "conv_channels", "notes")}
+    told |= {key: run.info.get(key) for key in ("status", "seed", "settings", "filterscope")}
+    return {"name": name, "folder": run.folder.name, "model": model.get("name")} | told
+
+
+def _layer_json(layer: LayerPair) -> dict[str, Any]:
+    quantiles = {name: layer.quantile(share) for name, share in (("median", 0.5), ("low", 0.1), ("lowest", 0.0))}
+    return {
+        "a": layer.a["name"],
+        "b": layer.b["name"],
+        "correlation": quantiles | {"chance": layer.chance, "images": layer.images, "of_places": layer.of_places},
+        "only_a": layer.only_a,
+        "only_b": layer.only_b,
+        "units": [
+            {
+                "a": pair.a,
+                "b": pair.b,
+                "correlation": pair.correlation,
+                "spread": pair.spread,
+                "change": pair.change,
+                "active": pair.active,
+                "kinds": [
+                    dict(zip(("objective", "method", "space"), shown.kind, strict=True))
+                    | {"a": _told(shown.a) or None, "b": _told(shown.b) or None, "same_picture": shown.same}
+                    for shown in pair.shown
+                    if shown.a or shown.b
+                ],
+            }
+            for pair in layer.pairs
+        ],
+    }

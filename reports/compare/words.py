@@ -1,0 +1,30 @@
+"""What the pages and the sentences of a comparison share: names of two runs, and correlations as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analyzer.run.reader import Run
+from reports.page import words
+
+if TYPE_CHECKING:
+    pass
+
+
+ALIKE = 0.9995  # a correlation that three digits call 1
+
+
+def alike(correlation: float | None, digits: int = 3) -> str:
+    """A correlation, whose digits all stand behind the point; 1 only where it is 1 to the last of them."""
+    return words.NOTHING if correlation is None else f"{round(correlation, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def run_names(a: Run, b: Run) -> tuple[str, str]:
+    """What tells the runs apart: their networks' names, their folders', or both."""
+    networks = [str((run.info.get("model") or {}).get("name") or run.folder.name) for run in (a, b)]
+    folders = [run.folder.resolve().name for run in (a, b)]
+    if networks[0] != networks[1]:
+        return networks[0], networks[1]
+    if folders[0] != folders[1]:
+        return folders[0], folders[1]
+    return f"{folders[0]} (A)", f"{folders[1]} (B)"

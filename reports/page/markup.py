@@ -1,0 +1,35 @@
+"""How templates are read: escaped, strict about names, with the filters that all pages use.
+
+Knows Jinja2; knows nothing of a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from reports.page import words
+
+FILTERS = (words.figure, words.percent, words.count, words.large, words.times, words.listed, words.shortened)
+
+
+def environment(names: dict[str, Any], *filters: Callable[..., Any]) -> Environment:
+    """Templates of reports/templates.
+
+    Args:
+        names: what every template may use.
+        filters: of one's own, beside FILTERS, each under its own name.
+    """
+    made = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: words.clean(value) if type(value) is str else value,
+    )
+    made.filters |= {function.__name__: function for function in (*FILTERS, *filters)}
+    made.globals |= names
+    return made

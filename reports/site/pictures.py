@@ -1,0 +1,375 @@
+"""The pictures of a site: which sheets a page needs, their files, and the style sheets that cut them out.
+
+Classes in the style sheets are a letter and a number: kN a kind of picture, w weights, b best stimulus, m maps, h heat
+maps, e examples, c classes; sN a sheet, tN a tile in it, iN or jN a column of a sheet of maps. Each style sheet puts a
+prefix of its own before them (l7- layer 7, o2- image 2, e-, classes-, images-, strip-), so that no rule of one can
+place a picture of another. Knows units and sheets; knows nothing of HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analyzer.run.reader import Run
+from converters.errors import RunError
+from reports.page import colours, sheets
+from reports.page.folder import Files
+from reports.page.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
+from reports.site.details import Details
+
+STRIP = 8  # pictures that stand for a layer on the overview
+STRIP_SIDE = 96  # pixels and CSS pixels
+CLASS_SIDE = 112  # CSS pixels, of a class's picture
+FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
+THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
+STIMULUS_SIDE = 96  # pixels, of a best stimulus: larger ones are reduced
+SMOOTH_MAP = 24  # pixels: maps of this side and more may be lossy
+LEVELS = 32  # greys of a map in a large site
+HEAT_SIDE = 32  # pixels, of a map over a whole example
+EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
+MAP_LOSSY = {"quality": 70, "method": 1}
+EXAMPLE_LOSSY = {"quality": 82, "method": 1}
+NO_PICTURE = "{background:none;border:1px dashed var(--quiet)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Pictures of one size that stand for the units of a page, and their sheets."""
+
+    letter: str  # class of the style sheet
+    size: tuple[int, int]  # (height, width) of a tile, pixels
+    grid: sheets.Grid
+    used: tuple[int, ...]  # sheets that exist
+
+    def rules(self, space: str, stem: str) -> Iterator[str]:
+        """CSS: a picture of this set.
+
+        Args:
+            space: prefix of the classes of one style sheet.
+            stem: with which the names of the sheets begin.
+        """
+        yield f".{space}{self.letter}{{{self._look}}}"
+        for sheet in self.used:
+            yield f".{space}{self.letter}.{space}s{sheet}{self._image(stem, sheet)}"
+
+    def grid_rules(self, page: str, space: str, stem: str) -> Iterator[str]:
+        """CSS: the tiles of a page (its class) while it shows this set."""
+        chosen = f".{page}:has([value={self.letter}]:checked)"
+        shown = sheets.shown_size(*self.size, GRID_SIDE)
+        yield f"{chosen} .units{{--column:{shown[1]}px}}"
+        yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{self._look}}}"
+        yield f"{chosen} .u::after{{content:attr(data-{self.letter})}}"
+        yield f"{chosen} .about-{self.letter}{{display:block}}"
+        for sheet in self.used:
+            yield f"{chosen} .{space}s{sheet}::before{self._image(stem, sheet)}"
+        yield f"{chosen} .u.x{self.letter}::before{NO_PICTURE}"
+
+    @property
+    def _look(self) -> str:
+        return f"--bs:{self.grid.size};{sheets.rendering(*self.size)}"
+
+    def _image(self, stem: str, sheet: int) -> str:
+        return f"{{background-image:url({stem}-{self.letter}-{sheet}.webp)}}"
+
+
+def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
+    """Write the images as the network saw them and a sheet of their thumbnails.
+
+    Returns:
+        (height, width) of each in pixels.
+    """
+    found = [sheets.visible(run.image(index)) for index in range(images)]
+    for index, picture in enumerate(found):
+        folder.write(f"assets/image-{index}.webp", sheets.webp(picture, lossless=True)[0])
+    if found:
+        size = sheets.within(found[0].shape[0], found[0].shape[1], THUMB_SIDE)
+        thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in found])
+        folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
+        rendering = sheets.rendering(*size)
+        share = [f"{side / max(size):.6g}" for side in size]
+        rules = [
+            f".thumb{{--high:{share[0]};--wide:{share[1]};background-image:url(images.webp);"
+            f"background-size:{images * 100}% 100%;{rendering}}}"
+        ]
+        rules += [f".images-i{index}{{--i:{sheets.offset(index, images)}}}" for index in range(images)]
+        folder.write_lines("assets/images.css", rules)
+    return [picture.shape[:2] for picture in found]
+
+
+def kind_set(
+    run: Run, folder: Files, slug: str, kind: Kind, units: Sequence[Unit], lossless: bool
+) -> tuple[Set, float]:
+    """Write the sheets of one kind of picture; and what the worst of them lost, in dB."""
+    exact = lossless or max(kind.size) < sheets.PIXELATED
+    blank = np.zeros((*kind.size, kind.bands), np.uint8)
+    worst, used = math.inf, []
+    for number, part in _parts(units, kind.grid):
+        rows = [unit.pictures[kind.position] for unit in part]
+        if all(picture is None or picture.sheet is None for picture in rows):
+            continue
+        found = [run.tile(picture.row) if picture else None for picture in rows]
+        tiles = [blank if tile is None else sheets.visible(tile) for tile in found]
+        if any(tile.shape != blank.shape for tile in tiles):
+            raise RunError(f"{run.folder}: pictures of one layer and kind differ in size; delete the run and run again")
+        content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact)
+        worst = min(worst, fidelity)
+        folder.write(f"assets/{slug}-k{kind.position}-{number}.webp", content)
+        used.append(number)
+    return Set(f"k{kind.position}", kind.size, kind.grid, tuple(used)), worst
+
+
+def weight_set(run: Run, folder: Files, slug: str, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> Any:
+    """Write the sheets of kernels; None where there are none."""
+
+    def tile(channel: int) -> np.ndarray | None:
+        row = details.weights.get(channel)
+        picture = run.tile(row) if row else None
+        if picture is None or row is None or row["bands"] == 3:
+            return picture
+        return colours.contact_sheet(picture, max(1, len(row["inputs"])))
+
+    return _table_set(folder, slug, "w", tile, units, grid, math.inf)
+
+
+def stimulus_set(run: Run, folder: Files, slug: str, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> Any:
+    """Write the sheets of best stimuli; None where there are none."""
+
+    def tile(channel: int) -> np.ndarray | None:
+        row = details.tuning.get(channel)
+        picture = run.tile(row) if row else None
+        return None if picture is None else sheets.visible(picture)
+
+    return _table_set(folder, slug, "b", tile, units, grid, STIMULUS_SIDE)
+
+
+def _table_set(
+    folder: Files,
+    slug: str,
+    letter: str,
+    picture: Callable[[int], np.ndarray | None],
+    units: Sequence[Unit],
+    grid: sheets.Grid,
+    side: float,
+) -> Set | None:
+    first = next((tile for unit in units if (tile := picture(unit.channel)) is not None), None)
+    if first is None:
+        return None
+    height, width, bands = first.shape
+    if max(height, width) > side:
+        height, width = sheets.within(height, width, int(side))
+    used = []
+    for number, part in _parts(units, grid):
+        here = [picture(unit.channel) for unit in part]
+        if all(tile is None for tile in here):
+            continue
+        blank = np.zeros((height, width, bands), np.uint8)
+        tiles = [blank if tile is None else sheets.reduced(tile, height, width) for tile in here]
+        folder.write(f"assets/{slug}-{letter}-{number}.webp", sheets.webp(grid.sheet(tiles), lossless=True)[0])
+        used.append(number)
+    return Set(letter, (height, width), grid, tuple(used))
+
+
+def _parts(units: Sequence[Unit], grid: sheets.Grid) -> Iterator[tuple[int, Sequence[Unit]]]:
+    for number, first in enumerate(range(0, len(units), grid.tiles)):
+        yield number, units[first : first + grid.tiles]
+
+
+def strip(run: Run, folder: Files, slug: str, lead: Sequence[Picture], lossless: bool) -> float:
+    """Write the row of pictures that stand for a layer; what it lost, in dB."""
+    size = sheets.within(*lead[0].kind.size, STRIP_SIDE)
+    tiles = []
+    for picture in lead:
+        tile = run.tile(picture.row)
+        assert tile is not None
+        tiles.append(sheets.reduced(sheets.visible(tile), *size))
+    content, fidelity = sheets.webp(sheets.Grid(STRIP, 1).sheet(tiles), lossless=lossless)
+    folder.write(f"assets/strip-{slug}.webp", content)
+    return fidelity
+
+
+def layer_maps(folder: Files, slug: str, letter: str, rows: int, tiles: np.ndarray, lossless: bool) -> None:
+    """Write sheets of maps: a row a unit, a column an image or an example.
+
+    Args:
+        folder: of the site.
+        slug: of the layer.
+        letter: m for maps on the user's images, h for those over examples.
+        rows: units a sheet.
+        tiles: (units, columns, H, W) uint8.
+        lossless: whether every grey is kept; otherwise 32 of them are, and large maps are lossy.
+    """
+    units, columns, height, width = tiles.shape
+    lossy = not lossless and max(height, width) >= SMOOTH_MAP
+    if not (lossless or lossy):
+        tiles = (tiles // (256 // LEVELS) * (255 / (LEVELS - 1))).astype(np.uint8)
+    for number, first in enumerate(range(0, units, rows)):
+        part = tiles[first : first + rows].transpose(0, 2, 1, 3).reshape(-1, columns * width, 1)
+        sheet = np.zeros((rows * height, columns * width, 1), np.uint8)
+        sheet[: len(part)] = part
+        folder.write(f"assets/{slug}-{letter}-{number}.webp", sheets.compact(sheet, not lossy, MAP_LOSSY))
+
+
+def heat_tiles(run: Run, details: Details, units: Sequence[Unit]) -> np.ndarray | None:
+    """The maps over the strongest examples, (units, ranks, H, W) uint8; None where there are none."""
+    ranks = details.heat_ranks
+    found: np.ndarray | None = None
+    for index, unit in enumerate(units):
+        for rank, row in enumerate(details.examples.get(unit.channel, [])[:ranks]):
+            tile = run.tile(row)
+            if tile is None:
+                continue
+            if found is None:
+                found = np.zeros((len(units), ranks, *sheets.at_most(tile, HEAT_SIDE).shape[:2]), np.uint8)
+            found[index, rank] = sheets.reduced(tile, found.shape[2], found.shape[3])[:, :, 0]
+    return found
+
+
+def layer_style(
+    index: int, slug: str, sets: Sequence[Set], units: Sequence[Unit], maps: LayerMaps, images: int, heats: int
+) -> Iterator[str]:
+    """The rules that cut the sheets of a layer.
+
+    Args:
+        index: of the layer; its page has the class l0, l1, …, and so begin the classes of its pictures.
+        slug: of the layer.
+        sets: of its pictures.
+        units: shown.
+        maps: of this layer.
+        images: shown by the site.
+        heats: columns of the sheets of maps over examples; 0 where there are none.
+    """
+    page, space = f"l{index}", f"l{index}-"
+    for found in sets:
+        yield from found.rules(space, slug)
+        yield from found.grid_rules(page, space, slug)
+    grid = sheets.Grid(1, units[0].rows) if units else sheets.Grid(1, 1)
+    tiles = sets[0].grid if sets else grid
+    yield from tiles.rules(space)
+    numbers = range(units[-1].sheet + 1) if units else range(0)
+    if maps.neurons is not None and units:
+        shown = sheets.shown_size(*maps.neurons, GRID_SIDE)
+        rendering = "image-rendering:pixelated" if maps.size == maps.neurons else "image-rendering:auto"
+        how = f"--bs:{images * 100}% {grid.rows * 100}%;{rendering}"
+        chosen = f".{page}:has([value^=m]:checked)"
+        yield f".pic.{space}m{{{how};background-position:var(--i) var(--r)}}"
+        yield f"{chosen} .units{{--column:{shown[1]}px}}"
+        yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{how}}}"
+        yield f"{chosen} .about-m{{display:block}}"
+        yield f"{chosen} .u::before{{background-position:var(--i) var(--r)}}"
+        for image in range(images):
+            of_image = f".{page}:has([value=m{image}]:checked) .u"
+            yield f"{of_image}{{--i:{sheets.offset(image, images)}}}"
+            yield f"{of_image}::after{{content:attr(data-m{image})}}"
+        for sheet in numbers:
+            url = f"{{background-image:url({slug}-m-{sheet}.webp)}}"
+            yield f".{space}m.{space}s{sheet},{chosen} .{space}s{sheet}::before{url}"
+        yield f"{chosen} .u.xm::before{NO_PICTURE}"
+    if heats:
+        yield f".pic.{space}h{{--bs:{heats * 100}% {grid.rows * 100}%;background-position:var(--i) var(--r)}}"
+        for rank in range(heats):
+            yield f".{space}j{rank}{{--i:{sheets.offset(rank, heats)}}}"
+        for sheet in numbers:
+            yield f".{space}h.{space}s{sheet}{{background-image:url({slug}-h-{sheet}.webp)}}"
+
+
+def strip_style(layers: Sequence[tuple[dict[str, Any], Sequence[Picture]]]) -> Iterator[str]:
+    """The rules that cut the strips of the overview: layers.json's entry of each layer with what stands for it."""
+    for place in range(STRIP):
+        yield f".strip-t{place}{{background-position:{sheets.offset(place, STRIP)} 0}}"
+    for layer, lead in layers:
+        if lead:
+            size = lead[0].kind.size
+            height, width = sheets.shown_size(*size, STRIP_SIDE)
+            yield (
+                f".px.strip-{layer['index']}{{width:{width}px;height:{height}px;"
+                f"background-image:url(strip-{layer['slug']}.webp);background-size:{STRIP * 100}% 100%;"
+                f"{sheets.rendering(*size)}}}"
+            )
+
+
+def image_maps(folder: Files, image: int, tiles: Sequence[np.ndarray], grids: Sequence[int]) -> None:
+    """Write the maps shown on one image's page, of whatever size, and the rules that lay them out.
+
+    Args:
+        folder: of the site.
+        image: its number.
+        tiles: maps, (H, W, 1) uint8 each.
+        grids: columns of each activation grid on the page.
+    """
+    columns_of = [f".cols-{n}{{grid-template-columns:repeat({n},1fr)}}" for n in sorted(set(grids))]
+    if not tiles:
+        folder.write_lines(f"assets/image-{image}.css", columns_of)
+        return
+    columns = math.ceil(math.sqrt(len(tiles)))
+    grid = sheets.Grid(columns, math.ceil(len(tiles) / columns))
+    sheet = grid.sheet([sheets.cell(tile, FIRING_SIDE) for tile in tiles])
+    folder.write(f"assets/maps-{image}.webp", sheets.webp(sheet, lossless=True)[0])
+    space = f"o{image}-"
+    folder.write_lines(
+        f"assets/image-{image}.css",
+        [
+            f".px.{space}m{{background-image:url(maps-{image}.webp);background-size:{grid.size};"
+            "background-position:var(--x) var(--y);image-rendering:pixelated}",
+            *grid.rules(space),
+            *columns_of,
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The pictures of a data set that some units fire on most, as a page finds them."""
+
+    size: tuple[int, int]  # (height, width) of all of them, pixels, as the network saw them
+    shown: tuple[int, int]  # of a tile
+    grid: sheets.Grid
+    places: dict[int, int]  # example → its place in the sheets
+    names: dict[int, tuple[str, str | None]]  # example → name, label
+
+
+def examples(run: Run, folder: Files, wanted: set[int] | None) -> Examples | None:
+    """Write the sheets of example pictures; None where the run has none.
+
+    Args:
+        run: to read from.
+        folder: of the site.
+        wanted: numbers of examples, or None for all.
+    """
+    rows = [
+        row
+        for row in run.table("examples/pictures.parquet").to_pylist()
+        if row["atlas"] is not None and (wanted is None or row["example"] in wanted)
+    ]
+    if not rows:
+        return None
+    size = rows[0]["height"], rows[0]["width"]
+    rows = [row for row in rows if (row["height"], row["width"]) == size]
+    visible = sheets.visible_size(*size, rows[0]["bands"])
+    bands = 3 if rows[0]["bands"] == 3 else 1
+    if rows[0]["bands"] not in (1, 3):
+        visible = size  # of many bands the first: fields are cut out of it
+    shown = sheets.within(*visible, EXAMPLE_SIDE)
+    grid = sheets.grid_for(len(rows), *shown)
+    for number, first in enumerate(range(0, len(rows), grid.tiles)):
+        tiles = []
+        for row in rows[first : first + grid.tiles]:
+            tile = run.tile(row)
+            assert tile is not None
+            tiles.append(sheets.reduced(tile if bands == 3 else tile[:, :, :1], *shown))
+        exact = max(shown) < sheets.PIXELATED
+        folder.write(f"assets/examples-{number}.webp", sheets.compact(grid.sheet(tiles), exact, EXAMPLE_LOSSY))
+    count = -(-len(rows) // grid.tiles)
+    rules = [f".e-e{{--bs:{grid.size};{sheets.rendering(*shown)}}}"]
+    rules += [
+        f".e-e.e-s{number},.ex:has([value=e]:checked) .e-s{number}::before"
+        f"{{background-image:url(examples-{number}.webp)}}"
+        for number in range(count)
+    ]
+    folder.write_lines("assets/examples.css", [*rules, *grid.rules("e-")])
+    places = {row["example"]: place for place, row in enumerate(rows)}
+    return Examples(size, shown, grid, places, {row["example"]: (row["name"], row["label"]) for row in rows})

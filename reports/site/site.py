@@ -1,0 +1,256 @@
+"""The site of a run: an overview, a page a layer, a page an image, the classes, and the method.
+
+Pages open from a disk, ask no server and need no script to show pictures and numbers. Names from models are data:
+templates hold all markup and escape all text. Reads a run through its reader alone; knows nothing of torch or ONNX.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from analyzer.run.reader import Run
+from reports.page import markup, sheets, words
+from reports.page.folder import Files, NewFolder
+from reports.page.units import MAP_SIDE, UnitTable
+from reports.site import class_page, definitions, graph, image_page, layer_page, overview, pictures, single, summary
+from reports.site.details import Studies
+from reports.site.image_page import ImagePage
+from reports.site.layer_page import LayerEntry, LayerPage
+
+SCHEMA = 2  # of the JSON files beside the pages
+LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
+MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
+MARK = "assets/index.json"  # every site has it
+STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a run goes into a site."""
+
+    images: int = 12  # of the user's, at most
+    channels: int | None = None  # a layer, the finest first; None for all
+    examples: bool = True  # whether pictures of the data set are shown
+    classes: int | None = None  # at most; None for all
+    png: bool = False  # whether each maximised picture is written as a PNG of its own
+    lossless: int = LOSSLESS_PIXELS
+
+
+def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = False) -> Path:
+    """Write the site of a run, finished or not; the old site stays until the new one is whole.
+
+    The same run gives the same bytes.
+
+    Args:
+        run: to read from.
+        out: the site's folder; by default `site` inside the run.
+        images: how many of the run's images are shown at most.
+        png: whether each maximised picture is written as a PNG of its own too, into `png`.
+
+    Returns:
+        The site's index.html.
+
+    Raises:
+        RunError: `out` holds something else or cannot be written, or a file of the run is damaged.
+    """
+    own = run.folder / "site"
+    place = own if out is None else Path(out)
+    with NewFolder(place, MARK, own=place.absolute() == own.absolute()) as folder:
+        Site(run, folder, Extent(images=images, png=png, lossless=LOSSLESS_PIXELS)).write()
+    return place / "index.html"
+
+
+def render_single(run: Run, out: Path | None = None) -> Path:
+    """Write a run's report as one HTML file of at most 20 MB, choosing what goes in.
+
+    Args:
+        run: to read from.
+        out: the file; by default `report.html` inside the run.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: the file cannot be written, or a file of the run is damaged.
+    """
+
+    def made(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+        files = Files()
+        Site(run, files, Extent(images, channels, examples, classes=100, lossless=0)).write()
+        return files.kept
+
+    file = run.folder / "report.html" if out is None else Path(out)
+    sizes = [len(layer["channels"]) for layer in run.layers if layer["analysed"]]
+    first = max(4, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
+    single.write(file, single.fitted(made, first, run.holds("examples")))
+    return file
+
+
+class Site:
+    """One rendering: the run, where its files go, and what the pages have in common."""
+
+    def __init__(self, run: Run, folder: Files, extent: Extent) -> None:
+        self.run = run
+        self.folder = folder
+        self.extent = extent
+        self.table = UnitTable(run)
+        self.studies = Studies(run)
+        self.lossless = self.table.pixels() <= extent.lossless
+        self.fidelity = math.inf  # dB, of the worst sheet
+        self.objectives = [str(name) for name in (run.info.get("settings") or {}).get("objectives") or []]
+        self.images = self._images(min(extent.images, len(run.images)))
+        self.with_page = [layer for layer in run.layers if layer["analysed"] or self.table.has(layer["name"])]
+        self.classes = class_page.write(run, folder, extent.classes)
+        self.examples = pictures.examples(run, folder, None) if extent.examples else None
+        self.places: dict[str, dict[str, Any]] = {}  # layer → where its channels' pictures are
+        self.environment = self._environment()
+
+    def write(self) -> None:
+        """Write every page and every picture."""
+        for name in STATIC:
+            self.folder.write(f"assets/{name}", resources.files("reports").joinpath("static", name).read_bytes())
+        if self.examples is not None:
+            self._write_examples(self.examples)
+        place = {layer["name"]: index for index, layer in enumerate(self.with_page)}
+        entries, on_page = [], {}
+        for layer in self.run.layers:
+            if layer["name"] in place:
+                page = self._layer(layer, place[layer["name"]])
+                entries.append(page.entry)
+                on_page[layer["name"]] = f"layer-{layer['slug']}.html", {unit.channel for unit in page.units}
+            else:
+                silent = self.studies.silent(layer["name"])
+                entries.append(LayerEntry(layer, None, words.in_brief(layer), silent=silent))
+        studies = image_page.ImageStudies(self.run, self.folder, on_page)
+        for image in self.images:
+            studies.add(image)
+            pictures.image_maps(self.folder, image.index, image.tiles, [part.columns for part in image.grids])
+            self._page(f"image-{image.index}.html", "image.html", page=image, most=image_page.MOST_ON_IMAGE)
+        if self.classes is not None:
+            self._page("classes.html", "classes.html", classes=self.classes)
+        self._index(entries)
+        self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity)
+
+    def _images(self, number: int) -> list[ImagePage]:
+        sizes = pictures.input_images(self.run, self.folder, number)
+        return [
+            ImagePage(index, self.run.images[index], size, sheets.shown_size(*size, 320))
+            for index, size in enumerate(sizes)
+        ]
+
+    def _environment(self) -> Environment:
+        studies = {name: self.run.study(name) or {} for name in summary.STUDIES if self.run.holds(name)}
+        names = {
+            "info": dict.fromkeys(("filterscope", "seed", "status", "settings", "model", "input", "tasks"))
+            | self.run.info,
+            "images": self.images,
+            "given": [words.shortened(str(image["name"])) for image in self.run.images],
+            "model": str((self.run.info.get("model") or {}).get("name") or self.run.folder.name),
+            "summary": summary,
+            "words": words,
+            "sheets": sheets,
+            "definitions": definitions,
+            "studies": studies,
+            "has_classes": self.classes is not None,
+            "has_examples": self.examples is not None,
+            "extent": self.extent,
+            "map_side": MAP_SIDE,
+            "strip": pictures.STRIP,
+            "strip_side": pictures.STRIP_SIDE,
+            "firing_side": pictures.FIRING_SIDE,
+        }
+        return markup.environment(names)
+
+    def _page(self, name: str, template: str, **context: Any) -> None:
+        self.folder.write(name, self.environment.get_template(template).render(**context).encode())
+
+    def _write_examples(self, found: pictures.Examples) -> None:
+        told = {
+            "size": found.size,
+            "shown": found.shown,
+            "columns": found.grid.columns,
+            "rows": found.grid.rows,
+            "places": found.places,
+            "names": {number: [name, label] for number, (name, label) in found.names.items()},
+        }
+        self.folder.write("assets/examples.js", layer_page.call("examples", told))
+
+    def _index(self, entries: Sequence[LayerEntry]) -> None:
+        measured = [entry.silent for entry in entries if entry.silent is not None]
+        totals = summary.Totals(
+            layers=sum(entry.units > 0 for entry in entries),
+            units=sum(entry.units for entry in entries),
+            pictures=sum(entry.pictures for entry in entries),
+            unraised=sum(entry.unraised for entry in entries),
+            dead=sum(entry.dead for entry in entries),
+            diverged=sum(entry.diverged for entry in entries),
+            constant=sum(entry.constant for entry in entries),
+            silent=sum(map(len, measured)) if measured else None,
+        )
+        self.folder.write_lines(
+            "assets/index.css", pictures.strip_style([(entry.layer, entry.lead) for entry in entries])
+        )
+        told = ("page", "planned", "units", "pictures", "unraised", "dead", "diverged", "constant", "silent", "absent")
+        layers = [entry.layer | {name: getattr(entry, name) for name in told} for entry in entries]
+        images = [page.facts | {"page": f"image-{page.index}.html"} for page in self.images]
+        self.folder.write_json(
+            MARK,
+            {"schema": SCHEMA, "run": self.run.info, "totals": asdict(totals), "layers": layers, "images": images},
+        )
+        self._page(
+            "index.html",
+            "index.html",
+            entries=entries,
+            totals=totals,
+            drawing=graph.draw(self.run.layers),
+            graph=graph,
+            plots=overview.plots(self.run, entries),
+            lacking=overview.missing(self.run, entries),
+        )
+
+    def _layer(self, layer: dict[str, Any], here: int) -> LayerPage:
+        """Write a layer's page and its pictures; note what its images' pages will show of it."""
+        extent, images = self.extent, len(self.images)
+        arguments = (layer, self.table, self.studies, self.objectives, images, extent.channels, self.lossless)
+        page = layer_page.write(self.run, self.folder, *arguments, self.places)
+        self.fidelity = min(self.fidelity, page.fidelity)
+        channels = {unit.channel for unit in page.units}
+        if page.maps.neurons is not None and page.units:
+            for image in self.images:
+                image.gather(layer, channels, page.maps)
+        if extent.png:
+            self._write_png(page)
+        pages = {other["name"]: f"layer-{other['slug']}.html" for other in self.with_page}
+        self._page(
+            f"layer-{layer['slug']}.html",
+            "layer.html",
+            entry=page.entry,
+            layer=layer,
+            page=page,
+            before=self.with_page[max(0, here - 1) : here],
+            after=self.with_page[here + 1 : here + 2],
+            feeding=[(name, pages.get(name)) for name in layer["predecessors"]],
+            fed=[
+                (other["name"], pages.get(other["name"]))
+                for other in self.run.layers
+                if layer["name"] in other["predecessors"]
+            ],
+            command=summary.unit_command(self.run.info, layer),
+        )
+        return page
+
+    def _write_png(self, page: LayerPage) -> None:
+        """Each maximised picture as a file of its own, as it lies in the run."""
+        for unit in page.units:
+            for kind, picture in zip(page.kinds, unit.pictures, strict=True):
+                tile = self.run.tile(picture.row) if picture else None
+                if tile is not None:
+                    name = f"png/{page.layer['slug']}-{unit.channel}-k{kind.position}.png"
+                    self.folder.write(name, sheets.png(sheets.visible(tile)))
