@@ -22,30 +22,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.data import images
-from analyzer.data.images import Source
-from analyzer.data.white import Levels
-from analyzer.execution import executors
-from analyzer.execution.activation_maps import layer_groups, write_maps
-from analyzer.execution.plan import Plan, Settings, Task, make_plan, selection, settings_json
-from analyzer.execution.tasks import Workshop
-from analyzer.maximize.priors import FEWEST, Prior, measured_prior
-from analyzer.network.network import Network
-from analyzer.network.scores import answer_of, own_labels
-from analyzer.progress import Progress, Silent
-from analyzer.run import atlas
-from analyzer.run.layout import SCHEMA, slugs
-from analyzer.run.reader import Run
-from analyzer.run.tables import MAP_SCHEMA
-from analyzer.run.wholeness import is_picture
-from analyzer.run.writer import RunWriter, refuse_foreign
-from analyzer.studies.study import Context, Study, perform
-from analyzer.studies.weights import Weights
-from converters import cache
-from converters.errors import FilterscopeError, SettingsError
+from filterscope.analyzer.data import images
+from filterscope.analyzer.data.images import Source
+from filterscope.analyzer.data.white import Levels
+from filterscope.analyzer.execution import executors
+from filterscope.analyzer.execution.activation_maps import layer_groups, write_maps
+from filterscope.analyzer.execution.plan import Plan, Settings, Task, make_plan, selection, settings_json
+from filterscope.analyzer.execution.tasks import Workshop
+from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.scores import answer_of, own_labels
+from filterscope.analyzer.progress import Progress, Silent
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.layout import SCHEMA, slugs
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import MAP_SCHEMA
+from filterscope.analyzer.run.wholeness import is_picture
+from filterscope.analyzer.run.writer import RunWriter, refuse_foreign
+from filterscope.analyzer.studies.study import Context, Study, perform
+from filterscope.analyzer.studies.weights import Weights
+from filterscope.converters import cache
+from filterscope.converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
-    from converters.parity import Parity
+    from filterscope.converters.parity import Parity
 
 TOP = 5  # predictions kept of each image
 MOST_NAMED = 20  # images that could not be read
@@ -95,8 +95,8 @@ class Analysis:
             self.labels = own_labels(self.network)
         with self._timed("images"):
             pictures = self._read_images()
-        from analyzer.compute.devices import choose_devices, on
-        from analyzer.maximize.engine import batch_size
+        from filterscope.analyzer.compute.devices import choose_devices, on
+        from filterscope.analyzer.maximize.engine import batch_size
 
         devices = choose_devices(self.device)
         shop = Workshop(self.network, self.settings.recipe, self.settings.seed, devices, self._prior(pictures))
@@ -157,7 +157,7 @@ class Analysis:
                 self.shared_out = {str(name): int(n) for name, n in before["steps_of_layers"].items()}
                 if set(self.shared_out) == set(chosen):
                     return self.shared_out
-        from analyzer.execution.budget import steps_for
+        from filterscope.analyzer.execution.budget import steps_for
 
         shop.prepare()
         self.progress.stage("timing a few steps", 1)

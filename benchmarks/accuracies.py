@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from analyzer.data import images
-from analyzer.network.network import InputOptions, Network, open_here
-from analyzer.network.preprocessing import PRESETS, Preprocessing, custom
-from converters.runtime import Session
-from converters.sources import read as sources
+from filterscope.analyzer.data import images
+from filterscope.analyzer.network.network import InputOptions, Network, open_here
+from filterscope.analyzer.network.preprocessing import PRESETS, Preprocessing, custom
+from filterscope.converters.runtime import Session
+from filterscope.converters.sources import read as sources
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "shared" / "data"

@@ -24,15 +24,15 @@ from real_pytorch import mobilenet_v2
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from analyzer.attribution.backpropagation import Ways
-from analyzer.attribution.explain import Explainer
-from analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS
-from analyzer.attribution.sanity import Asked, randomisation_test
-from analyzer.attribution.targets import Target
-from analyzer.boundary.opening import open_network
-from analyzer.data.images import find, load
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.explain import Explainer
+from filterscope.analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS
+from filterscope.analyzer.attribution.sanity import Asked, randomisation_test
+from filterscope.analyzer.attribution.targets import Target
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find, load
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -18,18 +18,18 @@ import highspy
 import numpy as np
 import torch
 
-from analyzer.boundary.opening import open_network
-from analyzer.bounds.linear_relaxation import Inner, upper_bounds
-from analyzer.certify.certifier import PROVEN, Certifier
-from analyzer.maximize.analytic import image_maximisers
-from analyzer.maximize.engine import ascend
-from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.maximize.vertex_jump import jump
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import custom
-from analyzer.units.canvas import canvas_for
-from analyzer.units.measure import Meter
-from analyzer.units.objectives import Neuron
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.bounds.linear_relaxation import Inner, upper_bounds
+from filterscope.analyzer.certify.certifier import PROVEN, Certifier
+from filterscope.analyzer.maximize.analytic import image_maximisers
+from filterscope.analyzer.maximize.engine import ascend
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.vertex_jump import jump
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import custom
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.analyzer.units.measure import Meter
+from filterscope.analyzer.units.objectives import Neuron
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT.parent / "shared" / "data" / "models" / "onnx" / "svhn_cnn6.onnx"

@@ -16,15 +16,15 @@ from pathlib import Path
 import onnx
 import torch
 
-from analyzer.boundary.opening import open_network
-from analyzer.compute.allocator import keep_freed_memory
-from analyzer.maximize.engine import ascend
-from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import InputOptions, Network
-from analyzer.network.preprocessing import preset
-from analyzer.units.canvas import canvas_for
-from analyzer.units.objectives import objective_for
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.compute.allocator import keep_freed_memory
+from filterscope.analyzer.maximize.engine import ascend
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import InputOptions, Network
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.analyzer.units.objectives import objective_for
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = {"ResNet-50": "resnet50-legacy.onnx", "VGG-16": "vgg16_bn-legacy.onnx"}

@@ -84,7 +84,7 @@ class Row:
     @property
     def passed(self) -> bool:
         """Whether the network opens, agrees and can be raised everywhere that weights let it."""
-        from converters.parity import AGREES
+        from filterscope.converters.parity import AGREES
 
         errors = (self.nodes_error, self.layers_error)
         agrees = all(error is not None and error <= AGREES for error in errors)
@@ -119,7 +119,7 @@ def cases() -> Iterator[Case]:
 
 def _of_constants() -> object:
     """Limits for files of some kilobytes whose weights, up to 574 MB, are made when they are opened."""
-    from analyzer.boundary.limits import Limits
+    from filterscope.analyzer.boundary.limits import Limits
 
     return Limits(memory=12 << 30, seconds=300)
 
@@ -140,8 +140,8 @@ def _keras(name: str, folder: Path) -> tuple[str, dict[str, object]]:
 
 def measure(case: Case, exports: Path | None) -> Row:
     """Open, prove, raise; what is exported is kept in `exports`, or taken from there."""
-    from analyzer.boundary.opening import open_network
-    from converters.errors import FilterscopeError
+    from filterscope.analyzer.boundary.opening import open_network
+    from filterscope.converters.errors import FilterscopeError
 
     with tempfile.TemporaryDirectory() as place:
         folder = exports or Path(place)
@@ -182,10 +182,10 @@ def alone(row: Row) -> str:
 
 def raised(network) -> int:
     """Of the first, the middle and the last layer, how many have a channel of the first eight that ascent raises."""
-    from analyzer.compute.devices import choose_devices
-    from analyzer.execution.plan import Task
-    from analyzer.execution.tasks import Workshop, run_task
-    from analyzer.maximize.presets import Recipe, preset_named, quality
+    from filterscope.analyzer.compute.devices import choose_devices
+    from filterscope.analyzer.execution.plan import Task
+    from filterscope.analyzer.execution.tasks import Workshop, run_task
+    from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
 
     shop = Workshop(network, Recipe(preset_named("filterscope"), quality("draft")), 0, choose_devices("cpu"))
     flat = [layer for layer in network.layers if layer.has_maps]  # the others are listed and not raised
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--exports", type=Path, help="folder of exported networks, kept and used again")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    from converters.parity import AGREES
+    from filterscope.converters.parity import AGREES
 
     known = {case.key: case for case in cases()}
     if options.one:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from analyzer.execution.plan import evenly_spaced
+from filterscope.analyzer.execution.plan import evenly_spaced
 
 TOOLS = ("ours", "lucent", "loop")
 SIZES = ("own", "small", "large")
@@ -73,8 +73,8 @@ def table(subject: Any, models: Path, plan: list, folder: Path) -> Table:
     """Read the results of a network and measure its pictures."""
     from engine_tools import opened
 
-    from analyzer.maximize.presets import quality
-    from analyzer.units.canvas import canvas_for
+    from filterscope.analyzer.maximize.presets import quality
+    from filterscope.analyzer.units.canvas import canvas_for
 
     network = opened(str(models / subject.model), subject.preprocessing)
     rounds = {tool: [_load(path) for path in sorted(folder.glob(f"{subject.key}-{tool}-[0-9].npz"))] for tool in TOOLS}
@@ -132,8 +132,8 @@ def _before(network: Any, layer: Any) -> list:
 
 def _compared(network: Any, layer: Any, canvas: Any, channels: list[int], tiles: list) -> list[Pictured]:
     """Robust activations of the pictures of some units, at three sizes."""
-    from analyzer.units.canvas import Canvas
-    from analyzer.units.measure import Meter
+    from filterscope.analyzer.units.canvas import Canvas
+    from filterscope.analyzer.units.measure import Meter
 
     if not channels:
         return []

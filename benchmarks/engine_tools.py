@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from analyzer.boundary.opening import open_network
-from analyzer.compute.allocator import keep_freed_memory
-from analyzer.compute.pixels import eight_bit, input_map
-from analyzer.maximize.engine import ascend
-from analyzer.maximize.presets import STRETCHED, Recipe, preset_named, quality
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import InputOptions, Network
-from analyzer.network.preprocessing import preset
-from analyzer.units.canvas import canvas_for
-from analyzer.units.objectives import objective_for
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.compute.allocator import keep_freed_memory
+from filterscope.analyzer.compute.pixels import eight_bit, input_map
+from filterscope.analyzer.maximize.engine import ascend
+from filterscope.analyzer.maximize.presets import STRETCHED, Recipe, preset_named, quality
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import InputOptions, Network
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.analyzer.units.objectives import objective_for
 
 CPU = torch.device("cpu")
 SIDE_BY_SIDE = 2  # tasks at a time, as the program runs them on two processors
@@ -89,7 +89,7 @@ def lucent(network: Network, layer: ConvLayer, channels: list[int], rendered: li
         steps: that are timed, after a warm-up, with two threads and with one; 0: none.
         rendered: channels that get all of their steps, on one thread and with frozen weights, untimed.
     """
-    from converters.torch_import.onnx2torch_loader import load_torchvision
+    from filterscope.converters.torch_import.onnx2torch_loader import load_torchvision
 
     load_torchvision()
     from lucent.optvis import render

@@ -20,7 +20,7 @@ from pathlib import Path
 import engine_pages
 import numpy as np
 
-from analyzer.execution.plan import evenly_spaced
+from filterscope.analyzer.execution.plan import evenly_spaced
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT.parent / "shared" / "data" / "models" / "onnx"

@@ -17,21 +17,21 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from analyzer.boundary.opening import open_network
-from analyzer.data.dataset import batches, open_dataset
-from analyzer.data.images import fit
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.progress import Silent
-from analyzer.run.layout import slugs
-from analyzer.run.reader import Run
-from analyzer.run.writer import RunWriter
-from analyzer.studies.examples import pass_over_data
-from analyzer.studies.examples.examples import Examples
-from analyzer.studies.examples.pass_over_data import BATCH, BATCH_BYTES, MOST_AT_ONCE, Survey, at_once
-from analyzer.studies.study import perform
 from filterscope import demo
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.dataset import batches, open_dataset
+from filterscope.analyzer.data.images import fit
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.progress import Silent
+from filterscope.analyzer.run.layout import slugs
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.studies.examples import pass_over_data
+from filterscope.analyzer.studies.examples.examples import Examples
+from filterscope.analyzer.studies.examples.pass_over_data import BATCH, BATCH_BYTES, MOST_AT_ONCE, Survey, at_once
+from filterscope.analyzer.studies.study import perform
 
 DATA = Path("../shared/data")
 CIFAR = DATA / "cifar10" / "cifar10_train_40000_webp_q80.npz"

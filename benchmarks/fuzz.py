@@ -67,7 +67,7 @@ class User:
     """
 
     def __init__(self, folder: Path, keep: Path) -> None:
-        from analyzer.boundary import client
+        from filterscope.analyzer.boundary import client
 
         self._folder = folder
         self._keep = keep
@@ -121,7 +121,7 @@ class User:
 
     def _record_ends(self) -> None:
         """Have every worker tell what it used when it is closed."""
-        from analyzer.boundary.client import Worker
+        from filterscope.analyzer.boundary.client import Worker
 
         close, ends = Worker.close, self._ends
         closing: set[int] = set()
@@ -217,8 +217,8 @@ def _decode_and_end(kind: str, path: Path, said: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        from converters.errors import FilterscopeError
-        from converters.sources.scripts.pytorch_export import RefusedError
+        from filterscope.converters.errors import FilterscopeError
+        from filterscope.converters.sources.scripts.pytorch_export import RefusedError
         from filterscope.errors import fault_of_the_system
 
         try:
@@ -244,7 +244,7 @@ def _decode_and_end(kind: str, path: Path, said: Path) -> None:
 
 def _read_weights(path: Path) -> None:
     """Weights of a factory's network, as the conversion's process reads them."""
-    from converters.sources.scripts import pytorch_export
+    from filterscope.converters.sources.scripts import pytorch_export
 
     content = pytorch_export._tensors(str(path))
     for _, tensors in pytorch_export._state_dicts(content):
@@ -254,11 +254,11 @@ def _read_weights(path: Path) -> None:
 
 def _read_pictures(path: Path) -> None:
     """The first pictures of a file, at a network's size."""
-    from analyzer.data.dataset import open_dataset, read_batch
-    from analyzer.data.images import find, load
-    from analyzer.data.published_formats import reader_of
-    from analyzer.network.inputs import InputSpec
-    from analyzer.network.preprocessing import PRESETS
+    from filterscope.analyzer.data.dataset import open_dataset, read_batch
+    from filterscope.analyzer.data.images import find, load
+    from filterscope.analyzer.data.published_formats import reader_of
+    from filterscope.analyzer.network.inputs import InputSpec
+    from filterscope.analyzer.network.preprocessing import PRESETS
 
     spec = InputSpec("x", "NCHW", 3, 32, 32, PRESETS["unit"], "", True, True)
     if reader_of(path) is None:
@@ -284,10 +284,10 @@ def import_all() -> None:
     import torch
 
     import filterscope.cli
-    from analyzer.data import dataset
-    from analyzer.network import network
-    from converters import parity
-    from converters.sources.scripts import pytorch_export
+    from filterscope.analyzer.data import dataset
+    from filterscope.analyzer.network import network
+    from filterscope.converters import parity
+    from filterscope.converters.sources.scripts import pytorch_export
 
     _ = dataset, network, parity, pytorch_export, filterscope.cli
 
@@ -458,7 +458,7 @@ def judge_traces(traces: Path, scratch: Path) -> dict[str, Any]:
 
 def _is_of_the_system(path: str, scratch: Path) -> bool:
     """Whether SECURITY.md names a place: the system's libraries, Python's, the null device."""
-    from analyzer.boundary.confinement import SYSTEM, _python
+    from filterscope.analyzer.boundary.confinement import SYSTEM, _python
 
     places = [*map(Path, SYSTEM), *_python(), Path("/dev/null"), ROOT, scratch / "stopper"]
     return any(Path(path).is_relative_to(place) or Path(path).is_relative_to(place.resolve()) for place in places)

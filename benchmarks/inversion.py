@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from analyzer.boundary.opening import open_network
-from analyzer.data import images
-from analyzer.maximize.feature_inversion import FIRST, LAST, Matcher, Restraint
-from analyzer.maximize.presets import quality
-from analyzer.network.network import InputOptions, Network
-from analyzer.network.preprocessing import preset
-from analyzer.studies.inversion import EFFORTS, Inverted, Judge, spread
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data import images
+from filterscope.analyzer.maximize.feature_inversion import FIRST, LAST, Matcher, Restraint
+from filterscope.analyzer.maximize.presets import quality
+from filterscope.analyzer.network.network import InputOptions, Network
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.studies.inversion import EFFORTS, Inverted, Judge, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -48,8 +48,8 @@ together.
 In Python:
 
     import filterscope as fs
-    from analyzer.inversion import Inversion, invert
-    from analyzer.groups import Groups, factorise
+    from filterscope.analyzer.studies.inversion import Inversion, invert
+    from filterscope.analyzer.studies.groups import Groups, factorise
 
     model = fs.open("model.onnx")
     fs.analyze(model, "photos/", "run/", studies=[Inversion(), Groups()])   # added to a run, finished or not
@@ -158,7 +158,7 @@ def ways(network: Network, picture: np.ndarray) -> str:
 
 def qualities() -> str:
     """A line a quality."""
-    from analyzer.studies.groups import EFFORTS as GROUPS
+    from filterscope.analyzer.studies.groups import EFFORTS as GROUPS
 
     return "\n".join(
         f"| {name} | {effort.layers} | {effort.images} | {effort.evaluations} | {GROUPS[name].layers} | "

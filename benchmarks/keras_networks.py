@@ -85,8 +85,8 @@ def layer_names(path: Path) -> set[str]:
 
 def main(names: list[str]) -> None:
     """Open and prove each; a line says the errors, and which names are not Keras' own."""
-    from analyzer.boundary.opening import open_network
-    from converters.errors import FilterscopeError
+    from filterscope.analyzer.boundary.opening import open_network
+    from filterscope.converters.errors import FilterscopeError
 
     for name in names:
         with tempfile.TemporaryDirectory() as folder:

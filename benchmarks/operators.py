@@ -19,10 +19,10 @@ import onnx
 import onnxruntime
 import torch
 
-from converters.errors import FilterscopeError
-from converters.rewrites.opset_upgrade import to_opset
-from converters.torch_import.importer import import_graph
-from converters.torch_import.onnx2torch_loader import load
+from filterscope.converters.errors import FilterscopeError
+from filterscope.converters.rewrites.opset_upgrade import to_opset
+from filterscope.converters.torch_import.importer import import_graph
+from filterscope.converters.torch_import.onnx2torch_loader import load
 
 # No CNN has these before its last convolution; each is refused by its name where a file has it nevertheless.
 LEFT_OUT = {

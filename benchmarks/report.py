@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.run import atlas
-from analyzer.run.layout import TaskKey
-from analyzer.run.reader import Run
-from analyzer.run.tables import MAP_SCHEMA
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.layout import TaskKey
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import MAP_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter
 
 TASK = 256
 SCROLL = """async () => {
@@ -165,8 +165,9 @@ def resnet50(source: Run) -> tuple[list[dict[str, Any]], dict[str, str]]:
 def render_apart(folder: Path) -> dict[str, Any]:
     """Render a run in a process of its own."""
     code = (
-        "import sys, time, json, resource; from pathlib import Path; from analyzer.run.reader import Run;"
-        "from reports.site.site import render, render_single; run = Run(sys.argv[1]); started = time.process_time();"
+        "import sys, time, json, resource; from pathlib import Path; from filterscope.analyzer.run.reader import Run;"
+        "from filterscope.reports.site.site import render, render_single;"
+        "run = Run(sys.argv[1]); started = time.process_time();"
         "render(run); seconds = time.process_time() - started;"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "file = render_single(run); single = time.process_time() - started - seconds;"

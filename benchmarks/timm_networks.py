@@ -80,7 +80,7 @@ LEGACY_OPSET = 17
 
 def build(name: str):
     """The network in eval mode; the same weights whenever it is built."""
-    from converters.torch_import.onnx2torch_loader import load_torchvision
+    from filterscope.converters.torch_import.onnx2torch_loader import load_torchvision
 
     load_torchvision()  # lets torchvision, which timm imports, load beside a CPU build of torch
     import timm

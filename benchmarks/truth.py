@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.data.images import find
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.run.reader import Run
-from analyzer.studies import truth
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies import truth
 
 LAYERS = ("conv6", "conv15", "conv27", "conv40", "conv50")
 UNITS, THROUGH = 8, 4

@@ -19,15 +19,15 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions, Network
-from analyzer.network.preprocessing import custom, preset
-from analyzer.run.reader import Run
-from analyzer.studies.tuning.selectivity import tuning
-from analyzer.studies.tuning.stimuli import Stimuli
-from analyzer.studies.tuning.tuning import TuningStudy
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions, Network
+from filterscope.analyzer.network.preprocessing import custom, preset
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies.tuning.selectivity import tuning
+from filterscope.analyzer.studies.tuning.stimuli import Stimuli
+from filterscope.analyzer.studies.tuning.tuning import TuningStudy
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tuning.md"

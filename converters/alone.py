@@ -16,13 +16,13 @@ import onnx
 import torch
 from torch import nn
 
-from converters.chunks import fitting
-from converters.comparison import relative_error
-from converters.errors import ModelError
-from converters.normal_form.canonical import CanonicalModel, fixed_batch
-from converters.normal_form.layer_names import CONVOLUTIONS
-from converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken
-from converters.runtime import Session, shortened, side_by_side
+from filterscope.converters.chunks import fitting
+from filterscope.converters.comparison import relative_error
+from filterscope.converters.errors import ModelError
+from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
+from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
+from filterscope.converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken
+from filterscope.converters.runtime import Session, shortened, side_by_side
 
 PICTURES = 3  # in a batch
 RUNS = 3 * PICTURES  # pictures whose values are held: each alone, and two batches

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import onnx
 
-from converters.errors import ModelError
-from converters.tensors import declared_bytes
+from filterscope.converters.errors import ModelError
+from filterscope.converters.tensors import declared_bytes
 
 
 def files_of(path: Path, tensors: Iterable[onnx.TensorProto]) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.errors import ModelError
+from filterscope.converters.errors import ModelError
 
 Shape = tuple[int | str | None, ...]  # int: known; str: a named free dimension; None: unknown
 

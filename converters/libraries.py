@@ -7,10 +7,10 @@ def import_all() -> None:
     import torch
     from onnxscript import optimizer
 
-    from converters import parity
-    from converters.normal_form import canonical
-    from converters.sources import read
-    from converters.torch_import.onnx2torch_loader import load
+    from filterscope.converters import parity
+    from filterscope.converters.normal_form import canonical
+    from filterscope.converters.sources import read
+    from filterscope.converters.torch_import.onnx2torch_loader import load
 
     load()
     _ = onnxruntime, torch, optimizer, canonical, parity, read

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 from google.protobuf.message import Message
 
-from converters.errors import LimitError
+from filterscope.converters.errors import LimitError
 
 Nodes = onnx.GraphProto | onnx.FunctionProto
 

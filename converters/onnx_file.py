@@ -14,15 +14,15 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from converters import external, limits
-from converters.errors import LimitError, ModelError
-from converters.known_operators import unknown_to
-from converters.memory import physical_memory
-from converters.rewrites.irregular import references_in, regularise
-from converters.rewrites.opset_rules import EXPERIMENTAL
-from converters.rewrites.opset_upgrade import opset_of
-from converters.runtime import refusal
-from converters.tensors import check_content, declared_bytes
+from filterscope.converters import external, limits
+from filterscope.converters.errors import LimitError, ModelError
+from filterscope.converters.known_operators import unknown_to
+from filterscope.converters.memory import physical_memory
+from filterscope.converters.rewrites.irregular import references_in, regularise
+from filterscope.converters.rewrites.opset_rules import EXPERIMENTAL
+from filterscope.converters.rewrites.opset_upgrade import opset_of
+from filterscope.converters.runtime import refusal
+from filterscope.converters.tensors import check_content, declared_bytes
 
 OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
 LARGEST_OF_GRAPHS = 1 << 26  # bytes of a file without its tensors

@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from converters.chunks import fitting
-from converters.comparison import beyond_rounding, relative_error, roundings
-from converters.errors import ModelError, ParityError
-from converters.graph import Shape
-from converters.normal_form.canonical import BATCH, CanonicalModel, fixed_batch
-from converters.normal_form.layer_names import CONVOLUTIONS
-from converters.normal_form.sequences import OPERATORS as SEQUENCES
-from converters.runtime import Session, reads, shortened
+from filterscope.converters.chunks import fitting
+from filterscope.converters.comparison import beyond_rounding, relative_error, roundings
+from filterscope.converters.errors import ModelError, ParityError
+from filterscope.converters.graph import Shape
+from filterscope.converters.normal_form.canonical import BATCH, CanonicalModel, fixed_batch
+from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
+from filterscope.converters.normal_form.sequences import OPERATORS as SEQUENCES
+from filterscope.converters.runtime import Session, reads, shortened
 
 if TYPE_CHECKING:
-    from converters.torch_import.importer import TorchTwin
+    from filterscope.converters.torch_import.importer import TorchTwin
 
 AGREES = 1e-4  # relative error up to which two values agree
 REFUSED = 1e-3  # above it a model is not used; between the two it is used with a warning

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.runtime import Session, extract
+from filterscope.converters.runtime import Session, extract
 
 MEASURES = ("maximum", "minimum", "mean", "rectified", "squares", "active")  # in the order of Measured.measures
 PREFIX = "filterscope/"  # of names that are ours: no exporter writes them

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from converters.errors import ModelError
+from filterscope.converters.errors import ModelError
 
 DTYPES = {  # ONNX Runtime's names of types that an image may have → numpy's
     "tensor(float16)": "float16",

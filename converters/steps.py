@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from converters.errors import FilterscopeError, ModelError
+from filterscope.converters.errors import FilterscopeError, ModelError
 
 WORDS = 200  # characters of a library's own message
 

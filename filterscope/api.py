@@ -9,28 +9,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.limits import Limits
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions, Network
-from analyzer.network.preprocessing import Preprocessing, preset
-from analyzer.progress import Progress, Silent
-from analyzer.run.reader import Run
-from analyzer.run.run_locks import reporting
-from analyzer.studies.study import Study
-from converters.errors import FilterscopeError, SettingsError
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.limits import Limits
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions, Network
+from filterscope.analyzer.network.preprocessing import Preprocessing, preset
+from filterscope.analyzer.progress import Progress, Silent
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.run_locks import reporting
+from filterscope.analyzer.studies.study import Study
+from filterscope.converters.errors import FilterscopeError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from analyzer.attribution.explained import Answer
-    from analyzer.data.images import Source
-    from analyzer.maximize.presets import Recipe
-    from analyzer.maximize.single_unit import Portrait
-    from analyzer.units.objectives import Objective
-    from reports.compare.comparison import Comparison
-    from reports.figures.figures import Figure
+    from filterscope.analyzer.attribution.explained import Answer
+    from filterscope.analyzer.data.images import Source
+    from filterscope.analyzer.maximize.presets import Recipe
+    from filterscope.analyzer.maximize.single_unit import Portrait
+    from filterscope.analyzer.units.objectives import Objective
+    from filterscope.reports.compare.comparison import Comparison
+    from filterscope.reports.figures.figures import Figure
 
 __all__ = [
     "FilterscopeError",
@@ -174,10 +174,10 @@ def maximize(
     """
     import numpy as np
 
-    from analyzer.maximize.presets import Recipe, preset_named
-    from analyzer.maximize.presets import quality as quality_named
-    from analyzer.maximize.single_unit import Question, answer, only_layer
-    from analyzer.network.scores import scores
+    from filterscope.analyzer.maximize.presets import Recipe, preset_named
+    from filterscope.analyzer.maximize.presets import quality as quality_named
+    from filterscope.analyzer.maximize.single_unit import Question, answer, only_layer
+    from filterscope.analyzer.network.scores import scores
 
     network = model if isinstance(model, Network) else open(model)
     asked = scores(network) if layer is None else only_layer(network, layer)
@@ -280,7 +280,7 @@ def report(
     Raises:
         FilterscopeError: no run there, a damaged one, or a place that cannot be written.
     """
-    from reports.site.site import render, render_single
+    from filterscope.reports.site.site import render, render_single
 
     opened = run if isinstance(run, Run) else Run(run)
     place = None if out is None else Path(out)
@@ -303,7 +303,7 @@ def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -
     Raises:
         FilterscopeError: no run there, a damaged one, or nothing that could be compared.
     """
-    from reports.compare import compare as comparing
+    from filterscope.reports.compare import compare as comparing
 
     runs = [run if isinstance(run, Run) else Run(run) for run in (a, b)]
     return comparing.compare(runs[0], runs[1], match)
@@ -337,7 +337,7 @@ def figure(
     Raises:
         FilterscopeError: something does not fit the run, or nobody could read it.
     """
-    from reports.figures import figures
+    from filterscope.reports.figures import figures
 
     opened = run if isinstance(run, Run) else Run(run)
     return figures.figure(
@@ -354,11 +354,11 @@ def figure(
 
 
 def _found(given: Sequence[str | Path], white: float | None) -> list[Source]:
-    from analyzer.data.white import check_white
+    from filterscope.analyzer.data.white import check_white
 
     check_white(white)
     if not given:
         return []
-    from analyzer.data.images import find
+    from filterscope.analyzer.data.images import find
 
     return find(given, white)

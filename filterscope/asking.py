@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyzer.bounds.constant_units import is_constant
-from analyzer.maximize.presets import Quality
-from converters.errors import SettingsError
-from converters.plain_text import visible
+from filterscope.analyzer.bounds.constant_units import is_constant
+from filterscope.analyzer.maximize.presets import Quality
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from analyzer.maximize.presets import Recipe
-    from analyzer.maximize.single_unit import Portrait, Question
-    from analyzer.network.network import Network
-    from analyzer.units.objectives import Objective
+    from filterscope.analyzer.maximize.presets import Recipe
+    from filterscope.analyzer.maximize.single_unit import Portrait, Question
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.units.objectives import Objective
 
 FIRST = Quality("first", 12, 0.3, 96, 12)  # shown at once: a dozen long steps
 
@@ -55,8 +55,8 @@ class Asked:
         Raises:
             SettingsError: options that do not go together, or that do not fit the network.
         """
-        from analyzer.maximize.single_unit import Question, only_layer
-        from analyzer.network.scores import class_index, scores
+        from filterscope.analyzer.maximize.single_unit import Question, only_layer
+        from filterscope.analyzer.network.scores import class_index, scores
 
         named = [self.channel is not None, self.klass is not None, self.pair is not None, self.direction is not None]
         if sum(named) + (self.objective == "layer") != 1:
@@ -75,7 +75,7 @@ class Asked:
 
     def _objective(self, channels: int) -> tuple[str | Objective, tuple[int, ...]]:
         """The objective, and which of its units."""
-        from analyzer.units.objectives import Direction, between
+        from filterscope.analyzer.units.objectives import Direction, between
 
         if self.pair is not None:
             numbers = re.fullmatch(r"(\d{1,9}),(\d{1,9})(?::(\d{1,3}))?", self.pair, re.ASCII)
@@ -94,7 +94,7 @@ class Asked:
 
     def recipe(self) -> Recipe:
         """Preset, quality and what the options change of them."""
-        from analyzer.maximize.presets import Recipe, preset_named, quality
+        from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
 
         recipe = Recipe(preset_named(self.preset), quality(self.quality))
         if self.steps is not None:
@@ -104,7 +104,7 @@ class Asked:
         return self._restrained(recipe)
 
     def _restrained(self, recipe: Recipe) -> Recipe:
-        from analyzer.maximize import regularisers
+        from filterscope.analyzer.maximize import regularisers
 
         kinds = {
             "l2": regularisers.L2,
@@ -137,7 +137,7 @@ class Asked:
 
 def slug(name: str) -> str:
     """A layer's name as a file's."""
-    from analyzer.run.layout import slugs
+    from filterscope.analyzer.run.layout import slugs
 
     return slugs([name])[name]
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.plain_text import visible
+from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from analyzer.attribution.explained import Answer
-    from analyzer.network.network import Network
-    from analyzer.progress import Progress
-    from analyzer.studies.study import Study
+    from filterscope.analyzer.attribution.explained import Answer
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.progress import Progress
+    from filterscope.analyzer.studies.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Asked:
         Raises:
             SettingsError: no such method.
         """
-        from analyzer.attribution.methods import methods_named
+        from filterscope.analyzer.attribution.methods import methods_named
 
         return methods_named(list(self.method) or "all")
 
@@ -54,8 +54,8 @@ class Asked:
         Raises:
             SettingsError: one is not so.
         """
-        from analyzer.attribution.explained import check_folder
-        from analyzer.data.white import check_white
+        from filterscope.analyzer.attribution.explained import check_folder
+        from filterscope.analyzer.data.white import check_white
 
         check_white(self.white)
         self.methods()
@@ -67,8 +67,8 @@ class Asked:
         Raises:
             FilterscopeError: the image, or something that does not fit the network.
         """
-        from analyzer.attribution.explained import attribute
-        from analyzer.compute.devices import choose_device
+        from filterscope.analyzer.attribution.explained import attribute
+        from filterscope.analyzer.compute.devices import choose_device
 
         pictures = self._pictures(network)
         network.prove(pictures[0][1])
@@ -89,8 +89,8 @@ class Asked:
     def _pictures(self, network: Network) -> list[tuple[str, np.ndarray]]:
         import numpy as np
 
-        from analyzer.data.images import add_levels, common_white, find, fit, load, photos_of
-        from analyzer.data.white import Levels
+        from filterscope.analyzer.data.images import add_levels, common_white, find, fit, load, photos_of
+        from filterscope.analyzer.data.white import Levels
 
         several = isinstance(self.image, Sequence) and not isinstance(self.image, str)
         given = list(self.image) if several else [self.image]
@@ -166,14 +166,14 @@ def studies(methods: str | None, sanity: bool) -> list[Study]:
     Raises:
         SettingsError: no such method.
     """
-    from converters.errors import SettingsError
+    from filterscope.converters.errors import SettingsError
 
     if methods is None:
         if sanity:
             raise SettingsError("--sanity: is of attributions; give --attribution too")
         return []
-    from analyzer.attribution.methods import methods_named
-    from analyzer.studies.attribution import Attribution
+    from filterscope.analyzer.attribution.methods import methods_named
+    from filterscope.analyzer.studies.attribution import Attribution
 
     return [Attribution(methods_named(methods, "--attribution"), sanity=sanity)]
 

@@ -36,9 +36,9 @@ from filterscope.options import JsonLog, Opening, Quiet, White, note_assumptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from analyzer.network.network import Network
-    from analyzer.studies.study import Study
-    from converters.parity import Parity
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.studies.study import Study
+    from filterscope.converters.parity import Parity
 
 app = typer.Typer(
     help="See what every filter of a trained convolutional network responds to.",
@@ -72,8 +72,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).")] = False,
 ) -> None:
     """List a network's convolution layers, its input as understood, and the proof of its import."""
-    from converters.errors import ModelError, UnsupportedOperatorError
     from filterscope import inspection
+    from filterscope.converters.errors import ModelError, UnsupportedOperatorError
 
     try:
         network = opening.open()
@@ -180,9 +180,9 @@ def analyze(
     json_log: JsonLog = False,
 ) -> None:
     """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
-    from analyzer.execution.budget import seconds_of
-    from analyzer.execution.plan import Settings
     from filterscope import attributing, insight, questions
+    from filterscope.analyzer.execution.budget import seconds_of
+    from filterscope.analyzer.execution.plan import Settings
 
     questions.check(tuning, truth, values or (), bool(images), bool(examples), white)
     settings = Settings(
@@ -288,7 +288,7 @@ def _studies(examples: list[str] | None, white: float | None) -> list[Study]:
     """What else is asked of the network; what is wrong with it is said before the long work."""
     if not examples:
         return []
-    from analyzer.studies.examples.examples import Examples
+    from filterscope.analyzer.studies.examples.examples import Examples
 
     return [Examples(examples, white=white)]
 
@@ -330,7 +330,7 @@ def _run(arguments: list[str]) -> int:
 
 def _exit_code(arguments: list[str]) -> int:
     """Run a command; every exception ends here."""
-    from converters.errors import FilterscopeError
+    from filterscope.converters.errors import FilterscopeError
 
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="filterscope", standalone_mode=False)

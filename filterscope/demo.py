@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions, Network
-from analyzer.network.preprocessing import preset
-from converters.errors import InputError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions, Network
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.converters.errors import InputError
 
 PHOTOS = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png", "motorcycle_left.png", "horse.png")
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
-    from analyzer.network.network import Network
-    from analyzer.studies.study import Study
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.studies.study import Study
 
 
 def studies(
@@ -38,8 +38,8 @@ def studies(
     """
     found: list[Study] = []
     if classes:
-        from analyzer.network.scores import own_labels
-        from analyzer.studies.classes import Classes
+        from filterscope.analyzer.network.scores import own_labels
+        from filterscope.analyzer.studies.classes import Classes
 
         study = Classes(classes[0] if len(classes) == 1 else tuple(classes))
         study.check(network, labels or own_labels(network))
@@ -48,13 +48,13 @@ def studies(
         if given and not images:
             raise SettingsError(f"{option}: is of your images; give --images")
     if inversion:
-        from analyzer.studies.inversion import Inversion
+        from filterscope.analyzer.studies.inversion import Inversion
 
         inverted = Inversion(_layers(inversion))
         inverted.chosen(network, (), 1)
         found.append(inverted)
     if groups:
-        from analyzer.studies.groups import Groups
+        from filterscope.analyzer.studies.groups import Groups
 
         taken = Groups(_layers(groups))
         if taken.layers:

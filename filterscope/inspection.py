@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from analyzer.network.ultralytics import export_of
-from converters.plain_text import visible
+from filterscope.analyzer.network.ultralytics import export_of
+from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
-    from analyzer.network.layers import ConvLayer
-    from analyzer.network.network import Network
-    from converters.errors import Convolution, ModelError, UnsupportedOperatorError
-    from converters.parity import Alone, Parity
+    from filterscope.analyzer.network.layers import ConvLayer
+    from filterscope.analyzer.network.network import Network
+    from filterscope.converters.errors import Convolution, ModelError, UnsupportedOperatorError
+    from filterscope.converters.parity import Alone, Parity
 
 WIDTH = 100
 SCHEMA = 1

@@ -13,10 +13,10 @@ def read_labels(path: Path) -> list[str]:
     """
     import csv
 
-    from converters.errors import SettingsError
+    from filterscope.converters.errors import SettingsError
 
     if str(path) == "imagenet" and not path.exists():
-        from analyzer.network.labels import imagenet
+        from filterscope.analyzer.network.labels import imagenet
 
         return imagenet()
     try:

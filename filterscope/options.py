@@ -19,8 +19,8 @@ import typer
 from filterscope.errors import say
 
 if TYPE_CHECKING:
-    from analyzer.network.network import Network
-    from analyzer.network.preprocessing import Preprocessing
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.network.preprocessing import Preprocessing
 
 LARGEST_SIDE = 1 << 14  # of --input-size, pixels
 
@@ -88,7 +88,7 @@ class Opening:
     @property
     def stem(self) -> str:
         """The model's name without folders and suffix: what a run's folder is called after."""
-        from converters.sources.read import is_factory
+        from filterscope.converters.sources.read import is_factory
 
         name = self.model.rpartition(":")[2] if is_factory(self.model) else self.model
         return Path(name).stem
@@ -99,14 +99,14 @@ class Opening:
         Raises:
             FilterscopeError: the model, or an option that does not fit it.
         """
-        from analyzer.boundary import client
-        from analyzer.boundary.limits import Limits, parse_memory
+        from filterscope.analyzer.boundary import client
+        from filterscope.analyzer.boundary.limits import Limits, parse_memory
 
         if client.is_available():
             client.start_early(self.model)  # before the imports below, which take as long as its own
-        from analyzer.boundary.opening import open_network
-        from analyzer.network.network import InputOptions
-        from converters.sources.read import is_converted
+        from filterscope.analyzer.boundary.opening import open_network
+        from filterscope.analyzer.network.network import InputOptions
+        from filterscope.converters.sources.read import is_converted
 
         preprocessing, size = self._preprocessing(), self._size()
         options = InputOptions(self.layout, self.input_channels, size, preprocessing, self.input, self._feeds())
@@ -117,7 +117,7 @@ class Opening:
         return open_network(self.model, options, weights=self.weights, trust=self.trust, limits=limits)
 
     def _preprocessing(self) -> Preprocessing | None:
-        from analyzer.network.preprocessing import custom, preset
+        from filterscope.analyzer.network.preprocessing import custom, preset
 
         if self.mean is None and self.std is None and self.high is None and self.order is None:
             return None if self.preprocess is None else preset(self.preprocess)
@@ -129,7 +129,7 @@ class Opening:
         return custom(high, means, stds, (self.order or base.order).upper(), count)
 
     def _size(self) -> tuple[int, int] | None:
-        from converters.errors import SettingsError
+        from filterscope.converters.errors import SettingsError
 
         if self.input_size is None:
             return None
@@ -144,7 +144,7 @@ class Opening:
     def _feeds(self) -> dict[str, Any]:
         import numpy as np
 
-        from converters.errors import SettingsError
+        from filterscope.converters.errors import SettingsError
 
         feeds = {}
         for text in self.feed or ():
@@ -195,7 +195,7 @@ def opens_a_model(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
-    from converters.errors import SettingsError
+    from filterscope.converters.errors import SettingsError
 
     if text is None:
         return default

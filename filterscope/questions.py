@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
-    from analyzer.network.network import Network
-    from analyzer.studies.study import Study
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.studies.study import Study
 
 TUNING = ("auto", "all", "none")
 
@@ -30,7 +30,7 @@ def check(
     Raises:
         SettingsError: they do not.
     """
-    from analyzer.data.white import check_white
+    from filterscope.analyzer.data.white import check_white
 
     check_white(white)
     if white is not None and not (images or examples):
@@ -49,9 +49,9 @@ def studies(network: Network, tuning: str, truth: bool, values: Sequence[str]) -
     Raises:
         SettingsError: a value that the network does not have.
     """
-    from analyzer.studies.truth import TruthStudy
-    from analyzer.studies.tuning.tuning import TuningStudy
-    from analyzer.studies.values import ValueStudy, chosen_values
+    from filterscope.analyzer.studies.truth import TruthStudy
+    from filterscope.analyzer.studies.tuning.tuning import TuningStudy
+    from filterscope.analyzer.studies.values import ValueStudy, chosen_values
 
     found: list[Study] = []
     if values:

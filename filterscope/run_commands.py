@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from converters.plain_text import escaped_json, visible
+from filterscope.converters.plain_text import escaped_json, visible
 from filterscope.errors import path_text, say
 
 
@@ -71,7 +71,7 @@ def figure(
 ) -> None:
     """Write some units' pictures of a run as a figure for print."""
     from filterscope import api
-    from reports.figures.figures import check_file
+    from filterscope.reports.figures.figures import check_file
 
     check_file(out)
     made = api.figure(
@@ -92,6 +92,6 @@ def figure(
 
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Remove a run's files, and its folder when nothing else is in it."""
-    from analyzer.run.writer import remove
+    from filterscope.analyzer.run.writer import remove
 
     remove(run)

@@ -58,9 +58,9 @@ def maximize(
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
     from dataclasses import replace
 
-    from analyzer.maximize.single_unit import answer, at_quality, check_file
-    from analyzer.network.scores import own_labels
     from filterscope import asking
+    from filterscope.analyzer.maximize.single_unit import answer, at_quality, check_file
+    from filterscope.analyzer.network.scores import own_labels
 
     names = read_labels(labels) if labels else ()
     asked = asking.Asked(

@@ -8,10 +8,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from analyzer.network.network import open_here
-from converters.normal_form.canonical import canonicalize
-from converters.onnx_file import ModelFile
-from converters.sources import read
+from filterscope.analyzer.network.network import open_here
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.sources import read
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"  # real models and images; its README.md says whose
 MODELS = DATA / "models" / "onnx"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from converters.torch_import.ops import table
+from filterscope.converters.torch_import.ops import table
 
 RANDOM = np.random.default_rng(20)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from synthetic_studies import write_studies
 
-from analyzer.run import atlas
-from analyzer.run.layout import TaskKey, slugs
-from analyzer.run.tables import MAP_SCHEMA
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.layout import TaskKey, slugs
+from filterscope.analyzer.run.tables import MAP_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter
 
 HOSTILE_NAMES = (
     "../../x<script>alert(1)</script>",

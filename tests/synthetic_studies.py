@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.run import atlas
-from analyzer.run.tables import EXAMPLE_SCHEMA, TABLES, WEIGHT_SCHEMA
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import EXAMPLE_SCHEMA, TABLES, WEIGHT_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter
 
 EXAMPLES = 12  # pictures of the made-up data set
 RANKS = 4  # strongest places of each channel

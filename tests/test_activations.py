@@ -5,15 +5,15 @@ import onnx
 import pytest
 from networks import answers, build, normal
 
-from analyzer.boundary.opening import open_network
-from analyzer.execution import activation_maps
-from analyzer.execution.activation_maps import layer_groups, write_maps
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.run.layout import slugs
-from analyzer.run.reader import Run
-from analyzer.run.tables import MAP_SCHEMA
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution import activation_maps
+from filterscope.analyzer.execution.activation_maps import layer_groups, write_maps
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.run.layout import slugs
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import MAP_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter
 
 HEIGHT, WIDTH, IMAGES, KEPT = 10, 12, 5, 3
 KERNELS = {"one.weight": normal(4, 3, 3, 3), "two.weight": normal(6, 4, 3, 3), "three.weight": normal(2, 6, 1, 1)}

@@ -9,7 +9,7 @@ import pytest
 CODE = """
 import resource, sys
 import numpy as np
-from analyzer.allocator import keep_freed_memory
+from filterscope.analyzer.compute.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def faults():

@@ -19,13 +19,13 @@ from batch_networks import (
 )
 from networks import answers, build, normal
 
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings, selection
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from converters.alone import one_at_a_time
-from converters.errors import ModelError
-from converters.parity import AGREES, Parity
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings, selection
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.converters.alone import one_at_a_time
+from filterscope.converters.errors import ModelError
+from filterscope.converters.parity import AGREES, Parity
 
 UNIT = InputOptions(preprocessing=preset("unit"))
 

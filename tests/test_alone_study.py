@@ -16,15 +16,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import filterscope as fs
-from analyzer.attribution.explain import Explainer
-from analyzer.boundary.opening import open_network
-from analyzer.maximize.objective_gradient import Slope
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.run.reader import Run
-from analyzer.units.canvas import canvas_for
-from analyzer.units.measure import RANDOM_IMAGES, Meter, jitters, shifted
-from analyzer.units.objectives import objective_for
+from filterscope.analyzer.attribution.explain import Explainer
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.maximize.objective_gradient import Slope
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.analyzer.units.measure import RANDOM_IMAGES, Meter, jitters, shifted
+from filterscope.analyzer.units.objectives import objective_for
 from filterscope.cli import app
 
 NETWORKS = {

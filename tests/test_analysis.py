@@ -8,11 +8,11 @@ import pytest
 from networks import build, normal
 from PIL import Image
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.data.images import find
-from analyzer.execution.plan import Settings
-from converters.errors import InputError, SettingsError
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.converters.errors import InputError, SettingsError
 
 
 @pytest.fixture

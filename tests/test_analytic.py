@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
-from analyzer.boundary.opening import open_network
-from analyzer.bounds.interval_bounds import Interval, intervals
-from analyzer.maximize.analytic import AnalyticUnits, image_maximisers, input_maximisers
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
-from analyzer.units.canvas import canvas_for
-from converters.errors import SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
+from filterscope.analyzer.maximize.analytic import AnalyticUnits, image_maximisers, input_maximisers
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.converters.errors import SettingsError
 from tests.networks import MODELS, build, needs_data, normal
 
 INVERTED = custom(255, (10, -20, 100), (-60, 40, 90), "BGR")

@@ -9,13 +9,13 @@ import pytest
 from onnx import TensorProto
 from typer.testing import CliRunner
 
-from analyzer.boundary.opening import open_network
-from analyzer.network.inputs import guess_preprocessing
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
-from analyzer.network.ultralytics import export_of
-from converters.errors import SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.inputs import guess_preprocessing
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.network.ultralytics import export_of
 from filterscope.cli import app
+from filterscope.converters.errors import SettingsError
 from tests.networks import build, normal
 from tests.test_inputs import KERNEL, graph_of
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analyzer.run import atlas
+from filterscope.analyzer.run import atlas
 
 
 def tiles(count, height, width, bands, seed=0):

@@ -9,13 +9,13 @@ from captum import attr
 from networks import build, normal
 from torch import nn
 
-from analyzer.attribution.explain import Explainer
-from analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS, methods_named
-from analyzer.attribution.targets import Target
-from analyzer.boundary.opening import open_network
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
-from converters.errors import SettingsError
+from filterscope.analyzer.attribution.explain import Explainer
+from filterscope.analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS, methods_named
+from filterscope.analyzer.attribution.targets import Target
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.converters.errors import SettingsError
 from tests.test_bounds import opened
 
 SIDE = 24

@@ -6,15 +6,15 @@ import pytest
 from networks import build, normal
 from PIL import Image
 
-from analyzer.attribution.explain import Explainer
-from analyzer.attribution.methods import DEFAULT, METHODS
-from analyzer.attribution.pictures import absolute, overlay, signed_tile
-from analyzer.execution.plan import Settings
-from analyzer.network.preprocessing import PRESETS
-from analyzer.run.reader import Run
-from analyzer.run.writer import remove
-from analyzer.studies.attribution import NO_CLASSES, Attribution
 from filterscope import api
+from filterscope.analyzer.attribution.explain import Explainer
+from filterscope.analyzer.attribution.methods import DEFAULT, METHODS
+from filterscope.analyzer.attribution.pictures import absolute, overlay, signed_tile
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.writer import remove
+from filterscope.analyzer.studies.attribution import NO_CLASSES, Attribution
 from tests.test_bounds import opened
 
 SIDE = 14

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import fx, nn
 
-from analyzer.compute.bfloat16_relu import BitGate
-from analyzer.compute.frozen_convolutions import FrozenConv, with_frozen_convolutions
-from analyzer.compute.redirected_relu import open_gate, with_open_gates
+from filterscope.analyzer.compute.bfloat16_relu import BitGate
+from filterscope.analyzer.compute.frozen_convolutions import FrozenConv, with_frozen_convolutions
+from filterscope.analyzer.compute.redirected_relu import open_gate, with_open_gates
 
 GATES = [(nn.ReLU(), math.inf), (nn.ReLU6(), 6.0)]
 SPECIAL = [0.0, -0.0, 6.0, 5.96875, 6.03125, 1e-38, -1e-38, 1e-40, -math.inf, math.inf]  # about the ends, denormal

@@ -17,12 +17,12 @@ import pytest
 from networks import build, normal, opened_here
 from onnx import helper, numpy_helper
 
-from analyzer.boundary import client, limits, opened, opening
-from analyzer.boundary.limits import Limits, parse_memory
-from analyzer.boundary.opening import open_network
-from analyzer.network.network import InputOptions
-from converters import cache
-from converters.errors import ModelError, SettingsError, UnsupportedOperatorError
+from filterscope.analyzer.boundary import client, limits, opened, opening
+from filterscope.analyzer.boundary.limits import Limits, parse_memory
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.converters import cache
+from filterscope.converters.errors import ModelError, SettingsError, UnsupportedOperatorError
 
 pytestmark = pytest.mark.skipif(not client.is_available(), reason="this system has no boundary")
 
@@ -114,7 +114,7 @@ def test_an_error_keeps_its_kind_and_what_it_carries(tmp_path):
 CONFINED = """
 import os, socket, subprocess, sys
 from pathlib import Path
-from analyzer.boundary.confinement import confine
+from filterscope.analyzer.boundary.confinement import confine
 model, scratch, elsewhere = map(Path, sys.argv[1:4])
 print(*confine([model], [scratch]))
 def tried(name, action):
@@ -307,8 +307,8 @@ def test_a_process_that_is_killed_leaves_none_behind(path):
     code = textwrap.dedent(
         f"""
         import sys, time
-        from analyzer.network import open_network
-        from analyzer.boundary import client
+        from filterscope.analyzer.boundary.opening import open_network
+        from filterscope.analyzer.boundary import client
         network = open_network({str(path)!r})
         print(client.start()._process.pid, flush=True)
         time.sleep(60)
@@ -356,7 +356,7 @@ def test_a_process_that_the_users_forks_ends_no_worker(path):
     code = textwrap.dedent(
         f"""
         import os, sys
-        from analyzer.network import open_network
+        from filterscope.analyzer.boundary.opening import open_network
         network = open_network({str(path)!r})
         child = os.fork()
         if child == 0:
@@ -439,4 +439,4 @@ def test_the_folder_worked_in_is_not_the_servers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
     assert str(tmp_path) not in client._search_path()
-    assert str(Path(client.__file__).parents[2]) in client._search_path()
+    assert str(Path(client.__file__).parents[3]) in client._search_path()

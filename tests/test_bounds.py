@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from analyzer.boundary.opening import open_network
-from analyzer.bounds.interval_arithmetic import ELEMENTWISE
-from analyzer.bounds.interval_bounds import Interval, intervals
-from analyzer.bounds.interval_rules import RULES
-from analyzer.data import images
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.bounds.interval_arithmetic import ELEMENTWISE
+from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
+from filterscope.analyzer.bounds.interval_rules import RULES
+from filterscope.analyzer.data import images
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
 from tests.networks import DATA, MODELS, build, needs_data, normal
 
 SIZE = (9, 8)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analyzer.execution.budget import FEWEST, MEASURING, MOST, seconds_of, share_out
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.budget import FEWEST, MEASURING, MOST, seconds_of, share_out
+from filterscope.converters.errors import SettingsError
 
 COSTS = {"cheap": 1e-4, "middle": 1e-3, "dear": 1e-2}
 PICTURES = {"cheap": 100, "middle": 200, "dear": 50}

@@ -8,10 +8,10 @@ import pytest
 from networks import MODELS, answers, build, canonical, needs_data, normal
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.errors import ModelError
-from converters.normal_form.canonical import canonicalize
-from converters.onnx_file import read
-from converters.rewrites.opset_site import OPSET
+from filterscope.converters.errors import ModelError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import read
+from filterscope.converters.rewrites.opset_site import OPSET
 
 W = normal(4, 3, 3, 3)
 SAME = {"pads": [1, 1, 1, 1]}

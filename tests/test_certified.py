@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.boundary.opening import open_network
-from analyzer.certify import encoding
-from analyzer.certify.certifier import Certifier, certify
-from analyzer.maximize.engine import ascend
-from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
-from analyzer.units.canvas import Canvas, canvas_for
-from analyzer.units.objectives import Neuron
-from converters.errors import SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.certify import encoding
+from filterscope.analyzer.certify.certifier import Certifier, certify
+from filterscope.analyzer.maximize.engine import ascend
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.objectives import Neuron
+from filterscope.converters.errors import SettingsError
 from tests.networks import MODELS, answers, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened
 

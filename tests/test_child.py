@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import build, normal
 
-from converters.sources import child_process
+from filterscope.converters.sources import child_process
 
 SHAPE = ("N", 3, 4, 4)
 WAVES = 1e5  # radians in an input of 1, of which float32 keeps two digits after the point

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.execution.plan import Settings
-from analyzer.network.preprocessing import PRESETS
-from analyzer.network.scores import own_labels
-from analyzer.studies.classes import Classes, entropy, softmax
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.network.scores import own_labels
+from filterscope.analyzer.studies.classes import Classes, entropy, softmax
+from filterscope.converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened
 

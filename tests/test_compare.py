@@ -18,14 +18,14 @@ from test_site import read
 from typer.testing import CliRunner
 
 import filterscope as fs
-from analyzer.run import atlas
-from analyzer.run.reader import Run
-from converters.errors import RunError, SettingsError
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.reader import Run
 from filterscope.cli import app
-from reports.compare import matching
-from reports.compare.compare import compare
-from reports.compare.comparison import Comparison
-from reports.compare.matching import Answers, match_units
+from filterscope.converters.errors import RunError, SettingsError
+from filterscope.reports.compare import matching
+from filterscope.reports.compare.compare import compare
+from filterscope.reports.compare.comparison import Comparison
+from filterscope.reports.compare.matching import Answers, match_units
 
 CHANNELS = 9
 

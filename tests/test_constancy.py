@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from synthetic_run import synthetic_run
 
 import filterscope as fs
-from analyzer.bounds.constant_units import is_constant
-from analyzer.run.reader import Run
-from analyzer.run.tables import UNIT_SCHEMA
 from filterscope import asking, cli
-from reports.site import summary
-from reports.site.site import render
+from filterscope.analyzer.bounds.constant_units import is_constant
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import UNIT_SCHEMA
+from filterscope.reports.site import summary
+from filterscope.reports.site.site import render
 
 TOTALS = {"layers": 1, "units": 40, "pictures": 40, "unraised": 0, "dead": 0, "diverged": 0}
 

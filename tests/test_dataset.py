@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer.data.dataset import batches, open_dataset
-from analyzer.network.inputs import InputSpec
-from analyzer.network.preprocessing import PRESETS
-from converters.errors import InputError
+from filterscope.analyzer.data.dataset import batches, open_dataset
+from filterscope.analyzer.network.inputs import InputSpec
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.converters.errors import InputError
 
 SPEC = InputSpec("x", "NCHW", 3, 8, 8, PRESETS["unit"], "", True, True)
 
@@ -104,7 +104,7 @@ def test_a_fingerprint_follows_the_content_and_not_the_place(folder, tmp_path):
 
 
 def test_a_large_data_set_is_told_by_sizes_and_times(folder, monkeypatch):
-    monkeypatch.setattr("analyzer.data.dataset.SMALL", 0)
+    monkeypatch.setattr("filterscope.analyzer.data.dataset.SMALL", 0)
     before = open_dataset([folder]).fingerprint()
     assert open_dataset([folder]).fingerprint() == before
     os.utime(folder / "0.png", (1, 1))

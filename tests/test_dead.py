@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from analyzer.boundary.opening import open_network
-from analyzer.bounds import dead_units
-from analyzer.bounds.dead_units import never_positive
-from analyzer.bounds.interval_bounds import intervals
-from analyzer.bounds.linear_relaxation import Inner
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.bounds import dead_units
+from filterscope.analyzer.bounds.dead_units import never_positive
+from filterscope.analyzer.bounds.interval_bounds import intervals
+from filterscope.analyzer.bounds.linear_relaxation import Inner
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import opened, pictures
 

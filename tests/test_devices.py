@@ -5,22 +5,21 @@ No GPU is needed: torch is told of GPUs that are not there, and a processor goes
 
 import threading
 
-import analyzer.devices
 import onnx
 import onnxruntime
 import pytest
 import torch
 from networks import build, normal
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.compute.devices import Devices, choose_device, choose_devices, keep_to, on
-from analyzer.execution import executors
-from analyzer.execution.plan import Settings
-from analyzer.execution.tasks import Workshop
-from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
-from converters.errors import SettingsError
-from converters.runtime import providers
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.compute.devices import Devices, choose_device, choose_devices, keep_to, on
+from filterscope.analyzer.execution import executors
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.execution.tasks import Workshop
+from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.runtime import providers
 
 GPUS = [torch.device("cuda", index) for index in range(3)]
 CPU = torch.device("cpu")
@@ -77,7 +76,7 @@ def test_threads_take_devices_in_turn():
 
 @pytest.mark.parametrize(("devices", "processors", "workers"), [(GPUS, 8, 3), (GPUS[:1], 8, 1), ([CPU], 8, 8)])
 def test_as_many_tasks_run_side_by_side_as_gpus_or_else_processors(monkeypatch, devices, processors, workers):
-    monkeypatch.setattr(analyzer.compute.devices, "processors", lambda: processors)
+    monkeypatch.setattr("filterscope.analyzer.compute.devices.processors", lambda: processors)
     assert Devices(devices).workers == workers
 
 
@@ -108,7 +107,7 @@ def test_onnx_runtime_measures_on_the_threads_gpu(machine, monkeypatch):
 
 def test_a_threads_workshop_has_one_device(two_layers, monkeypatch):
     kept = []
-    monkeypatch.setattr(analyzer.compute.devices, "keep_to", kept.append)
+    monkeypatch.setattr("filterscope.analyzer.compute.devices.keep_to", kept.append)
     shop = Workshop(two_layers, Recipe(PRESETS["filterscope"], QUALITIES["draft"]), 0, Devices(GPUS))
     own = [shop.for_a_thread() for _ in GPUS]
     assert [one.devices.all for one in own] == [(gpu,) for gpu in GPUS]
@@ -131,8 +130,8 @@ def test_pictures_do_not_tell_on_which_device_they_were_made(two_layers, tmp_pat
         return run_task(shop, task)
 
     alone = analysed(two_layers, tmp_path / "alone")
-    monkeypatch.setattr(analyzer.compute.devices, "choose_devices", lambda _: Devices(TWINS))
-    monkeypatch.setattr(analyzer.compute.devices, "processors", lambda: 1)
+    monkeypatch.setattr("filterscope.analyzer.compute.devices.choose_devices", lambda _: Devices(TWINS))
+    monkeypatch.setattr("filterscope.analyzer.compute.devices.processors", lambda: 1)
     monkeypatch.setattr(executors, "run_task", watched)
     shared = analysed(two_layers, tmp_path / "shared")
 

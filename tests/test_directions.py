@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from analyzer.compute.last_convolution import Directions
+from filterscope.analyzer.compute.last_convolution import Directions
 
 CPU = torch.device("cpu")
 KERNELS = [  # channels, kernel, stride, dilation, pads, groups, height and width

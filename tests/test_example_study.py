@@ -8,18 +8,18 @@ import pytest
 from networks import answers, build, normal
 from PIL import Image
 
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.progress import Silent
-from analyzer.run.layout import slugs
-from analyzer.run.reader import Run
-from analyzer.run.writer import RunWriter
-from analyzer.studies.examples import pass_over_data
-from analyzer.studies.examples.examples import CHECKPOINT, Examples
-from analyzer.studies.study import perform
-from converters.errors import InputError, SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.progress import Silent
+from filterscope.analyzer.run.layout import slugs
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.studies.examples import pass_over_data
+from filterscope.analyzer.studies.examples.examples import CHECKPOINT, Examples
+from filterscope.analyzer.studies.study import perform
+from filterscope.converters.errors import InputError, SettingsError
 
 SEVERAL = [
     ("Conv", "x w1 b1", "a", {"pads": [1, 1, 1, 1], "name": "first"}),
@@ -240,8 +240,8 @@ def test_an_interrupted_pass_goes_on_and_finds_the_same(tmp_path, monkeypatch, s
     _, network = opened(tmp_path, SEVERAL)
     images(tmp_path, 250)
     study = Examples(tmp_path / "set.npz")
-    monkeypatch.setattr("analyzer.studies.examples.examples.PAUSE", 0.0)
-    monkeypatch.setattr("analyzer.studies.examples.examples.PATIENCE", 0.0)
+    monkeypatch.setattr("filterscope.analyzer.studies.examples.examples.PAUSE", 0.0)
+    monkeypatch.setattr("filterscope.analyzer.studies.examples.examples.PATIENCE", 0.0)
     whole, _ = performed(tmp_path, network, study, out="whole")
     measure, begun = pass_over_data.Survey._measure, []
 

@@ -9,11 +9,11 @@ import pytest
 from networks import build, normal, opened_here
 from onnx import TensorProto, helper
 
-from analyzer.network.network import InputOptions
-from converters.errors import ModelError, SettingsError
-from converters.normal_form.canonical import canonicalize
-from converters.onnx_file import ModelFile
-from converters.runtime import Session
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.runtime import Session
 
 SAME = {"auto_pad": "SAME_UPPER"}
 W = normal(4, 3, 3, 3)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from networks import answers, build, canonical, needs_data, normal
 
-from analyzer.network.receptive_fields import FieldWalk
-from converters.graph import Graph, Node
+from filterscope.analyzer.network.receptive_fields import FieldWalk
+from filterscope.converters.graph import Graph, Node
 
 SIDE = 48
 GREY = 0.05  # dark enough that no sigmoid saturates
@@ -480,7 +480,7 @@ PUBLISHED = {  # the last convolution: size, jump. MobileNetV2's is in the table
 def test_the_last_layer_of_a_real_network_sees_what_is_published(name):
     from networks import MODELS
 
-    from analyzer.boundary.opening import open_network
+    from filterscope.analyzer.boundary.opening import open_network
 
     layer = open_network(MODELS / f"{name}.onnx").layers[-1]
     size, jump = PUBLISHED[name]

@@ -18,11 +18,11 @@ from synthetic_run import HOSTILE_NAMES, synthetic_run
 from typer.testing import CliRunner
 
 import filterscope as fs
-from analyzer.run.reader import Run
-from converters.errors import SettingsError
+from filterscope.analyzer.run.reader import Run
 from filterscope.cli import app
-from reports.figures import figures, pdf
-from reports.figures.figures import Figure
+from filterscope.converters.errors import SettingsError
+from filterscope.reports.figures import figures, pdf
+from filterscope.reports.figures.figures import Figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 LAYER = "features.1.conv"

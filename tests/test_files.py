@@ -9,8 +9,8 @@ import pytest
 from networks import DATA, MODELS, build, needs_data, normal
 from onnx import TensorProto, external_data_helper, helper
 
-from converters import onnx_file
-from converters.errors import ModelError
+from filterscope.converters import onnx_file
+from filterscope.converters.errors import ModelError
 
 
 def small():

@@ -8,8 +8,8 @@ import pytest
 from networks import answers, build, canonical, normal
 from onnx import TensorProto
 
-from analyzer.boundary.opening import open_network
-from analyzer.network.layers import conv_layers
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.layers import conv_layers
 
 SAME = {"pads": [1, 1, 1, 1]}
 CONV, RELU = ("Conv", "x w b", "c", SAME), ("Relu", "n", "y")

@@ -13,18 +13,18 @@ from networks import DATA, MODELS, answers, build, canonical, needs_data, normal
 from onnx import TensorProto, helper, numpy_helper
 
 import filterscope as fs
-from analyzer.boundary.opening import open_network
-from analyzer.network.gradient_paths import has_gradient
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS
-from analyzer.network.scores import scores
-from converters.comparison import Rounding, beyond_rounding
-from converters.errors import ModelError, ParityError
-from converters.normal_form.canonical import canonicalize
-from converters.onnx_file import read
-from converters.parity import verify
-from converters.runtime import Session
-from converters.torch_import.importer import import_torch
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.gradient_paths import has_gradient
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.network.scores import scores
+from filterscope.converters.comparison import Rounding, beyond_rounding
+from filterscope.converters.errors import ModelError, ParityError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import read
+from filterscope.converters.parity import verify
+from filterscope.converters.runtime import Session
+from filterscope.converters.torch_import.importer import import_torch
 
 SAME = {"pads": [1, 1, 1, 1]}
 W, W2 = normal(8, 3, 3, 3), normal(8, 8, 3, 3)
@@ -603,7 +603,7 @@ def test_a_real_file_saved_by_the_optimiser_has_the_same_layers(tmp_path, name, 
 
 def top(network, proto, count=(1, 5)):
     """How many of the hundred photos have their class among the first so many answers."""
-    from analyzer.data import images
+    from filterscope.analyzer.data import images
 
     session = Session(proto)
     right = [0] * len(count)

@@ -8,9 +8,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from analyzer.compute import precision as precisions
-from analyzer.compute.frozen_convolutions import FrozenConv, with_frozen_convolutions
-from analyzer.compute.precision import cut_for_gradients, precision
+from filterscope.analyzer.compute import precision as precisions
+from filterscope.analyzer.compute.frozen_convolutions import FrozenConv, with_frozen_convolutions
+from filterscope.analyzer.compute.precision import cut_for_gradients, precision
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # of the largest number

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.execution.plan import Settings
-from analyzer.network.preprocessing import PRESETS
-from analyzer.studies.groups import Groups, factorise, spaced
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.studies.groups import Groups, factorise, spaced
+from filterscope.converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened
 

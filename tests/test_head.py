@@ -1,16 +1,16 @@
 """What follows the last convolutions never stops the analysis of these."""
 
-import converters.canonical
 import numpy as np
 import onnx
 import pytest
 from networks import answers, build, canonical, normal
 from onnx import TensorProto, helper
 
-from analyzer.boundary.opening import open_network
-from converters.errors import ModelError, UnsupportedOperatorError
-from converters.parity import verify
-from converters.torch_import.importer import import_torch
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.converters.errors import ModelError, UnsupportedOperatorError
+from filterscope.converters.parity import verify
+from filterscope.converters.rewrites.opset_upgrade import to_opset
+from filterscope.converters.torch_import.importer import import_torch
 
 SAME = {"pads": [1, 1, 1, 1]}
 W, W2 = normal(4, 3, 3, 3), normal(4, 4, 3, 3)
@@ -122,14 +122,14 @@ def test_an_unknown_operator_before_a_convolution_is_named_with_that_convolution
 
 
 def test_a_head_that_cannot_be_brought_into_normal_form_is_left_out(monkeypatch):
-    real = converters.normal_form.canonical.to_opset
+    real = to_opset
 
     def without_softmax(proto):
         if any(node.op_type == "Softmax" for node in proto.graph.node):
             raise ModelError("y: Softmax of opset 17 cannot be read")
         return real(proto)
 
-    monkeypatch.setattr(converters.normal_form.canonical, "to_opset", without_softmax)
+    monkeypatch.setattr("filterscope.converters.normal_form.canonical.to_opset", without_softmax)
     form = canonical(build([*LAYERS, ("Softmax", "d", "y")], {"w": W, "w2": W2}, opset=17))
     assert "d" in form.graph.outputs
     assert "y: Softmax of opset 17 cannot be read" in form.notes[-1]

@@ -13,12 +13,12 @@ import pytest
 from networks import build, normal
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from analyzer.boundary.opening import open_network
-from converters import onnx_file
-from converters.errors import FilterscopeError, LimitError, ModelError
-from converters.normal_form.canonical import canonicalize
-from converters.onnx_file import ModelFile
-from converters.tensors import check_content
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.converters import onnx_file
+from filterscope.converters.errors import FilterscopeError, LimitError, ModelError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.tensors import check_content
 
 FILES = sorted((Path(__file__).parent / "cases" / "hostile").glob("*.onnx"))
 SECONDS = 10  # of processor time

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from analyzer.certify.branch_and_bound import branch_and_bound
-from analyzer.certify.highs import branch_and_cut
-from analyzer.certify.program import Gate, Program
-from analyzer.certify.relu_hulls import Hulls
+from filterscope.analyzer.certify.branch_and_bound import branch_and_bound
+from filterscope.analyzer.certify.highs import branch_and_cut
+from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.relu_hulls import Hulls
 
 
 def one_relu(rng, count):

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analyzer.data.images import Photo, find, fit, load, read
-from analyzer.network.inputs import InputSpec
-from analyzer.network.preprocessing import PRESETS, custom
-from converters.errors import InputError, SettingsError
+from filterscope.analyzer.data.images import Photo, find, fit, load, read
+from filterscope.analyzer.network.inputs import InputSpec
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.converters.errors import InputError, SettingsError
 
 RNG = np.random.default_rng(7)
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [250, 240, 10]], [[9, 8, 7], [0, 0, 0]]], np.uint8)  # 3x2

@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import nn
 
-from converters.errors import ModelError
-from converters.sources.options import SourceOptions
-from converters.sources.read import read
-from converters.sources.scripts import inert_checkpoint, pytorch_export
+from filterscope.converters.errors import ModelError
+from filterscope.converters.sources.options import SourceOptions
+from filterscope.converters.sources.read import read
+from filterscope.converters.sources.scripts import inert_checkpoint, pytorch_export
 
 
 class Settings(dict):

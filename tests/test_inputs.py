@@ -7,11 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.data import images
-from analyzer.network.inputs import InputSpec, guess_preprocessing, image_input, input_spec, layout_of, size_of
-from analyzer.network.preprocessing import PRESETS, custom, preset
-from converters.errors import InputError, SettingsError
-from converters.graph import Graph, Node
+from filterscope.analyzer.data import images
+from filterscope.analyzer.network.inputs import (
+    InputSpec,
+    guess_preprocessing,
+    image_input,
+    input_spec,
+    layout_of,
+    size_of,
+)
+from filterscope.analyzer.network.preprocessing import PRESETS, custom, preset
+from filterscope.converters.errors import InputError, SettingsError
+from filterscope.converters.graph import Graph, Node
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real models and images are not beside the project")
@@ -429,7 +436,7 @@ def test_an_input_is_understood_from_graph_and_options_together():
 
 def real_graph(name):
     onnx = pytest.importorskip("onnx")
-    from converters.normal_form import canonical
+    from filterscope.converters.normal_form import canonical
 
     proto = onnx.load(DATA / "models" / "onnx" / name)
     return canonical.graph_of(proto), {entry.key: entry.value for entry in proto.metadata_props}

@@ -4,7 +4,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from analyzer.run.reader import Run
+from filterscope.analyzer.run.reader import Run
 from filterscope.cli import _run
 from tests.test_classes import classifier
 from tests.test_inversion import photo

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.execution.plan import Settings
-from analyzer.maximize.feature_inversion import Restraint
-from analyzer.network.preprocessing import PRESETS
-from analyzer.studies.inversion import Inversion, invert, spread
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.maximize.feature_inversion import Restraint
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.studies.inversion import Inversion, invert, spread
+from filterscope.converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened
 

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from networks import DATA, answers, needs_data, opened_here
 
-from analyzer.boundary.opening import open_network
-from converters.errors import FilterscopeError, ModelError
-from converters.normal_form.canonical import canonicalize
-from converters.sources import child_process, keras, keras_files
-from converters.sources.options import SourceOptions
-from converters.sources.read import read
-from converters.sources.scripts import keras_copy
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.converters.errors import FilterscopeError, ModelError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.sources import child_process, keras, keras_files
+from filterscope.converters.sources.options import SourceOptions
+from filterscope.converters.sources.read import read
+from filterscope.converters.sources.scripts import keras_copy
 
 TRUSTED = SourceOptions(trust=True)
 REAL = DATA / "models" / "keras"
@@ -368,7 +368,7 @@ def test_preprocessing_half_precision_and_several_inputs_are_exported(models):
 
 def open_network_with_extra(path):
     """Opened at 32×32, with zeros for the other input."""
-    from analyzer.network.network import InputOptions
+    from filterscope.analyzer.network.network import InputOptions
 
     return opened_here(path, InputOptions(size=(32, 32), feeds={"extra": np.zeros((1, 4), np.float32)}))
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from networks import DATA, needs_data
 
-from analyzer.boundary.opening import open_network
-from analyzer.network.nonlinearity import nonlinearity
-from converters.normal_form.canonical import canonicalize
-from converters.sources.keras import QUIET
-from converters.sources.options import SourceOptions
-from converters.sources.read import read
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.nonlinearity import nonlinearity
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.sources.keras import QUIET
+from filterscope.converters.sources.options import SourceOptions
+from filterscope.converters.sources.read import read
 
 pytestmark = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("keras", "tensorflow", "tf2onnx", "tf_keras")),

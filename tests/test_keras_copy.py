@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from networks import build, normal
 
-from converters.errors import ModelError
-from converters.sources import keras_files
-from converters.sources.scripts import keras_copy, keras_layer_names
-from converters.sources.scripts.keras_layer_names import Kernel
+from filterscope.converters.errors import ModelError
+from filterscope.converters.sources import keras_files
+from filterscope.converters.sources.scripts import keras_copy, keras_layer_names
+from filterscope.converters.sources.scripts.keras_layer_names import Kernel
 
 h5py = pytest.importorskip("h5py", exc_type=ImportError)
 
@@ -123,7 +123,7 @@ def test_weights_of_another_file_are_not_loaded(how, kind, tmp_path):
     source = linked(tmp_path / "weights.h5", how)
     if kind == "keras":
         source = archive(tmp_path / "m.keras", [("config.json", "{}"), (keras_copy.WEIGHTS, source.read_bytes())])
-    with pytest.raises(keras_copy.limits.LimitError, match="hold each other" if how == "cycle" else "in another file"):
+    with pytest.raises(keras_copy.file_limits.LimitError, match="hold each other" if how == "cycle" else "in another file"):
         keras_copy.write(source, kind, {}, tmp_path)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analyzer.network.labels import from_metadata, imagenet
+from filterscope.analyzer.network.labels import from_metadata, imagenet
 
 NAMES = ["cat", "dog", "grey wolf"]
 

@@ -13,10 +13,10 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from analyzer.network.network import open_here
-from converters import onnx_file, runtime
-from converters.errors import LimitError
-from converters.parity import FORCED_NODES
+from filterscope.analyzer.network.network import open_here
+from filterscope.converters import onnx_file, runtime
+from filterscope.converters.errors import LimitError
+from filterscope.converters.parity import FORCED_NODES
 from tests.networks import build
 
 MOST = 2.6  # times the work at twice the size: 2 where it grows as the graph does, 4 where it grows as its square

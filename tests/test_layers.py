@@ -10,9 +10,9 @@ from networks import MODELS, build, canonical, needs_data, normal
 from onnx import TensorProto
 from torch.utils.flop_counter import FlopCounterMode
 
-from analyzer.boundary.opening import open_network
-from analyzer.network.layers import conv_layers, select
-from converters.errors import SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.layers import conv_layers, select
+from filterscope.converters.errors import SettingsError
 
 SAME = {"pads": [1, 1, 1, 1]}
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from png_files import write_png
 
-from analyzer.data import limits
-from analyzer.data.dataset import open_dataset
-from analyzer.data.images import find, read
-from converters.errors import InputError
+from filterscope.analyzer.data import limits
+from filterscope.analyzer.data.dataset import open_dataset
+from filterscope.analyzer.data.images import find, read
+from filterscope.converters.errors import InputError
 
 GIB = 1 << 30
 
@@ -59,7 +59,7 @@ def peak_of(code, *arguments):
 
 
 def test_a_member_larger_than_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("analyzer.data.archives.MOST_ARRAY_BYTES", 1 << 20)
+    monkeypatch.setattr("filterscope.analyzer.data.archives.MOST_ARRAY_BYTES", 1 << 20)
     file = archive(tmp_path / "a.npz", x=(header((3, 1024, 1024)), 3 << 20))
     with pytest.raises(InputError, match=r"a\.npz: x has 3,145,728 bytes, and at most 1,048,576 .*save it as an \.npy"):
         find([file])
@@ -89,7 +89,7 @@ def test_a_header_that_promises_terabytes_is_refused(tmp_path):
 
 
 def test_arrays_that_are_not_asked_for_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("analyzer.data.archives.MOST_ARRAY_BYTES", 1 << 20)
+    monkeypatch.setattr("filterscope.analyzer.data.archives.MOST_ARRAY_BYTES", 1 << 20)
     file = archive(tmp_path / "a.npz", pictures=(header((2, 8, 8)), 128), other=(header((9 << 20,)), 9 << 20))
     assert len(find([file])) == 2
 
@@ -109,7 +109,7 @@ def test_objects_in_any_member_are_never_loaded(tmp_path):
 
 
 def test_one_picture_of_an_array_file_is_limited_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("analyzer.data.images.MOST_PIXELS", 99)
+    monkeypatch.setattr("filterscope.analyzer.data.images.MOST_PIXELS", 99)
     np.save(tmp_path / "a.npy", np.zeros((2, 10, 10), np.uint8))
     with pytest.raises(InputError, match=r"pictures of shape \(10, 10, 1\) are too large"):
         find([tmp_path / "a.npy"])
@@ -120,7 +120,7 @@ def test_one_picture_of_an_array_file_is_limited_too(tmp_path, monkeypatch):
 MAKE = """
 import sys
 from pathlib import Path
-from analyzer.images import find, read
+from filterscope.analyzer.data.images import find, read
 (source,) = find([sys.argv[1]])
 photo = read(source)
 assert photo.size == (9400, 9400) and photo.pixels.shape[:2] == (9400, 9400), photo.pixels.shape
@@ -154,7 +154,7 @@ def test_a_picture_above_the_limit_is_refused_by_its_header(tmp_path):
 def test_a_large_jpeg_is_decoded_smaller_and_keeps_its_size(tmp_path, monkeypatch):
     ramp = np.tile(np.linspace(0, 255, 640, dtype=np.uint8), (480, 1))
     Image.fromarray(ramp).save(tmp_path / "a.jpg", quality=95)
-    monkeypatch.setattr("analyzer.data.decoding.MOST_PIXELS", 640 * 480 // 3)
+    monkeypatch.setattr("filterscope.analyzer.data.decoding.MOST_PIXELS", 640 * 480 // 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 640 * 480 // 2 + 1)  # Pillow warns
     photo = read(find([tmp_path / "a.jpg"])[0])
     assert (photo.size, photo.pixels.shape) == ((480, 640), (240, 320, 1))
@@ -183,7 +183,7 @@ def test_a_tiff_with_an_endless_tile_is_refused(tmp_path):
 
 def test_a_picture_file_that_is_too_long_is_not_read(tmp_path, monkeypatch):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.webp")
-    monkeypatch.setattr("analyzer.data.images.MOST_FILE_BYTES", 9)
+    monkeypatch.setattr("filterscope.analyzer.data.images.MOST_FILE_BYTES", 9)
     with pytest.raises(InputError, match=r"a\.webp: has .* bytes, and at most 9 are read of one picture"):
         read(find([tmp_path / "a.webp"])[0])
 
@@ -191,7 +191,7 @@ def test_a_picture_file_that_is_too_long_is_not_read(tmp_path, monkeypatch):
 def test_a_colour_picture_of_16_bits_has_a_limit_of_its_own(tmp_path, monkeypatch):
     from tests.test_white import png
 
-    monkeypatch.setattr("analyzer.data.decoding.MOST_DEEP_PIXELS", 15)
+    monkeypatch.setattr("filterscope.analyzer.data.decoding.MOST_DEEP_PIXELS", 15)
     with pytest.raises(InputError, match=r"16 bits a channel .*shrink it or save it with 8 bits"):
         read(find([png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint16))])[0])
 
@@ -214,7 +214,7 @@ def test_a_matlab_file_is_measured_before_it_is_unpacked(tmp_path, monkeypatch):
     assert len(open_dataset([tmp_path / "test_32x32.mat"])) == 9
     for packed in (True, False):
         savemat(tmp_path / "test_32x32.mat", arrays, do_compression=packed)
-        monkeypatch.setattr("analyzer.data.published_formats.MOST_MAT_BYTES", 9 * 3072)
+        monkeypatch.setattr("filterscope.analyzer.data.published_formats.MOST_MAT_BYTES", 9 * 3072)
         with pytest.raises(InputError, match="has more than 27,648 bytes when unpacked"):
             open_dataset([tmp_path / "test_32x32.mat"])
 

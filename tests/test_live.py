@@ -12,8 +12,8 @@ import pytest
 from networks import answers, build, normal
 
 import filterscope as fs
-from converters.errors import ModelError
-from converters.sources.read import read
+from filterscope.converters.errors import ModelError
+from filterscope.converters.sources.read import read
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_keras = pytest.mark.skipif(

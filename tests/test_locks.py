@@ -7,17 +7,18 @@ import time
 
 import pytest
 
-from analyzer.run import locks
-from analyzer.run.layout import LOCKS
-from analyzer.run.reader import Run
-from analyzer.run.run_locks import is_being_written, reporting
-from analyzer.run.writer import RunWriter, remove
-from converters.errors import RunError
+from filterscope.analyzer.run import locks
+from filterscope.analyzer.run.layout import LOCKS
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.run_locks import is_being_written, reporting
+from filterscope.analyzer.run.writer import RunWriter, remove
+from filterscope.converters.errors import RunError
 from tests.synthetic_run import synthetic_run
 
 HOLDER = """
 import sys, pathlib
-from analyzer.run import RunWriter, reporting
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.run.run_locks import reporting
 folder = pathlib.Path(sys.argv[2])
 with RunWriter(folder, "plan") if sys.argv[1] == "write" else reporting(folder):
     print("held", flush=True)

@@ -8,20 +8,20 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from analyzer.boundary.opening import open_network
-from analyzer.compute.last_convolution import Directions
-from analyzer.compute.pixels import input_map
-from analyzer.maximize import engine
-from analyzer.maximize.engine import ascend
-from analyzer.maximize.objective_gradient import Slope
-from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.network.receptive_fields import Field
-from analyzer.units.canvas import Canvas, canvas_for
-from analyzer.units.measure import Meter, jitters, shifted
-from analyzer.units.objectives import Channel, Direction, Diversity, Layer, between, objective_for
-from converters.errors import SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.compute.last_convolution import Directions
+from filterscope.analyzer.compute.pixels import input_map
+from filterscope.analyzer.maximize import engine
+from filterscope.analyzer.maximize.engine import ascend
+from filterscope.analyzer.maximize.objective_gradient import Slope
+from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.network.receptive_fields import Field
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.measure import Meter, jitters, shifted
+from filterscope.analyzer.units.objectives import Channel, Direction, Diversity, Layer, between, objective_for
+from filterscope.converters.errors import SettingsError
 
 CPU = torch.device("cpu")
 ORIENTATIONS = 8

@@ -6,9 +6,9 @@ import pytest
 import torch
 from networks import MODELS, build, needs_data, normal
 
-from analyzer.boundary.opening import open_network
-from analyzer.network.network import InputOptions
-from converters.errors import InputError, ModelError, SettingsError, UnsupportedOperatorError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.converters.errors import InputError, ModelError, SettingsError, UnsupportedOperatorError
 
 SAME = {"pads": [1, 1, 1, 1]}
 CONSTANTS = {"w": normal(4, 3, 3, 3), "v": normal(5, 4, 3, 3), "k": normal(5, 7), "t": np.array([-1, 5 * 8 * 8])}

@@ -16,8 +16,8 @@ sys.meta_path = [Without(finder) for finder in sys.meta_path]
 """
 
 LOAD = """
-from converters.errors import UnsupportedOperatorError
-from converters.onnx2torch_loader import load
+from filterscope.converters.errors import UnsupportedOperatorError
+from filterscope.converters.torch_import.onnx2torch_loader import load
 
 package = load()
 assert load() is package
@@ -73,6 +73,6 @@ def test_a_torchvision_that_is_imported_already_is_used_as_it_is(tmp_path: Path)
     (working / "__init__.py").write_text("from torchvision import ops")
     (working / "ops.py").write_text("def nms(*arguments): return 'its own'\nroi_align = box_convert = nms")
     script = f"sys.path.insert(0, {str(tmp_path)!r})\nimport torchvision\n"
-    script += "from converters.torch_import.onnx2torch_loader import load\nload()\n"
+    script += "from filterscope.converters.torch_import.onnx2torch_loader import load\nload()\n"
     script += "from onnx2torch.node_converters import nms\nprint(nms.torchvision is torchvision)"
     assert answer_of(script) == "True\n"

@@ -10,15 +10,15 @@ from networks import build, normal
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-import analyzer.network
-from analyzer.boundary.opening import open_network
-from analyzer.network.network import InputOptions
-from analyzer.network.receptive_fields import FieldWalk
-from converters import onnx_file
-from converters.errors import ModelError, UnsupportedOperatorError
-from converters.normal_form.canonical import canonicalize
-from converters.runtime import refusal
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network import network
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.cli import app
+from filterscope.converters import onnx_file
+from filterscope.converters.errors import ModelError, UnsupportedOperatorError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.runtime import refusal
 
 SAME = {"pads": [1, 1, 1, 1]}
 WEIGHTS = {"w": normal(4, 3, 3, 3), "v": normal(6, 4, 3, 3)}
@@ -490,9 +490,9 @@ def test_a_fault_of_our_copy_is_not_put_on_the_file(side, tmp_path, monkeypatch)
         form.proto.graph.node[1].op_type = "Crop"
         return form
 
-    monkeypatch.setattr(analyzer.network.network, "canonicalize", spoilt)
+    monkeypatch.setattr(network, "canonicalize", spoilt)
     with pytest.raises(ModelError, match=r"the file itself runs, but not our copy of it at opset 21.*Crop"):
-        analyzer.network.network.open_here(onnx_file.read(tmp_path / "model.onnx"))
+        network.open_here(onnx_file.read(tmp_path / "model.onnx"))
 
 
 def test_nothing_is_printed_of_a_file_that_onnx_runtime_cannot_read(capfd):

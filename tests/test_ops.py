@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from operator_cases import CASES, IMAGE, K3, VALID, Case, case, f, scalar
 from torch import nn
 
-from converters.errors import UnsupportedOperatorError
-from converters.rewrites.opset_site import OPSET
-from converters.torch_import.importer import import_graph
-from converters.torch_import.ops import DOMAIN, register, resize, table
+from filterscope.converters.errors import UnsupportedOperatorError
+from filterscope.converters.rewrites.opset_site import OPSET
+from filterscope.converters.torch_import.importer import import_graph
+from filterscope.converters.torch_import.ops import DOMAIN, register, resize, table
 
 
 def model_of(case: Case, folded: bool, domain: str = "") -> onnx.ModelProto:

@@ -15,9 +15,9 @@ import pytest
 from networks import normal
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.rewrites.opset_rules import LOWER, RULES
-from converters.rewrites.opset_site import OPSET
-from converters.rewrites.opset_upgrade import WRITTEN_OUT, opset_of, to_opset
+from filterscope.converters.rewrites.opset_rules import LOWER, RULES
+from filterscope.converters.rewrites.opset_site import OPSET
+from filterscope.converters.rewrites.opset_upgrade import WRITTEN_OUT, opset_of, to_opset
 
 X = normal(2, 6, 5, 4)
 BATCHNORM = [normal(6), normal(6, seed=1), normal(6, seed=2), np.abs(normal(6, seed=3)) + 0.5]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.maximize.optimisers import BETA1, BETA2, Adam, Normalised, Plain, optimiser
-from analyzer.maximize.presets import OPTIMISERS
+from filterscope.analyzer.maximize.optimisers import BETA1, BETA2, Adam, Normalised, Plain, optimiser
+from filterscope.analyzer.maximize.presets import OPTIMISERS
 from tests.networks import normal
 
 SHAPE = (3, 2, 5, 4)

@@ -10,13 +10,13 @@ from networks import answers, build, normal
 from PIL import Image
 
 import filterscope as fs
-from analyzer.analysis import prediction
-from analyzer.attribution.targets import Values
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings
-from analyzer.network.gradient_paths import has_gradient
-from analyzer.network.scores import answer_of, scores
-from converters.errors import SettingsError, UnsupportedOperatorError
+from filterscope.analyzer.analysis import prediction
+from filterscope.analyzer.attribution.targets import Values
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.gradient_paths import has_gradient
+from filterscope.analyzer.network.scores import answer_of, scores
+from filterscope.converters.errors import SettingsError, UnsupportedOperatorError
 from tests.output_kinds import KINDS, SIDE, network
 
 CLASSIFIERS = {"half", "NaN", "infinite", "whole numbers", "scalar, then scores"}  # whose classes can be raised

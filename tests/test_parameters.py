@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.maximize.parameterisations import Fourier, Maco, Pixels
-from analyzer.maximize.presets import Start
-from analyzer.maximize.priors import COLOUR, FEWEST, Prior, default_prior, measured_prior, one_over_f
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Pixels
+from filterscope.analyzer.maximize.presets import Start
+from filterscope.analyzer.maximize.priors import COLOUR, FEWEST, Prior, default_prior, measured_prior, one_over_f
+from filterscope.converters.errors import SettingsError
 
 CPU = torch.device("cpu")
 KINDS = [Pixels, Fourier, Maco]

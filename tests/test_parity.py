@@ -16,16 +16,16 @@ from networks import MODELS, build, canonical, needs_data, normal
 from onnx import numpy_helper
 from torch import nn
 
-from analyzer.boundary import opening
-from analyzer.boundary.opening import open_network
-from analyzer.network.network import open_here
-from converters import cache, onnx_file
-from converters.alone import compare_alone
-from converters.comparison import relative_error
-from converters.errors import ParityError
-from converters.parity import AGREES, REFUSED, Parity, verify
-from converters.rewrites.opset_site import OPSET
-from converters.torch_import.importer import TorchTwin, import_torch
+from filterscope.analyzer.boundary import opening
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.network import open_here
+from filterscope.converters import cache, onnx_file
+from filterscope.converters.alone import compare_alone
+from filterscope.converters.comparison import relative_error
+from filterscope.converters.errors import ParityError
+from filterscope.converters.parity import AGREES, REFUSED, Parity, verify
+from filterscope.converters.rewrites.opset_site import OPSET
+from filterscope.converters.torch_import.importer import TorchTwin, import_torch
 from filterscope.inspection import parity_lines
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -173,7 +173,7 @@ def test_a_batch_axis_that_is_not_the_first_is_found():
 def test_values_that_do_not_fit_into_memory_together_are_compared_in_parts(monkeypatch):
     model = canonical(network())
     whole = verify(model, import_torch(model), SAMPLES)
-    monkeypatch.setattr("converters.parity.CHUNK_BYTES", 5000)
+    monkeypatch.setattr("filterscope.converters.parity.CHUNK_BYTES", 5000)
     parts = verify(model, import_torch(model), SAMPLES)
     assert parts.layers.keys() == whole.layers.keys()
     assert parts.nodes.error == pytest.approx(whole.nodes.error, abs=1e-6)

@@ -13,13 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from synthetic_run import synthetic_run
 
-from analyzer.run.notebook import figure
-from analyzer.run.reader import Run
-from converters.plain_text import escaped_json, visible
 from filterscope import cli
+from filterscope.analyzer.run.notebook import figure
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.plain_text import escaped_json, visible
 from filterscope.errors import path_text, say
-from reports.compare.compare import compare
-from reports.site.site import render, render_single
+from filterscope.reports.compare.compare import compare
+from filterscope.reports.site.site import render, render_single
 
 MARKS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e\u034f\ufe0f\u3164\U000e0041"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import build, normal
 
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import (
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import (
     ANALYTIC_UNITS,
     AUTO_ALL,
     CHANNEL_OBJECTIVES,
@@ -21,10 +21,10 @@ from analyzer.execution.plan import (
     make_plan,
     selection,
 )
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.run.layout import slugs
-from converters.errors import SettingsError
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.run.layout import slugs
+from filterscope.converters.errors import SettingsError
 
 
 @dataclass

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 import filterscope as fs
-from analyzer.maximize.presets import PRESETS as RECIPES
-from analyzer.maximize.presets import Quality, Recipe
-from analyzer.maximize.single_unit import Question, answer, at_quality, only_layer, save
-from analyzer.network.preprocessing import PRESETS
-from analyzer.network.scores import scores
-from analyzer.units.objectives import Direction
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.presets import PRESETS as RECIPES
+from filterscope.analyzer.maximize.presets import Quality, Recipe
+from filterscope.analyzer.maximize.single_unit import Question, answer, at_quality, only_layer, save
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.network.scores import scores
+from filterscope.analyzer.units.objectives import Direction
+from filterscope.converters.errors import SettingsError
 from tests.networks import answers, build, normal
 from tests.test_bounds import opened
 

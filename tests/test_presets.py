@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from analyzer.maximize.parameterisations import Fourier, Maco, Pixels
-from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, Start, preset_named, quality
-from analyzer.maximize.regularisers import L2
-from analyzer.maximize.transforms import Jitter, Pad, fitted
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Pixels
+from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, Start, preset_named, quality
+from filterscope.analyzer.maximize.regularisers import L2
+from filterscope.analyzer.maximize.transforms import Jitter, Pad, fitted
+from filterscope.converters.errors import SettingsError
 
 KINDS = {"fourier": Fourier, "pixels": Pixels, "maco": Maco}
 

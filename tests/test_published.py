@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer.data.published_formats import read_stack, reader_of
-from converters.errors import InputError
+from filterscope.analyzer.data.published_formats import read_stack, reader_of
+from filterscope.converters.errors import InputError
 
 
 def pictures(count, side=32, seed=0):

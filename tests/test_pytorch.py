@@ -18,13 +18,13 @@ from networks import DATA, needs_data
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from converters import onnx_file
-from converters.errors import ModelError, SettingsError
-from converters.normal_form.canonical import canonicalize
-from converters.sources import pytorch
-from converters.sources.options import SourceOptions
-from converters.sources.read import read
-from converters.sources.scripts import pytorch_export
+from filterscope.converters import onnx_file
+from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.sources import pytorch
+from filterscope.converters.sources.options import SourceOptions
+from filterscope.converters.sources.read import read
+from filterscope.converters.sources.scripts import pytorch_export
 
 FACTORIES = """
 import torch
@@ -131,12 +131,12 @@ def test_users_packages_may_bear_our_names(place, network):
     (place / "reports" / "nets.py").write_text(FACTORIES)
     torch.save(network.state_dict(), "net.pt")
     code = (
-        "from converters.sources.read import SourceOptions, read\n"
+        "from filterscope.converters.sources.read import SourceOptions, read\n"
         "import pathlib\n"
         "file = read('converters.layers:make', SourceOptions(weights=pathlib.Path('net.pt'), size=(16, 16)))\n"
         "pathlib.Path('out.onnx').write_bytes(file.proto.SerializeToString())\n"
     )
-    ours = str(Path(pytorch.__file__).parents[1])
+    ours = str(Path(pytorch.__file__).parents[3])
     ended = subprocess.run(
         [sys.executable, "-P", "-c", code], env=os.environ | {"PYTHONPATH": ours}, capture_output=True, text=True
     )

@@ -4,8 +4,8 @@ import onnx
 import pytest
 from networks import build, normal
 
-from analyzer.boundary.opening import open_network
-from converters.errors import SettingsError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.converters.errors import SettingsError
 from filterscope.questions import check, studies
 
 

@@ -7,10 +7,10 @@ from networks import MODELS, build, needs_data, normal
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from analyzer.attribution.explain import Explainer
-from analyzer.attribution.rectifiers import rectifiers
-from analyzer.boundary.opening import open_network
-from analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.attribution.explain import Explainer
+from filterscope.analyzer.attribution.rectifiers import rectifiers
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.preprocessing import PRESETS
 from tests.test_bounds import opened
 
 SIDE = 10

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from networks import answers, build, normal
 
-from converters.errors import ModelError
-from converters.reductions import MEASURES, MeasuringSession, PoolingSession
+from filterscope.converters.errors import ModelError
+from filterscope.converters.reductions import MEASURES, MeasuringSession, PoolingSession
 
 
 @pytest.fixture(scope="module")

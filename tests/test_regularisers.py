@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.maximize.regularisers import (
+from filterscope.analyzer.maximize.regularisers import (
     L2,
     Blur,
     ClipSmallContribution,
@@ -16,7 +16,7 @@ from analyzer.maximize.regularisers import (
     TotalVariation,
     blurring,
 )
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 PENALTIES = [L2(1.0), Lp(1.0), Lp(1.0, 1.0), TotalVariation(1.0)]
 OPERATIONS = [Decay(0.1), Blur(1.0), ClipSmallNorm(30.0), ClipSmallContribution(30.0)]

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.boundary.opening import open_network
-from analyzer.bounds.interval_bounds import intervals
-from analyzer.bounds.linear_envelopes import Envelope, kink_faces
-from analyzer.bounds.linear_relaxation import Inner, upper_bounds
-from analyzer.bounds.piecewise import Affine, Box
-from analyzer.bounds.subgraph import alike_everywhere, cut
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
-from analyzer.units.canvas import Canvas, canvas_for
-from analyzer.units.measure import Meter
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.bounds.interval_bounds import intervals
+from filterscope.analyzer.bounds.linear_envelopes import Envelope, kink_faces
+from filterscope.analyzer.bounds.linear_relaxation import Inner, upper_bounds
+from filterscope.analyzer.bounds.piecewise import Affine, Box
+from filterscope.analyzer.bounds.subgraph import alike_everywhere, cut
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.measure import Meter
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened, pictures
 
@@ -341,7 +341,7 @@ def test_intervals_of_inner_layers_make_closer_bounds_where_no_padding_is_seen(m
     assert torch.isfinite(found[0][..., 2:8, 2:8]).all()
     assert torch.isinf(found[1][..., :2, :]).all()
     assert torch.isinf(found[1][..., 8:]).all()
-    monkeypatch.setattr("analyzer.bounds.linear_relaxation.INNER", 0)
+    monkeypatch.setattr("filterscope.analyzer.bounds.linear_relaxation.INNER", 0)
     plain = upper_bounds(network, layer, canvas, "neuron", range(0, 64, 8))
     assert np.all(close <= plain)
     assert np.mean(close / plain) < 0.9

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from analyzer.run import atlas
-from analyzer.run import reader as run
-from analyzer.run.files import gather_units
-from analyzer.run.layout import SCHEMA, TaskKey, slugs
-from analyzer.run.reader import Run
-from analyzer.run.tables import MAP_SCHEMA, UNIT_SCHEMA
-from analyzer.run.writer import RunWriter, remove
-from converters.errors import RunError
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run import reader as run
+from filterscope.analyzer.run.files import gather_units
+from filterscope.analyzer.run.layout import SCHEMA, TaskKey, slugs
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import MAP_SCHEMA, UNIT_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter, remove
+from filterscope.converters.errors import RunError
 
 HOSTILE = "../../x<script>alert(1)</script>"
 SLUGS = [  # names, their slugs; {8} stands for eight hexadecimal digits
@@ -234,7 +234,7 @@ def test_an_interrupted_write_leaves_no_remains(folder, monkeypatch):
 def test_a_full_disk_in_the_middle_of_a_task_leaves_it_undone(folder, monkeypatch):
     """The table says that a task is finished: it comes after the pictures."""
     key = TaskKey("first", "channel-ascent", 20, 20)
-    monkeypatch.setattr("analyzer.run.reader.RunWriter.write_table", failing(errno.ENOSPC))
+    monkeypatch.setattr("filterscope.analyzer.run.writer.RunWriter.write_table", failing(errno.ENOSPC))
     with RunWriter(folder, "p") as writer, pytest.raises(OSError, match="space"):
         writer.write_task(key, [row("first", "channel-ascent", 20)], pictures(1))
     monkeypatch.undo()
@@ -257,7 +257,7 @@ def test_json_of_a_run_has_no_nan_and_any_text(folder):
 HOLD = """
 import sys, time
 from pathlib import Path
-from analyzer.run import RunWriter
+from filterscope.analyzer.run.writer import RunWriter
 with RunWriter(Path(sys.argv[1]), "p") as writer:
     writer.write_info({"status": "running"})
     print("held", flush=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import build
 
-from converters.runtime import Session
+from filterscope.converters.runtime import Session
 
 POOLS = ["MaxPool", "AveragePool"]
 

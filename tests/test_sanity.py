@@ -7,11 +7,11 @@ from networks import build, normal
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity as theirs
 
-from analyzer.attribution import methods, sanity
-from analyzer.attribution.explain import Explainer
-from analyzer.attribution.sanity import Asked, randomisation_test, stages, weighted_nodes
-from analyzer.attribution.similarity import rank_correlation, structural_similarity
-from analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.attribution import methods, sanity
+from filterscope.analyzer.attribution.explain import Explainer
+from filterscope.analyzer.attribution.sanity import Asked, randomisation_test, stages, weighted_nodes
+from filterscope.analyzer.attribution.similarity import rank_correlation, structural_similarity
+from filterscope.analyzer.network.preprocessing import PRESETS
 from tests.test_bounds import opened
 
 SIDE = 16

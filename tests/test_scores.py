@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from analyzer.network.preprocessing import PRESETS
-from analyzer.network.scores import NAME, class_index, scores
-from converters.errors import SettingsError
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.network.scores import NAME, class_index, scores
+from filterscope.converters.errors import SettingsError
 from tests.networks import build, normal
 from tests.test_bounds import opened
 

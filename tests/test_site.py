@@ -23,13 +23,13 @@ import pytest
 from PIL import Image
 from synthetic_run import HOSTILE_NAMES, synthetic_run
 
-from analyzer.run.reader import Run
-from analyzer.run.writer import RunWriter
-from converters.errors import RunError
-from reports.page import colours, sheets, words
-from reports.page.folder import Files
-from reports.site import definitions, single, site, summary
-from reports.site.site import render, render_single
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.converters.errors import RunError
+from filterscope.reports.page import colours, sheets, words
+from filterscope.reports.page.folder import Files
+from filterscope.reports.site import definitions, single, site, summary
+from filterscope.reports.site.site import render, render_single
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from synthetic_run import synthetic_run
 
-from analyzer.run.reader import Run
-from analyzer.run.writer import remove
-from converters.errors import RunError
-from reports.page import folder, words
-from reports.site.site import render, render_single
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.writer import remove
+from filterscope.converters.errors import RunError
+from filterscope.reports.page import folder, words
+from filterscope.reports.site.site import render, render_single
 
 REPORT = "from filterscope.cli import main; main()"
 

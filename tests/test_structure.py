@@ -7,8 +7,8 @@ import pytest
 from networks import build, normal
 from onnx import TensorProto, helper, numpy_helper
 
-from analyzer.boundary.opening import open_network
-from converters.errors import FilterscopeError
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.converters.errors import FilterscopeError
 
 SAME = {"auto_pad": "SAME_UPPER"}
 W, W2 = normal(4, 3, 3, 3), normal(4, 4, 3, 3)

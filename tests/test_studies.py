@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from analyzer.run.reader import Run
-from analyzer.run.tables import TABLES
-from analyzer.run.writer import RunWriter, remove
-from analyzer.studies.study import perform
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import TABLES
+from filterscope.analyzer.run.writer import RunWriter, remove
+from filterscope.analyzer.studies.study import perform
 from tests.synthetic_run import synthetic_run
 
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from networks import normal
 
-from analyzer.studies.examples.running_statistics import Covariance, Histograms, LayerTally, Top, treves_rolls
-from converters.reductions import Measured
+from filterscope.analyzer.studies.examples.running_statistics import (
+    Covariance,
+    Histograms,
+    LayerTally,
+    Top,
+    treves_rolls,
+)
+from filterscope.converters.reductions import Measured
 
 
 def measured(maps, places):

@@ -9,17 +9,17 @@ import pyarrow as pa
 import pytest
 from networks import answers, build, normal
 
-from analyzer.boundary.opening import open_network
-from analyzer.compute.devices import choose_devices
-from analyzer.execution.plan import Settings, Task, make_plan
-from analyzer.execution.tasks import Workshop, run_task
-from analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import custom
-from analyzer.run.layout import slugs
-from analyzer.run.reader import Run
-from analyzer.run.tables import UNIT_SCHEMA
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.compute.devices import choose_devices
+from filterscope.analyzer.execution.plan import Settings, Task, make_plan
+from filterscope.analyzer.execution.tasks import Workshop, run_task
+from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import custom
+from filterscope.analyzer.run.layout import slugs
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import UNIT_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter
 
 SIDE = 20
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, -0.25)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from analyzer.maximize.resample import framed, resampled
-from analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, fitted
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.resample import framed, resampled
+from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, fitted
+from filterscope.converters.errors import SettingsError
 
 EACH = [
     Pad(0.1),

@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from converters.errors import ModelError
-from converters.sources import (
+from filterscope.converters.errors import ModelError
+from filterscope.converters.sources import (
     child_process,
     keras,
     keras_classes,
@@ -30,9 +30,9 @@ from converters.sources import (
     pytorch,
     size_expressions,
 )
-from converters.sources.options import SourceOptions
-from converters.sources.read import read
-from converters.sources.scripts import file_limits
+from filterscope.converters.sources.options import SourceOptions
+from filterscope.converters.sources.read import read
+from filterscope.converters.sources.scripts import file_limits
 
 h5py = pytest.importorskip("h5py", exc_type=ImportError)
 
@@ -398,7 +398,7 @@ def test_members_that_overlap_are_refused(tmp_path):
 
 
 def test_how_a_model_was_trained_is_neither_read_nor_handed_on(tmp_path):
-    from converters.sources.scripts import keras_copy
+    from filterscope.converters.sources.scripts import keras_copy
 
     path = hdf5(tmp_path / "model.h5", network())
     with h5py.File(path, "r+") as file:

@@ -9,16 +9,16 @@ import pytest
 from networks import answers, build, normal
 from PIL import Image
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.data.images import find
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import preset
-from analyzer.run.reader import Run
-from analyzer.studies.truth import TruthStudy
-from analyzer.studies.values import ValueStudy, chosen_values, is_blank, values_of
-from converters.errors import SettingsError
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies.truth import TruthStudy
+from filterscope.analyzer.studies.values import ValueStudy, chosen_values, is_blank, values_of
+from filterscope.converters.errors import SettingsError
 
 SIDE = 20
 NODES = [
@@ -151,7 +151,7 @@ def test_paths_by_hand_where_the_picture_is_as_large_as_the_image(tmp_path):
 
 
 def test_ranks_are_spearman_with_ties():
-    from analyzer.studies.truth import _ranks
+    from filterscope.analyzer.studies.truth import _ranks
 
     values = np.array([[1.0, 2, 2, 5, 0], [3, 1, 1, 1, 9], [4, 4, 4, 4, 4]])
     product = _ranks(values) @ _ranks(values).T

@@ -5,15 +5,16 @@ import onnx
 import pytest
 from networks import build, needs_data, normal
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.execution.plan import Settings
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import custom, preset
-from analyzer.run.reader import Run
-from analyzer.studies.tuning.selectivity import mean_angle, phase_modulation, selectivity
-from analyzer.studies.tuning.stimuli import ORIENTATIONS, Colour, Pattern, Stimuli, Stimulus
-from analyzer.studies.tuning.tuning import TuningStudy, cost, stimuli_for
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import custom, preset
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies.tuning import tuning
+from filterscope.analyzer.studies.tuning.selectivity import mean_angle, phase_modulation, selectivity
+from filterscope.analyzer.studies.tuning.stimuli import ORIENTATIONS, Colour, Pattern, Stimuli, Stimulus
+from filterscope.analyzer.studies.tuning.tuning import TuningStudy, cost, stimuli_for
 
 SIDE = 9
 WHITE, ORANGE = (1, 1, 1), (1, 0, -1)
@@ -109,7 +110,7 @@ def test_any_number_of_bands_and_both_layouts(tmp_path, bands, hues):
 def test_layers_beyond_the_budget_are_left_out_and_said(tmp_path, monkeypatch):
     nodes = [("Conv", "x a", "y"), ("Conv", "y b", "z")]
     weights = {"a": normal(4, 3, 3, 3), "b": normal(4, 4, 5, 5)}
-    monkeypatch.setitem(__import__("analyzer.studies.tuning.tuning").tuning.BUDGETS, "draft", 4e6)
+    monkeypatch.setitem(tuning.BUDGETS, "draft", 4e6)
     run, rows = tuned(tmp_path, nodes, weights)
     first = run.layers[0]["name"]
     assert {row["layer"] for row in rows} == {first}
@@ -128,7 +129,7 @@ def test_stimuli_stand_where_the_neuron_looks(tmp_path):
     nodes = [("Conv", "x w", "y", {"pads": [1, 1, 1, 1], "strides": [2, 2]})]
     onnx.save(build(nodes, {"w": normal(2, 3, 3, 3)}, shape=("N", 3, 24, 24)), tmp_path / "m.onnx")
     network = open_network(tmp_path / "m.onnx")
-    from analyzer.units.canvas import canvas_for
+    from filterscope.analyzer.units.canvas import canvas_for
 
     layer = network.layers[0]
     assert stimuli_for(network, layer, canvas_for(network, layer, "neuron")).field == (1, 1, 3, 3)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from analyzer.boundary.opening import open_network
-from analyzer.maximize.analytic import image_maximisers
-from analyzer.maximize.vertex_jump import JUMPS, jump
-from analyzer.network.network import InputOptions
-from analyzer.network.preprocessing import PRESETS, custom
-from analyzer.units.canvas import canvas_for
-from analyzer.units.measure import Meter
-from analyzer.units.objectives import Neuron, objective_for
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.maximize.analytic import image_maximisers
+from filterscope.analyzer.maximize.vertex_jump import JUMPS, jump
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS, custom
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.analyzer.units.measure import Meter
+from filterscope.analyzer.units.objectives import Neuron, objective_for
 from tests.networks import MODELS, build, needs_data, normal
 from tests.test_bounds import INVERTED, opened
 

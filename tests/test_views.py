@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer.run.reader import Run
-from converters.errors import SettingsError
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import SettingsError
 from tests.synthetic_run import synthetic_run
 
 

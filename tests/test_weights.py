@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analyzer.boundary.opening import open_network
-from analyzer.network.network import Network
-from analyzer.run.reader import Run
-from analyzer.studies.weights import channel_origins, kernel_pictures, most_alike
 from filterscope import api
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies.weights import channel_origins, kernel_pictures, most_alike
 from tests.networks import build, normal
 
 

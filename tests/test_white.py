@@ -9,13 +9,13 @@ import pytest
 from PIL import Image, TiffImagePlugin
 from png_files import write_png
 
-from analyzer.data.dataset import batches, open_dataset
-from analyzer.data.images import find, load, photos_of, read
-from analyzer.data.white import Levels, White, to_8_bit, white_of
-from analyzer.network.inputs import InputSpec
-from analyzer.network.preprocessing import PRESETS
-from analyzer.studies.examples.examples import Examples
-from converters.errors import InputError, SettingsError
+from filterscope.analyzer.data.dataset import batches, open_dataset
+from filterscope.analyzer.data.images import find, load, photos_of, read
+from filterscope.analyzer.data.white import Levels, White, to_8_bit, white_of
+from filterscope.analyzer.network.inputs import InputSpec
+from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.analyzer.studies.examples.examples import Examples
+from filterscope.converters.errors import InputError, SettingsError
 
 SPEC = InputSpec("x", "NCHW", 1, 4, 4, PRESETS["unit"], "", True, True)
 TWELVE = np.arange(36, dtype=np.uint16).reshape(6, 6) * 117  # 0..4095, as a 12-bit camera gives them

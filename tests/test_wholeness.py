@@ -11,15 +11,15 @@ import pytest
 from networks import build, normal
 from PIL import Image
 
-from analyzer.analysis import Analysis
-from analyzer.boundary.opening import open_network
-from analyzer.data.images import find
-from analyzer.execution.plan import Settings
-from analyzer.run.reader import Run
-from analyzer.run.wholeness import is_whole
-from analyzer.run.writer import RunWriter
-from analyzer.studies.values import ValueStudy
-from converters.errors import FilterscopeError
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.wholeness import is_whole
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.studies.values import ValueStudy
+from filterscope.converters.errors import FilterscopeError
 
 
 @pytest.fixture(scope="module")

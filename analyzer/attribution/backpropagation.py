@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from analyzer.attribution.rectifiers import Rectifier, rectifiers
-from analyzer.compute.frozen_convolutions import with_frozen_convolutions
-from analyzer.compute.pixels import input_map
-from analyzer.network.network import Network
-from converters.errors import SettingsError
-from converters.runtime import Session
-from converters.torch_import.importer import ancestors
+from filterscope.analyzer.attribution.rectifiers import Rectifier, rectifiers
+from filterscope.analyzer.compute.frozen_convolutions import with_frozen_convolutions
+from filterscope.analyzer.compute.pixels import input_map
+from filterscope.analyzer.network.network import Network
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.runtime import Session
+from filterscope.converters.torch_import.importer import ancestors
 
 RULES = ("plain", "guided", "deconvnet")
 MEMORY = 1 << 30  # bytes of values that a batch may hold

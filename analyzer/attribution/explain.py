@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyzer.attribution.backpropagation import Ways
-from analyzer.attribution.methods import METHODS, Question
-from analyzer.attribution.targets import Target, Values, strongest_channel
-from analyzer.network import scores
-from analyzer.network.network import Network
-from converters.errors import SettingsError
+from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.methods import METHODS, Question
+from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
+from filterscope.analyzer.network import scores
+from filterscope.analyzer.network.network import Network
+from filterscope.converters.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.attribution.explain import Explainer, Explanation
-from analyzer.attribution.methods import METHODS
-from analyzer.attribution.pictures import absolute, overlay, signed_tile
-from analyzer.attribution.sanity import randomisation_test, to_be_tested
-from analyzer.network.network import Network
-from analyzer.progress import Progress
-from analyzer.run import atlas
-from analyzer.run.layout import slugs
-from converters.errors import SettingsError
-from converters.plain_text import visible
+from filterscope.analyzer.attribution.explain import Explainer, Explanation
+from filterscope.analyzer.attribution.methods import METHODS
+from filterscope.analyzer.attribution.pictures import absolute, overlay, signed_tile
+from filterscope.analyzer.attribution.sanity import randomisation_test, to_be_tested
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.progress import Progress
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.layout import slugs
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
     import torch

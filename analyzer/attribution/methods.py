@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from analyzer.attribution.backpropagation import Ways
-from analyzer.attribution.targets import Target
-from converters.errors import SettingsError
+from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.targets import Target
+from filterscope.converters.errors import SettingsError
 
 SAMPLES = 50  # noisy pictures of SmoothGrad
 NOISE = 0.15  # their deviation, as a part of the picture's range

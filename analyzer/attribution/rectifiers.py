@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.graph import Graph, Node
+from filterscope.converters.graph import Graph, Node
 
 LEAKY = ("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu")
 GREATER, LESS = ("Greater", "GreaterOrEqual"), ("Less", "LessOrEqual")

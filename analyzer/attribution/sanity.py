@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from analyzer.attribution.backpropagation import Ways
-from analyzer.attribution.explain import Explainer, Explanation, NotFiniteError
-from analyzer.attribution.similarity import rank_correlation, structural_similarity
-from analyzer.attribution.targets import Target
-from analyzer.network.network import Network
-from analyzer.progress import Progress
-from converters.graph import Node
+from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.explain import Explainer, Explanation, NotFiniteError
+from filterscope.analyzer.attribution.similarity import rank_correlation, structural_similarity
+from filterscope.analyzer.attribution.targets import Target
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.progress import Progress
+from filterscope.converters.graph import Node
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 STAGES = 8  # depths at which attributions are compared

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.network import scores
-from analyzer.network.gradient_paths import has_gradient
-from analyzer.network.layers import ConvLayer, select
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import FieldWalk
-from converters.errors import SettingsError
+from filterscope.analyzer.network import scores
+from filterscope.analyzer.network.gradient_paths import has_gradient
+from filterscope.analyzer.network.layers import ConvLayer, select
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import FieldWalk
+from filterscope.converters.errors import SettingsError
 
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
 

@@ -25,9 +25,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from analyzer.boundary.limits import Allowance
-from converters import cache
-from converters.errors import FilterscopeError, ModelError
+from filterscope.analyzer.boundary.limits import Allowance
+from filterscope.converters import cache
+from filterscope.converters.errors import FilterscopeError, ModelError
 
 STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
 OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "unable to allocate", "can't allocate", "cannot allocate")
@@ -52,7 +52,7 @@ class Server:
         ours, theirs = socket.socketpair()
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
         # -P: neither the user's folder nor a script's is searched but where he has it searched himself.
-        script = "import sys; from analyzer.boundary.server import main; main(int(sys.argv[1]))"
+        script = "import sys; from filterscope.analyzer.boundary.server import main; main(int(sys.argv[1]))"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", script, str(theirs.fileno())],
             # PASSIVE: threads that wait must not spin, which counts as processor time.
@@ -232,7 +232,7 @@ class Worker:
         Raises:
             FilterscopeError: there is none.
         """
-        from analyzer.boundary import opened
+        from filterscope.analyzer.boundary import opened
 
         self._connection.settimeout(self._seconds)
         while True:
@@ -334,7 +334,7 @@ def _search_path() -> list[str]:
 
     Not the folder that it works in, which Python puts there by itself (`python -m`, a notebook), unless we lie there.
     """
-    own = str(Path(__file__).parents[2])
+    own = str(Path(__file__).parents[3])
     places = []
     for place in sys.path:
         with contextlib.suppress(OSError):  # the folder that we work in has been removed, and nothing is found there

@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.errors import SettingsError
-from converters.memory import physical_memory
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.memory import physical_memory
 
 # An 8-bit MobileNetV2 of 3.6 MB, the costliest for its size of the real networks at hand, takes 4.3 s and 1.1 GB of
 # address space on an idle machine; a busy one counts up to three times as much for the same work. The proof holds

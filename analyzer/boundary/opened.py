@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.network.inputs import InputSpec
-from analyzer.network.network import InputOptions, Network, assemble
-from analyzer.network.preprocessing import Preprocessing
-from converters import errors, onnx_file
-from converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
-from converters.normal_form.canonical import CanonicalModel
-from converters.onnx_file import ModelFile
-from converters.parity import Alone
-from converters.sources import live
+from filterscope.analyzer.network.inputs import InputSpec
+from filterscope.analyzer.network.network import InputOptions, Network, assemble
+from filterscope.analyzer.network.preprocessing import Preprocessing
+from filterscope.converters import errors, onnx_file
+from filterscope.converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
+from filterscope.converters.normal_form.canonical import CanonicalModel
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.parity import Alone
+from filterscope.converters.sources import live
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

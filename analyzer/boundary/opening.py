@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.boundary import client, opened
-from analyzer.boundary.limits import Limits, size_of
-from analyzer.network.network import InputOptions, Network, open_here
-from converters import cache
-from converters.errors import ModelError, SettingsError
-from converters.sources import read
-from converters.sources.options import SourceOptions
-from converters.steps import file_step
+from filterscope.analyzer.boundary import client, opened
+from filterscope.analyzer.boundary.limits import Limits, size_of
+from filterscope.analyzer.network.network import InputOptions, Network, open_here
+from filterscope.converters import cache
+from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.sources import read
+from filterscope.converters.sources.options import SourceOptions
+from filterscope.converters.steps import file_step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,7 +160,7 @@ def _current_folder() -> Path:
 
 def _live(source: Any, options: SourceOptions) -> tuple[bytes, dict[str, Any]]:
     """A model that the user holds, as bytes, and what is known of it; what is ONNX already is not looked into here."""
-    from converters.sources import live
+    from filterscope.converters.sources import live
 
     unread = live.onnx_bytes(source)
     if unread is not None:

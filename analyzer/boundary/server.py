@@ -41,8 +41,8 @@ def main(control_number: int) -> None:
 
 def _import_all() -> None:
     """What a worker needs, so that forking is all that a worker costs."""
-    from analyzer.network import network
-    from converters.libraries import import_all
+    from filterscope.analyzer.network import network
+    from filterscope.converters.libraries import import_all
 
     import_all()
     _ = network
@@ -99,7 +99,7 @@ def _work(keeper: int, number: int) -> None:
     """Answer one request after the other; the first says how this process is to be."""
     _end_with(keeper)
     connection = socket.socket(fileno=number)
-    from analyzer.boundary.worker import Worker
+    from filterscope.analyzer.boundary.worker import Worker
 
     os.setsid()
     lines = connection.makefile("r", encoding="utf-8")

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.boundary import opened
-from analyzer.boundary.confinement import confine
-from analyzer.boundary.limits import Limits, size_of
-from analyzer.network.network import Network, open_here
-from converters.errors import FilterscopeError, UnsupportedOperatorError
-from converters.onnx_file import ModelFile, external_bytes
-from converters.sources import read
-from converters.sources.options import SourceOptions
+from filterscope.analyzer.boundary import opened
+from filterscope.analyzer.boundary.confinement import confine
+from filterscope.analyzer.boundary.limits import Limits, size_of
+from filterscope.analyzer.network.network import Network, open_here
+from filterscope.converters.errors import FilterscopeError, UnsupportedOperatorError
+from filterscope.converters.onnx_file import ModelFile, external_bytes
+from filterscope.converters.sources import read
+from filterscope.converters.sources.options import SourceOptions
 
 
 class Worker:

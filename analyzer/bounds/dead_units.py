@@ -11,12 +11,12 @@ import math
 import numpy as np
 import torch
 
-from analyzer.bounds.linear_relaxation import LIMIT, STEPS, Inner, Relaxation
-from analyzer.bounds.subgraph import cut
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas
-from analyzer.units.measure import RANDOM_IMAGES
+from filterscope.analyzer.bounds.linear_relaxation import LIMIT, STEPS, Inner, Relaxation
+from filterscope.analyzer.bounds.subgraph import cut
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.measure import RANDOM_IMAGES
 
 WORK = 1 << 26  # numbers of coefficients that the open positions of a layer may take
 

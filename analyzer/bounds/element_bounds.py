@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyzer.bounds.interval_arithmetic import ELEMENTWISE, ROUNDING, SLACK, SPARE, TINY
-from analyzer.bounds.interval_bounds import Interval
-from analyzer.bounds.piecewise import Affine, Box, Kink
+from filterscope.analyzer.bounds.interval_arithmetic import ELEMENTWISE, ROUNDING, SLACK, SPARE, TINY
+from filterscope.analyzer.bounds.interval_bounds import Interval
+from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink
 
 Tensor = torch.Tensor
 SPREAD = 1 + 2.0**-12  # of an operator's slack: its part for float64, which rounds 2²⁹ times as finely as float32

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.graph import Node
+from filterscope.converters.graph import Node
 
 SLACK = 2.0**-20  # of the sum of absolute terms, at least
 ROUNDING = 2.0**-24  # of one float32 operation

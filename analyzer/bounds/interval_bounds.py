@@ -12,12 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.bounds.interval_arithmetic import ELEMENTWISE, PIECES, Pair, largest, outward, pieces, settled, unbounded
-from analyzer.bounds.interval_rules import LARGE, RULES, Known
-from analyzer.network.inputs import LAYOUTS
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import NO_DATA
-from converters.graph import Node
+from filterscope.analyzer.bounds.interval_arithmetic import (
+    ELEMENTWISE,
+    PIECES,
+    Pair,
+    largest,
+    outward,
+    pieces,
+    settled,
+    unbounded,
+)
+from filterscope.analyzer.bounds.interval_rules import LARGE, RULES, Known
+from filterscope.analyzer.network.inputs import LAYOUTS
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import NO_DATA
+from filterscope.converters.graph import Node
 
 CHAIN = 8  # elementwise operators followed back where a value may meet a function of itself
 

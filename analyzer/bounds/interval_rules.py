@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.bounds.interval_arithmetic import (
+from filterscope.analyzer.bounds.interval_arithmetic import (
     ROUNDING,
     Pair,
     hull,
@@ -26,8 +26,8 @@ from analyzer.bounds.interval_arithmetic import (
     weighted,
     with_zero,
 )
-from analyzer.network.receptive_fields import resolved_pads
-from converters.graph import Graph, Node
+from filterscope.analyzer.network.receptive_fields import resolved_pads
+from filterscope.converters.graph import Graph, Node
 
 LARGE = 1 << 22  # elements: what would be followed one by one beyond this becomes one interval
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from analyzer.bounds.piecewise import Kink, Maximum
+from filterscope.analyzer.bounds.piecewise import Kink, Maximum
 
 Tensor = torch.Tensor
 FACES = 64  # inputs of a maximum beyond which only two of the functions above it are tried

@@ -19,15 +19,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from analyzer.bounds.element_bounds import Ends, affine_ends, box_ends, channel_ends, kink_ends
-from analyzer.bounds.interval_arithmetic import LARGEST, outward
-from analyzer.bounds.interval_bounds import Interval, intervals
-from analyzer.bounds.linear_envelopes import Envelope, Faces, kink_faces
-from analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
-from analyzer.bounds.subgraph import Cut, alike_everywhere, cut
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.bounds.element_bounds import Ends, affine_ends, box_ends, channel_ends, kink_ends
+from filterscope.analyzer.bounds.interval_arithmetic import LARGEST, outward
+from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
+from filterscope.analyzer.bounds.linear_envelopes import Envelope, Faces, kink_faces
+from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
+from filterscope.analyzer.bounds.subgraph import Cut, alike_everywhere, cut
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
 
 Tensor = torch.Tensor
 LIMIT = 1 << 22  # numbers in all values of a cut: beyond this the interval bound is given instead

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from converters.graph import Node
+from filterscope.converters.graph import Node
 
 Tensor = torch.Tensor
 Tensors = Sequence[Tensor]

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece, Tensor, Tensors
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import resolved_pads
-from converters.graph import Node
+from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece, Tensor, Tensors
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import resolved_pads
+from filterscope.converters.graph import Node
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.bounds.piecewise import Box, Piece
-from analyzer.bounds.piecewise_rules import Reader
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import NO_DATA
+from filterscope.analyzer.bounds.piecewise import Box, Piece
+from filterscope.analyzer.bounds.piecewise_rules import Reader
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import NO_DATA
 
 
 @dataclass(frozen=True, slots=True, eq=False)

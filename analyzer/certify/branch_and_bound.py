@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyzer.certify.highs import Row, Solved, margin, solver_of
-from analyzer.certify.program import Gate, Program
-from analyzer.certify.relu_hulls import SPARE, Hulls
+from filterscope.analyzer.certify.highs import Row, Solved, margin, solver_of
+from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.relu_hulls import SPARE, Hulls
 
 if TYPE_CHECKING:
     import highspy

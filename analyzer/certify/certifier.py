@@ -17,17 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyzer.bounds.linear_relaxation import Inner, Relaxation
-from analyzer.bounds.piecewise import Affine, Kink, Maximum
-from analyzer.bounds.subgraph import cut
-from analyzer.certify.branch_and_bound import branch_and_bound
-from analyzer.certify.encoding import neuron_program
-from analyzer.certify.highs import branch_and_cut
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas, canvas_for
-from analyzer.units.measure import Meter
-from converters.errors import SettingsError
+from filterscope.analyzer.bounds.linear_relaxation import Inner, Relaxation
+from filterscope.analyzer.bounds.piecewise import Affine, Kink, Maximum
+from filterscope.analyzer.bounds.subgraph import cut
+from filterscope.analyzer.certify.branch_and_bound import branch_and_bound
+from filterscope.analyzer.certify.encoding import neuron_program
+from filterscope.analyzer.certify.highs import branch_and_cut
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.measure import Meter
+from filterscope.converters.errors import SettingsError
 
 PROVEN = 1e-3  # relative gap at which a maximum counts as proven
 MIDDLE = 128

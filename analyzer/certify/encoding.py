@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyzer.bounds.linear_relaxation import Relaxation
-from analyzer.bounds.piecewise import Affine, Box, Kink, Maximum
-from analyzer.certify.program import Gate, Program
-from converters.errors import SettingsError
+from filterscope.analyzer.bounds.linear_relaxation import Relaxation
+from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum
+from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.converters.errors import SettingsError
 
 LARGEST = 1 << 25  # numbers in one matrix: a field beyond this is too large for an exact program
 CHUNK = 1 << 23  # numbers of coefficients followed back at a time

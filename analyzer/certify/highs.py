@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyzer.certify.program import Program
+from filterscope.analyzer.certify.program import Program
 
 if TYPE_CHECKING:
     import highspy

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.program import Gate, Program
 
 SPARE = 1e-12  # of the absolute terms of a face, what float64 may lose in making it
 SMALL = 1e-8  # coefficients below it are replaced by the most that they can add: solvers drop them

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 
 class Devices:

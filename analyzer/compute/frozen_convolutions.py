@@ -18,8 +18,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from analyzer.compute.bfloat16_relu import BitGate
-from analyzer.compute.strided_gradient import FEW, Phases
+from filterscope.analyzer.compute.bfloat16_relu import BitGate
+from filterscope.analyzer.compute.strided_gradient import FEW, Phases
 
 STUFFED = 64  # taps of a depthwise kernel up to which zeros between the gradient's values pay
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import ConvLayer
 
 COPY = 8  # products for an input's place that putting it in squares costs: measured on 3×3/2, 5×5/2 and 4×4/4
 FEW_FOR = 64  # taps of a kernel for each of its channels above which a map a tap costs more than torch's own routine

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from analyzer.network.inputs import InputSpec
+from filterscope.analyzer.network.inputs import InputSpec
 
 
 def input_map(spec: InputSpec, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from analyzer.compute.frozen_convolutions import with_frozen_convolutions
+from filterscope.analyzer.compute.frozen_convolutions import with_frozen_convolutions
 
 ALIKE = 0.5  # least cosine between the gradients in both precisions, at a random picture, for bfloat16 to be used
 

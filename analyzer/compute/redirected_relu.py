@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from analyzer.compute.bfloat16_relu import PASSED, BitGate
-from analyzer.compute.frozen_convolutions import FrozenConv
+from filterscope.analyzer.compute.bfloat16_relu import PASSED, BitGate
+from filterscope.analyzer.compute.frozen_convolutions import FrozenConv
 
 
 class _OpenGate(torch.autograd.Function):

@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from analyzer.data.limits import MOST_ARRAY_BYTES
-from converters.errors import InputError
+from filterscope.analyzer.data.limits import MOST_ARRAY_BYTES
+from filterscope.converters.errors import InputError
 
 PACKINGS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # what NumPy writes; others ask for memory of their own
 

@@ -17,12 +17,12 @@ from typing import Protocol
 
 import numpy as np
 
-from analyzer.data import images
-from analyzer.data.images import Photo, Source
-from analyzer.data.published_formats import Stack, read_stack, reader_of
-from analyzer.data.white import Levels, check_white
-from analyzer.network.inputs import InputSpec
-from converters.errors import InputError
+from filterscope.analyzer.data import images
+from filterscope.analyzer.data.images import Photo, Source
+from filterscope.analyzer.data.published_formats import Stack, read_stack, reader_of
+from filterscope.analyzer.data.white import Levels, check_white
+from filterscope.analyzer.network.inputs import InputSpec
+from filterscope.converters.errors import InputError
 
 SMALL = 1 << 25  # bytes of files up to which a data set is told by its content, beyond by names, sizes and times
 

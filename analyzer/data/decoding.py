@@ -15,9 +15,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from analyzer.data.limits import MOST_DEEP_PIXELS, MOST_PIXELS
-from analyzer.data.white import White, check_range, highest_of, stated_white, to_8_bit, white_of
-from converters.errors import InputError
+from filterscope.analyzer.data.limits import MOST_DEEP_PIXELS, MOST_PIXELS
+from filterscope.analyzer.data.white import White, check_range, highest_of, stated_white, to_8_bit, white_of
+from filterscope.converters.errors import InputError
 
 # Pillow opens more, some of it by running other programs (EPS: Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "TGA")

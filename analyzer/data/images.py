@@ -21,12 +21,21 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from analyzer.data.archives import Archive, open_npy
-from analyzer.data.decoding import decode
-from analyzer.data.limits import MOST_FILE_BYTES, MOST_PICTURE_NUMBERS, MOST_PIXELS
-from analyzer.data.white import Levels, White, check_range, check_white, highest_of, to_8_bit, white_of, white_of_floats
-from analyzer.network.inputs import InputSpec
-from converters.errors import InputError, SettingsError
+from filterscope.analyzer.data.archives import Archive, open_npy
+from filterscope.analyzer.data.decoding import decode
+from filterscope.analyzer.data.limits import MOST_FILE_BYTES, MOST_PICTURE_NUMBERS, MOST_PIXELS
+from filterscope.analyzer.data.white import (
+    Levels,
+    White,
+    check_range,
+    check_white,
+    highest_of,
+    to_8_bit,
+    white_of,
+    white_of_floats,
+)
+from filterscope.analyzer.network.inputs import InputSpec
+from filterscope.converters.errors import InputError, SettingsError
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"}

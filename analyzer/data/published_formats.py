@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from analyzer.data.limits import MOST_IDX_BYTES, MOST_MAT_BYTES, MOST_NAMES_BYTES, MOST_PICKLE_BYTES
-from converters.errors import InputError
+from filterscope.analyzer.data.limits import MOST_IDX_BYTES, MOST_MAT_BYTES, MOST_NAMES_BYTES, MOST_PICKLE_BYTES
+from filterscope.converters.errors import InputError
 
 COMPRESSED = 15  # MATLAB's type of a packed variable
 PIECE = 1 << 20  # bytes unpacked at a time

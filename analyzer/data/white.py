@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from converters.errors import InputError, SettingsError
+from filterscope.converters.errors import InputError, SettingsError
 
 TYPES = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}  # cameras and files write these up to their maximum
 BYTES = 255.0  # white of all other whole numbers, which arithmetic on bytes leaves; beyond it `white` is needed

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.run import atlas
-from analyzer.run.tables import MAP_SCHEMA
-from analyzer.run.writer import RunWriter
-from converters.chunks import fitting
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import MAP_SCHEMA
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.converters.chunks import fitting
 
 GROUP_BYTES = 1 << 28  # of maps of one image and of all statistics, held at a time
 MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are asked for

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
-    from analyzer.execution.tasks import Workshop
-    from analyzer.network.layers import ConvLayer
+    from filterscope.analyzer.execution.tasks import Workshop
+    from filterscope.analyzer.network.layers import ConvLayer
 
 FEWEST, MOST = 12, 1024  # steps
 MEASURING = 10  # steps' worth of time that goes into measuring a finished picture
@@ -109,7 +109,7 @@ def _work(shop: Workshop, layer: ConvLayer, objective: str) -> tuple[float, floa
 
 def _timed(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
     """Steps on a few layers, timed, and the non-negative costs that fit them best."""
-    from analyzer.maximize.engine import ascend, batch_size
+    from filterscope.analyzer.maximize.engine import ascend, batch_size
 
     chosen = [layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(TRIED, len(layers)))]
     rows, spent = [], []

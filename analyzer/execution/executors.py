@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from analyzer.compute.allocator import keep_freed_memory
-from analyzer.execution.plan import Task
-from analyzer.execution.tasks import Workshop, run_task
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.compute.allocator import keep_freed_memory
+from filterscope.analyzer.execution.plan import Task
+from filterscope.analyzer.execution.tasks import Workshop, run_task
+from filterscope.analyzer.run.writer import RunWriter
 
 
 def local(

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from analyzer.data.images import RESIZES
-from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.network.layers import ConvLayer, select
-from analyzer.network.network import Network
-from analyzer.run.layout import SCHEMA, TaskKey
-from analyzer.units.objectives import OBJECTIVES
-from converters.errors import SettingsError
+from filterscope.analyzer.data.images import RESIZES
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.network.layers import ConvLayer, select
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run.layout import SCHEMA, TaskKey
+from filterscope.analyzer.units.objectives import OBJECTIVES
+from filterscope.converters.errors import SettingsError
 
 AUTO_ALL = 1024  # a network of at most so many channels is analysed whole
 AUTO_PER_LAYER = 16

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.bounds.interval_bounds import Interval, intervals
-from analyzer.execution.plan import Task
-from analyzer.maximize.analytic import image_maximisers, input_maximisers
-from analyzer.maximize.presets import Recipe
-from analyzer.maximize.priors import Prior
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas, canvas_for
-from analyzer.units.measure import Meter
-from analyzer.units.objectives import OBJECTIVES, Objective, objective_for
+from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
+from filterscope.analyzer.execution.plan import Task
+from filterscope.analyzer.maximize.analytic import image_maximisers, input_maximisers
+from filterscope.analyzer.maximize.presets import Recipe
+from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.measure import Meter
+from filterscope.analyzer.units.objectives import OBJECTIVES, Objective, objective_for
 
 if TYPE_CHECKING:
     import torch
 
-    from analyzer.bounds.linear_relaxation import Inner
-    from analyzer.compute.devices import Devices
-    from analyzer.maximize.engine import Ascent
+    from filterscope.analyzer.bounds.linear_relaxation import Inner
+    from filterscope.analyzer.compute.devices import Devices
+    from filterscope.analyzer.maximize.engine import Ascent
 
 CLOSER = 1 << 17  # numbers in all values up to a layer, on a unit's canvas, up to which bounds are drawn closer
 RECTIFIED = ("relu", "relu6")  # after these, a unit that can never exceed 0 is dead
@@ -68,7 +68,7 @@ class Workshop:
 
     def for_a_thread(self) -> Workshop:
         """The same workshop with a meter and one device of its own, to which the calling thread then keeps."""
-        from analyzer.compute.devices import Devices, keep_to
+        from filterscope.analyzer.compute.devices import Devices, keep_to
 
         device = self.devices.take()
         keep_to(device)
@@ -98,7 +98,7 @@ class Workshop:
         if layer.nonlinearity not in RECTIFIED:
             return np.zeros(layer.out_channels, bool)
         if layer.name not in self._dead:
-            from analyzer.bounds.dead_units import never_positive
+            from filterscope.analyzer.bounds.dead_units import never_positive
 
             self._dead[layer.name] = never_positive(self.network, layer, self.inner, CLOSER)
         return self._dead[layer.name]
@@ -107,7 +107,7 @@ class Workshop:
     def inner(self) -> Inner:
         """What the relaxations of all layers share."""
         if self._inner is None:
-            from analyzer.bounds.linear_relaxation import Inner
+            from filterscope.analyzer.bounds.linear_relaxation import Inner
 
             self._inner = Inner(self.network, self._all_bounds())
         return self._inner
@@ -137,7 +137,7 @@ def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarr
 
 
 def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
-    from analyzer.maximize.engine import ascend
+    from filterscope.analyzer.maximize.engine import ascend
 
     canvas = shop.canvas(layer, task.objective)
     objective = shop.objective(layer, task.objective)
@@ -204,7 +204,7 @@ def _try_again(
     A smooth picture under movements never shows what a unit of fine noise asks for: such units are found in networks
     with few steps of training behind them, and of the last kinds of channel in trained ones.
     """
-    from analyzer.maximize.engine import ascend
+    from filterscope.analyzer.maximize.engine import ascend
 
     low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
     if not low.size:
@@ -233,7 +233,7 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
     Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
     enough for it to be cheap beside the ascent, the interval's elsewhere. None for what is to be low.
     """
-    from analyzer.bounds.linear_relaxation import upper_bounds
+    from filterscope.analyzer.bounds.linear_relaxation import upper_bounds
 
     channels = list(task.channels)
     if OBJECTIVES[task.objective].sense < 0:

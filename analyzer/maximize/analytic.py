@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.bounds.interval_bounds import Interval
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import resolved_pads
-from analyzer.units.canvas import canvas_for
-from converters.errors import SettingsError
+from filterscope.analyzer.bounds.interval_bounds import Interval
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import resolved_pads
+from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.converters.errors import SettingsError
 
 LOW, MIDDLE, HIGH = 0, 128, 255  # MIDDLE: the mean of the domain, where nothing depends on it
 

@@ -20,18 +20,18 @@ from functools import cache
 import numpy as np
 import torch
 
-from analyzer.compute.pixels import eight_bit
-from analyzer.maximize.objective_gradient import Asked, Slope, some
-from analyzer.maximize.optimisers import Optimiser, optimiser
-from analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
-from analyzer.maximize.presets import STRETCHED, Recipe
-from analyzer.maximize.priors import Prior
-from analyzer.maximize.transforms import fitted
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas
-from analyzer.units.objectives import Objective
-from converters.errors import SettingsError
+from filterscope.analyzer.compute.pixels import eight_bit
+from filterscope.analyzer.maximize.objective_gradient import Asked, Slope, some
+from filterscope.analyzer.maximize.optimisers import Optimiser, optimiser
+from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
+from filterscope.analyzer.maximize.presets import STRETCHED, Recipe
+from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.transforms import fitted
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.objectives import Objective
+from filterscope.converters.errors import SettingsError
 
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 3 << 17  # of all canvases of a batch: 42 of 96 px, beyond which a processor gains nothing

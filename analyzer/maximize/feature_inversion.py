@@ -19,16 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyzer.compute.pixels import eight_bit, input_map
-from analyzer.compute.precision import cut_for_gradients
-from analyzer.maximize.optimisers import Adam
-from analyzer.maximize.parameterisations import Fourier
-from analyzer.maximize.presets import PRESETS, Quality, Recipe
-from analyzer.maximize.priors import Prior
-from analyzer.maximize.regularisers import Lp
-from analyzer.maximize.transforms import fitted
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
+from filterscope.analyzer.compute.pixels import eight_bit, input_map
+from filterscope.analyzer.compute.precision import cut_for_gradients
+from filterscope.analyzer.maximize.optimisers import Adam
+from filterscope.analyzer.maximize.parameterisations import Fourier
+from filterscope.analyzer.maximize.presets import PRESETS, Quality, Recipe
+from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.regularisers import Lp
+from filterscope.analyzer.maximize.transforms import fitted
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
 
 FIRST = 16  # steps of Adam before L-BFGS, which from noise lies still for a hundred steps at late layers
 RATE = 0.15  # of Adam

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from analyzer.compute.last_convolution import Directions
-from analyzer.compute.pixels import input_map
-from analyzer.compute.precision import cut_for_gradients
-from analyzer.compute.redirected_relu import with_open_gates
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas
-from analyzer.units.objectives import Objective
+from filterscope.analyzer.compute.last_convolution import Directions
+from filterscope.analyzer.compute.pixels import input_map
+from filterscope.analyzer.compute.precision import cut_for_gradients
+from filterscope.analyzer.compute.redirected_relu import with_open_gates
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.objectives import Objective
 
 Asked = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
 

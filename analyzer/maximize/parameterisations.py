@@ -20,8 +20,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from analyzer.maximize.presets import Start
-from analyzer.maximize.priors import Prior, default_prior, one_over_f
+from filterscope.analyzer.maximize.presets import Start
+from filterscope.analyzer.maximize.priors import Prior, default_prior, one_over_f
 
 GREY = Start("normal", 0.5, 0.01)
 FAINT = Start("normal", 0.0, 0.01)  # Fourier coefficients, as Lucid starts

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
-from analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
+from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
+from filterscope.converters.errors import SettingsError
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")

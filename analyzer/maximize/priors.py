@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 # Square root of the colour correlation of ImageNet: rows R, G, B; divided by its largest column norm.
 COLOUR = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
     import torch

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.maximize.presets import Quality, Recipe
-from analyzer.maximize.priors import Prior
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.run import atlas
-from analyzer.units.canvas import Canvas, canvas_for
-from analyzer.units.measure import Meter
-from analyzer.units.objectives import Objective, objective_for
-from converters.errors import FilterscopeError, SettingsError
+from filterscope.analyzer.maximize.presets import Quality, Recipe
+from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.measure import Meter
+from filterscope.analyzer.units.objectives import Objective, objective_for
+from filterscope.converters.errors import FilterscopeError, SettingsError
 
 METHODS = ("ascent", "vertex", "analytic", "certified")
 
@@ -71,7 +71,7 @@ class Portrait:
         ]
 
     def _repr_html_(self) -> str:
-        from analyzer.run.notebook import figure
+        from filterscope.analyzer.run.notebook import figure
 
         numbers = zip(self.units, self.activation, strict=True)
         captions = [f"{self.layer} {unit}: {activation:.4g}" for unit, activation in numbers]
@@ -178,15 +178,15 @@ def _made(
     network: Network, question: Question, canvas: Canvas, objective: Objective, prior: Prior | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures, upper bounds and steps."""
-    from analyzer.compute.devices import choose_device, on
-    from analyzer.maximize.engine import ascend
-    from analyzer.maximize.vertex_jump import jump
+    from filterscope.analyzer.compute.devices import choose_device, on
+    from filterscope.analyzer.maximize.engine import ascend
+    from filterscope.analyzer.maximize.vertex_jump import jump
 
     layer, units = question.layer, question.units
     count = len(units) * objective.pictures
     unknown, none = np.full(count, np.inf), np.zeros(count, np.int32)
     if question.method == "analytic":
-        from analyzer.maximize.analytic import image_maximisers
+        from filterscope.analyzer.maximize.analytic import image_maximisers
 
         exact = image_maximisers(network, layer, units)
         return exact.tiles, exact.values, none
@@ -198,7 +198,7 @@ def _made(
         climbed = ascend(network, layer, canvas, objective, units, question.recipe, question.seed, device, prior=prior)
     if question.method == "ascent":
         return climbed.tiles, unknown, climbed.steps
-    from analyzer.certify.certifier import Certifier
+    from filterscope.analyzer.certify.certifier import Certifier
 
     certifier = Certifier(network, layer, canvas)
     proofs = [certifier.certify(unit, tile, question.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
@@ -242,7 +242,7 @@ def only_layer(network: Network, wanted: str) -> ConvLayer:
     Raises:
         SettingsError: none, or several.
     """
-    from analyzer.network.layers import select
+    from filterscope.analyzer.network.layers import select
 
     found: Sequence[ConvLayer] = select(network.layers, [wanted])
     if len(found) > 1:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
     import torch
@@ -234,7 +234,7 @@ class Fitted:
         """
         if not self.transforms:
             return pictures
-        from analyzer.maximize.resample import framed
+        from filterscope.analyzer.maximize.resample import framed
 
         size = (pictures.shape[2], pictures.shape[3])
         rng = _generator(seed, step)
@@ -263,7 +263,7 @@ def _drawn(rng: np.random.Generator, low: float, high: float, choices: tuple[flo
 
 
 def _moved(pictures: torch.Tensor, angle: float, size: float, shift: tuple[float, float]) -> torch.Tensor:
-    from analyzer.maximize.resample import resampled
+    from filterscope.analyzer.maximize.resample import resampled
 
     cosine, sine = math.cos(angle) / size, math.sin(angle) / size
     frame = (pictures.shape[2], pictures.shape[3])
@@ -271,7 +271,7 @@ def _moved(pictures: torch.Tensor, angle: float, size: float, shift: tuple[float
 
 
 def _resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    from analyzer.maximize.resample import resampled
+    from filterscope.analyzer.maximize.resample import resampled
 
     height, width = pictures.shape[2:]
     if (height, width) == size:

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from analyzer.compute.pixels import eight_bit
-from analyzer.maximize.engine import Ascent, batch_size
-from analyzer.maximize.objective_gradient import Asked, Slope, some
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas
-from analyzer.units.objectives import Objective
+from filterscope.analyzer.compute.pixels import eight_bit
+from filterscope.analyzer.maximize.engine import Ascent, batch_size
+from filterscope.analyzer.maximize.objective_gradient import Asked, Slope, some
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.objectives import Objective
 
 JUMPS = 12  # at most
 HALVINGS = 4  # of the last step

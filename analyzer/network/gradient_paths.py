@@ -6,7 +6,7 @@ activation in 8 bits, as converters.torch_import.ops.quantization computes them.
 
 from __future__ import annotations
 
-from converters.graph import HANDING_ON, Graph
+from filterscope.converters.graph import HANDING_ON, Graph
 
 FLOATS = ("float16", "float32", "float64", "bfloat16")
 

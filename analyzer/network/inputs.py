@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analyzer.network.preprocessing import NOMINAL_RANGES, PRESETS, Preprocessing, numbers_as_text
-from analyzer.network.ultralytics import Export, export_of
-from converters.errors import InputError, SettingsError
-from converters.graph import Graph, Node, Shape
+from filterscope.analyzer.network.preprocessing import NOMINAL_RANGES, PRESETS, Preprocessing, numbers_as_text
+from filterscope.analyzer.network.ultralytics import Export, export_of
+from filterscope.converters.errors import InputError, SettingsError
+from filterscope.converters.graph import Graph, Node, Shape
 
 LAYOUTS = {"NCHW": 1, "NHWC": 3}  # layout: its channel axis
 SIZES = (224, 32, 28, 299, 256, 64, 96, 128, 160, 192, 320, 384, 416, 512, 640)  # sides tried where the file fixes none

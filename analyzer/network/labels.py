@@ -19,7 +19,7 @@ LONGEST = 1 << 20  # characters that are looked at
 
 def imagenet() -> list[str]:
     """Short names of the 1,000 classes of ILSVRC 2012, in the usual order (by WordNet number)."""
-    text = resources.files("analyzer").joinpath("data/imagenet.txt").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("imagenet.txt").read_text(encoding="utf-8")
     return text.splitlines()
 
 

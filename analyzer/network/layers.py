@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.network.nonlinearity import nonlinearity
-from analyzer.network.receptive_fields import Field, FieldWalk, resolved_pads
-from converters.errors import SettingsError
-from converters.graph import Graph, Node
+from filterscope.analyzer.network.nonlinearity import nonlinearity
+from filterscope.analyzer.network.receptive_fields import Field, FieldWalk, resolved_pads
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.graph import Graph, Node
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 

@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from analyzer.network.inputs import InputSpec, input_spec
-from analyzer.network.layers import ConvLayer, conv_layers
-from analyzer.network.other_size import at_another_size
-from analyzer.network.preprocessing import Preprocessing
-from converters import cache
-from converters.errors import InputError, ModelError
-from converters.normal_form.canonical import CanonicalModel, canonicalize, fixed_batch
-from converters.normal_form.declared import input_dtype
-from converters.rewrites.opset_site import OPSET
-from converters.runtime import Session
+from filterscope.analyzer.network.inputs import InputSpec, input_spec
+from filterscope.analyzer.network.layers import ConvLayer, conv_layers
+from filterscope.analyzer.network.other_size import at_another_size
+from filterscope.analyzer.network.preprocessing import Preprocessing
+from filterscope.converters import cache
+from filterscope.converters.errors import InputError, ModelError
+from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize, fixed_batch
+from filterscope.converters.normal_form.declared import input_dtype
+from filterscope.converters.rewrites.opset_site import OPSET
+from filterscope.converters.runtime import Session
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from converters.onnx_file import ModelFile
-    from converters.parity import Alone, Parity
-    from converters.torch_import.importer import TorchTwin
+    from filterscope.converters.onnx_file import ModelFile
+    from filterscope.converters.parity import Alone, Parity
+    from filterscope.converters.torch_import.importer import TorchTwin
 
 SAMPLES = 3  # random images for the comparisons
 MOST_VALUES = 1 << 26  # of one image: 4,096 × 4,096 pixels in colour; the proof holds a few such images at a time
@@ -78,7 +78,7 @@ class Network:
         Raises:
             UnsupportedOperatorError: a node before the last convolution has no converter.
         """
-        from converters.torch_import.importer import import_with
+        from filterscope.converters.torch_import.importer import import_with
 
         return import_with(self.model, [layer.value for layer in self.layers])
 
@@ -91,7 +91,7 @@ class Network:
         """
         if self.compared is not None:
             return self.compared
-        from converters.alone import compare_alone
+        from filterscope.converters.alone import compare_alone
 
         pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
         try:
@@ -113,7 +113,7 @@ class Network:
         Args:
             module: takes the model's input, returns a tuple of values.
         """
-        from converters.alone import one_at_a_time
+        from filterscope.converters.alone import one_at_a_time
 
         return one_at_a_time(module) if self.one_at_a_time else module
 
@@ -183,7 +183,7 @@ class Network:
             UnsupportedOperatorError: the network cannot be imported into torch.
             ParityError: original, canonical form and torch disagree.
         """
-        from converters.parity import Parity
+        from filterscope.converters.parity import Parity
 
         pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
         if first is not None:
@@ -216,7 +216,7 @@ class Network:
             UnsupportedOperatorError: the network cannot be imported into torch.
             ParityError: original, canonical form and torch disagree.
         """
-        from converters.parity import verify
+        from filterscope.converters.parity import verify
 
         return verify(self.model, self.twin, self.input.to_model(pixels), self.alone)
 
@@ -386,7 +386,7 @@ class _Trial:
 
     def runs(self, shape: tuple[int, int, int, int]) -> bool:
         """Whether it runs at this size, in ONNX Runtime and in torch."""
-        from converters.torch_import.importer import import_as_far_as_possible
+        from filterscope.converters.torch_import.importer import import_as_far_as_possible
 
         try:
             self.model.check_values(shape)

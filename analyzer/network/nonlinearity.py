@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from converters.graph import Graph, Node
-from converters.normal_form.nonlinearities import is_hard_sigmoid
+from filterscope.converters.graph import Graph, Node
+from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
 
 OF_OPERATOR = {  # operator → the name its users know
     "Relu": "relu",

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyzer.network.inputs import LAYOUTS, image_input, layout_of
-from converters.errors import ModelError, SettingsError
-from converters.normal_form.canonical import CanonicalModel, canonicalize
-from converters.normal_form.declared import with_free_sides
-from converters.onnx_file import ModelFile
-from converters.runtime import Session
+from filterscope.analyzer.network.inputs import LAYOUTS, image_input, layout_of
+from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize
+from filterscope.converters.normal_form.declared import with_free_sides
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.runtime import Session
 
 if TYPE_CHECKING:
-    from analyzer.network.network import InputOptions
+    from filterscope.analyzer.network.network import InputOptions
 
 
 def at_another_size(model: CanonicalModel, file: ModelFile, options: InputOptions) -> CanonicalModel:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError
 
 ORDERS = ("RGB", "BGR")
 

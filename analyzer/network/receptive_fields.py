@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.graph import Graph, Node
-from converters.normal_form.output_sizes import common_scale
+from filterscope.converters.graph import Graph, Node
+from filterscope.converters.normal_form.output_sizes import common_scale
 
 ROUNDING = 1e-6  # of a pixel: a jump of a third is no exact number
 Positions = np.ndarray  # (n,) int64, sorted, unique

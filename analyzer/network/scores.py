@@ -9,11 +9,11 @@ import difflib
 import math
 from collections.abc import Sequence
 
-from analyzer.network.gradient_paths import FLOATS, has_gradient
-from analyzer.network.labels import from_metadata
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from converters.errors import SettingsError
+from filterscope.analyzer.network.gradient_paths import FLOATS, has_gradient
+from filterscope.analyzer.network.labels import from_metadata
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.converters.errors import SettingsError
 
 NAME = "class scores"
 MOST_LISTED = 6  # outputs that a message names

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analyzer.network.labels import LONGEST, listed, parsed
+from filterscope.analyzer.network.labels import LONGEST, listed, parsed
 
 TASKS = ("detect", "segment", "classify", "pose", "obb")
 PLAIN_SINCE = (8, 1)  # the release since which classifiers are not normalised by ImageNet's mean and deviation

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.run.layout import SCHEMA, SLUG
-from analyzer.run.tables import UNIT_SCHEMA
-from converters.errors import RunError
+from filterscope.analyzer.run.layout import SCHEMA, SLUG
+from filterscope.analyzer.run.tables import UNIT_SCHEMA
+from filterscope.converters.errors import RunError
 
 
 def gather_units(folder: Path) -> pa.Table:

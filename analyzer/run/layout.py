@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer.run.tables import TABLES
+from filterscope.analyzer.run.tables import TABLES
 
 SCHEMA = 1  # of run.json, layers.json and the tables; readers accept older ones and refuse newer ones by name
 LARGEST_ATLAS = 1 << 30  # pixels

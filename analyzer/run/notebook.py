@@ -10,8 +10,8 @@ from html import escape
 
 import numpy as np
 
-from analyzer.run import atlas
-from converters.plain_text import visible
+from filterscope.analyzer.run import atlas
+from filterscope.converters.plain_text import visible
 
 STYLE = "display:inline-block;margin:4px;vertical-align:top"
 

@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 from PIL.PngImagePlugin import PngImageFile
 
-from analyzer.run import atlas
-from analyzer.run.files import (
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.files import (
     gather_units,
     is_run,
     read_info,
@@ -32,12 +32,12 @@ from analyzer.run.files import (
     read_table,
     remedy_of,
 )
-from analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
-from analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
-from converters.errors import RunError
+from filterscope.analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
+from filterscope.analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
+from filterscope.converters.errors import RunError
 
 if TYPE_CHECKING:
-    from analyzer.run.views import LayerView
+    from filterscope.analyzer.run.views import LayerView
 
 
 class Run:
@@ -59,7 +59,7 @@ class Run:
 
     def __getitem__(self, layer: str) -> LayerView:
         """One layer, which shows itself in a notebook; `run["conv4"][17]` is one of its channels."""
-        from analyzer.run.views import layer_view
+        from filterscope.analyzer.run.views import layer_view
 
         return layer_view(self, layer)
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from analyzer.run import locks
-from analyzer.run.files import translated_errors
-from converters.errors import RunError
+from filterscope.analyzer.run import locks
+from filterscope.analyzer.run.files import translated_errors
+from filterscope.converters.errors import RunError
 
 WRITING = "another process is writing this run; wait for it, or choose another --out"
 REPORTING = "another process is making this run's report; wait for it"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzer.run.notebook import figure
-from converters.errors import SettingsError
+from filterscope.analyzer.run.notebook import figure
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
-    from analyzer.run.reader import Run
+    from filterscope.analyzer.run.reader import Run
 
 SHOWN = 64  # channels of a layer that show themselves
 SIDE = 160  # pixels of the longer side of a picture on the screen

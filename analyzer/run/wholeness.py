@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL.PngImagePlugin import PngImageFile
 
-from analyzer.run import atlas
+from filterscope.analyzer.run import atlas
 
 BROKEN = (OSError, ValueError, LookupError, SyntaxError, EOFError, TypeError, RecursionError, pa.ArrowException)
 

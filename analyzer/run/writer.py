@@ -15,19 +15,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.run import atlas
-from analyzer.run.files import (
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.files import (
     gather_units,
     is_run,
     read_info,
     read_json,
     translated_errors,
 )
-from analyzer.run.layout import LOCKS, OWN_FILES, OWN_FOLDERS, SCHEMA, TaskKey
-from analyzer.run.run_locks import REPORTING, locked_run
-from analyzer.run.tables import UNIT_SCHEMA
-from analyzer.run.wholeness import is_whole
-from converters.errors import RunError
+from filterscope.analyzer.run.layout import LOCKS, OWN_FILES, OWN_FOLDERS, SCHEMA, TaskKey
+from filterscope.analyzer.run.run_locks import REPORTING, locked_run
+from filterscope.analyzer.run.tables import UNIT_SCHEMA
+from filterscope.analyzer.run.wholeness import is_whole
+from filterscope.converters.errors import RunError
 
 
 class RunWriter:

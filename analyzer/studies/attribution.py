@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.attribution import methods
-from analyzer.attribution.explain import Explainer, Explanation
-from analyzer.attribution.methods import DEFAULT
-from analyzer.attribution.pictures import signed_tile
-from analyzer.attribution.sanity import PICTURES, STAGES, randomisation_test, to_be_tested
-from analyzer.run import atlas
-from analyzer.run.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
-from analyzer.studies.study import Context
+from filterscope.analyzer.attribution import methods
+from filterscope.analyzer.attribution.explain import Explainer, Explanation
+from filterscope.analyzer.attribution.methods import DEFAULT
+from filterscope.analyzer.attribution.pictures import signed_tile
+from filterscope.analyzer.attribution.sanity import PICTURES, STAGES, randomisation_test, to_be_tested
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
+from filterscope.analyzer.studies.study import Context
 
 NO_CLASSES = "The network has no class scores; the strongest channel of its last convolution is explained."
 

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.execution.plan import evenly_spaced
-from analyzer.maximize.single_unit import Portrait, Question, answer
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.network.scores import class_index, scores
-from analyzer.run import atlas
-from analyzer.run.tables import CLASS_SCHEMA
-from analyzer.studies.study import Context
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.plan import evenly_spaced
+from filterscope.analyzer.maximize.single_unit import Portrait, Question, answer
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.scores import class_index, scores
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import CLASS_SCHEMA
+from filterscope.analyzer.studies.study import Context
+from filterscope.converters.errors import SettingsError
 
 FEW = {"draft": 10, "standard": 24, "fine": 100}  # classes, where not all or others are asked for
 ASKED = 100  # images whose answers say which classes come first

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.maximize.presets import Recipe
-from analyzer.network.layers import ConvLayer, select_two_dimensional
-from analyzer.network.network import Network
-from analyzer.run import atlas
-from analyzer.run.tables import GRID_SCHEMA, GROUP_SCHEMA
-from analyzer.studies.study import Context
-from analyzer.units.measure import Meter
-from analyzer.units.objectives import Direction
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.presets import Recipe
+from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import GRID_SCHEMA, GROUP_SCHEMA
+from filterscope.analyzer.studies.study import Context
+from filterscope.analyzer.units.measure import Meter
+from filterscope.analyzer.units.objectives import Direction
+from filterscope.converters.errors import SettingsError
 
 GROUPS = 6
 STRONGEST = 5  # channels named with a group or a place
@@ -237,7 +237,7 @@ class _Sight:
 
     def _drawn(self, name: str, directions: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
         """Columns of each direction's picture, and `activation` along it."""
-        from analyzer.maximize.engine import ascend
+        from filterscope.analyzer.maximize.engine import ascend
 
         shop, objective = self.context.shop, Direction(directions)
         units = range(len(directions))

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.maximize.presets import quality as quality_named
-from analyzer.network.layers import ConvLayer, select_two_dimensional
-from analyzer.network.network import Network
-from analyzer.run import atlas
-from analyzer.run.tables import INVERSION_SCHEMA
-from analyzer.studies.study import Context
-from converters.errors import SettingsError
+from filterscope.analyzer.maximize.presets import quality as quality_named
+from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import INVERSION_SCHEMA
+from filterscope.analyzer.studies.study import Context
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
-    from analyzer.maximize.feature_inversion import Matched, Restraint
+    from filterscope.analyzer.maximize.feature_inversion import Matched, Restraint
 
 POWER = 2.0  # of the cosine in a caricature
 
@@ -55,7 +55,7 @@ class Inverted:
     seconds: float  # of processor time
 
     def _repr_html_(self) -> str:
-        from analyzer.run.notebook import figure
+        from filterscope.analyzer.run.notebook import figure
 
         return figure(self.tile, f"{self.layer}: distance {self.distance:.3g}, cosine {self.cosine:.3g}", 224)
 
@@ -90,9 +90,9 @@ def invert(
     Raises:
         SettingsError: no such layer, quality or kind, or a picture of another size.
     """
-    from analyzer.compute.devices import choose_device
-    from analyzer.maximize.feature_inversion import Matcher
-    from analyzer.maximize.single_unit import only_layer
+    from filterscope.analyzer.compute.devices import choose_device
+    from filterscope.analyzer.maximize.feature_inversion import Matcher
+    from filterscope.analyzer.maximize.single_unit import only_layer
 
     chosen = only_layer(network, layer)
     effort, steps = EFFORTS[quality_named(quality).name], quality_named(quality)
@@ -190,7 +190,7 @@ class Inversion:
         """Invert, measure, save."""
         if not context.pictures:
             raise SettingsError("--inversion: inverts activations of your images; give --images")
-        from analyzer.maximize.feature_inversion import Matcher
+        from filterscope.analyzer.maximize.feature_inversion import Matcher
 
         told, shop = self.settings(context), context.shop
         context.notes.append(

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.run.reader import Run
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run.reader import Run
 
 RISING = ("channel", "neuron")  # objectives whose pictures are to excite one unit
 BATCH = 1 << 20  # pixels run at a time

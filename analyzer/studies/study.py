@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from analyzer.data.images import PhotoInfo
-from analyzer.execution.plan import Settings
-from analyzer.execution.tasks import Workshop
-from analyzer.network.network import Network
-from analyzer.progress import Progress
-from analyzer.run.layout import SCHEMA
-from analyzer.run.tables import TABLES
-from analyzer.run.writer import RunWriter
+from filterscope.analyzer.data.images import PhotoInfo
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.execution.tasks import Workshop
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.progress import Progress
+from filterscope.analyzer.run.layout import SCHEMA
+from filterscope.analyzer.run.tables import TABLES
+from filterscope.analyzer.run.writer import RunWriter
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,15 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analyzer.execution.plan import evenly_spaced
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.run.reader import Run
-from analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
-from analyzer.studies.strongest_responses import Peak, natural_peaks, parts, saved_peaks
-from analyzer.studies.study import Context
-from analyzer.units.canvas import Canvas
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.plan import evenly_spaced
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
+from filterscope.analyzer.studies.strongest_responses import Peak, natural_peaks, parts, saved_peaks
+from filterscope.analyzer.studies.study import Context
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.converters.errors import SettingsError
 
 STRONGEST = 4  # natural images of a unit, at most
 RANDOM = 8  # natural cuts that are nobody's strongest

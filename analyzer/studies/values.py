@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.execution.activation_maps import GROUP_BYTES, map_atlas
-from analyzer.network.layers import CONVOLUTIONS
-from analyzer.network.network import Network
-from analyzer.network.nonlinearity import OF_OPERATOR
-from analyzer.network.receptive_fields import FieldWalk
-from analyzer.run.layout import slugs
-from analyzer.run.tables import VALUE_SCHEMA
-from analyzer.studies.study import Context
-from converters.chunks import fitting
-from converters.errors import SettingsError
+from filterscope.analyzer.execution.activation_maps import GROUP_BYTES, map_atlas
+from filterscope.analyzer.network.layers import CONVOLUTIONS
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.nonlinearity import OF_OPERATOR
+from filterscope.analyzer.network.receptive_fields import FieldWalk
+from filterscope.analyzer.run.layout import slugs
+from filterscope.analyzer.run.tables import VALUE_SCHEMA
+from filterscope.analyzer.studies.study import Context
+from filterscope.converters.chunks import fitting
+from filterscope.converters.errors import SettingsError
 
 KINDS = {  # what may be asked for → operators
     "pool": {

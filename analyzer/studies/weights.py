@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.run import atlas
-from analyzer.run.tables import WEIGHT_SCHEMA
-from analyzer.studies.study import Context
-from converters.graph import Graph, Node
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.tables import WEIGHT_SCHEMA
+from filterscope.analyzer.studies.study import Context
+from filterscope.converters.graph import Graph, Node
 
 INPUTS = 9  # strongest input channels kept of each unit
 ALIKE = 5  # most similar units kept

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from converters.errors import ModelError
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.converters.errors import ModelError
 
 SIDE_IN_NEURONS = 3  # of a channel's map, at least
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.units.canvas import Canvas
-from analyzer.units.objectives import Objective, objective_for
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.objectives import Objective, objective_for
 
 RANDOM_IMAGES = 16
 JITTERS = 16

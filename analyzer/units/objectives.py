@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyzer.units.canvas import Canvas
-from converters.errors import SettingsError
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from converters.normal_form.ir_values import constant
-from converters.normal_form.output_sizes import may_differ, undisputed_extents
+from filterscope.converters.normal_form.ir_values import constant
+from filterscope.converters.normal_form.output_sizes import may_differ, undisputed_extents
 
 HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped by the optimiser
 

@@ -21,24 +21,24 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 
-from converters import limits
-from converters.errors import LimitError, ModelError, UnsupportedOperatorError
-from converters.graph import Graph, Node, Shape
-from converters.normal_form import cut_head, extra_inputs, fold_affine
-from converters.normal_form.aliases import drop_aliases, hidden, settle_sizes
-from converters.normal_form.fold_constants import fold_several_outputs
-from converters.normal_form.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
-from converters.normal_form.fold_shapes import fold_extents, spell_reshapes
-from converters.normal_form.free_batch import fix_batch, free_batch
-from converters.normal_form.layer_names import CONVOLUTIONS, layer_names
-from converters.normal_form.runnable import runnable
-from converters.normal_form.sequences import list_sequences
-from converters.normal_form.shapes import add_shapes, shapes_for
-from converters.normal_form.unroll_branches import write_out
-from converters.onnx_file import ModelFile
-from converters.rewrites.float32 import Plain, plain_form
-from converters.rewrites.opset_upgrade import opset_of, to_opset
-from converters.runtime import measured_shapes, shortened
+from filterscope.converters import limits
+from filterscope.converters.errors import LimitError, ModelError, UnsupportedOperatorError
+from filterscope.converters.graph import Graph, Node, Shape
+from filterscope.converters.normal_form import cut_head, extra_inputs, fold_affine
+from filterscope.converters.normal_form.aliases import drop_aliases, hidden, settle_sizes
+from filterscope.converters.normal_form.fold_constants import fold_several_outputs
+from filterscope.converters.normal_form.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
+from filterscope.converters.normal_form.fold_shapes import fold_extents, spell_reshapes
+from filterscope.converters.normal_form.free_batch import fix_batch, free_batch
+from filterscope.converters.normal_form.layer_names import CONVOLUTIONS, layer_names
+from filterscope.converters.normal_form.runnable import runnable
+from filterscope.converters.normal_form.sequences import list_sequences
+from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
+from filterscope.converters.normal_form.unroll_branches import write_out
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.rewrites.float32 import Plain, plain_form
+from filterscope.converters.rewrites.opset_upgrade import opset_of, to_opset
+from filterscope.converters.runtime import measured_shapes, shortened
 
 BATCH = "N"  # the name of the free batch dimension
 FOLD_LIMIT = 1 << 26  # elements of a constant that may be folded: a kernel behind a Transpose is large

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import onnx
 
-from converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
-from converters.known_operators import unknown_to
-from converters.runtime import extract, reads
+from filterscope.converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
+from filterscope.converters.known_operators import unknown_to
+from filterscope.converters.runtime import extract, reads
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "FusedConv"})
 CLASSIC = "ai.onnx.ml"  # trees, tables and dictionaries

@@ -17,11 +17,11 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from converters.errors import SettingsError
-from converters.normal_form.free_batch import BROADCAST, with_batch
-from converters.normal_form.ir_values import constant, initializer, inserted
-from converters.onnx_file import ModelFile
-from converters.runtime import reads
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.normal_form.free_batch import BROADCAST, with_batch
+from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.runtime import reads
 
 FLOATS = (
     onnx.TensorProto.FLOAT,

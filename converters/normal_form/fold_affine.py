@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from converters.normal_form.ir_values import constant, initializer
-from converters.normal_form.nonlinearities import is_hard_sigmoid
+from filterscope.converters.normal_form.ir_values import constant, initializer
+from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 DEFAULT_EPSILON = 1e-5  # BatchNormalization's, by the ONNX specification

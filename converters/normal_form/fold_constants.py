@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.normal_form.fold_limits import FoldLimits
-from converters.normal_form.ir_values import constant, initializer
+from filterscope.converters.normal_form.fold_limits import FoldLimits
+from filterscope.converters.normal_form.ir_values import constant, initializer
 
 OPERATORS = ("BatchNormalization", "DynamicQuantizeLinear", "Split")
 

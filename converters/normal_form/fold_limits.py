@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from converters.errors import LimitError
-from converters.normal_form.free_batch import BROADCAST
-from converters.normal_form.ir_values import constant
+from filterscope.converters.errors import LimitError
+from filterscope.converters.normal_form.free_batch import BROADCAST
+from filterscope.converters.normal_form.ir_values import constant
 
 CONSTANT_BYTES = 1 << 28  # 256 MiB: of one constant, unless the file itself holds as much
 TOTAL_BYTES = 1 << 29  # of all that is evaluated in one network, likewise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.normal_form.ir_values import constant, initializer
+from filterscope.converters.normal_form.ir_values import constant, initializer
 
 
 def fold_extents(model: ir.Model) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
 
 BROADCAST = {  # operators that repeat an axis of length 1 by themselves
     *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Mean", "Sum", "PRelu", "MatMul", "Where", "Expand"),

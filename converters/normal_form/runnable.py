@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from converters.errors import ModelError
-from converters.onnx_file import ModelFile
+from filterscope.converters.errors import ModelError
+from filterscope.converters.onnx_file import ModelFile
 
 Nodes = onnx.GraphProto | onnx.FunctionProto
 

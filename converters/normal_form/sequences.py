@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
 
 OPERATORS = {  # whose outputs are no tensors, or may be none
     *("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence"),

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from converters.normal_form.aliases import HIDDEN
-from converters.normal_form.output_sizes import may_differ, output_extents
+from filterscope.converters.normal_form.aliases import HIDDEN
+from filterscope.converters.normal_form.output_sizes import may_differ, output_extents
 
 LARGE = 1024  # elements of a constant from which on its numbers cannot be a shape
 

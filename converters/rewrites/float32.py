@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from converters.rewrites import half_precision, quantized, runtime_fused
-from converters.rewrites.rewriting import bodies
+from filterscope.converters.rewrites import half_precision, quantized, runtime_fused
+from filterscope.converters.rewrites.rewriting import bodies
 
 UNFIT = ("bfloat16", "float64")  # ONNX Runtime has no convolution in these on a processor
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from converters.rewrites.rewriting import Page, bodies, replace_nodes
+from filterscope.converters.rewrites.rewriting import Page, bodies, replace_nodes
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 WORDS: dict[int, str] = {

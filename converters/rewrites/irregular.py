@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import onnx
 from onnx import helper
 
-from converters.rewrites.opset_site import OPSET
+from filterscope.converters.rewrites.opset_site import OPSET
 
 FIRST_WITH_OPSETS = 3  # IR version that brought opset_import
 FIRST_WITH_CONSTANTS_APART = 4  # IR version since which an initializer need not be an input too
@@ -165,7 +165,7 @@ def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
 
 def _sorted_graph(graph: onnx.GraphProto) -> bool:
     """Sort the nodes of one graph; whether one had to move. A cycle is left as it is."""
-    from converters.runtime import reads
+    from filterscope.converters.runtime import reads
 
     nodes = list(graph.node)
     writer = {name: index for index, node in enumerate(nodes) for name in node.output if name}

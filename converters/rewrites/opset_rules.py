@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from converters.rewrites.opset_site import CannotSayError
+from filterscope.converters.rewrites.opset_site import CannotSayError
 
 if TYPE_CHECKING:
-    from converters.rewrites.opset_site import Site
+    from filterscope.converters.rewrites.opset_site import Site
 
 Rule = Callable[[onnx.NodeProto, "Site"], None]  # changes the node; what else it takes goes before or after it
 

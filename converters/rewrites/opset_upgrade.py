@@ -21,8 +21,8 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
-from converters.rewrites import opset_rules
-from converters.rewrites.opset_site import OPSET, CannotSayError, Site
+from filterscope.converters.rewrites import opset_rules
+from filterscope.converters.rewrites.opset_site import OPSET, CannotSayError, Site
 
 WRITTEN_OUT = frozenset({"CenterCropPad"})  # rare, and as good as its definition in simpler operators
 # Attributes of newer versions that say how 16-bit and 8-bit floats are rounded; the normal form has none of these.

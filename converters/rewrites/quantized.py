@@ -15,7 +15,17 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from converters.rewrites.rewriting import Body, Page, Rule, Writer, bodies, domain_of, listed, replace_nodes, rewrite
+from filterscope.converters.rewrites.rewriting import (
+    Body,
+    Page,
+    Rule,
+    Writer,
+    bodies,
+    domain_of,
+    listed,
+    replace_nodes,
+    rewrite,
+)
 
 MS = "com.microsoft"
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # where the channels of a picture stand

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from converters.errors import ModelError
-from converters.rewrites.rewriting import Rule, Writer, bodies, listed, rewrite
+from filterscope.converters.errors import ModelError
+from filterscope.converters.rewrites.rewriting import Rule, Writer, bodies, listed, rewrite
 
 MS = "com.microsoft"
 FOR_ONE_PROCESSOR = "com.microsoft.nchwc"

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from converters.errors import ModelError
+from filterscope.converters.errors import ModelError
 
 if TYPE_CHECKING:
-    from converters.runtime import Session
+    from filterscope.converters.runtime import Session
 
 SCRIPTS = Path(__file__).parent / "scripts"
 LIMIT = 1e-3  # relative error above which source and export are two networks
@@ -106,8 +106,8 @@ def prove(proto: onnx.ModelProto, samples: Mapping[str, np.ndarray], shown: str)
         ExportError: it does not run, or an output differs by more than 1e-3, relative to its largest value, and by more
             than a network that magnifies its roundings would explain.
     """
-    from converters.comparison import relative_error
-    from converters.runtime import Session
+    from filterscope.converters.comparison import relative_error
+    from filterscope.converters.runtime import Session
 
     outputs = [value.name for value in proto.graph.output]
     names = [value.name for value in proto.graph.input]
@@ -134,7 +134,7 @@ def _magnified(
     session: Session, names: Sequence[str], given: Sequence[np.ndarray], answers: Mapping[str, np.ndarray], output: str
 ) -> float:
     """Relative error at an output when the inputs move by about ten roundings."""
-    from converters.comparison import relative_error
+    from filterscope.converters.comparison import relative_error
 
     rng = np.random.default_rng(0)
     moved = [

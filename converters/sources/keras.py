@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converters.errors import ModelError
-from converters.onnx_file import ModelFile
-from converters.sources import child_process, keras_files
-from converters.sources.keras_files import INSTALL, KerasFile
+from filterscope.converters.errors import ModelError
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.sources import child_process, keras_files
+from filterscope.converters.sources.keras_files import INSTALL, KerasFile
 
 if TYPE_CHECKING:
-    from converters.sources.options import SourceOptions
+    from filterscope.converters.sources.options import SourceOptions
 
 SCRIPT = "keras_export.py"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}

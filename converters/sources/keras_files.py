@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ModelError
-from converters.sources import keras_classes
-from converters.sources.scripts import file_limits
-from converters.sources.scripts.file_limits import LimitError
+from filterscope.converters.errors import ModelError
+from filterscope.converters.sources import keras_classes
+from filterscope.converters.sources.scripts import file_limits
+from filterscope.converters.sources.scripts.file_limits import LimitError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURE = b"PK\x03\x04"

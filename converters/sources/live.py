@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from converters import onnx_file
-from converters.errors import ModelError
-from converters.onnx_file import ModelFile
+from filterscope.converters import onnx_file
+from filterscope.converters.errors import ModelError
+from filterscope.converters.onnx_file import ModelFile
 
 if TYPE_CHECKING:
-    from converters.sources.options import SourceOptions
+    from filterscope.converters.sources.options import SourceOptions
 
 KERAS = ("keras", "tf_keras")
 LARGEST = 2**31 - 1  # bytes that protobuf writes
@@ -37,7 +37,7 @@ def read(source: Any, options: SourceOptions) -> ModelFile:
         return _read_onnx(*unread)
     if _is_keras(source):  # before nn.Module, which it is too on Keras' PyTorch
         return _read_keras(source, options)
-    from converters.sources import pytorch
+    from filterscope.converters.sources import pytorch
 
     return pytorch.read_module(source, options)
 
@@ -83,7 +83,7 @@ def _is_keras(source: Any) -> bool:
 
 
 def _read_keras(model: Any, options: SourceOptions) -> ModelFile:
-    from converters.sources import keras
+    from filterscope.converters.sources import keras
 
     shown = str(model.name)
     with tempfile.TemporaryDirectory(prefix="filterscope-") as place:

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ModelError
-from converters.sources import pt2_operators, size_expressions
-from converters.sources.scripts import file_limits
-from converters.sources.scripts.file_limits import LimitError
+from filterscope.converters.errors import ModelError
+from filterscope.converters.sources import pt2_operators, size_expressions
+from filterscope.converters.sources.scripts import file_limits
+from filterscope.converters.sources.scripts.file_limits import LimitError
 
 GRAPH = "models/model.json"  # since torch 2.8; torch.export.load opens a model of this name alone
 OLD_GRAPH = "serialized_exported_program.json"

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from converters.errors import ModelError, SettingsError
-from converters.onnx_file import ModelFile
-from converters.sources import child_process, pt2_files
-from converters.sources.scripts import file_limits
+from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.sources import child_process, pt2_files
+from filterscope.converters.sources.scripts import file_limits
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from converters.sources.options import SourceOptions
+    from filterscope.converters.sources.options import SourceOptions
 
 SCRIPT = "pytorch_export.py"
 TENSORS_ALONE = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # where torch falls back on running what it cannot unpickle
@@ -93,7 +93,7 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
     """
     from torch import nn
 
-    from converters.sources.scripts import pytorch_export
+    from filterscope.converters.sources.scripts import pytorch_export
 
     if not isinstance(module, nn.Module):
         raise ModelError(f"a {type(module).__name__} is no model; give a path, a factory or an nn.Module")
@@ -212,7 +212,7 @@ def _pickled(path: Path) -> tuple[str, str]:
 
 def _weights_beside_others(path: Path) -> dict[str, Any]:
     """A checkpoint that holds tensors and other things, read without running any; empty where a network is inside."""
-    from converters.sources.scripts import inert_checkpoint
+    from filterscope.converters.sources.scripts import inert_checkpoint
 
     try:
         content = inert_checkpoint.read(path)

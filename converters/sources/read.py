@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters import onnx_file
-from converters.errors import SettingsError
-from converters.onnx_file import ModelFile
-from converters.sources.options import FACTORY, SourceOptions
+from filterscope.converters import onnx_file
+from filterscope.converters.errors import SettingsError
+from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.sources.options import FACTORY, SourceOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,12 +36,12 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
     """
     options = options or SourceOptions()
     if not isinstance(source, (str, Path)):
-        from converters.sources import live
+        from filterscope.converters.sources import live
 
         return live.read(source, options)
     path = Path(source)
     if is_factory(source):
-        from converters.sources import pytorch
+        from filterscope.converters.sources import pytorch
 
         return pytorch.read_factory(str(source), options)
     if options.weights is not None:
@@ -50,11 +50,11 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
             f"package.module:factory or file.py:factory, not with {source}"
         )
     if path.suffix.lower() in KERAS or (path / "saved_model.pb").is_file():
-        from converters.sources import keras
+        from filterscope.converters.sources import keras
 
         return keras.read(path, options)
     if path.suffix.lower() in PYTORCH:
-        from converters.sources import pytorch
+        from filterscope.converters.sources import pytorch
 
         return pytorch.read_file(path, options)
     return onnx_file.read(path)

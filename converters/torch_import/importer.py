@@ -20,13 +20,13 @@ import onnx
 import torch
 from torch import fx, nn
 
-from converters.errors import STILL_LISTED, UnsupportedOperatorError
-from converters.normal_form.canonical import CanonicalModel
-from converters.normal_form.layer_names import CONVOLUTIONS
-from converters.rewrites.opset_upgrade import opset_of
-from converters.runtime import extract, shortened
-from converters.torch_import import ops
-from converters.torch_import.onnx2torch_loader import load
+from filterscope.converters.errors import STILL_LISTED, UnsupportedOperatorError
+from filterscope.converters.normal_form.canonical import CanonicalModel
+from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
+from filterscope.converters.rewrites.opset_upgrade import opset_of
+from filterscope.converters.runtime import extract, shortened
+from filterscope.converters.torch_import import ops
+from filterscope.converters.torch_import.onnx2torch_loader import load
 
 DOMAIN = "filterscope"
 MOST_OUTPUTS = 8  # that are tried one by one where the whole network cannot be imported: each costs an import

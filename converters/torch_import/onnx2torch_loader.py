@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from converters.errors import ModelError, UnsupportedOperatorError
+from filterscope.converters.errors import ModelError, UnsupportedOperatorError
 
 # What torchvision's Python half asks torch about while it is imported; its compiled half would have defined them.
 _SCHEMAS = {

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analyzer.run.reader import Run
-from reports.compare.words import ALIKE, alike
-from reports.page import words
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.compare.words import ALIKE, alike
+from filterscope.reports.page import words
 
 if TYPE_CHECKING:
-    from reports.compare.comparison import Comparison, LayerPair
-    from reports.compare.matching import Layers
+    from filterscope.reports.compare.comparison import Comparison, LayerPair
+    from filterscope.reports.compare.matching import Layers
 
 
 def statements(a: Run, b: Run, matched: Layers, layers: Sequence[LayerPair], images: int, match: str) -> Iterator[str]:

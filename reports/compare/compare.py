@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.run.reader import Run
-from converters.errors import SettingsError
-from reports.compare import caveats, matching
-from reports.compare.comparison import Comparison, KindId, LayerPair, Pair, Row, Shown
-from reports.compare.words import run_names
-from reports.page.units import KINDS, UnitTable
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import SettingsError
+from filterscope.reports.compare import caveats, matching
+from filterscope.reports.compare.comparison import Comparison, KindId, LayerPair, Pair, Row, Shown
+from filterscope.reports.compare.words import run_names
+from filterscope.reports.page.units import KINDS, UnitTable
 
 MATCHES = ("index", "activation")
 

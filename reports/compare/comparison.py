@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.run.reader import Run
-from reports.compare import matching
-from reports.page.units import finite
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.compare import matching
+from filterscope.reports.page.units import finite
 
 SCHEMA = 1  # of compare.json
 UNTOLD = ("layer", "channel", "atlas", "tile", "seconds")  # of a row: said elsewhere, or no result
@@ -160,7 +160,7 @@ class Comparison:
     @property
     def told(self) -> list[str]:
         """What came of it, in a few sentences, and what to mind."""
-        from reports.compare.caveats import verdict
+        from filterscope.reports.compare.caveats import verdict
 
         return [*verdict(self), *self.cautions]
 
@@ -170,7 +170,7 @@ class Comparison:
         Raises:
             RunError: the folder holds something else or cannot be written, or a file of a run is damaged.
         """
-        from reports.compare.pages import render
+        from filterscope.reports.compare.pages import render
 
         return render(self, Path(folder))
 

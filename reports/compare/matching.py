@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.run.reader import Run
-from converters.errors import RunError
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import RunError
 
 PLACES = 28  # maps larger than 28 × 28 are reduced to that: neighbouring places say nearly the same
 FEWEST_IMAGES = 3  # where only numbers an image are there: fewer correlate with anything

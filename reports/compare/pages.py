@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from analyzer.run.reader import Run
-from converters.errors import RunError
-from reports.compare import caveats
-from reports.compare.comparison import Comparison, KindId, LayerPair, Pair, Shown
-from reports.compare.words import alike
-from reports.page import markup, sheets, words
-from reports.page.folder import NewFolder
-from reports.page.units import KINDS
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import RunError
+from filterscope.reports.compare import caveats
+from filterscope.reports.compare.comparison import Comparison, KindId, LayerPair, Pair, Shown
+from filterscope.reports.compare.words import alike
+from filterscope.reports.page import markup, sheets, words
+from filterscope.reports.page.folder import NewFolder
+from filterscope.reports.page.units import KINDS
 
 MARK = "compare.json"  # every comparison has it
 MOST_PAIRS = 32  # with pictures, on a layer's page
@@ -93,7 +93,9 @@ class _Pages:
 
     def write(self) -> None:
         for name in ("site.css", "compare.css", "icon.svg"):
-            self.folder.write(f"assets/{name}", resources.files("reports").joinpath("static", name).read_bytes())
+            self.folder.write(
+                f"assets/{name}", resources.files("filterscope.reports").joinpath("static", name).read_bytes()
+            )
         pages = [self._layer(pair) for pair in self.comparison.layers]
         of_pair = {id(page.pair): page for page in pages}
         for index, page in enumerate(pages):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analyzer.run.reader import Run
-from reports.page import words
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page import words
 
 if TYPE_CHECKING:
     pass

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from analyzer.run import atlas
-from analyzer.run.reader import Run
-from converters.errors import SettingsError
-from reports.figures import pdf
-from reports.page import sheets, words
-from reports.page.units import UnitTable
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import SettingsError
+from filterscope.reports.figures import pdf
+from filterscope.reports.page import sheets, words
+from filterscope.reports.page.units import UnitTable
 
 LABELS = ("none", "channel", "activation")
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "in": 25.4, "pt": 25.4 / 72}

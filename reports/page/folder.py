@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from converters.errors import RunError
-from converters.plain_text import escaped_json
-from reports.page.turns import Turn
+from filterscope.converters.errors import RunError
+from filterscope.converters.plain_text import escaped_json
+from filterscope.reports.page.turns import Turn
 
 
 class Files:

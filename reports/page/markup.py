@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reports.page import words
+from filterscope.reports.page import words
 
 FILTERS = (words.figure, words.percent, words.count, words.large, words.times, words.listed, words.shortened)
 
@@ -23,7 +23,7 @@ def environment(names: dict[str, Any], *filters: Callable[..., Any]) -> Environm
         filters: of one's own, beside FILTERS, each under its own name.
     """
     made = Environment(
-        loader=PackageLoader("reports"),
+        loader=PackageLoader("filterscope.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from analyzer.run.locks import try_lock
+from filterscope.analyzer.run.locks import try_lock
 
 EVERY = 0.1  # seconds between two looks
 

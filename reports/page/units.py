@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.run.reader import Run
-from reports.page import sheets
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page import sheets
 
 MAP_SIDE = 48  # pixels, of a map beside a unit: larger ones are reduced
 GRID_SIDE = 112  # CSS pixels, of a picture in the grid of a layer

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from converters.plain_text import visible
+from filterscope.converters.plain_text import visible
 
 NOTHING = "–"  # shown where a table has null
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

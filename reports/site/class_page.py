@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.run.reader import Run
-from reports.page import colours, sheets
-from reports.page.folder import Files
-from reports.page.units import finite
-from reports.site import pictures
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page import colours, sheets
+from filterscope.reports.page.folder import Files
+from filterscope.reports.page.units import finite
+from filterscope.reports.site import pictures
 
 SIDE = 96  # pixels, of a class's picture: larger ones are reduced
 FLOOR = 1e-4  # probability that is drawn as dark as 0

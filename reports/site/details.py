@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.bounds.constant_units import is_constant
-from analyzer.run.reader import Run
-from reports.page.units import ByLayer, MapFact, Unit
+from filterscope.analyzer.bounds.constant_units import is_constant
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page.units import ByLayer, MapFact, Unit
 
 EXAMPLES = 9  # strongest places shown of a unit
 BINS = 40  # of a histogram, at most

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from analyzer.run.reader import Run
-from reports.page import colours, sheets, words
-from reports.page.folder import Files
-from reports.page.units import LayerMaps, MapFact
-from reports.site import pictures
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page import colours, sheets, words
+from filterscope.reports.page.folder import Files
+from filterscope.reports.page.units import LayerMaps, MapFact
+from filterscope.reports.site import pictures
 
 MOST_ON_IMAGE = 8  # channels a layer
 VALUES = 12  # layers other than convolutions

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.run.reader import Run
-from converters.plain_text import visible_values
-from reports.page import sheets, words
-from reports.page.folder import Files, as_json
-from reports.page.units import (
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.plain_text import visible_values
+from filterscope.reports.page import sheets, words
+from filterscope.reports.page.folder import Files, as_json
+from filterscope.reports.page.units import (
     Kind,
     LayerMaps,
     Picture,
@@ -29,8 +29,8 @@ from reports.page.units import (
     leading,
     units_of,
 )
-from reports.site import pictures
-from reports.site.details import Details, Studies, short
+from filterscope.reports.site import pictures
+from filterscope.reports.site.details import Details, Studies, short
 
 CHUNK = 64  # units a file of details
 

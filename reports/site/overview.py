@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analyzer.run.reader import Run
-from reports.site.layer_page import LayerEntry
-from reports.site.plots import Plot, by_depth
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.site.layer_page import LayerEntry
+from filterscope.reports.site.plots import Plot, by_depth
 
 
 def plots(run: Run, entries: Sequence[LayerEntry]) -> list[Plot]:

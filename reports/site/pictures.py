@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.run.reader import Run
-from converters.errors import RunError
-from reports.page import colours, sheets
-from reports.page.folder import Files
-from reports.page.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
-from reports.site.details import Details
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import RunError
+from filterscope.reports.page import colours, sheets
+from filterscope.reports.page.folder import Files
+from filterscope.reports.page.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
+from filterscope.reports.site.details import Details
 
 STRIP = 8  # pictures that stand for a layer on the overview
 STRIP_SIDE = 96  # pixels and CSS pixels

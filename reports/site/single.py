@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from converters.errors import RunError
-from reports.page.folder import write_whole
+from filterscope.converters.errors import RunError
+from filterscope.reports.page.folder import write_whole
 
 LIMIT = 20_000_000  # bytes of the file
 IMAGES = 12

@@ -15,14 +15,24 @@ from typing import Any
 
 from jinja2 import Environment
 
-from analyzer.run.reader import Run
-from reports.page import markup, sheets, words
-from reports.page.folder import Files, NewFolder
-from reports.page.units import MAP_SIDE, UnitTable
-from reports.site import class_page, definitions, graph, image_page, layer_page, overview, pictures, single, summary
-from reports.site.details import Studies
-from reports.site.image_page import ImagePage
-from reports.site.layer_page import LayerEntry, LayerPage
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page import markup, sheets, words
+from filterscope.reports.page.folder import Files, NewFolder
+from filterscope.reports.page.units import MAP_SIDE, UnitTable
+from filterscope.reports.site import (
+    class_page,
+    definitions,
+    graph,
+    image_page,
+    layer_page,
+    overview,
+    pictures,
+    single,
+    summary,
+)
+from filterscope.reports.site.details import Studies
+from filterscope.reports.site.image_page import ImagePage
+from filterscope.reports.site.layer_page import LayerEntry, LayerPage
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
@@ -115,7 +125,9 @@ class Site:
     def write(self) -> None:
         """Write every page and every picture."""
         for name in STATIC:
-            self.folder.write(f"assets/{name}", resources.files("reports").joinpath("static", name).read_bytes())
+            self.folder.write(
+                f"assets/{name}", resources.files("filterscope.reports").joinpath("static", name).read_bytes()
+            )
         if self.examples is not None:
             self._write_examples(self.examples)
         place = {layer["name"]: index for index, layer in enumerate(self.with_page)}

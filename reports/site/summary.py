@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from reports.page import words
+from filterscope.reports.page import words
 
 Facts = list[tuple[str, str]]  # (name, words)
 

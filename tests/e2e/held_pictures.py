@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from reports.page import colours
+from filterscope.reports.page import colours
 
 KINDS = {  # title on a page → objective, method, space
     "Channel": ("channel", "ascent", "image"),

@@ -9,7 +9,7 @@ from networks import build, normal
 from PIL import Image
 
 import filterscope as fs
-from analyzer.attribution.methods import METHODS
+from filterscope.analyzer.attribution.methods import METHODS
 
 CLASSES = ["crane", "cane", "zebra"]
 RUN = ("attribute", "net.onnx", "photo é.png", "--preprocess", "unit", "--quiet")

@@ -29,7 +29,7 @@ SECONDS = 600  # generous: machines that run tests may be busy
 # Stops the process while it writes the file named first: written, not yet in its place.
 STOPPED = """
 import os, signal, sys, time
-from analyzer.run import RunWriter
+from filterscope.analyzer.run.writer import RunWriter
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process started in the background may ignore it
 relative, number = sys.argv[1], int(sys.argv[2])
 write, flush = RunWriter.write_bytes, os.fsync

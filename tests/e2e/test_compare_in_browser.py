@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one fol
 from chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from synthetic_run import HOSTILE_NAMES, synthetic_run
 
-from analyzer.run.reader import Run
-from reports.compare.compare import compare
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.compare.compare import compare
 
 pytestmark = IN_CHROMIUM
 

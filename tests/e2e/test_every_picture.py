@@ -24,11 +24,11 @@ from chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from held_pictures import HeldPictures
 from shown_pictures import ShownPicture, shown_pictures
 
-from analyzer.run.reader import Run
-from reports.compare import pages
-from reports.compare.compare import compare
-from reports.page import sheets
-from reports.site import site
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.compare import pages
+from filterscope.reports.compare.compare import compare
+from filterscope.reports.page import sheets
+from filterscope.reports.site import site
 
 pytestmark = IN_CHROMIUM
 CHANNELS = 27

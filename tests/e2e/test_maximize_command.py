@@ -11,8 +11,8 @@ import pytest
 from networks import answers, build, normal
 from PIL import Image
 
-from analyzer.maximize import engine
 from filterscope import asking
+from filterscope.analyzer.maximize import engine
 
 CLASSES = ["crane", "cane", "zebra"]
 RUN = ("maximize", "net.onnx", "--preprocess", "unit", "--device", "cpu")

@@ -201,7 +201,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("name", ["typer", "numpy", "onnx", "torch", "analyzer.network.network"])
+@pytest.mark.parametrize("name", ["typer", "numpy", "onnx", "torch", "filterscope.analyzer.network.network"])
 @pytest.mark.parametrize("pause", [0.02, 0.3])
 def test_two_interrupts_during_imports_end_with_130(place, name, pause):
     program = [sys.executable, "-c", IMPORTING.format(name=name)]
@@ -231,7 +231,7 @@ def test_two_interrupts_of_an_analysis_end_with_130(place):
 # Stops while the report is made, in its folder.
 REPORTING = """
 import sys, time, pathlib
-from reports import site
+from filterscope.reports.site import site
 write = site.Site.write
 def slow(self):
     pathlib.Path("started").touch()
@@ -330,7 +330,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(place, tmp_path):
 
 VANISHING = """
 import os, shutil, sys
-from analyzer.run import RunWriter
+from filterscope.analyzer.run.writer import RunWriter
 from filterscope.cli import main
 write = RunWriter.write_bytes
 def vanished(self, name, content):

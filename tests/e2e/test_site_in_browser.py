@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one fol
 from chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from synthetic_run import HOSTILE_NAMES, synthetic_run
 
-from analyzer.run.reader import Run
-from reports.page import words
-from reports.site.site import render, render_single
+from filterscope.analyzer.run.reader import Run
+from filterscope.reports.page import words
+from filterscope.reports.site.site import render, render_single
 
 pytestmark = IN_CHROMIUM
 LAY_OUT = """() => document.querySelectorAll('.layer, .firing, .class-tile').forEach(

@@ -18,15 +18,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.data.dataset import DataSet, open_dataset
-from analyzer.network.layers import ConvLayer
-from analyzer.run.tables import DEPTH_SCHEMA, EXAMPLE_PICTURE_SCHEMA, EXAMPLE_SCHEMA, FIRING_SCHEMA, STATISTICS_SCHEMA
-from analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
-from analyzer.studies.examples.pictures import Tile, Wanted, keep_pictures, row_of
-from analyzer.studies.examples.places import Places
-from analyzer.studies.examples.running_statistics import DUPLICATE, LayerTally
-from analyzer.studies.study import Context
-from converters.errors import SettingsError
+from filterscope.analyzer.data.dataset import DataSet, open_dataset
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.run.tables import (
+    DEPTH_SCHEMA,
+    EXAMPLE_PICTURE_SCHEMA,
+    EXAMPLE_SCHEMA,
+    FIRING_SCHEMA,
+    STATISTICS_SCHEMA,
+)
+from filterscope.analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
+from filterscope.analyzer.studies.examples.pictures import Tile, Wanted, keep_pictures, row_of
+from filterscope.analyzer.studies.examples.places import Places
+from filterscope.analyzer.studies.examples.running_statistics import DUPLICATE, LayerTally
+from filterscope.analyzer.studies.study import Context
+from filterscope.converters.errors import SettingsError
 
 TOP = 9
 MOST_TOP = 1000

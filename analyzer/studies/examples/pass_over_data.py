@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from analyzer.data.dataset import Batch, DataSet, batches
-from analyzer.data.white import Levels
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.studies.examples.running_statistics import Fired, LayerTally, State
-from converters.errors import InputError
-from converters.reductions import MeasuringSession
+from filterscope.analyzer.data.dataset import Batch, DataSet, batches
+from filterscope.analyzer.data.white import Levels
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.studies.examples.running_statistics import Fired, LayerTally, State
+from filterscope.converters.errors import InputError
+from filterscope.converters.reductions import MeasuringSession
 
 BATCH = 100  # images over which "which channel fires most" is told too
 BATCH_BYTES = 1 << 25  # of the largest value inside the network, for all images that it sees at once

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzer.data.dataset import Batch, DataSet, read_batch
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.progress import Progress
-from analyzer.run import atlas
-from analyzer.run.writer import RunWriter
-from analyzer.studies.examples.pass_over_data import at_once
-from converters.errors import InputError
-from converters.reductions import PoolingSession
+from filterscope.analyzer.data.dataset import Batch, DataSet, read_batch
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.progress import Progress
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.studies.examples.pass_over_data import at_once
+from filterscope.converters.errors import InputError
+from filterscope.converters.reductions import PoolingSession
 
 MAP_SIDE = 28  # of a kept map at most; a larger one is made smaller by maxima of windows
 MAP_BYTES = 1 << 27  # of maps fetched at a time

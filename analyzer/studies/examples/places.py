@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import ROUNDING, FieldWalk
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import ROUNDING, FieldWalk
 
 UPSAMPLING = ("ConvTranspose", "Resize", "DepthToSpace")  # behind these, neighbours see fields of different sizes
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.reductions import MEASURES, Measured
+from filterscope.converters.reductions import MEASURES, Measured
 
 BINS = 128  # of a histogram while it is counted; a quarter of them or more are in use
 MOST_BINS = 64  # of a histogram that is given; there are at least 32

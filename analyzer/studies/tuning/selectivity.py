@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.studies.tuning.stimuli import HUES, ORIENTATIONS, Stimuli, Stimulus, of_hue
+from filterscope.analyzer.studies.tuning.stimuli import HUES, ORIENTATIONS, Stimuli, Stimulus, of_hue
 
 ENOUGH = 0.7  # share of the strongest response known that a simple stimulus must reach for words
 RANDOM_SHARE = 99  # percentile of random linear filters that it must exceed too

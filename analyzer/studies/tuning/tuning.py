@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzer.maximize.presets import Recipe, preset_named, quality
-from analyzer.network.layers import ConvLayer
-from analyzer.network.network import Network
-from analyzer.network.receptive_fields import resolved_pads
-from analyzer.run import atlas
-from analyzer.run.reader import Run
-from analyzer.run.tables import TUNING_SCHEMA
-from analyzer.studies.strongest_responses import BATCH, natural_peaks, saved_peaks
-from analyzer.studies.study import Context
-from analyzer.studies.tuning.selectivity import Tuning, tuning
-from analyzer.studies.tuning.stimuli import GREY, Stimuli
-from analyzer.units.canvas import Canvas
-from analyzer.units.measure import Meter
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.receptive_fields import resolved_pads
+from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.tables import TUNING_SCHEMA
+from filterscope.analyzer.studies.strongest_responses import BATCH, natural_peaks, saved_peaks
+from filterscope.analyzer.studies.study import Context
+from filterscope.analyzer.studies.tuning.selectivity import Tuning, tuning
+from filterscope.analyzer.studies.tuning.stimuli import GREY, Stimuli
+from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.measure import Meter
 
 CLIMB = Recipe(preset_named("filterscope"), quality("draft"))  # what finds a strong response to compare with
 PASSES = 3  # forward passes that a step of it costs, about
@@ -174,7 +174,7 @@ def _strongest(context: Context, layer: ConvLayer) -> np.ndarray:
         found[peak.channel] = np.fmax(found[peak.channel], peak.value)
     without = sorted(set(channels) - {peak.channel for peak in known if peak.objective == "neuron"})
     if without:
-        from analyzer.maximize.engine import ascend
+        from filterscope.analyzer.maximize.engine import ascend
 
         shop = context.shop
         canvas, objective = shop.canvas(layer, "neuron"), shop.objective(layer, "neuron")

@@ -16,7 +16,7 @@ from typing import Any
 
 HALVES = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 if __package__:  # one of our process's modules
-    from converters.sources.scripts import file_limits
+    from filterscope.converters.sources.scripts import file_limits
 else:  # a neighbour of the script that is run
     file_limits = importlib.import_module("file_limits")
 

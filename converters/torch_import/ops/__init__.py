@@ -9,8 +9,8 @@ function in the file of its family, a row here, and a case in tests/test_ops.py.
 import functools
 from typing import TYPE_CHECKING
 
-from converters.torch_import.onnx2torch_loader import load
-from converters.torch_import.ops import (
+from filterscope.converters.torch_import.onnx2torch_loader import load
+from filterscope.converters.torch_import.ops import (
     activations,
     arithmetic,
     comparisons,
@@ -30,7 +30,7 @@ from converters.torch_import.ops import (
 )
 
 if TYPE_CHECKING:
-    from converters.torch_import.ops.common import Converter
+    from filterscope.converters.torch_import.ops.common import Converter
 
 DOMAIN = "filterscope"
 

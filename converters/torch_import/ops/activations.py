@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from converters.torch_import.ops.common import attributes, bind, constant, present, result
+from filterscope.converters.torch_import.ops.common import attributes, bind, constant, present, result
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

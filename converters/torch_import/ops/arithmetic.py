@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from converters.torch_import.ops.common import attributes, bind
+from filterscope.converters.torch_import.ops.common import attributes, bind
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import nn
 
-from converters.errors import UnsupportedOperatorError
-from converters.torch_import.onnx2torch_loader import load
+from filterscope.converters.errors import UnsupportedOperatorError
+from filterscope.converters.torch_import.onnx2torch_loader import load
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

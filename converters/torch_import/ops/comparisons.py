@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from converters.torch_import.ops.arithmetic import elementwise
-from converters.torch_import.ops.common import attributes, bind
+from filterscope.converters.torch_import.ops.arithmetic import elementwise
+from filterscope.converters.torch_import.ops.common import attributes, bind
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

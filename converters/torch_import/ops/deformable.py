@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from converters.torch_import.ops.common import attributes, bind
-from converters.torch_import.ops.windows import Windows
+from filterscope.converters.torch_import.ops.common import attributes, bind
+from filterscope.converters.torch_import.ops.windows import Windows
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

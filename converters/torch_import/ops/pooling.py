@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from converters.torch_import.ops.common import attributes, bind, refuse, result
-from converters.torch_import.ops.windows import Windows, spatial_pad
+from filterscope.converters.torch_import.ops.common import attributes, bind, refuse, result
+from filterscope.converters.torch_import.ops.windows import Windows, spatial_pad
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

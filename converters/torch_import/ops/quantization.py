@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from converters.graph import HANDING_ON
-from converters.torch_import.ops.common import attributes, bind, refuse
-from converters.torch_import.ops.values import DTYPES
+from filterscope.converters.graph import HANDING_ON
+from filterscope.converters.torch_import.ops.common import attributes, bind, refuse
+from filterscope.converters.torch_import.ops.values import DTYPES
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from converters.normal_form.output_sizes import common_scale
-from converters.torch_import.ops.common import attributes, bind, refuse
+from filterscope.converters.normal_form.output_sizes import common_scale
+from filterscope.converters.torch_import.ops.common import attributes, bind, refuse
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from converters.torch_import.ops.common import attributes, bind, refuse
+from filterscope.converters.torch_import.ops.common import attributes, bind, refuse
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from converters.torch_import.ops.common import attributes, bind, constant, refuse, result
+from filterscope.converters.torch_import.ops.common import attributes, bind, constant, refuse, result
 
 if TYPE_CHECKING:
     from onnx2torch.onnx_graph import OnnxGraph

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from converters.normal_form.output_sizes import windows_along
+from filterscope.converters.normal_form.output_sizes import windows_along
 
 Pads = tuple[tuple[int, int], ...]  # begin and end per spatial axis
 
