@@ -9,7 +9,8 @@
     ├── SettingsError           an option, a layer or a channel that does not fit
     └── RunError                the folder of a run
 
-A message is one line: where, what, and what to do next. The command line alone prints it.
+A message is one line: where, what, and what to do next. It names settings as `setting` writes them; the command line
+alone prints it, and shows them as its options.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class Convolution:
     in_channels: int | None
     out_channels: int | None
     parameters: int | None
+
+
+def setting(name: str, value: object = None) -> str:
+    """A setting in a message: `input_size` or `input_size=64x64`, between backticks, named as the Python API names it.
+
+    The command line shows it as the option of that name.
+    """
+    return f"`{name}`" if value is None else f"`{name}={value}`"
 
 
 class FilterscopeError(Exception):
@@ -72,7 +81,18 @@ class InputError(FilterscopeError):
 
 
 class SettingsError(FilterscopeError):
-    """An option, a layer name or a channel that does not fit the network."""
+    """A setting that does not fit the network or another setting, such as a layer or a channel that it does not have.
+
+    Args:
+        message: the line for the user.
+        field: the setting, as the Python API names it; empty where it is no single one.
+        value: what it was set to.
+    """
+
+    def __init__(self, message: str, field: str = "", value: object = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.value = value
 
 
 class RunError(FilterscopeError):
