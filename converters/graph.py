@@ -14,10 +14,6 @@ from filterscope.converters.errors import ModelError
 
 Shape = tuple[int | str | None, ...]  # int: known; str: a named free dimension; None: unknown
 
-HANDING_ON = frozenset(  # operators that hand integers on, so that it is all the same to them what type these have
-    ("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-)
-
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq: arrays among the attributes compare element by element
 class Node:

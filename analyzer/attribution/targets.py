@@ -19,7 +19,9 @@ from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError
+from filterscope.converters.operator_facts import operators
 
+LAYER_ENDS = operators(lambda facts: facts.ends_layer)
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
 
 
@@ -173,7 +175,7 @@ class Values:
             gated = next((node for node in readers if node.op == "Mul"), None)  # x · sigmoid(x) and its like
             if len(readers) == 2 and gated is not None and any(set(r.outputs) & set(gated.inputs) for r in readers):
                 following = gated
-            elif len(readers) == 1 and (readers[0].op in ELEMENTWISE or self._adds(readers[0])):
+            elif len(readers) == 1 and (readers[0].op in LAYER_ENDS or self._adds(readers[0])):
                 following = readers[0]
             else:
                 return value
@@ -185,14 +187,6 @@ class Values:
         return node.op in ("Add", "Sum") and not any(
             name in self.network.model.graph.initializers for name in node.inputs
         )
-
-
-ELEMENTWISE = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Max", "Elu", "Selu", "Celu", "Gelu", "Mish"),
-        *("HardSwish", "Swish", "Softplus", "Tanh", "BatchNormalization"),
-    }
-)
 
 
 def strongest_channel(maps: np.ndarray) -> int:

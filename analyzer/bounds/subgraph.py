@@ -16,6 +16,9 @@ from filterscope.analyzer.bounds.piecewise_rules import Reader
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
+from filterscope.converters.operator_facts import Place, operators
+
+ALIKE = operators(lambda facts: facts.place in (Place.SAME, Place.WINDOW, Place.JOINED))  # wherever their neurons are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,9 +92,3 @@ def alike_everywhere(part: Cut) -> bool:
                 if name in constants and any(extent > 1 for extent in constants[name].shape[-2:]):
                     return False
     return True
-
-
-ALIKE = {
-    *("Conv", "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Concat", "Identity", "Dropout"),
-    *("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool"),
-}

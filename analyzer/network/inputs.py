@@ -15,16 +15,14 @@ from filterscope.analyzer.network.preprocessing import NOMINAL_RANGES, PRESETS, 
 from filterscope.analyzer.network.ultralytics import Export, export_of
 from filterscope.converters.errors import InputError, SettingsError
 from filterscope.converters.graph import Graph, Node, Shape
+from filterscope.converters.operator_facts import FILE_CONVOLUTIONS, OPERATORS, Channels, operators
 
 LAYOUTS = {"NCHW": 1, "NHWC": 3}  # layout: its channel axis
 SIZES = (224, 32, 28, 299, 256, 64, 96, 128, 160, 192, 320, 384, 416, 512, 640)  # sides tried where the file fixes none
-CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}  # input: weights
-KEEP_CHANNELS = {  # operators after which each axis means what it meant before, and has as many channels
-    *("Identity", "Cast", "Dropout", "Add", "Sub", "Mul", "Div", "Pow", "Clip", "Relu", "Pad", "Resize", "Upsample"),
-    *("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
-    *("MaxPool", "AveragePool", "LRN", "Transpose"),
-}
-KEEP_AXES = {*KEEP_CHANNELS, "Slice", "Split", "Concat"}
+KEEP_AXES = operators(lambda facts: facts.precedes_first_layer)  # each axis means afterwards what it meant before
+KEEP_CHANNELS = operators(  # and there are as many channels
+    lambda facts: facts.precedes_first_layer and facts.channels is not Channels.REGROUPED
+)
 SQUEEZED = (
     0.3  # an 8-bit image that spans less than this after the graph's own scaling was not meant to enter like that
 )
@@ -259,8 +257,8 @@ def _first_convolution(graph: Graph, value: str) -> tuple[int | None, int | None
         source = next((name for name in node.inputs if name in axes), None)
         if source is None:
             continue
-        if node.op in CONVOLUTIONS:
-            weights = node.inputs[CONVOLUTIONS[node.op]]
+        if node.op in FILE_CONVOLUTIONS:
+            weights = node.inputs[OPERATORS[node.op].weights_input or 1]
             kernel = graph.shapes.get(weights) or np.shape(graph.initializers.get(weights, 0))
             if source != node.inputs[0] or len(kernel) not in (0, 4):
                 continue

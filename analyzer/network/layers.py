@@ -19,8 +19,11 @@ from filterscope.analyzer.network.nonlinearity import nonlinearity
 from filterscope.analyzer.network.receptive_fields import Field, FieldWalk, resolved_pads
 from filterscope.converters.errors import SettingsError
 from filterscope.converters.graph import Graph, Node
+from filterscope.converters.operator_facts import CONVOLUTIONS, Numbers, operators
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
+SAME_PIXELS = operators(  # what leaves each pixel as it is, and its axes apart
+    lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED) and facts.precedes_first_layer
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +209,7 @@ class _Family:
         return found
 
     def _is_affine(self, node: Node) -> bool:
-        if node.op in ("Transpose", "Identity", "Cast"):
+        if node.op in SAME_PIXELS:
             return True
         constants = [name in self.graph.initializers for name in node.inputs]
         return (node.op in ("Add", "Sub", "Mul") and any(constants)) or (node.op == "Div" and constants[1])

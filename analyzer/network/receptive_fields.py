@@ -20,6 +20,7 @@ import numpy as np
 
 from filterscope.converters.graph import Graph, Node
 from filterscope.converters.normal_form.output_sizes import common_scale
+from filterscope.converters.operator_facts import CONVOLUTIONS, Broadcasting, Kind, Place, operators
 
 ROUNDING = 1e-6  # of a pixel: a jump of a third is no exact number
 Positions = np.ndarray  # (n,) int64, sorted, unique
@@ -186,7 +187,7 @@ class FieldWalk:
 
     def _is_kernel(self, node: Node, source: str) -> bool:
         """A kernel made from the image, as in a correlation of two maps."""
-        return node.op in KERNELS and source in node.inputs[1:]
+        return node.op in CONVOLUTIONS and source in node.inputs[1:]
 
     def _positions(self, node: Node, source: str, wanted: Needs) -> Needs:
         rows = self._axis_positions(node, source, 0, wanted[0])
@@ -514,10 +515,13 @@ def _to_depth(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Posit
 
 Rule = Callable[[FieldWalk, Node, str, int, Positions], Positions]
 
-KERNELS = {"Conv", "ConvTranspose"}
-WINDOWS = {"Conv", "MaxPool", "AveragePool", "LpPool"}
-MOVING = {*WINDOWS, "Slice", "Pad", "SpaceToDepth"}  # all output positions read the same, moved
-IMAGE_SHAPED = {*WINDOWS, "ConvTranspose", "DepthToSpace", "SpaceToDepth"}  # height and width are axes 2 and 3
+WINDOWS = operators(lambda facts: facts.place is Place.WINDOW)
+MOVING = operators(  # all output positions read the same, moved
+    lambda facts: facts.place in (Place.WINDOW, Place.SHIFTED)
+)
+IMAGE_SHAPED = operators(  # height and width are axes 2 and 3
+    lambda facts: facts.has_image_axes and not facts.is_rewritten
+)
 POSITIONS: dict[str, Rule] = {  # which input positions an output position reads; not listed: its own
     **dict.fromkeys(WINDOWS, _windowed),
     "ConvTranspose": _transposed,
@@ -608,10 +612,7 @@ def _unsqueezed(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int])
     return old[axes[0]], old[axes[1]]
 
 
-REDUCTIONS = (
-    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
-    *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
-)
+REDUCTIONS = operators(lambda facts: facts.kind is Kind.REDUCTION)
 AXES: dict[str, Callable[..., tuple[int, int] | None]] = {  # where height and width are afterwards
     "Transpose": _transposed_axes,
     "Reshape": _kept_in_reshape,
@@ -620,26 +621,17 @@ AXES: dict[str, Callable[..., tuple[int, int] | None]] = {  # where height and w
     "MatMul": _contracted,
     "LayerNormalization": _outside(_from_axis),
     **dict.fromkeys(REDUCTIONS, _outside(_reduced)),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _outside(_one_axis(-1))),
+    **dict.fromkeys(operators(lambda facts: facts.kind is Kind.SOFTMAX), _outside(_one_axis(-1))),
     "LpNormalization": _outside(_one_axis(-1)),
     **dict.fromkeys(("Gather", "Split"), _outside(_one_axis(0))),
 }
-BROADCASTING = {
-    *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "PRelu", "Where", "Mod"),
-    *("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "Expand"),
-}
-ACTIVATIONS = {
-    *("Relu", "Clip", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu"),
-    *("Mish", "Softplus", "Softsign", "ThresholdedRelu", "Shrink", "Swish"),
-}
-WHOLE_MAP_STATISTICS = {"InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization"}
-POSITIONAL = {  # height and width stay where they are
-    *POSITIONS,
-    *ACTIVATIONS,
-    *WHOLE_MAP_STATISTICS,
-    *("Identity", "Cast", "Dropout", "BatchNormalization", "LRN", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf"),
-    *("Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Not", "IsNaN", "IsInf"),
-    *("DequantizeLinear", "QuantizeLinear"),
-}
-GLOBAL = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Flatten", "Gemm", "Einsum"}
-NO_DATA = {"Shape", "Size", "ConstantOfShape"}  # depend on the image's size, not on its pixels
+BROADCASTING = operators(lambda facts: facts.broadcasting is Broadcasting.EVERY_AXIS)
+WHOLE_MAP_STATISTICS = operators(lambda facts: facts.reads_whole_map)
+POSITIONAL = operators(  # height and width stay where they are
+    lambda facts: (
+        facts.place in (Place.SAME, Place.WINDOW, Place.SHIFTED, Place.SPREAD, Place.JOINED)
+        and facts.broadcasting is Broadcasting.NONE
+    )
+)
+GLOBAL = operators(lambda facts: facts.place is Place.LOST)
+NO_DATA = operators(lambda facts: facts.kind is Kind.SHAPE)  # depend on the image's size, not on its pixels

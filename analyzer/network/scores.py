@@ -14,12 +14,13 @@ from filterscope.analyzer.network.labels import from_metadata
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import SettingsError
+from filterscope.converters.operator_facts import Numbers, operators
 
 NAME = "class scores"
 MOST_LISTED = 6  # outputs that a message names
-HANDING_ON = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast")
-ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # to 8 bits and back
-SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
+HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED))
+ROUNDING = operators(lambda facts: facts.numbers in (Numbers.ROUNDED, Numbers.RESTORED))  # to 8 bits and back
+SQUASHING = operators(lambda facts: facts.gives_probabilities)
 
 
 def scores(
