@@ -11,7 +11,7 @@ from onnx import TensorProto
 from torch.utils.flop_counter import FlopCounterMode
 
 from filterscope.analyzer.boundary.opening import open_network
-from filterscope.analyzer.network.layers import conv_layers, select
+from filterscope.analyzer.network.layers import conv_layers, layers_before, select
 from filterscope.converters.errors import SettingsError
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -399,3 +399,18 @@ def test_every_layer_of_a_real_network_is_told_whole(name):
         assert set(layer.predecessors) <= set(names)
         assert layer.depth == 0 or layer.predecessors
     assert network.layers[0].sees_image
+
+
+def test_layers_before_a_layer_are_those_that_lead_to_it():
+    nodes = [
+        ("Conv", "x a", "p", SAME),
+        ("Conv", "p b", "q", SAME),
+        ("Conv", "p c", "r", SAME),
+        ("Add", "q r", "s"),
+        ("Conv", "s d", "y", SAME),
+        ("Conv", "r e", "z", SAME),
+    ]
+    constants = {"a": normal(4, 3, 3, 3)} | {name: normal(4, 4, 3, 3) for name in "bcde"}
+    found = layers(nodes, constants, outputs=["y", "z"])
+    before = {layer.value: [each.value for each in layers_before(found, layer)] for layer in found}
+    assert before == {"p": [], "q": ["p"], "r": ["p"], "y": ["p", "q", "r"], "z": ["p", "r"]}

@@ -50,13 +50,7 @@ def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
         ModelError: the network up to this layer does not run at this size.
     """
     graph = network.model.graph
-    needed, stack = set[str](), [layer.value]
-    while stack:
-        name = stack.pop()
-        if name and name not in needed and name not in graph.initializers:
-            needed.add(name)
-            node = graph.producer(name)
-            stack.extend(() if node is None else node.inputs)
+    needed = graph.ancestors(layer.value)
     nodes = [node for node in graph.nodes if not needed.isdisjoint(node.outputs)]
     names = [name for node in nodes for name in node.outputs if name]
     image = network.input.to_model(np.zeros((1, *size, network.input.channels), np.uint8))

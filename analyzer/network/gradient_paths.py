@@ -14,19 +14,9 @@ FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 def has_gradient(graph: Graph, value: str, image: str) -> bool:
     """Whether a value is a float and depends on the image through floats, or roundings of them, alone."""
-    if not _is_float(graph, value):
-        return False
-    stack, seen = [value], set[str]()
-    while stack:
-        name = stack.pop()
-        if name in seen or not (_is_float(graph, name) or _is_passed(graph, name)):
-            continue
-        if name == image:
-            return True
-        seen.add(name)
-        node = graph.producer(name)
-        stack.extend(() if node is None else (part for part in node.inputs if part))
-    return False
+    return _is_float(graph, value) and image in graph.ancestors(
+        value, through=lambda name: _is_float(graph, name) or _is_passed(graph, name)
+    )
 
 
 def _is_float(graph: Graph, value: str) -> bool:

@@ -166,6 +166,18 @@ def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], o
     return found
 
 
+def layers_before(layers: Sequence[ConvLayer], layer: ConvLayer) -> list[ConvLayer]:
+    """The layers that lead to a layer, directly or through others, in network order."""
+    by_name = {each.name: each for each in layers}
+    names, pending = set[str](), list(layer.predecessors)
+    while pending:
+        name = pending.pop()
+        if name not in names:
+            names.add(name)
+            pending.extend(by_name[name].predecessors)
+    return [each for each in layers if each.name in names]
+
+
 def _matches(layer: ConvLayer, pattern: str) -> bool:
     own = (layer.name, layer.node, layer.value)
     if pattern in own or pattern == f"#{layer.index}":
