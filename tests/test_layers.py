@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.layers import conv_layers, layers_before, select
+from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -20,7 +21,7 @@ SAME = {"pads": [1, 1, 1, 1]}
 def layers(nodes, constants, shape=("N", 3, 16, 16), **options):
     form = canonical(build(nodes, constants, shape=shape, **options))
     extents = (1, *form.input_shape[1:])
-    return conv_layers(form.graph, "x", (2, 3), form.shapes_at(extents), form.layer_names, form.normalised)
+    return conv_layers(FieldWalk(form.graph, "x", (2, 3), form.shapes_at(extents)), form.layer_names, form.normalised)
 
 
 # --- one layer
@@ -143,7 +144,7 @@ def test_a_kernel_that_is_made_at_run_time_has_no_weights():
     ]
     form = canonical(build(nodes, {"first": normal(54, 3, 1, 1), "shape": np.array([2, 3, 3, 3])}))
     shapes = form.shapes_at((1, 3, 16, 16))
-    maker, made = conv_layers(form.graph, "x", (2, 3), shapes, form.layer_names, form.normalised)
+    maker, made = conv_layers(FieldWalk(form.graph, "x", (2, 3), shapes), form.layer_names, form.normalised)
     assert maker.weight is not None
     assert made.weight is None
     assert (made.kernel, made.out_channels, made.is_global) == ((3, 3), 2, True)

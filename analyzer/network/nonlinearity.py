@@ -136,7 +136,7 @@ def _leads_to(graph: Graph, node: Node, op: str) -> bool:
 
 def _readers(graph: Graph, value: str) -> list[Node]:
     """The nodes that read a value behind what hands it on, in graph order, each once."""
-    found: dict[str, Node] = {}
+    readers: dict[str, Node] = {}
     waiting = [value]
     while waiting:
         name = waiting.pop()
@@ -144,8 +144,8 @@ def _readers(graph: Graph, value: str) -> list[Node]:
             if _hands_on(node) and node.inputs[0] == name:
                 waiting.append(node.outputs[0])
             else:
-                found[node.name] = node
-    return list(found.values())
+                readers[node.name] = node
+    return list(readers.values())
 
 
 def _source(graph: Graph, value: str) -> str:
