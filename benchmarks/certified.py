@@ -118,7 +118,7 @@ def prove(network, units: list[int], seconds: float) -> Iterator[Row]:
     jumped = jump(network, layer, canvas, Neuron.on(canvas), units, CPU)
     ascent, leap = (certifier.meter.activation(found.tiles, channels) for found in (climbed, jumped))
     relaxed = upper_bounds(network, layer, canvas, "neuron", units, inner)
-    interval = inner.known[layer.value].high[channels]
+    interval = inner.interval_bounds[layer.value].high[channels]
     for i, unit in enumerate(units):
         start = climbed.tiles[i] if ascent[i] >= leap[i] else jumped.tiles[i]
         began = time.process_time()

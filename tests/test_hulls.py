@@ -37,7 +37,7 @@ def test_the_face_at_a_point_is_the_concave_envelope_and_lies_above_the_relu(see
     values = np.maximum(vertices @ gate.factors + gate.constant, 0)
     x = np.array([rng.uniform(a, b) if b > a else a for a, b in zip(program.low[:6], program.high[:6], strict=True)])
     best = -optimize.linprog(-values, A_eq=np.vstack([vertices.T, np.ones(len(vertices))]), b_eq=[*x, 1]).fun
-    slopes, offsets = Hulls.of(program, [gate]).faces(np.append(x, 0.0))
+    slopes, offsets = Hulls.of(program, [gate]).linear_bounds(np.append(x, 0.0))
     assert slopes[0] @ x + offsets[0] == pytest.approx(best, abs=1e-7)
     assert np.all(vertices @ slopes[0] + offsets[0] >= values)
 

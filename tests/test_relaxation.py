@@ -8,7 +8,7 @@ import torch
 
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.bounds.interval_bounds import intervals
-from filterscope.analyzer.bounds.linear_envelopes import Envelope, kink_faces
+from filterscope.analyzer.bounds.linear_envelopes import Envelope, kink_linear_bounds
 from filterscope.analyzer.bounds.linear_relaxation import Inner, upper_bounds
 from filterscope.analyzer.bounds.piecewise import Affine, Box
 from filterscope.analyzer.bounds.subgraph import alike_everywhere, cut
@@ -302,7 +302,7 @@ def test_the_faces_of_a_kink_hold_it_between_them(case, tmp_path):
     low = torch.from_numpy(rng.normal(size=(500, 1)) * 2)
     high = low + torch.from_numpy(rng.uniform(0, 3, (500, 1)))
     x = low + (high - low) * torch.linspace(0, 1, 40)
-    above, below = kink_faces(piece, low, high)
+    above, below = kink_linear_bounds(piece, low, high)
     for t in (0.0, 0.4, 1.0):
         up, over = above.between(torch.tensor(t))
         down, under = below.between(torch.tensor(t))
@@ -337,7 +337,7 @@ def test_intervals_of_inner_layers_make_closer_bounds_where_no_padding_is_seen(m
     canvas = canvas_for(network, layer, "neuron")
     close = upper_bounds(network, layer, canvas, "neuron", range(0, 64, 8))
     inner = Inner(network)
-    found = inner.ends(network.layers[1].value, canvas.size, (1, 32, *canvas.size))
+    found = inner.element_bounds(network.layers[1].value, canvas.size, (1, 32, *canvas.size))
     assert torch.isfinite(found[0][..., 2:8, 2:8]).all()
     assert torch.isinf(found[1][..., :2, :]).all()
     assert torch.isinf(found[1][..., 8:]).all()

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,10 @@ class _Request:
     """What is to be opened, and how."""
 
     source: str | Path | nn.Module
-    options: InputOptions
-    weights: Path | None
-    trust: bool
-    limits: Limits
+    options: InputOptions = field(default_factory=InputOptions)
+    weights: Path | None = None
+    trust: bool = False
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def source_options(self) -> SourceOptions:

@@ -35,20 +35,20 @@ def never_positive(network: Network, layer: ConvLayer, inner: Inner | None = Non
     """
     inner = Inner(network) if inner is None else inner
     size = (network.input.height, network.input.width)
-    known = inner.known[layer.value].high <= 0
+    dead = inner.interval_bounds[layer.value].high <= 0
     part = cut(network, layer, size)
     if part.elements > limit:
-        return np.asarray(known)
+        return np.asarray(dead)
     awake = _awake(network, layer, size)
-    if (known | awake).all():
-        return np.asarray(known)
+    if (dead | awake).all():
+        return np.asarray(dead)
     relaxation = Relaxation(part, Canvas(*size, None, None), inner)
-    ends = relaxation.ends[layer.value].high[0]
-    close = inner.ends(layer.value, size, part.shapes[layer.value])
-    high = np.array((ends if close is None else torch.minimum(ends, close[1][0])).flatten(1).numpy())
+    upper = relaxation.bounds[layer.value].high[0]
+    close = inner.element_bounds(layer.value, size, part.shapes[layer.value])
+    high = np.array((upper if close is None else torch.minimum(upper, close[1][0])).flatten(1).numpy())
     left = WORK
     for channel in np.argsort(np.sum(high > 0, axis=1), kind="stable"):
-        if known[channel] or awake[channel]:
+        if dead[channel] or awake[channel]:
             continue
         open_places = np.flatnonzero(high[channel] > 0)
         left -= len(open_places) * part.elements
@@ -57,7 +57,7 @@ def never_positive(network: Network, layer: ConvLayer, inner: Inner | None = Non
         if len(open_places):
             highest = _highest(relaxation, int(channel), open_places)
             high[channel, open_places] = np.minimum(high[channel, open_places], highest)
-    return np.asarray(known | np.all(high <= 0, axis=1))
+    return np.asarray(dead | np.all(high <= 0, axis=1))
 
 
 def _awake(network: Network, layer: ConvLayer, size: tuple[int, int]) -> np.ndarray:

@@ -19,10 +19,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from filterscope.analyzer.bounds.element_bounds import Ends, affine_ends, box_ends, channel_ends, kink_ends
+from filterscope.analyzer.bounds.element_bounds import (
+    ElementBounds,
+    affine_bounds,
+    box_bounds,
+    channel_bounds,
+    kink_bounds,
+)
 from filterscope.analyzer.bounds.interval_arithmetic import LARGEST, outward
 from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
-from filterscope.analyzer.bounds.linear_envelopes import Envelope, Faces, kink_faces
+from filterscope.analyzer.bounds.linear_envelopes import Envelope, LinearBounds, kink_linear_bounds
 from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
 from filterscope.analyzer.bounds.subgraph import Cut, alike_everywhere, cut
 from filterscope.analyzer.network.layers import ConvLayer
@@ -67,7 +73,7 @@ def upper_bounds(
     inner = Inner(network) if inner is None else inner
     part = cut(network, layer, canvas.size)
     if part.elements > limit:
-        return np.array(inner.known[layer.value].high[list(channels)])
+        return np.array(inner.interval_bounds[layer.value].high[list(channels)])
     return Relaxation(part, canvas, inner).upper(objective, channels)
 
 
@@ -86,9 +92,9 @@ class Relaxation:
         self.inner = Inner(part.network) if inner is None else inner
         self.pieces: dict[str, Piece] = dict(self.cut.pieces)
         self.order = list(self.pieces)
-        self._made: dict[str, Envelope | tuple[Faces, Faces]] = {}
+        self._linear_bounds: dict[str, Envelope | tuple[LinearBounds, LinearBounds]] = {}
         self._starts: dict[str, Tensor] = {}  # of the maxima: m
-        self.ends: dict[str, Ends] = {part.network.input.name: self._image()}
+        self.bounds: dict[str, ElementBounds] = {part.network.input.name: self._image()}
         with torch.no_grad():
             for name in self.order:
                 self._forward(name)
@@ -102,11 +108,11 @@ class Relaxation:
             sign: −1: of the units' negatives.
         """
         steps = min(STEPS, WORK // (2 * self.cut.elements)) if steps is None else steps
-        known = self.inner.known[self.layer.value]
-        limit = (known.high if sign > 0 else -known.low)[list(channels)]
+        interval = self.inner.interval_bounds[self.layer.value]
+        limit = (interval.high if sign > 0 else -interval.low)[list(channels)]
         shape = self.cut.shapes[self.layer.value]
         size = self._batch()
-        found = [np.empty(0)]
+        uppers = [np.empty(0)]
         for start in range(0, len(channels), size):
             part = torch.tensor(list(channels[start : start + size]))
             seeds = torch.zeros(len(part), *shape[1:], dtype=torch.float64)
@@ -114,8 +120,8 @@ class Relaxation:
                 seeds[torch.arange(len(part)), part, self.canvas.row, self.canvas.column] = sign
             else:
                 seeds[torch.arange(len(part)), part] = sign / math.prod(shape[2:])
-            found.append(self.maximum(self.layer.value, seeds, steps).numpy())
-        return np.asarray(np.minimum(np.concatenate(found), limit))
+            uppers.append(self.maximum(self.layer.value, seeds, steps).numpy())
+        return np.asarray(np.minimum(np.concatenate(uppers), limit))
 
     def maximum(self, value: str, coefficients: Tensor, steps: int = 0) -> Tensor:
         """Upper bounds of Σ coefficient · element of a value.
@@ -164,11 +170,11 @@ class Relaxation:
             c = waiting.pop(name, None)
             if c is None:
                 continue
-            ends, piece = self.ends[name], self.pieces.get(name)
-            if ends.slack is not None:
-                add(c.abs() * ends.slack)
+            bounds, piece = self.bounds[name], self.pieces.get(name)
+            if bounds.slack is not None:
+                add(c.abs() * bounds.slack)
             if piece is None or isinstance(piece, Box):
-                add(_in_box(c, ends))
+                add(_in_box(c, bounds))
                 continue
             for source, part, terms in self._through(name, piece, c, chosen):
                 waiting[source] = waiting[source] + part if source in waiting else part
@@ -186,35 +192,35 @@ class Relaxation:
             beside = [c * piece.constant, *[None] * (len(parts) - 1)]
             return list(zip(piece.sources, parts, beside, strict=True))
         positive, negative = c.clamp(min=0), c.clamp(max=0)
-        faces = self._faces(name)
-        if isinstance(faces, Envelope):
+        linear = self._linear_bounds_of(name)
+        if isinstance(linear, Envelope):
             assert isinstance(piece, Maximum)
             m, extents = self._starts[name], self.cut.shapes[piece.source][2:]
             if chosen is not None:
-                m = faces.least + chosen[name] * (faces.most - faces.least)
-            weights, offset = faces.above(m)
+                m = linear.least + chosen[name] * (linear.most - linear.least)
+            weights, offset = linear.above(m)
             flat, below = positive.flatten(2), negative.flatten(2)
-            spread = flat[..., None] * weights + below[..., None] * faces.chosen
+            spread = flat[..., None] * weights + below[..., None] * linear.chosen
             return [(piece.source, piece.scatter(spread, extents), flat * offset)]
-        above, below_faces = faces
-        t = (above.start, below_faces.start) if chosen is None else chosen[name].unbind(-1)
+        above, below_bounds = linear
+        t = (above.start, below_bounds.start) if chosen is None else chosen[name].unbind(-1)
         up, over = above.between(t[0])
-        down, under = below_faces.between(t[1])
+        down, under = below_bounds.between(t[1])
         return [(piece.source, positive * up + negative * down, positive * over + negative * under)]
 
-    def _faces(self, name: str) -> Envelope | tuple[Faces, Faces]:
+    def _linear_bounds_of(self, name: str) -> Envelope | tuple[LinearBounds, LinearBounds]:
         """Linear functions above and below a kink or maximum, made once for its source's interval."""
-        if name not in self._made:
+        if name not in self._linear_bounds:
             piece = self.pieces[name]
             assert isinstance(piece, Kink | Maximum)
-            ends = self.ends[piece.source]
+            bounds = self.bounds[piece.source]
             with torch.no_grad():
                 if isinstance(piece, Maximum):
-                    self._made[name] = made = Envelope.of(piece, ends.low, ends.high)
-                    self._starts[name] = made.start()
+                    envelope = Envelope.of(piece, bounds.low, bounds.high)
+                    self._linear_bounds[name], self._starts[name] = envelope, envelope.start()
                 else:
-                    self._made[name] = kink_faces(piece, ends.low, ends.high)
-        return self._made[name]
+                    self._linear_bounds[name] = kink_linear_bounds(piece, bounds.low, bounds.high)
+        return self._linear_bounds[name]
 
     def _start(self, value: str, count: int) -> dict[str, Tensor]:
         """Parameters in [0, 1] of the linear functions that lead to a value, at constants where these will do.
@@ -222,17 +228,17 @@ class Relaxation:
         A start at constants gives the interval bound, and from there it only falls; one at the functions that are
         closest on average ends a little higher.
         """
-        found = {}
+        starts = {}
         for name in self.order[: self.order.index(value) + 1]:
             if not isinstance(self.pieces[name], Kink | Maximum):
                 continue
-            faces = self._faces(name)
-            if isinstance(faces, Envelope):
-                start = torch.ones_like(faces.least)
+            linear = self._linear_bounds_of(name)
+            if isinstance(linear, Envelope):
+                start = torch.ones_like(linear.least)
             else:
-                start = torch.stack([faces[0].start, torch.zeros_like(faces[1].start)], dim=-1)
-            found[name] = start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(True)
-        return found
+                start = torch.stack([linear[0].start, torch.zeros_like(linear[1].start)], dim=-1)
+            starts[name] = start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(True)
+        return starts
 
     def _batch(self) -> int:
         """Objectives at a time."""
@@ -241,37 +247,37 @@ class Relaxation:
 
     # intervals
 
-    def _image(self) -> Ends:
+    def _image(self) -> ElementBounds:
         shape = self.cut.image_shape()
         around = [1, 1, 1, 1]
         around[1 if self.network.input.layout == "NCHW" else 3] = self.network.input.channels
         low, high = (end.reshape(around) for end in self.network.input.domain())
         low, high = outward(low, high, np.maximum(abs(low), abs(high)))
-        return Ends(*(torch.from_numpy(np.broadcast_to(end, shape).copy()) for end in (low, high)))
+        return ElementBounds(*(torch.from_numpy(np.broadcast_to(end, shape).copy()) for end in (low, high)))
 
     def _forward(self, name: str) -> None:
         """The interval of a value, from those of its sources; a piece without finite sources becomes a box."""
         piece = self.pieces[name]
-        if not all(self.ends[source].finite for source in _sources(piece)):
+        if not all(self.bounds[source].finite for source in _sources(piece)):
             self.pieces[name] = piece = Box(piece.node)
         shape = self.cut.shapes[name]
         if isinstance(piece, Affine):
-            ends = affine_ends(piece, [self.ends[source] for source in piece.sources])
+            bounds = affine_bounds(piece, [self.bounds[source] for source in piece.sources])
         elif isinstance(piece, Kink):
-            ends = kink_ends(piece, self.ends[piece.source], shape)
+            bounds = kink_bounds(piece, self.bounds[piece.source], shape)
         elif isinstance(piece, Maximum):
-            source = self.ends[piece.source]
-            ends = Ends(piece.at(source.low), piece.at(source.high))
+            source = self.bounds[piece.source]
+            bounds = ElementBounds(piece.at(source.low), piece.at(source.high))
         else:
-            ends = box_ends(piece, shape, self.ends, self.network.model.graph.initializers)
-        low, high = channel_ends(self.inner.known.get(name), shape)
-        beyond = (ends.low < -LARGEST, ends.high > LARGEST)
-        ends.low = torch.maximum(torch.where(beyond[0], -torch.inf, ends.low).expand(shape), low)
-        ends.high = torch.minimum(torch.where(beyond[1], torch.inf, ends.high).expand(shape), high)
-        close = None if name == self.layer.value else self.inner.ends(name, self.canvas.size, shape)
+            bounds = box_bounds(piece, shape, self.bounds, self.network.model.graph.initializers)
+        low, high = channel_bounds(self.inner.interval_bounds.get(name), shape)
+        beyond = (bounds.low < -LARGEST, bounds.high > LARGEST)
+        bounds.low = torch.maximum(torch.where(beyond[0], -torch.inf, bounds.low).expand(shape), low)
+        bounds.high = torch.minimum(torch.where(beyond[1], torch.inf, bounds.high).expand(shape), high)
+        close = None if name == self.layer.value else self.inner.element_bounds(name, self.canvas.size, shape)
         if close is not None:
-            ends.low, ends.high = torch.maximum(ends.low, close[0]), torch.minimum(ends.high, close[1])
-        self.ends[name] = ends
+            bounds.low, bounds.high = torch.maximum(bounds.low, close[0]), torch.minimum(bounds.high, close[1])
+        self.bounds[name] = bounds
 
 
 class Inner:
@@ -282,31 +288,31 @@ class Inner:
 
     Args:
         network: the opened network.
-        known: `bounds.intervals(network)`, where it is at hand.
+        interval_bounds: `intervals(network)`, where it is at hand.
     """
 
-    def __init__(self, network: Network, known: Mapping[str, Interval] | None = None) -> None:
+    def __init__(self, network: Network, interval_bounds: Mapping[str, Interval] | None = None) -> None:
         self.network = network
-        self.known = intervals(network) if known is None else known
+        self.interval_bounds = intervals(network) if interval_bounds is None else interval_bounds
         self._layers = {layer.value: layer for layer in network.layers}
-        self._found: dict[str, tuple[Tensor, Tensor] | None] = {}
+        self._layer_bounds: dict[str, tuple[Tensor, Tensor] | None] = {}
 
-    def ends(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+    def element_bounds(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
         """Low and high of a value on a canvas, ±∞ where padding is seen; None where nothing is known."""
         layer = self._layers.get(value)
         if layer is None or layer.field is None or len(shape) != 4:
             return None
-        if value not in self._found:
-            self._found[value] = self._find(layer)
-        found = self._found[value]
-        if found is None:
+        if value not in self._layer_bounds:
+            self._layer_bounds[value] = self._bounds_of(layer)
+        bounds = self._layer_bounds[value]
+        if bounds is None:
             return None
         free = [_unpadded(layer, axis, size[axis], np.arange(shape[2 + axis])) for axis in (0, 1)]
         inside = torch.from_numpy(free[0][:, None] & free[1][None])
-        low, high = (end.reshape(1, -1, 1, 1) for end in found)
+        low, high = (end.reshape(1, -1, 1, 1) for end in bounds)
         return torch.where(inside, low, -torch.inf), torch.where(inside, high, torch.inf)
 
-    def _find(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
+    def _bounds_of(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
         if layer.op != "Conv" or layer.is_global or layer.sees_image:
             return None  # where it sees the image, interval arithmetic is exact
         canvas = canvas_for(self.network, layer, "neuron")
@@ -330,9 +336,9 @@ def _unpadded(layer: ConvLayer, axis: int, extent: int, positions: np.ndarray) -
     return np.asarray((first >= 0) & (first + layer.field.size[axis] <= extent))
 
 
-def _in_box(c: Tensor, ends: Ends) -> Tensor:
+def _in_box(c: Tensor, bounds: ElementBounds) -> Tensor:
     """The largest value of each term c · x."""
-    return torch.where(c == 0, 0.0, torch.where(c > 0, c * ends.high, c * ends.low))
+    return torch.where(c == 0, 0.0, torch.where(c > 0, c * bounds.high, c * bounds.low))
 
 
 def _sources(piece: Piece) -> tuple[str, ...]:

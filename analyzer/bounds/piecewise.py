@@ -43,10 +43,10 @@ class Affine:
                 for shape in self.shapes
             ]
             differentiable = coefficients.requires_grad
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 self.linear(zeros), zeros, coefficients, allow_unused=True, create_graph=differentiable
             )
-        return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(found, zeros, strict=True))
+        return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(gradients, zeros, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,9 @@
 """The maximum of a program whose whole variables are all ReLUs', by branch and bound on linear programs with cuts.
 
 A node of the tree says of some ReLUs that they pass their input, of others that they give 0; the binaries themselves
-are left out. Each linear program is the last one with a few bounds changed and the faces of ReLU hulls added that its
-solution violates, so that the dual simplex method goes on from where it was, and it ends as soon as it falls below what
-is known to be reachable. On svhn_cnn6's second layer hulls bring the bound from 1.50 to 1.10 times the best value
+are left out. Each linear program is the last one with a few limits changed, and with those linear bounds of ReLU hulls
+added that its solution violates. So the dual simplex method goes on from where it was, and it ends as soon as it falls
+below what is known to be reachable. On svhn_cnn6's second layer hulls bring the bound from 1.50 to 1.10 times the best value
 known, on average and before any branching, in 0.3 s; HiGHS finds cuts much like them, in several seconds.
 
 Roads not taken: narrowing every ReLU's interval by linear programs under the objective's known value (the bound
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     import highspy
 
 CLOSE = 1e-5  # relative: what promises less above the best point is not looked into
-CUTS = 700  # faces in the linear program at a time
+CUTS = 700  # linear bounds of hulls in the linear program at a time
 FIRST, LATER = 60, 1  # rounds of cuts at the first node and at others
 GAIN = {FIRST: 3e-3, LATER: 3e-2}  # share of the distance that is left, which a round must bring
-VIOLATED = {FIRST: 5e-4, LATER: 2e-3}  # share of that distance by which a face must be violated, weighted
+VIOLATED = {FIRST: 5e-4, LATER: 2e-3}  # share of that distance by which a linear bound must be violated, weighted
 DEEP = 0.9  # of the time
 EVERY = 32  # nodes after which points are looked for again
 CLIMBS = 6  # linear programs of a climb at most
@@ -52,6 +52,8 @@ def branch_and_bound(program: Program, seconds: float, clock: Callable[[], float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
+    """A node of the tree that is still to be looked into."""
+
     fixed: dict[int, bool]  # ReLU → whether it passes its input
     bound: float  # of its parent
     branched: int  # ReLU of the last branching, −1 at the first node
@@ -59,13 +61,15 @@ class _Node:
 
 
 class _Search:
+    """The tree, the linear programs, and the best point so far."""
+
     def __init__(self, program: Program, clock: Callable[[], float]) -> None:
         self.program, self.clock = program, clock
         self.all = Hulls.of(program, program.gates)
         raising = [gate for gate in program.gates if gate.raising]
         self.hulls = Hulls.of(program, raising)
         self.outputs = np.array([gate.y for gate in raising])
-        self.ends = np.array([gate.high for gate in raising])
+        self.highs = np.array([gate.high for gate in raising])
         self.weights = self._weights()
         rows = [row for row in program.rows if not any(program.whole[column] for column in row[0])]
         self.first = len(rows)
@@ -76,7 +80,7 @@ class _Search:
         self.fixed: dict[int, bool] = {}
         self.climber = solver_of(program, rows)
         self.climbed: np.ndarray | None = None  # what its ReLUs are fixed to
-        self.kept = len(rows)  # rows before the cuts
+        self.first_cut = len(rows)  # rows before the cuts
         rows += [_triangle(gate) for gate in raising]
         self.solver = solver_of(program, rows)
         self.cuts = len(raising)
@@ -213,7 +217,7 @@ class _Search:
 
         for i in [i for i, way in self.fixed.items() if fixed.get(i) != way]:
             self.solver.changeRowBounds(self.first + i, self.hulls.constant[i], highspy.kHighsInf)
-            self.solver.changeColBounds(int(self.outputs[i]), 0.0, self.ends[i])
+            self.solver.changeColBounds(int(self.outputs[i]), 0.0, self.highs[i])
             del self.fixed[i]
         for i, way in fixed.items():
             if i in self.fixed:
@@ -235,7 +239,7 @@ class _Search:
             if turn == rounds or before - bound < GAIN[rounds] * left:
                 break
             before = bound
-            slopes, offsets = self.hulls.faces(values)
+            slopes, offsets = self.hulls.linear_bounds(values)
             above = (slopes * values[self.hulls.columns]).sum(axis=1) + offsets
             violated = self.weights * (values[self.outputs] - above) > VIOLATED[rounds] * left
             violated[list(self.fixed)] = False
@@ -264,13 +268,13 @@ class _Search:
         return solver.getModelStatus()
 
     def _cut(self, chosen: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> None:
-        """Add faces; where they become too many, drop those that hold nothing back."""
+        """Add linear bounds of hulls; where they become too many, drop those that hold nothing back."""
         import highspy
 
         if self.cuts + len(chosen) > CUTS:
-            rows = self.solver.getBasis().row_status[self.kept :]
+            rows = self.solver.getBasis().row_status[self.first_cut :]
             basic = highspy.HighsBasisStatus.kBasic
-            slack = np.array([i for i, status in enumerate(rows, self.kept) if status == basic], np.int32)
+            slack = np.array([i for i, status in enumerate(rows, self.first_cut) if status == basic], np.int32)
             if len(slack):
                 self.solver.deleteRows(len(slack), slack)
                 self.cuts -= len(slack)
@@ -281,7 +285,8 @@ class _Search:
         ).astype(np.int32)
         factors = np.concatenate([np.append(-slopes[i][places], 1.0) for i, places in zip(chosen, met, strict=True)])
         lows = np.full(len(chosen), -highspy.kHighsInf)
-        self.solver.addRows(len(chosen), lows, offsets[chosen], len(columns), starts, columns, factors)
+        by_rows = (len(columns), starts, columns, factors)
+        self.solver.addRows(len(chosen), lows, offsets[chosen], *by_rows)
         self.cuts += len(chosen)
 
 

@@ -107,7 +107,16 @@ class Certifier:
         value, picture = float(values[best]), pictures[best]
         gap = max(0.0, bound - value) / max(abs(bound), 1e-12)
         spent = self.clock() - began
-        return Certified(bound, value, picture, gap, gap <= PROVEN, program.binaries, solved.nodes, spent)
+        return Certified(
+            bound=bound,
+            value=value,
+            image=picture,
+            gap=gap,
+            proven=gap <= PROVEN,
+            binaries=program.binaries,
+            nodes=solved.nodes,
+            seconds=spent,
+        )
 
 
 def certify(network: Network, layer: ConvLayer, channel: int, start: np.ndarray | None, seconds: float) -> Certified:
@@ -136,14 +145,14 @@ def _rounding(relaxation: Relaxation) -> np.ndarray:
     errors: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for name in [relaxation.network.input.name, *relaxation.order]:
-            piece, ends = relaxation.pieces.get(name), relaxation.ends[name]
-            error = torch.zeros_like(ends.low)
+            piece, bounds = relaxation.pieces.get(name), relaxation.bounds[name]
+            error = torch.zeros_like(bounds.low)
             if isinstance(piece, Affine):
-                error = piece.absolute([errors[source] for source in piece.sources]).expand_as(ends.low)
+                error = piece.absolute([errors[source] for source in piece.sources]).expand_as(bounds.low)
             elif isinstance(piece, Kink):
                 error = errors[piece.source] * (1.0 if piece.slope is None else piece.slope.abs().clamp(min=1.0))
             elif isinstance(piece, Maximum):
                 error = piece.at(errors[piece.source])
-            errors[name] = error if ends.slack is None else error + ends.slack
+            errors[name] = error if bounds.slack is None else error + bounds.slack
     canvas = relaxation.canvas
     return np.asarray(errors[relaxation.layer.value][0, :, canvas.row, canvas.column].numpy())

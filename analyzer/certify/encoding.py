@@ -49,7 +49,42 @@ class _Signs:
 
     @property
     def elements(self) -> np.ndarray:
+        """Places of those that can do either."""
         return np.flatnonzero(self.raising | self.lowering)
+
+    def at(self, element: int) -> _Effect:
+        """What one element can do."""
+        return _Effect(bool(self.raising[element]), bool(self.lowering[element]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """Whether a number can raise the neuron where it rises, and whether it can lower it."""
+
+    raising: bool
+    lowering: bool
+
+    def turned(self) -> _Effect:
+        """Of the number's negative."""
+        return _Effect(self.lowering, self.raising)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """factors · v[columns] + constant."""
+
+    columns: np.ndarray
+    factors: np.ndarray
+    constant: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """What can be the largest number of a window."""
+
+    elements: np.ndarray  # places in the flat value
+    floor: float  # a constant that can be; −∞: none
+    least: float  # what the largest is at least
 
 
 def neuron_program(relaxation: Relaxation, channel: int, image: np.ndarray) -> Program:
@@ -87,13 +122,13 @@ class _Builder:
             for name in reversed(relaxation.order):
                 if name in self.signs:
                     self._back(name)
-            self.known: dict[str, _Linear] = {relaxation.network.input.name: self._pixels()}
+            self.functions: dict[str, _Linear] = {relaxation.network.input.name: self._pixels()}
             for name in relaxation.order:
-                if name in self.signs and name not in self.known:
+                if name in self.signs and name not in self.functions:
                     self._forward(name)
-        end = self.known[target]
-        kept = np.flatnonzero(end.matrix[0])
-        self.program.objective = (end.columns[kept], end.matrix[0][kept])
+        end = self.functions[target]
+        nonzero = np.flatnonzero(end.matrix[0])
+        self.program.objective = (end.columns[nonzero], end.matrix[0][nonzero])
         self.program.constant = float(end.constant[0])
 
     def _signs(self, name: str) -> _Signs:
@@ -102,9 +137,9 @@ class _Builder:
             self.signs[name] = _Signs(np.zeros(size, bool), np.zeros(size, bool))
         return self.signs[name]
 
-    def _ends(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        ends = self.relaxation.ends[name]
-        return ends.low.flatten().numpy(), ends.high.flatten().numpy()
+    def _bounds(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        bounds = self.relaxation.bounds[name]
+        return bounds.low.flatten().numpy(), bounds.high.flatten().numpy()
 
     # from the neuron to the image
 
@@ -120,7 +155,7 @@ class _Builder:
             self._back_affine(name, piece, signs)
             return
         if isinstance(piece, Kink):
-            low, high = self._ends(piece.source)
+            low, high = self._bounds(piece.source)
             floor, ceiling = self._limits(piece)
             moves = (high > floor) & (low < ceiling)
             source = self._signs(piece.source)
@@ -131,9 +166,9 @@ class _Builder:
         value, _ = self._behind(piece)
         source = self._signs(value)
         for element in signs.elements:
-            candidates, _, _ = self._candidates(piece, element)
-            source.raising[candidates] |= signs.raising[element]
-            source.lowering[candidates] |= signs.lowering[element]
+            places = self._candidates(piece, element).elements
+            source.raising[places] |= signs.raising[element]
+            source.lowering[places] |= signs.lowering[element]
 
     def _back_affine(self, name: str, piece: Affine, signs: _Signs) -> None:
         elements, shape = signs.elements, self.shapes[name]
@@ -160,9 +195,9 @@ class _Builder:
             self.jacobians[name].append((met, matrix))
             raising, lowering = signs.raising[elements], signs.lowering[elements]
             up, down = matrix > 0, matrix < 0
-            known = self._signs(source)
-            known.raising[met] |= up[raising].any(axis=0) | down[lowering].any(axis=0)
-            known.lowering[met] |= down[raising].any(axis=0) | up[lowering].any(axis=0)
+            of_source = self._signs(source)
+            of_source.raising[met] |= up[raising].any(axis=0) | down[lowering].any(axis=0)
+            of_source.lowering[met] |= down[raising].any(axis=0) | up[lowering].any(axis=0)
 
     def _limits(self, piece: Kink) -> tuple[np.ndarray, np.ndarray]:
         """Floor and ceiling of each element; of a leaky kink none."""
@@ -177,29 +212,29 @@ class _Builder:
             return before.source, float(before.floor)
         return piece.source, -math.inf
 
-    def _candidates(self, piece: Maximum, element: int) -> tuple[np.ndarray, float, float]:
-        """Which elements can be the largest of a window, a constant that can be (or −∞), and what it is at least."""
+    def _candidates(self, piece: Maximum, element: int) -> _Candidates:
+        """What can be the largest number of the window of an element."""
         value, floor = self._behind(piece)
-        low, high = self._ends(value)
+        low, high = self._bounds(value)
         extents = self.shapes[value]
         size = math.prod(extents[2:])
         channel, window = divmod(int(element), math.prod(piece.size))
         places = piece.index[window].numpy()
         places = channel * size + places[places < size]
         least = max(float(low[places].max()), floor)
-        kept = places[high[places] > least]
+        possible = places[high[places] > least]
         if floor >= least:
-            return kept, floor, least
-        if not len(kept):
-            kept = places[[int(low[places].argmax())]]
-        return kept, -math.inf, least
+            return _Candidates(possible, floor, least)
+        if not len(possible):
+            possible = places[[int(low[places].argmax())]]
+        return _Candidates(possible, -math.inf, least)
 
     # from the image to the neuron
 
     def _pixels(self) -> _Linear:
         name = self.relaxation.network.input.name
         elements = self._signs(name).elements
-        low, high = self._ends(name)
+        low, high = self._bounds(name)
         values = self.image.reshape(-1)
         columns = [self.program.variable(low[e], high[e], float(values[e])) for e in elements]
         self.program.pixels = elements
@@ -208,15 +243,15 @@ class _Builder:
     def _forward(self, name: str) -> None:
         piece, elements = self.relaxation.pieces[name], self.signs[name].elements
         if isinstance(piece, Affine):
-            self.known[name] = self._affine(name, piece, elements)
+            self.functions[name] = self._affine(name, piece, elements)
         elif isinstance(piece, Kink):
-            self.known[name] = self._kink(piece, elements, self.signs[name])
+            self.functions[name] = self._kink(piece, elements, self.signs[name])
         else:
             assert isinstance(piece, Maximum)
-            self.known[name] = self._maximum(piece, elements, self.signs[name])
+            self.functions[name] = self._maximum(piece, elements, self.signs[name])
 
     def _affine(self, name: str, piece: Affine, elements: np.ndarray) -> _Linear:
-        sources = [self.known[source] for source in piece.sources]
+        sources = [self.functions[source] for source in piece.sources]
         columns = np.unique(np.concatenate([source.columns for source in sources]))
         if len(elements) * len(columns) > LARGEST:
             raise SettingsError(
@@ -232,20 +267,20 @@ class _Builder:
         return _Linear(elements, columns, matrix, constant)
 
     def _kink(self, piece: Kink, elements: np.ndarray, signs: _Signs) -> _Linear:
-        low, high = (end[elements] for end in self._ends(piece.source))
-        before = self.known.get(piece.source)
+        low, high = (end[elements] for end in self._bounds(piece.source))
+        before = self.functions.get(piece.source)
         rows = _Rows(before, elements)
         floor, ceiling = (end[elements] for end in self._limits(piece))
         slope = None if piece.slope is None else np.broadcast_to(piece.slope.numpy(), self.shapes[piece.source]).ravel()
         for i, element in enumerate(elements):
-            raising, lowering = bool(signs.raising[element]), bool(signs.lowering[element])
+            effect, interval = signs.at(element), (float(low[i]), float(high[i]))
             if slope is not None:
                 s = float(slope[element])
                 if low[i] >= 0 or high[i] <= 0:
                     rows.passed(i, 1.0 if low[i] >= 0 else s)
                     continue
                 rows.passed(i, s)
-                rows.added(i, self._relu(rows, i, 0.0, low[i], high[i], *_turned(raising, lowering, s > 1)), 1 - s)
+                rows.added(i, self._relu(rows.before(i), 0.0, interval, effect.turned() if s > 1 else effect), 1 - s)
                 continue
             if high[i] <= floor[i] or low[i] >= ceiling[i]:
                 rows.constant[i] += floor[i] if high[i] <= floor[i] else ceiling[i]
@@ -254,68 +289,67 @@ class _Builder:
                 rows.passed(i, 1.0)
             else:
                 rows.constant[i] += floor[i]
-                rows.added(i, self._relu(rows, i, floor[i], low[i], high[i], raising, lowering), 1.0)
+                rows.added(i, self._relu(rows.before(i), floor[i], interval, effect), 1.0)
             if high[i] > ceiling[i]:
-                rows.added(i, self._relu(rows, i, ceiling[i], low[i], high[i], lowering, raising), -1.0)
+                rows.added(i, self._relu(rows.before(i), ceiling[i], interval, effect.turned()), -1.0)
         return rows.linear()
 
-    def _relu(self, rows: _Rows, i: int, shift: float, low: float, high: float, raising: bool, lowering: bool) -> int:
-        """The variable max(z − shift, 0), z being row i of what stands before, low < shift < high."""
-        columns, factors, constant = rows.before(i)
-        constant, low, high = constant - shift, low - shift, high - shift
+    def _relu(self, z: _Row, shift: float, interval: tuple[float, float], effect: _Effect) -> int:
+        """The variable max(z − shift, 0), where low < shift < high of z's interval."""
+        columns, factors = z.columns, z.factors
+        constant, low, high = z.constant - shift, interval[0] - shift, interval[1] - shift
         at = float(factors @ np.array(self.program.start)[columns]) + constant
         y = self.program.variable(0.0, high, max(at, 0.0))
-        if lowering:  # y ≥ z, and the neuron's rise keeps it there
+        if effect.lowering:  # y ≥ z, and the neuron's rise keeps it there
             self.program.row([*columns, y], [*-factors, 1.0], constant, math.inf)
-        if raising:  # y ≤ z − low · (1 − a), y ≤ high · a
+        if effect.raising:  # y ≤ z − low · (1 − a), y ≤ high · a
             a = self.program.variable(0.0, 1.0, float(at > 0), whole=True)
             self.program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
             self.program.row([y, a], [1.0, -high], -math.inf, 0.0)
-        self.program.gates.append(Gate(y, columns, factors, constant, low, high, raising))
+        gate = Gate(
+            y=y,
+            columns=columns,
+            factors=factors,
+            constant=constant,
+            low=low,
+            high=high,
+            raising=effect.raising,
+        )
+        self.program.gates.append(gate)
         return y
 
     def _maximum(self, piece: Maximum, elements: np.ndarray, signs: _Signs) -> _Linear:
         value, _ = self._behind(piece)
-        low, high = self._ends(value)
-        before = self.known.get(value)
+        low, high = self._bounds(value)
+        before = self.functions.get(value)
         rows = _Rows(before, elements)
         for i, element in enumerate(elements):
-            candidates, floor, least = self._candidates(piece, element)
-            if len(candidates) + (floor > -math.inf) == 1:
-                if len(candidates):
-                    rows.passed(i, 1.0, candidates[0])
+            candidates = self._candidates(piece, element)
+            if len(candidates.elements) + (candidates.floor > -math.inf) == 1:
+                if len(candidates.elements):
+                    rows.passed(i, 1.0, candidates.elements[0])
                 else:
-                    rows.constant[i] += floor
+                    rows.constant[i] += candidates.floor
                 continue
             assert before is not None
-            part = before.of(np.sort(candidates))
-            raising, lowering = bool(signs.raising[element]), bool(signs.lowering[element])
-            rows.added(
-                i,
-                self._largest(part, low[part.elements], high[part.elements], floor, least, raising, lowering),
-                1.0,
-            )
+            part = before.of(np.sort(candidates.elements))
+            intervals = (low[part.elements], high[part.elements])
+            rows.added(i, self._largest(part, intervals, candidates, signs.at(element)), 1.0)
         return rows.linear()
 
     def _largest(
-        self,
-        part: _Linear,
-        low: np.ndarray,
-        high: np.ndarray,
-        floor: float,
-        least: float,
-        raising: bool,
-        lowering: bool,
+        self, part: _Linear, intervals: tuple[np.ndarray, np.ndarray], candidates: _Candidates, effect: _Effect
     ) -> int:
-        """The variable max(x, floor) over the rows x of a part."""
-        program = self.program
+        """The variable max(x, floor) over the rows x of a part, which have these intervals."""
+        program, (low, high) = self.program, intervals
+        floor, least = candidates.floor, candidates.least
         start = part.matrix @ np.array(program.start)[part.columns] + part.constant
         y = program.variable(least, float(high.max()), max(float(start.max()), floor))
         met = [np.flatnonzero(row) for row in part.matrix]
-        if lowering:
+        if effect.lowering:
             for row, columns, constant in zip(part.matrix, met, part.constant, strict=True):
                 program.row([*part.columns[columns], y], [*-row[columns], 1.0], constant, math.inf)
-        if not raising:
+        if not effect.raising:
             return y
         best = int(start.argmax()) if start.max() >= floor else -1
         chosen = []
@@ -331,7 +365,7 @@ class _Builder:
             program.row([y, a], [1.0, float(high.max()) - floor], -math.inf, float(high.max()))
             chosen.append(a)
         program.row(chosen, [1.0] * len(chosen), 1.0, 1.0)
-        for m in np.unique([least, *high[high < high.max()]]):  # faces of the concave envelope: envelopes.Envelope
+        for m in np.unique([least, *high[high < high.max()]]):  # linear_envelopes.Envelope, the concave envelope
             slopes = np.where(high > m, (high - m) / np.maximum(high - np.minimum(low, m), 1e-300), 0.0)
             row = slopes @ part.matrix
             constant = float(m + slopes @ (part.constant - np.minimum(low, m)))
@@ -349,12 +383,12 @@ class _Rows:
         self._added: list[tuple[int, int, float]] = []
         self.constant = np.zeros(len(elements))
 
-    def before(self, i: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Columns, factors and constant of element i before the kink."""
+    def before(self, i: int) -> _Row:
+        """Element i before the kink."""
         assert self._before is not None
         row = int(np.searchsorted(self._before.elements, self._elements[i]))
         met = np.flatnonzero(self._before.matrix[row])
-        return self._before.columns[met], self._before.matrix[row][met], float(self._before.constant[row])
+        return _Row(self._before.columns[met], self._before.matrix[row][met], float(self._before.constant[row]))
 
     def passed(self, i: int, factor: float, element: int | None = None) -> None:
         """Row i holds an element from before (its own, unless another is named), times a factor."""
@@ -379,7 +413,3 @@ class _Rows:
             matrix[i, len(old) + place] = factor
         order = np.argsort(columns)
         return _Linear(self._elements, columns[order], matrix[:, order], self.constant)
-
-
-def _turned(raising: bool, lowering: bool, turn: bool) -> tuple[bool, bool]:
-    return (lowering, raising) if turn else (raising, lowering)

@@ -60,9 +60,9 @@ def branch_and_cut(program: Program, seconds: float) -> Solved:
     if status != statuses.kOptimal and not (searched and status == statuses.kTimeLimit):
         bound = math.inf  # what the solver could not make sense of proves nothing
     solution = solver.getSolution()
-    found = np.array(solution.col_value)[: len(program.pixels)] if solution.value_valid else None
+    pixels = np.array(solution.col_value)[: len(program.pixels)] if solution.value_valid else None
     nodes = int(max(0, info.mip_node_count)) if searched else 0
-    return Solved(bound + margin(program, bound), found, nodes)
+    return Solved(bound + margin(program, bound), pixels, nodes)
 
 
 def margin(program: Program, bound: float) -> float:
@@ -110,12 +110,12 @@ def solver_of(program: Program, rows: Sequence[Row]) -> highspy.Highs:
 def _without_banner() -> Iterator[None]:
     """HiGHS greets on standard output, past Python, when its first solver of a process is made."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    output = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(output, 1)
+        os.close(output)
         os.close(nowhere)
