@@ -31,6 +31,11 @@ class Kind(Enum):
     RESAMPLING = auto()
     CONVERSION = auto()  # the same numbers in another type, rounded where it is narrower
     SHAPE = auto()  # reads shapes and no elements
+    SEQUENCE = auto()  # of sequences of tensors, or of tensors that may be absent
+    CONTROL_FLOW = auto()
+    DATA_DEPENDENT = auto()  # the shape or order of the result depends on the numbers
+    DECODING = auto()  # of texts or of picture files
+    RANDOM = auto()
 
 
 class Channels(Enum):
@@ -94,6 +99,7 @@ class OperatorFacts:
     gives_pre_activations: bool = False  # sums of either sign, such as a ReLU follows
     ends_layer: bool = False  # a layer's maps are shown after it, where it follows the layer directly
     precedes_first_layer: bool = False  # may stand between the image and the first convolution; axes keep their meaning
+    gives_no_tensor: bool = False  # but a sequence, or what may be absent; or it may
     passes_integers: bool = False  # an 8-bit network's integers pass through it, of which type does not matter
 
 
@@ -125,6 +131,10 @@ _conversion = partial(
     OperatorFacts, kind=Kind.CONVERSION, channels=Channels.SAME, place=Place.SAME, precedes_first_layer=True
 )
 _shape = partial(OperatorFacts, kind=Kind.SHAPE)
+_sequence = partial(OperatorFacts, kind=Kind.SEQUENCE)
+_data_dependent = partial(OperatorFacts, kind=Kind.DATA_DEPENDENT)
+_decoding = partial(OperatorFacts, kind=Kind.DECODING)
+_random = partial(OperatorFacts, kind=Kind.RANDOM)
 
 OPERATORS: dict[str, OperatorFacts] = {
     # convolutions
@@ -271,6 +281,43 @@ OPERATORS: dict[str, OperatorFacts] = {
     "Shape": _shape(),
     "Size": _shape(),
     "ConstantOfShape": _shape(),
+    # sequences, and tensors that may be absent
+    "SequenceConstruct": _sequence(gives_no_tensor=True),
+    "SequenceEmpty": _sequence(gives_no_tensor=True),
+    "SequenceInsert": _sequence(gives_no_tensor=True),
+    "SequenceErase": _sequence(gives_no_tensor=True),
+    "SequenceMap": _sequence(gives_no_tensor=True),
+    "SplitToSequence": _sequence(gives_no_tensor=True),
+    "SequenceAt": _sequence(),
+    "SequenceLength": _sequence(),
+    "ConcatFromSequence": _sequence(),
+    "Optional": _sequence(gives_no_tensor=True),
+    "OptionalGetElement": _sequence(gives_no_tensor=True),
+    "OptionalHasElement": _sequence(),
+    # graphs inside the graph
+    "If": OperatorFacts(kind=Kind.CONTROL_FLOW),
+    "Loop": OperatorFacts(kind=Kind.CONTROL_FLOW),
+    "Scan": OperatorFacts(kind=Kind.CONTROL_FLOW),
+    # results whose shape or order depends on the numbers
+    "NonMaxSuppression": _data_dependent(),
+    "TopK": _data_dependent(),
+    "NonZero": _data_dependent(),
+    "Unique": _data_dependent(),
+    "Compress": _data_dependent(),
+    # texts and picture files
+    "StringConcat": _decoding(),
+    "StringSplit": _decoding(),
+    "StringNormalizer": _decoding(),
+    "RegexFullMatch": _decoding(),
+    "TfIdfVectorizer": _decoding(),
+    "ImageDecoder": _decoding(),
+    # drawn at random
+    "RandomNormal": _random(),
+    "RandomNormalLike": _random(),
+    "RandomUniform": _random(),
+    "RandomUniformLike": _random(),
+    "Bernoulli": _random(),
+    "Multinomial": _random(),
 }
 
 

@@ -3,8 +3,8 @@
 A node of the tree says of some ReLUs that they pass their input, of others that they give 0; the binaries themselves
 are left out. Each linear program is the last one with a few limits changed, and with those linear bounds of ReLU hulls
 added that its solution violates. So the dual simplex method goes on from where it was, and it ends as soon as it falls
-below what is known to be reachable. On svhn_cnn6's second layer hulls bring the bound from 1.50 to 1.10 times the best value
-known, on average and before any branching, in 0.3 s; HiGHS finds cuts much like them, in several seconds.
+below what is known to be reachable. On svhn_cnn6's second layer hulls bring the bound from 1.50 to 1.10 times the best
+value known, on average and before any branching, in 0.3 s; HiGHS finds cuts much like them, in several seconds.
 
 Roads not taken: narrowing every ReLU's interval by linear programs under the objective's known value (the bound
 falls by 1 %, no ReLU becomes certain: at first it is much too far off), strong branching, and the parent's basis at

@@ -16,7 +16,7 @@ from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
 from filterscope.converters.operator_facts import OPERATORS, Numbers, operators
 
 OF_OPERATOR = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
-HANDING_ON = operators(  # what leaves each number as it is
+KEEPS_NUMBERS = operators(  # what leaves each number as it is
     lambda facts: facts.numbers in (Numbers.SAME, Numbers.SAME_IN_INFERENCE, Numbers.RESTORED)
 )
 FLOATS = (1, 10, 11, 16)  # how ONNX numbers float32, float16, float64 and bfloat16
@@ -159,7 +159,7 @@ def _source(graph: Graph, value: str) -> str:
 
 def _hands_on(node: Node) -> bool:
     is_cast = node.op == "Cast" and node.attributes.get("to") in FLOATS
-    return not node.domain and (node.op in HANDING_ON or is_cast)
+    return not node.domain and (node.op in KEEPS_NUMBERS or is_cast)
 
 
 def _next_ops(graph: Graph, node: Node) -> set[str]:

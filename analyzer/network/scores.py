@@ -19,7 +19,7 @@ from filterscope.converters.operator_facts import Numbers, operators
 NAME = "class scores"
 NAME_A_UNIT = f"name a unit of a layer instead, such as {setting('layer', repr('#0'))} {setting('channel', 0)}"
 MOST_LISTED = 6  # outputs that a message names
-HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED))
+KEEPS_NUMBERS = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED))
 ROUNDING = operators(lambda facts: facts.numbers in (Numbers.ROUNDED, Numbers.RESTORED))  # to 8 bits and back
 SQUASHING = operators(lambda facts: facts.gives_probabilities)
 
@@ -119,7 +119,7 @@ def _before_squashing(network: Network, output: str) -> str:
     before = value = output
     is_rounded = False  # between `value` and `before`
     node = graph.producer(output)
-    while node is not None and node.op in (*SQUASHING, *HANDING_ON, *ROUNDING):
+    while node is not None and node.op in (*SQUASHING, *KEEPS_NUMBERS, *ROUNDING):
         value = node.inputs[0]
         shape = network.shapes.get(value, (0,))
         if math.prod(shape) != math.prod(network.shapes.get(output, (1,))):

@@ -24,7 +24,7 @@ WORDS: dict[int, str] = {
 }
 TYPES = {"to", "dtype", "output_dtype"}  # attributes that name a type
 # Operators that hand numbers on as they are: none of their other inputs has to have the image's type.
-HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.SELECTED))
+MOVES_NUMBERS = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.SELECTED))
 
 
 def formats(model: onnx.ModelProto) -> list[str]:
@@ -111,7 +111,7 @@ def _float_image(model: onnx.ModelProto) -> list[str]:
             nodes.append(node)
         elif node.op_type == "DequantizeLinear":
             nodes += _dequantised(node, page)
-        elif node.op_type in HANDING_ON:
+        elif node.op_type in MOVES_NUMBERS:
             floats.update(node.output)
             nodes.append(node)
         else:
