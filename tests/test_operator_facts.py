@@ -183,7 +183,7 @@ WRITTEN_OUT = [  # where it is used, the derived set, and the operators that sto
     ),
     (
         "analyzer.bounds.subgraph",
-        subgraph.ALIKE & frozenset(piecewise_rules.RULES),
+        subgraph.EQUIVARIANT & frozenset(piecewise_rules.RULES),
         "Conv BatchNormalization Add Sub Sum Mul Div Neg Concat Identity Dropout Relu Clip LeakyRelu PRelu MaxPool "
         "AveragePool",
     ),
@@ -196,7 +196,7 @@ def test_derived_sets_are_what_modules_wrote_out_before(where, derived, names):
 
 
 def test_names_of_activations_and_kernels_are_what_modules_wrote_out_before():
-    assert nonlinearity.OF_OPERATOR == {
+    assert nonlinearity.ACTIVATION_NAMES == {
         "Relu": "relu",
         "LeakyRelu": "leaky_relu",
         "PRelu": "prelu",

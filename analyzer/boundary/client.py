@@ -37,7 +37,7 @@ LONGEST_EXCERPT = 300  # characters of what a process printed before it died
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class WorkerExit:
     """How a worker's process ended."""
 
     status: int  # exit code, or minus the signal
@@ -172,7 +172,7 @@ class Worker:
         self.scratch = scratch
         self.owner = os.getpid()
         self.confined: tuple[str, ...] = ()
-        self.ended: Ended | None = None
+        self.ended: WorkerExit | None = None
         self._shown = shown
         self._allowance = allowance
         self._note = note
@@ -210,7 +210,7 @@ class Worker:
         """End the process and remove its folder."""
         self._finalizer()
 
-    def end(self) -> Ended | None:
+    def end(self) -> WorkerExit | None:
         """End the process, and tell what it used; None where nobody can tell any more."""
         with contextlib.suppress(OSError, ValueError):  # its connection may be closed already
             self._connection.shutdown(socket.SHUT_WR)
@@ -218,7 +218,7 @@ class Worker:
             for line in self._lines:
                 message = json.loads(line)
                 if "ended" in message:
-                    self.ended = Ended(**message["ended"])
+                    self.ended = WorkerExit(**message["ended"])
         self.close()
         return self.ended
 
@@ -260,7 +260,7 @@ class Worker:
                 case {"fault": str(text), "trace": str(trace)}:
                     raise self._fault(text, trace)
                 case {"ended": dict(end)}:
-                    self.ended = Ended(**end)
+                    self.ended = WorkerExit(**end)
                     raise self._dead(self.ended)
                 case _:
                     raise self._lost()
@@ -298,7 +298,7 @@ class Worker:
             f"report this with {file.name}"
         )
 
-    def _dead(self, end: Ended) -> FilterscopeError:
+    def _dead(self, end: WorkerExit) -> FilterscopeError:
         if end.status == -getattr(signal, "SIGXCPU", 24):
             return self._slow(f"after {end.seconds:.0f} s of processor time")
         printed = ""

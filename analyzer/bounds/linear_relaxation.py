@@ -30,15 +30,15 @@ from filterscope.analyzer.bounds.interval_arithmetic import LARGEST, outward
 from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
 from filterscope.analyzer.bounds.linear_envelopes import Envelope, LinearBounds, kink_linear_bounds
 from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
-from filterscope.analyzer.bounds.subgraph import Cut, alike_everywhere, cut
+from filterscope.analyzer.bounds.subgraph import Subgraph, is_translation_equivariant, subgraph_before
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 
 Tensor = torch.Tensor
-LIMIT = 1 << 22  # numbers in all values of a cut: beyond this the interval bound is given instead
+LIMIT = 1 << 22  # numbers in all values of a subgraph: beyond this the interval bound is given instead
 WORK = 1 << 20  # numbers of coefficients that improving one unit's bound may take
-INNER = 1 << 22  # units × numbers of a cut up to which a layer's own intervals are found for those after it
+MOST_SHARED = 1 << 22  # units × numbers of a subgraph up to which a layer's own intervals are found for those after it
 BATCH = 1 << 22  # numbers of a batch of coefficients of one value
 STEPS = 8  # of improving the linear functions; 8 come within 1 % of 32 on svhn_cnn6
 RATE = 0.3  # of the first step: part of the way between two functions
@@ -51,7 +51,7 @@ def upper_bounds(
     canvas: Canvas,
     objective: str,
     channels: Sequence[int],
-    inner: Inner | None = None,
+    shared: SharedBounds | None = None,
     limit: int = LIMIT,
 ) -> np.ndarray:
     """What no picture of a canvas can make of some units.
@@ -60,41 +60,41 @@ def upper_bounds(
         canvas: of the pictures; with `objective` "neuron" its position is the neuron's.
         objective: "neuron" or "channel".
         channels: the units.
-        inner: what the layers of the network share; kept, it is found only once.
-        limit: numbers in all values of the cut beyond which the interval bounds are given.
+        shared: what the layers of the network share; kept, it is found only once.
+        limit: numbers in all values of the subgraph beyond which the interval bounds are given.
 
     Returns:
-        (N,) float64, in the units' order, never above the interval bounds; those themselves where the cut holds more
+        (N,) float64, in the units' order, never above the interval bounds; those themselves where the subgraph holds more
         than `limit` numbers. ∞ where nothing is known.
 
     Raises:
         ModelError: the network up to this layer does not run on this canvas.
     """
-    inner = Inner(network) if inner is None else inner
-    part = cut(network, layer, canvas.size)
-    if part.elements > limit:
-        return np.array(inner.interval_bounds[layer.value].high[list(channels)])
-    return Relaxation(part, canvas, inner).upper(objective, channels)
+    shared = SharedBounds(network) if shared is None else shared
+    subgraph = subgraph_before(network, layer, canvas.size)
+    if subgraph.elements > limit:
+        return np.array(shared.interval_bounds[layer.value].high[list(channels)])
+    return Relaxation(subgraph, canvas, shared).upper(objective, channels)
 
 
 class Relaxation:
-    """The cut of one layer on one canvas with the intervals of its values, ready for objectives.
+    """The subgraph of one layer on one canvas with the bounds of its values, ready for objectives.
 
     Args:
-        part: the cut, of the canvas's size.
+        subgraph: of the canvas's size.
         canvas: of that size; its position is the neuron's.
-        inner: what the layers of the network share.
+        shared: what the layers of the network share.
     """
 
-    def __init__(self, part: Cut, canvas: Canvas, inner: Inner | None = None) -> None:
-        self.cut, self.canvas = part, canvas
-        self.network, self.layer = part.network, part.layer
-        self.inner = Inner(part.network) if inner is None else inner
-        self.pieces: dict[str, Piece] = dict(self.cut.pieces)
+    def __init__(self, subgraph: Subgraph, canvas: Canvas, shared: SharedBounds | None = None) -> None:
+        self.subgraph, self.canvas = subgraph, canvas
+        self.network, self.layer = subgraph.network, subgraph.layer
+        self.shared = SharedBounds(subgraph.network) if shared is None else shared
+        self.pieces: dict[str, Piece] = dict(self.subgraph.pieces)
         self.order = list(self.pieces)
         self._linear_bounds: dict[str, Envelope | tuple[LinearBounds, LinearBounds]] = {}
         self._starts: dict[str, Tensor] = {}  # of the maxima: m
-        self.bounds: dict[str, ElementBounds] = {part.network.input.name: self._image()}
+        self.bounds: dict[str, ElementBounds] = {subgraph.network.input.name: self._image()}
         with torch.no_grad():
             for name in self.order:
                 self._forward(name)
@@ -104,13 +104,13 @@ class Relaxation:
 
         Args:
             steps: in which the choice of linear functions is improved for each unit; None: STEPS, fewer where the
-                cut is so large that they would cost more than WORK.
+                subgraph is so large that they would cost more than WORK.
             sign: −1: of the units' negatives.
         """
-        steps = min(STEPS, WORK // (2 * self.cut.elements)) if steps is None else steps
-        interval = self.inner.interval_bounds[self.layer.value]
+        steps = min(STEPS, WORK // (2 * self.subgraph.elements)) if steps is None else steps
+        interval = self.shared.interval_bounds[self.layer.value]
         limit = (interval.high if sign > 0 else -interval.low)[list(channels)]
-        shape = self.cut.shapes[self.layer.value]
+        shape = self.subgraph.shapes[self.layer.value]
         size = self._batch()
         uppers = [np.empty(0)]
         for start in range(0, len(channels), size):
@@ -127,7 +127,7 @@ class Relaxation:
         """Upper bounds of Σ coefficient · element of a value.
 
         Args:
-            value: of the cut.
+            value: of the subgraph.
             coefficients: (N, …) float64, in the value's shape.
             steps: in which the choice of linear functions is improved, by gradient descent on the bound.
 
@@ -195,7 +195,7 @@ class Relaxation:
         linear = self._linear_bounds_of(name)
         if isinstance(linear, Envelope):
             assert isinstance(piece, Maximum)
-            m, extents = self._starts[name], self.cut.shapes[piece.source][2:]
+            m, extents = self._starts[name], self.subgraph.shapes[piece.source][2:]
             if chosen is not None:
                 m = linear.least + chosen[name] * (linear.most - linear.least)
             weights, offset = linear.above(m)
@@ -242,13 +242,13 @@ class Relaxation:
 
     def _batch(self) -> int:
         """Objectives at a time."""
-        largest = max(math.prod(self.cut.shapes[name]) for name in (*self.order, self.network.input.name))
+        largest = max(math.prod(self.subgraph.shapes[name]) for name in (*self.order, self.network.input.name))
         return max(1, BATCH // largest)
 
     # intervals
 
     def _image(self) -> ElementBounds:
-        shape = self.cut.image_shape()
+        shape = self.subgraph.image_shape()
         around = [1, 1, 1, 1]
         around[1 if self.network.input.layout == "NCHW" else 3] = self.network.input.channels
         low, high = (end.reshape(around) for end in self.network.input.domain())
@@ -260,7 +260,7 @@ class Relaxation:
         piece = self.pieces[name]
         if not all(self.bounds[source].finite for source in _sources(piece)):
             self.pieces[name] = piece = Box(piece.node)
-        shape = self.cut.shapes[name]
+        shape = self.subgraph.shapes[name]
         if isinstance(piece, Affine):
             bounds = affine_bounds(piece, [self.bounds[source] for source in piece.sources])
         elif isinstance(piece, Kink):
@@ -270,21 +270,22 @@ class Relaxation:
             bounds = ElementBounds(piece.at(source.low), piece.at(source.high))
         else:
             bounds = box_bounds(piece, shape, self.bounds, self.network.model.graph.initializers)
-        low, high = channel_bounds(self.inner.interval_bounds.get(name), shape)
+        low, high = channel_bounds(self.shared.interval_bounds.get(name), shape)
         beyond = (bounds.low < -LARGEST, bounds.high > LARGEST)
         bounds.low = torch.maximum(torch.where(beyond[0], -torch.inf, bounds.low).expand(shape), low)
         bounds.high = torch.minimum(torch.where(beyond[1], torch.inf, bounds.high).expand(shape), high)
-        close = None if name == self.layer.value else self.inner.element_bounds(name, self.canvas.size, shape)
+        close = None if name == self.layer.value else self.shared.element_bounds(name, self.canvas.size, shape)
         if close is not None:
             bounds.low, bounds.high = torch.maximum(bounds.low, close[0]), torch.minimum(bounds.high, close[1])
         self.bounds[name] = bounds
 
 
-class Inner:
-    """Intervals of convolutions inside a network that see no padding: the relaxation's, wherever on a canvas they are.
+class SharedBounds:
+    """Bounds that the relaxations of all layers of a network share.
 
-    One that sees none is the same function of its pixels at every place, so its interval is found once, on the
-    neuron's canvas of its own layer, and used in the cuts of all later layers. Closer intervals make closer functions.
+    Interval bounds of every value, and the relaxation's own bounds of inner convolutions where these see no padding.
+    There a convolution computes the same function of its pixels at every position, so it is bounded once, on the
+    neuron's canvas of its own layer, and the bounds serve all later layers. Closer bounds make closer functions.
 
     Args:
         network: the opened network.
@@ -319,10 +320,10 @@ class Inner:
         places = ((0, canvas.row or 0), (1, canvas.column or 0))
         if not all(_unpadded(layer, axis, canvas.size[axis], np.array([at]))[0] for axis, at in places):
             return None
-        part = cut(self.network, layer, canvas.size)
-        if part.elements * layer.out_channels > INNER or not alike_everywhere(part):
+        subgraph = subgraph_before(self.network, layer, canvas.size)
+        if subgraph.elements * layer.out_channels > MOST_SHARED or not is_translation_equivariant(subgraph):
             return None
-        relaxation = Relaxation(part, canvas, self)
+        relaxation = Relaxation(subgraph, canvas, self)
         channels = range(layer.out_channels)
         high = relaxation.upper("neuron", channels)
         low = -relaxation.upper("neuron", channels, sign=-1.0)

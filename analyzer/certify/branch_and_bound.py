@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filterscope.analyzer.certify.highs import Row, Solved, margin, solver_of
-from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.highs import Row, Solution, margin, solver_of
+from filterscope.analyzer.certify.program import Program, ReluVariable
 from filterscope.analyzer.certify.relu_hulls import SPARE, Hulls
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ CLIMBS = 6  # linear programs of a climb at most
 EXACT = 1e-7  # a ReLU off by less, weighted, is not branched on
 
 
-def branch_and_bound(program: Program, seconds: float, clock: Callable[[], float]) -> Solved:
+def branch_and_bound(program: Program, seconds: float, clock: Callable[[], float]) -> Solution:
     """The maximum of a program.
 
     Args:
-        program: with at least one binary, all of them ReLUs' (`Program.gated`).
+        program: with at least one binary, all of them ReLUs' (`Program.has_relus_alone`).
         seconds: by the clock.
     """
     return _Search(program, clock).run(clock() + seconds)
@@ -65,23 +65,23 @@ class _Search:
 
     def __init__(self, program: Program, clock: Callable[[], float]) -> None:
         self.program, self.clock = program, clock
-        self.all = Hulls.of(program, program.gates)
-        raising = [gate for gate in program.gates if gate.raising]
+        self.all = Hulls.of(program, program.relus)
+        raising = [relu for relu in program.relus if relu.raising]
         self.hulls = Hulls.of(program, raising)
-        self.outputs = np.array([gate.y for gate in raising])
-        self.highs = np.array([gate.high for gate in raising])
+        self.outputs = np.array([relu.y for relu in raising])
+        self.highs = np.array([relu.high for relu in raising])
         self.weights = self._weights()
         rows = [row for row in program.rows if not any(program.whole[column] for column in row[0])]
         self.first = len(rows)
         rows += [
-            (np.append(gate.columns, gate.y), np.append(-gate.factors, 1.0), gate.constant, math.inf)
-            for gate in raising
+            (np.append(relu.columns, relu.y), np.append(-relu.factors, 1.0), relu.constant, math.inf)
+            for relu in raising
         ]
         self.fixed: dict[int, bool] = {}
         self.climber = solver_of(program, rows)
         self.climbed: np.ndarray | None = None  # what its ReLUs are fixed to
         self.first_cut = len(rows)  # rows before the cuts
-        rows += [_triangle(gate) for gate in raising]
+        rows += [_triangle(relu) for relu in raising]
         self.solver = solver_of(program, rows)
         self.cuts = len(raising)
         for solver in (self.solver, self.climber):
@@ -98,8 +98,8 @@ class _Search:
         """About how much the objective rises with each raising ReLU."""
         weights = np.zeros(len(self.program.low))
         weights[self.program.objective[0]] = np.abs(self.program.objective[1])
-        for gate in reversed(self.program.gates):
-            weights[gate.columns] += weights[gate.y] * np.abs(gate.factors)
+        for relu in reversed(self.program.relus):
+            weights[relu.columns] += weights[relu.y] * np.abs(relu.factors)
         return np.asarray(weights[self.outputs])
 
     # points
@@ -108,8 +108,8 @@ class _Search:
         """All ReLUs at a picture; binaries stay 0."""
         values = np.zeros(len(self.program.low))
         values[: len(pixels)] = np.clip(pixels, self.program.low[: len(pixels)], self.program.high[: len(pixels)])
-        for gate in self.program.gates:
-            values[gate.y] = max(gate.factors @ values[gate.columns] + gate.constant, 0.0)
+        for relu in self.program.relus:
+            values[relu.y] = max(relu.factors @ values[relu.columns] + relu.constant, 0.0)
         return values
 
     def _seen(self, pixels: np.ndarray) -> float:
@@ -152,7 +152,7 @@ class _Search:
 
     # nodes
 
-    def run(self, until: float) -> Solved:
+    def run(self, until: float) -> Solution:
         """Search until the tree is empty or time is up.
 
         Depth first: what branching brings is then known before the large branches are looked into, and the tree is half
@@ -170,7 +170,7 @@ class _Search:
                 nodes += 1
                 waiting += self._children(node, nodes)
         bound = max([self.enough, self.settled, *(node.bound for node in waiting)])
-        return Solved(bound + margin(self.program, bound), self.point, nodes)
+        return Solution(bound + margin(self.program, bound), self.point, nodes)
 
     def _children(self, node: _Node, number: int) -> list[_Node]:
         """What is left to look into below a node: nothing, or two nodes."""
@@ -290,9 +290,9 @@ class _Search:
         self.cuts += len(chosen)
 
 
-def _triangle(gate: Gate) -> Row:
+def _triangle(relu: ReluVariable) -> Row:
     """y ≤ high · (z − low) ÷ (high − low): which the hull lacks where z's interval is close."""
-    slope = gate.high / (gate.high - gate.low)
-    end = slope * (gate.constant - gate.low)
-    columns, factors = np.append(gate.columns, gate.y), np.append(-slope * gate.factors, 1.0)
-    return columns, factors, -math.inf, end + SPARE * (abs(end) + slope * abs(gate.constant))
+    slope = relu.high / (relu.high - relu.low)
+    end = slope * (relu.constant - relu.low)
+    columns, factors = np.append(relu.columns, relu.y), np.append(-slope * relu.factors, 1.0)
+    return columns, factors, -math.inf, end + SPARE * (abs(end) + slope * abs(relu.constant))

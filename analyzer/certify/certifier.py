@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from filterscope.analyzer.bounds.linear_relaxation import Inner, Relaxation
+from filterscope.analyzer.bounds.linear_relaxation import Relaxation, SharedBounds
 from filterscope.analyzer.bounds.piecewise import Affine, Kink, Maximum
-from filterscope.analyzer.bounds.subgraph import cut
+from filterscope.analyzer.bounds.subgraph import subgraph_before
 from filterscope.analyzer.certify.branch_and_bound import branch_and_bound
 from filterscope.analyzer.certify.encoding import neuron_program
 from filterscope.analyzer.certify.highs import branch_and_cut
@@ -58,7 +58,7 @@ class Certifier:
         network: the opened network.
         layer: whose units.
         canvas: with a position; None: that of `canvas_for(network, layer, "neuron")`.
-        inner: what the layers of the network share.
+        shared: what the layers of the network share.
         clock: by which proofs count their seconds.
 
     Raises:
@@ -71,7 +71,7 @@ class Certifier:
         network: Network,
         layer: ConvLayer,
         canvas: Canvas | None = None,
-        inner: Inner | None = None,
+        shared: SharedBounds | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.clock = clock
@@ -79,7 +79,7 @@ class Certifier:
         if self.canvas.row is None:
             raise SettingsError(f"{layer.name}: a proof is of one neuron; give a canvas with a position")
         self.network, self.layer = network, layer
-        self.relaxation = Relaxation(cut(network, layer, self.canvas.size), self.canvas, inner)
+        self.relaxation = Relaxation(subgraph_before(network, layer, self.canvas.size), self.canvas, shared)
         self.meter = Meter(network, layer, self.canvas)
         self.rounding = _rounding(self.relaxation)
 
@@ -91,7 +91,7 @@ class Certifier:
         image = self.network.input.to_model(start[None])
         program = neuron_program(self.relaxation, channel, image)
         left = seconds - (self.clock() - began)
-        if program.gated and program.binaries:
+        if program.has_relus_alone and program.binaries:
             solved = branch_and_bound(program, left, self.clock)
         else:  # nothing to search, or maxima, whose branches are not ReLUs
             solved = branch_and_cut(program, left)

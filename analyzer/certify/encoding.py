@@ -1,4 +1,4 @@
-"""One neuron as a mixed-integer program: the greatest value that the pieces of a cut can give it, exactly.
+"""One neuron as a mixed-integer program: the greatest value that the pieces of its subgraph can give it, exactly.
 
 Only what the neuron depends on enters. A ReLU that its interval settles is no variable at all; one that can only lower
 the neuron needs no binary, for then the neuron's rise keeps it down; the others get one each, a maximum one for each
@@ -18,7 +18,7 @@ import torch
 
 from filterscope.analyzer.bounds.linear_relaxation import Relaxation
 from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum
-from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.program import Program, ReluVariable
 from filterscope.converters.errors import SettingsError
 
 LARGEST = 1 << 25  # numbers in one matrix: a field beyond this is too large for an exact program
@@ -91,7 +91,7 @@ def neuron_program(relaxation: Relaxation, channel: int, image: np.ndarray) -> P
     """The program of one neuron.
 
     Args:
-        relaxation: of the neuron's cut and canvas.
+        relaxation: of the neuron's subgraph and canvas.
         channel: the unit.
         image: (1, …) float, what the network is fed where the search starts.
 
@@ -107,7 +107,7 @@ class _Builder:
 
     def __init__(self, relaxation: Relaxation, channel: int, image: np.ndarray) -> None:
         self.relaxation, self.image = relaxation, image
-        self.shapes = relaxation.cut.shapes
+        self.shapes = relaxation.subgraph.shapes
         self.signs: dict[str, _Signs] = {}
         self.jacobians: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         self.program = Program()
@@ -306,7 +306,7 @@ class _Builder:
             a = self.program.variable(0.0, 1.0, float(at > 0), whole=True)
             self.program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
             self.program.row([y, a], [1.0, -high], -math.inf, 0.0)
-        gate = Gate(
+        relu = ReluVariable(
             y=y,
             columns=columns,
             factors=factors,
@@ -315,7 +315,7 @@ class _Builder:
             high=high,
             raising=effect.raising,
         )
-        self.program.gates.append(gate)
+        self.program.relus.append(relu)
         return y
 
     def _maximum(self, piece: Maximum, elements: np.ndarray, signs: _Signs) -> _Linear:

@@ -28,7 +28,7 @@ Row = tuple[np.ndarray, np.ndarray, float, float]  # columns, factors, low, high
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Solved:
+class Solution:
     """What a search found."""
 
     bound: float  # the program's maximum is no larger
@@ -36,7 +36,7 @@ class Solved:
     nodes: int  # of the search tree
 
 
-def branch_and_cut(program: Program, seconds: float) -> Solved:
+def branch_and_cut(program: Program, seconds: float) -> Solution:
     """The maximum of a program by HiGHS's own search: whatever is whole, seconds of the clock on the wall."""
     import highspy
 
@@ -62,7 +62,7 @@ def branch_and_cut(program: Program, seconds: float) -> Solved:
     solution = solver.getSolution()
     pixels = np.array(solution.col_value)[: len(program.pixels)] if solution.value_valid else None
     nodes = int(max(0, info.mip_node_count)) if searched else 0
-    return Solved(bound + margin(program, bound), pixels, nodes)
+    return Solution(bound + margin(program, bound), pixels, nodes)
 
 
 def margin(program: Program, bound: float) -> float:

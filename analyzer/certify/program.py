@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gate:
+class ReluVariable:
     """A variable that is max(z, 0), z being an affine function of variables before it."""
 
     y: int  # its column
@@ -38,7 +38,7 @@ class Program:
     pixels: np.ndarray = field(
         default_factory=lambda: np.empty(0, np.int64)
     )  # places in the flat image of the first columns
-    gates: list[Gate] = field(default_factory=list)  # its ReLUs, each after those it reads
+    relus: list[ReluVariable] = field(default_factory=list)  # its ReLUs, each after those it reads
 
     def variable(self, low: float, high: float, start: float, whole: bool = False) -> int:
         """A new variable's column."""
@@ -60,8 +60,8 @@ class Program:
         return sum(self.whole)
 
     @property
-    def gated(self) -> bool:
+    def has_relus_alone(self) -> bool:
         """Whether pixels and ReLUs are all there is: no maximum over a window."""
-        return len(self.low) == len(self.pixels) + len(self.gates) + self.binaries and self.binaries == sum(
-            gate.raising for gate in self.gates
+        return len(self.low) == len(self.pixels) + len(self.relus) + self.binaries and self.binaries == sum(
+            relu.raising for relu in self.relus
         )

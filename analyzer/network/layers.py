@@ -116,11 +116,11 @@ def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[
         names: node name → the name its user knows.
         normalised: nodes into which a BatchNorm was folded.
     """
-    family = _Family(walk.graph, walk.input)
+    ancestry = _Ancestry(walk.graph, walk.input)
     normalised = set(normalised)
     convolutions = [node for node in walk.graph.nodes if node.op in CONVOLUTIONS and not node.domain]
     return [
-        _layer(node, walk, family, names, index=index, batchnorm=node.name in normalised)
+        _layer(node, walk, ancestry, names, index=index, batchnorm=node.name in normalised)
         for index, node in enumerate(convolutions)
     ]
 
@@ -179,7 +179,7 @@ def _matches(layer: ConvLayer, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in own)
 
 
-class _Family:
+class _Ancestry:
     """Which convolutions stand before which, found once for the whole graph."""
 
     def __init__(self, graph: Graph, image: str) -> None:
@@ -222,7 +222,7 @@ class _Family:
 
 
 def _layer(
-    node: Node, walk: FieldWalk, family: _Family, names: Mapping[str, str], *, index: int, batchnorm: bool
+    node: Node, walk: FieldWalk, ancestry: _Ancestry, names: Mapping[str, str], *, index: int, batchnorm: bool
 ) -> ConvLayer:
     graph, shapes = walk.graph, walk.shapes
     output, source = node.outputs[0], node.inputs[0]
@@ -262,9 +262,9 @@ def _layer(
         nonlinearity=nonlinearity(graph, output),
         field=field,
         is_global=is_global,
-        depth=family.depth[output] - 1,
-        predecessors=tuple(names.get(name, name) for name in family.before(source)),
-        sees_image=source in family.affine,
+        depth=ancestry.depth[output] - 1,
+        predecessors=tuple(names.get(name, name) for name in ancestry.before(source)),
+        sees_image=source in ancestry.affine,
         weight=_kernel(graph, node, groups),
         bias_vector=_bias(bias, c_out, computed),
         pictures=out_shape[0],

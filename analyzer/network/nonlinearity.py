@@ -15,7 +15,7 @@ from filterscope.converters.graph import Graph, Node
 from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
 from filterscope.converters.operator_facts import OPERATORS, Numbers, operators
 
-OF_OPERATOR = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
+ACTIVATION_NAMES = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
 KEEPS_NUMBERS = operators(  # what leaves each number as it is
     lambda facts: facts.numbers in (Numbers.SAME, Numbers.SAME_IN_INFERENCE, Numbers.RESTORED)
 )
@@ -30,7 +30,7 @@ def nonlinearity(graph: Graph, value: str) -> str:
     readers = _readers(graph, value)
     if len(readers) == 1:
         return _of_one(graph, readers[0])
-    names = {_of_one(graph, reader) if reader.op in (*OF_OPERATOR, *LIMITS) else "none" for reader in readers}
+    names = {_of_one(graph, reader) if reader.op in (*ACTIVATION_NAMES, *LIMITS) else "none" for reader in readers}
     return names.pop() if len(names) == 1 and "none" not in names else _of_several(graph, readers)
 
 
@@ -50,7 +50,7 @@ def _of_one(graph: Graph, reader: Node) -> str:
         return _of_softplus(graph, reader)
     if reader.op == "Elu":
         return "selu" if _is_selu(graph, reader) else "elu"
-    return OF_OPERATOR.get(reader.op, "none")
+    return ACTIVATION_NAMES.get(reader.op, "none")
 
 
 def _of_several(graph: Graph, readers: Sequence[Node]) -> str:
@@ -141,7 +141,7 @@ def _readers(graph: Graph, value: str) -> list[Node]:
     while waiting:
         name = waiting.pop()
         for node in graph.consumers(name):
-            if _hands_on(node) and node.inputs[0] == name:
+            if _keeps_numbers(node) and node.inputs[0] == name:
                 waiting.append(node.outputs[0])
             else:
                 readers[node.name] = node
@@ -151,13 +151,13 @@ def _readers(graph: Graph, value: str) -> list[Node]:
 def _source(graph: Graph, value: str) -> str:
     """The value that this one is, before what hands it on and before roundings."""
     node = graph.producer(value)
-    while node is not None and (_hands_on(node) or node.op == "QuantizeLinear"):
+    while node is not None and (_keeps_numbers(node) or node.op == "QuantizeLinear"):
         value = node.inputs[0]
         node = graph.producer(value)
     return value
 
 
-def _hands_on(node: Node) -> bool:
+def _keeps_numbers(node: Node) -> bool:
     is_cast = node.op == "Cast" and node.attributes.get("to") in FLOATS
     return not node.domain and (node.op in KEEPS_NUMBERS or is_cast)
 

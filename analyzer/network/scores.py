@@ -56,7 +56,7 @@ def scores(
     raise SettingsError(message, field=field)
 
 
-def answer_of(network: Network) -> tuple[str, int] | None:
+def classifier_output(network: Network) -> tuple[str, int] | None:
     """The first output that gives one number a class, as the network gives it, and how many; None: there is none."""
     for output in network.model.graph.outputs:
         shape = network.shapes.get(output, ())
