@@ -18,11 +18,11 @@ def one_relu(rng, count):
     program = Program()
     low = rng.normal(size=count)
     width = rng.uniform(0, 2, count) * (np.arange(count) > 0)
-    columns = [program.variable(a, a + w, a) for a, w in zip(low, width, strict=True)]
+    columns = [program.add_variable(a, a + w, a) for a, w in zip(low, width, strict=True)]
     factors = rng.normal(size=count)
     middle, radius = factors @ (low + width / 2), np.abs(factors) @ width / 2
     constant = rng.uniform(-radius, radius) - middle
-    y = program.variable(0.0, middle + radius + constant, 0.0)
+    y = program.add_variable(0.0, middle + radius + constant, 0.0)
     relu = ReluVariable(
         y, np.array(columns), factors, constant, middle - radius + constant, middle + radius + constant, True
     )
@@ -48,7 +48,7 @@ def random_program(rng, pixels, units, fan):
     """Two layers of ReLUs, each of a few inputs with weights of both signs, and a random objective on both."""
     program = Program()
     program.pixels = np.arange(pixels)
-    before = [program.variable(-1.0, 1.0, 0.0) for _ in range(pixels)]
+    before = [program.add_variable(-1.0, 1.0, 0.0) for _ in range(pixels)]
     outputs = []
     for _ in range(2):
         after = []
@@ -60,11 +60,11 @@ def random_program(rng, pixels, units, fan):
             if not low < 0 < high:
                 continue
             at = float(factors @ np.array(program.start)[columns]) + constant
-            y = program.variable(0.0, high, max(at, 0.0))
-            a = program.variable(0.0, 1.0, float(at > 0), whole=True)
-            program.row([*columns, y], [*-factors, 1.0], constant, math.inf)
-            program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
-            program.row([y, a], [1.0, -high], -math.inf, 0.0)
+            y = program.add_variable(0.0, high, max(at, 0.0))
+            a = program.add_variable(0.0, 1.0, float(at > 0), whole=True)
+            program.add_row([*columns, y], [*-factors, 1.0], constant, math.inf)
+            program.add_row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
+            program.add_row([y, a], [1.0, -high], -math.inf, 0.0)
             program.relus.append(ReluVariable(y, columns, factors, constant, low, high, raising=True))
             after.append(y)
         outputs += after

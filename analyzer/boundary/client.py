@@ -89,7 +89,7 @@ class Server:
         return ours
 
     def printed(self) -> str:
-        """The last that it wrote."""
+        """The end of what the server's processes printed."""
         self._printed.seek(0)
         lines = self._printed.read().decode("utf-8", "replace").split("\n")
         return " ".join(line.strip() for line in lines[-4:] if line.strip())[-LONGEST_EXCERPT:]
@@ -113,7 +113,7 @@ def is_available() -> bool:
 
 
 def start() -> Server:
-    """The server; a new one where there is none alive."""
+    """The server that is alive; where there is none, a new one is started."""
     global _server
     with _lock:
         if _server is None or not _server.is_alive:
@@ -151,7 +151,7 @@ def stop() -> None:
 
 
 class Worker:
-    """A process of its own for one model.
+    """A confined process that opens one model and proves its import.
 
     Args:
         shown: the model as the user named it, for messages.
@@ -187,7 +187,7 @@ class Worker:
         self._write(request)
 
     def open(self) -> dict[str, Any]:
-        """What `opened.write` says of the opened network; its files lie in `scratch`.
+        """Open the model: its facts as `opened.write` gives them, its files in `scratch`.
 
         Raises:
             FilterscopeError: what the worker raised, or what it died of.
@@ -197,7 +197,7 @@ class Worker:
         return done
 
     def prove(self, pixels: np.ndarray) -> dict[str, Any]:
-        """The proof of the import with these images, as JSON.
+        """Prove the import with these images; the proof as JSON.
 
         Raises:
             FilterscopeError: what the worker raised, or what it died of.

@@ -63,14 +63,14 @@ def never_positive(
 
 
 def _awake(network: Network, layer: ConvLayer, size: tuple[int, int]) -> np.ndarray:
-    """Units that some random picture brings above 0: of these nothing is to be proven."""
+    """Units that some random picture brings above 0, so that they are not dead."""
     x = network.input.to_model(network.random_pixels(RANDOM_IMAGES, size, 1))
     maps = network.session([layer.value], size, threads=1).run(x)[layer.value]
     return np.asarray((maps > 0).any(axis=(0, 2, 3)))
 
 
 def _highest(relaxation: Relaxation, channel: int, places: np.ndarray) -> np.ndarray:
-    """Upper bounds of one unit at some places of its flat map: first as they come, then improved where that may do."""
+    """Upper bounds of one unit at some places of its flat map, improved step by step where the budget allows it."""
     shape = relaxation.subgraph.shapes[relaxation.layer.value]
     seeds = torch.zeros(len(places), shape[1], math.prod(shape[2:]), dtype=torch.float64)
     seeds[torch.arange(len(places)), channel, torch.from_numpy(places)] = 1.0

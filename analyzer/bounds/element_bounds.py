@@ -1,4 +1,4 @@
-"""Between which numbers a value stays, element by element, and how far float32 may move each from its formula.
+"""Bounds of a value, element by element, and how far float32 may move each element from its formula.
 
 Interval arithmetic on pieces, in float64, rounded outward. Knows pieces; knows nothing of networks or objectives.
 """
@@ -21,7 +21,7 @@ SPREAD = 1 + 2.0**-12  # of an operator's slack: its part for float64, which rou
 
 @dataclass(slots=True, eq=False)
 class ElementBounds:
-    """Between which numbers the elements of a value stay, and by how much float32 may move each from its formula."""
+    """Lower and upper bounds of a value's elements, and by how much float32 may move each from its formula."""
 
     low: Tensor  # (1, …) float64, may be −∞
     high: Tensor
@@ -34,7 +34,7 @@ class ElementBounds:
 
 
 def affine_bounds(piece: Affine, sources: Sequence[ElementBounds]) -> ElementBounds:
-    """Of an affine map, rounding included."""
+    """Bounds of an affine map's result, rounding included."""
     if not piece.terms:
         return ElementBounds(
             *(piece.linear([getattr(s, e) for s in sources]) + piece.constant for e in ("low", "high"))
@@ -47,7 +47,7 @@ def affine_bounds(piece: Affine, sources: Sequence[ElementBounds]) -> ElementBou
 
 
 def kink_bounds(piece: Kink, source: ElementBounds, shape: tuple[int, ...]) -> ElementBounds:
-    """Of a kink, rounding of slopes included."""
+    """Bounds of a kink's result, rounding of slopes included."""
     ends = piece.at(source.low), piece.at(source.high)
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     if piece.slope is None:
@@ -61,7 +61,7 @@ def kink_bounds(piece: Kink, source: ElementBounds, shape: tuple[int, ...]) -> E
 def box_bounds(
     piece: Box, shape: tuple[int, ...], before: Mapping[str, ElementBounds], constants: Mapping[str, np.ndarray]
 ) -> ElementBounds:
-    """Of an elementwise operator position by position; of others nothing that its channels do not say."""
+    """Bounds of an elementwise operator's result, position by position; of other operators none."""
     node = piece.node
     nothing = torch.full(shape, torch.inf, dtype=torch.float64)
     if node.domain not in ("", "ai.onnx") or node.op not in ELEMENTWISE or len(node.outputs) != 1:

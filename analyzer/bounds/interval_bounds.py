@@ -33,7 +33,7 @@ CHAIN = 8  # elementwise operators followed back where a value may meet a functi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """Between which numbers a value stays, channel by channel."""
+    """Lower and upper bound of a value, channel by channel."""
 
     low: np.ndarray  # (C,) float64, may be −∞
     high: np.ndarray  # (C,) float64, may be ∞
@@ -75,7 +75,7 @@ def _per_channel(pair: Pair, shape: tuple[int, ...]) -> Interval:
 
 
 class _Walk:
-    """One pass through a graph, from the image on."""
+    """One pass through a graph that bounds its values, from the image on."""
 
     def __init__(self, network: Network) -> None:
         spec = network.input
@@ -88,7 +88,7 @@ class _Walk:
         self.context = RuleContext(self.graph, self.shapes, self.pairs)
 
     def visit(self, node: Node) -> None:
-        """Find the intervals of a node's outputs."""
+        """Bound a node's outputs."""
         if node.op in NO_DATA or not any(name in self.pairs for name in node.inputs):
             return
         outputs: Sequence[Pair] = ()
@@ -161,7 +161,7 @@ class _Walk:
         return [(low.min(axis=0), high.max(axis=0))]
 
     def _chain(self, value: str) -> list[str]:
-        """A value, what it is an elementwise function of, and so on: as long as nothing else of the image joins."""
+        """A value, the value that it is an elementwise function of, and so on, up to where two branches meet."""
         chain, rank = [value], len(self.shapes[value])
         while len(chain) < CHAIN:
             node = self.graph.producer(chain[-1])

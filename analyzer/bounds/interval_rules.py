@@ -63,7 +63,7 @@ class RuleContext:
 
 
 def _spread(low: np.ndarray, high: np.ndarray, rank: int) -> list[Pair]:
-    """(C,) along axis 1."""
+    """One pair of bounds a channel, (C,) each, put along axis 1."""
     shape = (1, -1, *(1,) * (rank - 2))
     return [(low.reshape(shape), high.reshape(shape))]
 
@@ -74,7 +74,7 @@ def _same(context: RuleContext, node: Node) -> list[Pair] | None:
 
 
 def _anything_of(context: RuleContext, node: Node) -> list[Pair] | None:
-    """For operators that pick or repeat elements in whatever way."""
+    """Rule of operators that pick or repeat elements: one interval for all of them."""
     pair = context.first(node)
     if pair is None:
         return None

@@ -54,7 +54,7 @@ def upper_bounds(
     shared: SharedBounds | None = None,
     limit: int = LIMIT,
 ) -> np.ndarray:
-    """What no picture of a canvas can make of some units.
+    """Upper bounds of some units over all pictures of a canvas.
 
     Args:
         canvas: of the pictures; with `objective` "neuron" its position is the neuron's.
@@ -64,8 +64,8 @@ def upper_bounds(
         limit: numbers in all values of the subgraph beyond which the interval bounds are given.
 
     Returns:
-        (N,) float64, in the units' order, never above the interval bounds; those themselves where the subgraph holds more
-        than `limit` numbers. ∞ where nothing is known.
+        (N,) float64, in the units' order, never above the interval bounds; those themselves where the subgraph holds
+        more than `limit` numbers. ∞ where nothing is known.
 
     Raises:
         ModelError: the network up to this layer does not run on this canvas.
@@ -209,7 +209,7 @@ class Relaxation:
         return [(piece.source, positive * up + negative * down, positive * over + negative * under)]
 
     def _linear_bounds_of(self, name: str) -> Envelope | tuple[LinearBounds, LinearBounds]:
-        """Linear functions above and below a kink or maximum, made once for its source's interval."""
+        """Linear functions above and below a kink or maximum, computed once, from its source's bounds."""
         if name not in self._linear_bounds:
             piece = self.pieces[name]
             assert isinstance(piece, Kink | Maximum)
@@ -241,7 +241,7 @@ class Relaxation:
         return starts
 
     def _batch(self) -> int:
-        """Objectives at a time."""
+        """How many objectives fit into a batch."""
         largest = max(math.prod(self.subgraph.shapes[name]) for name in (*self.order, self.network.input.name))
         return max(1, BATCH // largest)
 
@@ -256,7 +256,7 @@ class Relaxation:
         return ElementBounds(*(torch.from_numpy(np.broadcast_to(end, shape).copy()) for end in (low, high)))
 
     def _forward(self, name: str) -> None:
-        """The interval of a value, from those of its sources; a piece without finite sources becomes a box."""
+        """Bound a value's elements from those of its sources; a piece without finite sources becomes a box."""
         piece = self.pieces[name]
         if not all(self.bounds[source].finite for source in _sources(piece)):
             self.pieces[name] = piece = Box(piece.node)
@@ -331,7 +331,7 @@ class SharedBounds:
 
 
 def _unpadded(layer: ConvLayer, axis: int, extent: int, positions: np.ndarray) -> np.ndarray:
-    """Which positions of a layer's map have their whole field on a canvas of this extent: no padding is in it."""
+    """Which positions of a layer's map have their whole receptive field on a canvas of this extent, without padding."""
     assert layer.field is not None
     first = layer.field.start[axis] + positions * layer.field.jump[axis]
     return np.asarray((first >= 0) & (first + layer.field.size[axis] <= extent))

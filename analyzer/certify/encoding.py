@@ -88,7 +88,7 @@ class _Candidates:
 
 
 def neuron_program(relaxation: Relaxation, channel: int, image: np.ndarray) -> Program:
-    """The program of one neuron.
+    """Encode one neuron as a mixed-integer program.
 
     Args:
         relaxation: of the neuron's subgraph and canvas.
@@ -236,7 +236,7 @@ class _Builder:
         elements = self._signs(name).elements
         low, high = self._bounds(name)
         values = self.image.reshape(-1)
-        columns = [self.program.variable(low[e], high[e], float(values[e])) for e in elements]
+        columns = [self.program.add_variable(low[e], high[e], float(values[e])) for e in elements]
         self.program.pixels = elements
         return _Linear(elements, np.array(columns, np.int64), np.eye(len(elements)), np.zeros(len(elements)))
 
@@ -277,21 +277,21 @@ class _Builder:
             if slope is not None:
                 s = float(slope[element])
                 if low[i] >= 0 or high[i] <= 0:
-                    rows.passed(i, 1.0 if low[i] >= 0 else s)
+                    rows.copy(i, 1.0 if low[i] >= 0 else s)
                     continue
-                rows.passed(i, s)
-                rows.added(i, self._relu(rows.before(i), 0.0, interval, effect.turned() if s > 1 else effect), 1 - s)
+                rows.copy(i, s)
+                rows.add(i, self._relu(rows.before(i), 0.0, interval, effect.turned() if s > 1 else effect), 1 - s)
                 continue
             if high[i] <= floor[i] or low[i] >= ceiling[i]:
                 rows.constant[i] += floor[i] if high[i] <= floor[i] else ceiling[i]
                 continue
             if low[i] >= floor[i]:
-                rows.passed(i, 1.0)
+                rows.copy(i, 1.0)
             else:
                 rows.constant[i] += floor[i]
-                rows.added(i, self._relu(rows.before(i), floor[i], interval, effect), 1.0)
+                rows.add(i, self._relu(rows.before(i), floor[i], interval, effect), 1.0)
             if high[i] > ceiling[i]:
-                rows.added(i, self._relu(rows.before(i), ceiling[i], interval, effect.turned()), -1.0)
+                rows.add(i, self._relu(rows.before(i), ceiling[i], interval, effect.turned()), -1.0)
         return rows.linear()
 
     def _relu(self, z: _Row, shift: float, interval: tuple[float, float], effect: _Effect) -> int:
@@ -299,13 +299,13 @@ class _Builder:
         columns, factors = z.columns, z.factors
         constant, low, high = z.constant - shift, interval[0] - shift, interval[1] - shift
         at = float(factors @ np.array(self.program.start)[columns]) + constant
-        y = self.program.variable(0.0, high, max(at, 0.0))
+        y = self.program.add_variable(0.0, high, max(at, 0.0))
         if effect.lowering:  # y ≥ z, and the neuron's rise keeps it there
-            self.program.row([*columns, y], [*-factors, 1.0], constant, math.inf)
+            self.program.add_row([*columns, y], [*-factors, 1.0], constant, math.inf)
         if effect.raising:  # y ≤ z − low · (1 − a), y ≤ high · a
-            a = self.program.variable(0.0, 1.0, float(at > 0), whole=True)
-            self.program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
-            self.program.row([y, a], [1.0, -high], -math.inf, 0.0)
+            a = self.program.add_variable(0.0, 1.0, float(at > 0), whole=True)
+            self.program.add_row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
+            self.program.add_row([y, a], [1.0, -high], -math.inf, 0.0)
         relu = ReluVariable(
             y=y,
             columns=columns,
@@ -327,14 +327,14 @@ class _Builder:
             candidates = self._candidates(piece, element)
             if len(candidates.elements) + (candidates.floor > -math.inf) == 1:
                 if len(candidates.elements):
-                    rows.passed(i, 1.0, candidates.elements[0])
+                    rows.copy(i, 1.0, candidates.elements[0])
                 else:
                     rows.constant[i] += candidates.floor
                 continue
             assert before is not None
             part = before.of(np.sort(candidates.elements))
             intervals = (low[part.elements], high[part.elements])
-            rows.added(i, self._largest(part, intervals, candidates, signs.at(element)), 1.0)
+            rows.add(i, self._largest(part, intervals, candidates, signs.at(element)), 1.0)
         return rows.linear()
 
     def _largest(
@@ -344,33 +344,35 @@ class _Builder:
         program, (low, high) = self.program, intervals
         floor, least = candidates.floor, candidates.least
         start = part.matrix @ np.array(program.start)[part.columns] + part.constant
-        y = program.variable(least, float(high.max()), max(float(start.max()), floor))
+        y = program.add_variable(least, float(high.max()), max(float(start.max()), floor))
         met = [np.flatnonzero(row) for row in part.matrix]
         if effect.lowering:
             for row, columns, constant in zip(part.matrix, met, part.constant, strict=True):
-                program.row([*part.columns[columns], y], [*-row[columns], 1.0], constant, math.inf)
+                program.add_row([*part.columns[columns], y], [*-row[columns], 1.0], constant, math.inf)
         if not effect.raising:
             return y
         best = int(start.argmax()) if start.max() >= floor else -1
         chosen = []
         for k, columns in enumerate(met):  # y ≤ x + (what y can be more than x) · (1 − a)
-            a = program.variable(0.0, 1.0, float(best == k), whole=True)
+            a = program.add_variable(0.0, 1.0, float(best == k), whole=True)
             others = max(np.delete(high, k).max(initial=-math.inf), floor)
             more = max(0.0, others - low[k])
             row = part.matrix[k][columns]
-            program.row([*part.columns[columns], y, a], [*-row, 1.0, more], -math.inf, part.constant[k] + more)
+            program.add_row([*part.columns[columns], y, a], [*-row, 1.0, more], -math.inf, part.constant[k] + more)
             chosen.append(a)
         if floor > -math.inf:
-            a = program.variable(0.0, 1.0, float(best < 0), whole=True)
-            program.row([y, a], [1.0, float(high.max()) - floor], -math.inf, float(high.max()))
+            a = program.add_variable(0.0, 1.0, float(best < 0), whole=True)
+            program.add_row([y, a], [1.0, float(high.max()) - floor], -math.inf, float(high.max()))
             chosen.append(a)
-        program.row(chosen, [1.0] * len(chosen), 1.0, 1.0)
+        program.add_row(chosen, [1.0] * len(chosen), 1.0, 1.0)
         for m in np.unique([least, *high[high < high.max()]]):  # linear_envelopes.Envelope, the concave envelope
             slopes = np.where(high > m, (high - m) / np.maximum(high - np.minimum(low, m), 1e-300), 0.0)
             row = slopes @ part.matrix
             constant = float(m + slopes @ (part.constant - np.minimum(low, m)))
             columns = np.flatnonzero(row)
-            program.row([*part.columns[columns], y], [*-row[columns], 1.0], -math.inf, constant + 1e-12 * abs(constant))
+            program.add_row(
+                [*part.columns[columns], y], [*-row[columns], 1.0], -math.inf, constant + 1e-12 * abs(constant)
+            )
         return y
 
 
@@ -379,8 +381,8 @@ class _Rows:
 
     def __init__(self, before: _Linear | None, elements: np.ndarray) -> None:
         self._before, self._elements = before, elements
-        self._passed: dict[int, tuple[int, float]] = {}
-        self._added: list[tuple[int, int, float]] = []
+        self._copies: dict[int, tuple[int, float]] = {}
+        self._additions: list[tuple[int, int, float]] = []
         self.constant = np.zeros(len(elements))
 
     def before(self, i: int) -> _Row:
@@ -390,26 +392,26 @@ class _Rows:
         met = np.flatnonzero(self._before.matrix[row])
         return _Row(self._before.columns[met], self._before.matrix[row][met], float(self._before.constant[row]))
 
-    def passed(self, i: int, factor: float, element: int | None = None) -> None:
-        """Row i holds an element from before (its own, unless another is named), times a factor."""
+    def copy(self, i: int, factor: float, element: int | None = None) -> None:
+        """Make row i a factor times an element from before: its own, unless another is named."""
         assert self._before is not None
         row = int(np.searchsorted(self._before.elements, self._elements[i] if element is None else element))
-        self._passed[i] = (row, factor)
+        self._copies[i] = (row, factor)
         self.constant[i] += factor * self._before.constant[row]
 
-    def added(self, i: int, column: int, factor: float) -> None:
-        """Row i holds a variable, times a factor."""
-        self._added.append((i, column, factor))
+    def add(self, i: int, column: int, factor: float) -> None:
+        """Add a factor times a variable to row i."""
+        self._additions.append((i, column, factor))
 
     def linear(self) -> _Linear:
-        """All rows together."""
-        old = self._before.columns if self._passed and self._before is not None else np.empty(0, np.int64)
-        columns = np.concatenate([old, np.array([column for _, column, _ in self._added], np.int64)])
+        """All rows as one matrix."""
+        old = self._before.columns if self._copies and self._before is not None else np.empty(0, np.int64)
+        columns = np.concatenate([old, np.array([column for _, column, _ in self._additions], np.int64)])
         matrix = np.zeros((len(self._elements), len(columns)))
-        for i, (row, factor) in self._passed.items():
+        for i, (row, factor) in self._copies.items():
             assert self._before is not None
             matrix[i, : len(old)] = factor * self._before.matrix[row]
-        for place, (i, _, factor) in enumerate(self._added):
+        for place, (i, _, factor) in enumerate(self._additions):
             matrix[i, len(old) + place] = factor
         order = np.argsort(columns)
         return _Linear(self._elements, columns[order], matrix[:, order], self.constant)

@@ -29,7 +29,7 @@ Row = tuple[np.ndarray, np.ndarray, float, float]  # columns, factors, low, high
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """What a search found."""
+    """What a search gives."""
 
     bound: float  # the program's maximum is no larger
     values: np.ndarray | None  # of the first columns, the pixels', at the best point found; None: none found
@@ -37,7 +37,7 @@ class Solution:
 
 
 def branch_and_cut(program: Program, seconds: float) -> Solution:
-    """The maximum of a program by HiGHS's own search: whatever is whole, seconds of the clock on the wall."""
+    """The maximum of any program by HiGHS's own search, in so many seconds of wall-clock time."""
     import highspy
 
     solver = solver_of(program, program.rows)

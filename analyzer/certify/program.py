@@ -26,7 +26,7 @@ class ReluVariable:
 
 @dataclass(slots=True, eq=False)
 class Program:
-    """maximise objective · v + constant, low ≤ v ≤ high, row_low ≤ rows · v ≤ row_high, some v whole."""
+    """Maximise objective · v + constant, where low ≤ v ≤ high, row_low ≤ rows · v ≤ row_high, and some v are whole."""
 
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
@@ -40,23 +40,23 @@ class Program:
     )  # places in the flat image of the first columns
     relus: list[ReluVariable] = field(default_factory=list)  # its ReLUs, each after those it reads
 
-    def variable(self, low: float, high: float, start: float, whole: bool = False) -> int:
-        """A new variable's column."""
+    def add_variable(self, low: float, high: float, start: float, whole: bool = False) -> int:
+        """Add a variable; returns its column."""
         self.low.append(low)
         self.high.append(high)
         self.whole.append(whole)
         self.start.append(min(max(start, low), high))
         return len(self.low) - 1
 
-    def row(
+    def add_row(
         self, columns: Sequence[int] | np.ndarray, factors: Sequence[float] | np.ndarray, low: float, high: float
     ) -> None:
-        """low ≤ Σ factor · variable ≤ high."""
+        """Add the constraint low ≤ Σ factor · variable ≤ high."""
         self.rows.append((np.asarray(columns, np.int64), np.asarray(factors, np.float64), low, high))
 
     @property
     def binaries(self) -> int:
-        """Whole variables."""
+        """How many variables are whole numbers."""
         return sum(self.whole)
 
     @property

@@ -47,7 +47,7 @@ class Hulls:
         return np.asarray((self.factors * v[self.columns]).sum(axis=1) + self.constant)
 
     def linear_bounds(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each ReLU the function above it that is lowest at v: slopes (G, V) by its inputs, and offsets (G,)."""
+        """Of each ReLU the linear function above it that is lowest at v: slopes (G, V) by input, and offsets (G,)."""
         rising, size = self.factors > 0, self.high - self.low
         share = np.clip((v[self.columns] - self.low) / np.where(size > 0, size, 1.0), 0.0, 1.0)
         order = np.argsort(np.where(rising, -share, share - 1.0), axis=1, kind="stable")

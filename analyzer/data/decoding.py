@@ -104,7 +104,7 @@ def _decoded(image: Image.Image, file: BinaryIO | io.BytesIO, name: str, white: 
 
 
 def _check_size(image: Image.Image, name: str) -> None:
-    """Judge a picture by its header; a large JPEG is decoded smaller."""
+    """Refuse a picture whose header says that it is too large; a large JPEG is decoded smaller."""
     if image.width * image.height > MOST_PIXELS:
         scale = next((s for s in (2, 4, TALLEST_SCALE) if image.width * image.height <= MOST_PIXELS * s * s), 0)
         if image.format == "JPEG" and scale:

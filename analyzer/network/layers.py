@@ -145,7 +145,7 @@ def select(layers: Sequence[ConvLayer], patterns: Sequence[str]) -> list[ConvLay
 
 
 def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str) -> list[ConvLayer]:
-    """Those that a list of names and globs means and that have rows and columns.
+    """Two-dimensional layers that fit a list of names and globs.
 
     Args:
         field: the setting that holds the list, for the message.
@@ -180,7 +180,7 @@ def _matches(layer: ConvLayer, pattern: str) -> bool:
 
 
 class _Ancestry:
-    """Which convolutions stand before which, found once for the whole graph."""
+    """Which convolutions stand before each value, computed once for the whole graph."""
 
     def __init__(self, graph: Graph, image: str) -> None:
         self.graph = graph

@@ -122,7 +122,7 @@ def _is_power(node: Node) -> bool:
 
 
 def _leads_to(graph: Graph, node: Node, op: str) -> bool:
-    """Whether sums and products alone stand between a node and an operator that reads what comes of it."""
+    """Whether a node's output reaches an operator through sums and products alone."""
     waiting, seen = [node], set[str]()
     while waiting:
         each = waiting.pop()
@@ -135,7 +135,7 @@ def _leads_to(graph: Graph, node: Node, op: str) -> bool:
 
 
 def _readers(graph: Graph, value: str) -> list[Node]:
-    """The nodes that read a value behind what hands it on, in graph order, each once."""
+    """The nodes that read a value, each once; nodes that only keep its numbers are passed over."""
     readers: dict[str, Node] = {}
     waiting = [value]
     while waiting:
@@ -149,7 +149,7 @@ def _readers(graph: Graph, value: str) -> list[Node]:
 
 
 def _source(graph: Graph, value: str) -> str:
-    """The value that this one is, before what hands it on and before roundings."""
+    """The value before nodes that keep its numbers or round them."""
     node = graph.producer(value)
     while node is not None and (_keeps_numbers(node) or node.op == "QuantizeLinear"):
         value = node.inputs[0]
@@ -281,6 +281,6 @@ def _scalar(graph: Graph, name: str) -> float | None:
 
 
 def _number(graph: Graph, node: Node) -> float | None:
-    """The one number that stands beside the value in a sum, a product or a comparison."""
+    """The one number that a node adds to, multiplies with or compares with its input."""
     numbers = [number for name in node.inputs if (number := _scalar(graph, name)) is not None]
     return numbers[0] if len(numbers) == 1 else None

@@ -21,7 +21,7 @@ LARGEST = 1 << 14  # pixels of a side that are believed
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The metadata, as far as they make sense."""
+    """The metadata of an export, as far as they make sense."""
 
     size: tuple[int, int] | None  # height and width (imgsz)
     names: tuple[str, ...]  # of the classes
@@ -38,7 +38,7 @@ class Export:
         return self.task is not None
 
     def sentence(self) -> str:
-        """What it says, for people."""
+        """The metadata as a sentence."""
         parts = [f"task {self.task}"] if self.task else []
         parts += [f"imgsz {self.size[0]}x{self.size[1]}"] if self.size else []
         parts += [f"stride {self.stride}"] if self.stride else []
