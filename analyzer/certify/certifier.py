@@ -77,7 +77,8 @@ class Certifier:
         self.clock = clock
         self.canvas = canvas_for(network, layer, "neuron") if canvas is None else canvas
         if self.canvas.row is None:
-            raise SettingsError(f"{layer.name}: a proof is of one neuron; give a canvas with a position")
+            message = f"{layer.name}: a proof is of one neuron; give a canvas with a position"
+            raise SettingsError(message, field="canvas", value=self.canvas.size)
         self.network, self.layer = network, layer
         self.relaxation = Relaxation(subgraph_before(network, layer, self.canvas.size), self.canvas, shared)
         self.meter = Meter(network, layer, self.canvas)

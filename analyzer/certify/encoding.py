@@ -149,7 +149,9 @@ class _Builder:
         if isinstance(piece, Box):
             raise SettingsError(
                 f"{layer}: {piece.node.op} ({piece.node.name}) leads to its neurons; exact programs know affine "
-                "operators, ReLU and its kin, and max-pooling: choose an earlier layer"
+                "operators, ReLU and its kin, and max-pooling: choose an earlier layer",
+                field="layer",
+                value=layer,
             )
         if isinstance(piece, Affine):
             self._back_affine(name, piece, signs)
@@ -179,7 +181,9 @@ class _Builder:
         if len(elements) * largest > 8 * LARGEST:
             raise SettingsError(
                 f"{self.relaxation.layer.name}: the field of its neurons holds too much for an exact program "
-                f"({len(elements)} × {largest} coefficients at {piece.node.name}); choose an earlier layer"
+                f"({len(elements)} × {largest} coefficients at {piece.node.name}); choose an earlier layer",
+                field="layer",
+                value=self.relaxation.layer.name,
             )
         for start in range(0, len(elements), size):
             chosen = torch.from_numpy(elements[start : start + size])
@@ -256,7 +260,9 @@ class _Builder:
         if len(elements) * len(columns) > LARGEST:
             raise SettingsError(
                 f"{self.relaxation.layer.name}: the field of its neurons holds too much for an exact program "
-                f"({len(elements)} × {len(columns)} at {piece.node.name}); choose an earlier layer"
+                f"({len(elements)} × {len(columns)} at {piece.node.name}); choose an earlier layer",
+                field="layer",
+                value=self.relaxation.layer.name,
             )
         matrix = np.zeros((len(elements), len(columns)))
         constant = piece.constant.reshape(-1).numpy()[elements].copy()

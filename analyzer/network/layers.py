@@ -125,8 +125,11 @@ def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[
     ]
 
 
-def select(layers: Sequence[ConvLayer], patterns: Sequence[str]) -> list[ConvLayer]:
+def select(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str = "layers") -> list[ConvLayer]:
     """Layers by name, node, value, number or glob, in network order; all of them for an empty list.
+
+    Args:
+        field: the setting that holds the patterns, for the error.
 
     Raises:
         SettingsError: nothing matches; the nearest names are suggested.
@@ -139,7 +142,8 @@ def select(layers: Sequence[ConvLayer], patterns: Sequence[str]) -> list[ConvLay
         if not matches:
             names = [layer.name for layer in layers]
             near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
-            raise SettingsError(f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)")
+            message = f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)"
+            raise SettingsError(message, field=field, value=pattern)
         chosen.update(matches)
     return [layer for layer in layers if layer.index in chosen]
 
@@ -153,7 +157,7 @@ def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str],
     Raises:
         SettingsError: a name that fits no layer, or none with rows and columns.
     """
-    chosen = [layer for layer in select(layers, patterns) if layer.has_maps]
+    chosen = [layer for layer in select(layers, patterns, field) if layer.has_maps]
     if not chosen:
         text = setting(field, ", ".join(patterns))
         raise SettingsError(f"{text}: no two-dimensional convolution", field=field, value=patterns)

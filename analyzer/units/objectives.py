@@ -193,9 +193,9 @@ class Diversity(Objective):
 
     def __init__(self, pictures: int = 4, weight: float = 1.0) -> None:
         if pictures < 2:
-            raise SettingsError(f"diversity {pictures}: give 2 pictures or more")
+            raise SettingsError(f"diversity {pictures}: give 2 pictures or more", field="diversity", value=pictures)
         if weight < 0:
-            raise SettingsError(f"diversity weight {weight}: give 0 or more")
+            raise SettingsError(f"diversity weight {weight}: give 0 or more", field="weight", value=weight)
         self.pictures = pictures
         self.weight = weight
 
