@@ -328,4 +328,6 @@ def operators(holds: Callable[[OperatorFacts], bool]) -> frozenset[str]:
 
 CONVOLUTIONS = operators(lambda facts: facts.kind is Kind.CONVOLUTION and not facts.is_rewritten)  # the layers
 FILE_CONVOLUTIONS = operators(lambda facts: facts.kind is Kind.CONVOLUTION)  # with those that the normal form rewrites
+MATRIX_PRODUCTS = operators(lambda facts: facts.kind is Kind.MATRIX_PRODUCT)
+CONTROL_FLOW = operators(lambda facts: facts.kind is Kind.CONTROL_FLOW)  # hold graphs of their own
 PASS_INTEGERS = operators(lambda facts: facts.passes_integers)

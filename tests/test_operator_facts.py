@@ -25,6 +25,8 @@ from filterscope.converters.rewrites import half_precision
 
 WRITTEN_OUT = [  # where it is used, the derived set, and the operators that stood there by name before
     ("converters: layers", operator_facts.CONVOLUTIONS, "Conv ConvTranspose"),
+    ("analyzer.network.network", operator_facts.MATRIX_PRODUCTS, "MatMul Gemm"),
+    ("converters.normal_form.canonical", operator_facts.CONTROL_FLOW, "If Loop Scan"),
     (
         "converters.normal_form.cut_head",
         operator_facts.FILE_CONVOLUTIONS,

@@ -25,6 +25,7 @@ from filterscope.converters import cache
 from filterscope.converters.errors import InputError, ModelError, setting
 from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize, fixed_batch
 from filterscope.converters.normal_form.declared import input_dtype
+from filterscope.converters.operator_facts import MATRIX_PRODUCTS
 from filterscope.converters.rewrites.opset_site import OPSET
 from filterscope.converters.runtime import Session
 
@@ -149,7 +150,7 @@ class Network:
     def _product_macs(self) -> list[int]:
         macs = []
         for node in self.model.graph.nodes:
-            if node.op in ("MatMul", "Gemm") and node.inputs[0] in self.shapes:
+            if node.op in MATRIX_PRODUCTS and node.inputs[0] in self.shapes:
                 inner = self.shapes[node.inputs[0]][0 if node.attributes.get("transA") else -1]
                 macs.append(math.prod(self.shapes[node.outputs[0]]) * inner)
         return macs

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from filterscope.converters.operator_facts import Numbers, operators
+from filterscope.converters.operator_facts import CONVOLUTIONS, Numbers, operators
 from filterscope.converters.rewrites.rewriting import Page, bodies, replace_nodes
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -64,7 +64,7 @@ def widen(model: onnx.ModelProto) -> list[str]:
 
 def _narrow(model: onnx.ModelProto) -> set[int]:
     """Half floats; and doubles, where the image or a kernel is of these and not only some sum on the way."""
-    kernels = {node.input[1] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
+    kernels = {node.input[1] for node in model.graph.node if node.op_type in CONVOLUTIONS}
     doubles = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.DOUBLE}
     doubles |= {value.name for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.DOUBLE}
     doubles |= {n.output[0] for n in model.graph.node for a in n.attribute if a.t.data_type == TensorProto.DOUBLE}
