@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench coverage fuzz clean
+.PHONY: help install demo test test-all lint bench coverage fuzz clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 install: $(STAMP) ## make .venv with all that development needs
 
@@ -21,8 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## analyse the bundled network; prints the path of the report
 	$(BIN)/filterscope demo
 
-test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the tests, but for the slow ones
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow"
+
+test-all: $(STAMP) ## all tests, and how much of the code they reach
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term:skip-covered
 
 lint: $(STAMP) ## style, types and the direction of imports
 	$(BIN)/ruff check .

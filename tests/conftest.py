@@ -1,6 +1,11 @@
-"""What holds for every test: the user's cache is not touched."""
+"""What holds for every test: the user's cache is not touched, and workers side by side leave each other their cores."""
+
+import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and NumPy are imported, which take a thread for every core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import filterscope
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"converters", "analyzer", "reports"}  # installed inside filterscope
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "onnx2torch", "onnxruntime", "pyarrow", "jinja2", "numpy", "PIL"}
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import onnx
 import pytest
-from networks import build, normal
 from PIL import Image
 
 import filterscope as fs
 from filterscope.analyzer.attribution.methods import METHODS
+from support.networks import build, normal
 
 CLASSES = ["crane", "cane", "zebra"]
 RUN = ("attribute", "net.onnx", "photo é.png", "--preprocess", "unit", "--quiet")

@@ -17,11 +17,12 @@ import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
-from networks import build, normal
 from onnx import TensorProto, helper
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from support.networks import build, normal
+from support.paths import ROOT
+
 DEMO = ROOT / "filterscope" / "data" / "cifar10_cnn.onnx"
 HOSTILE = ("../../x<script>alert(1)</script>", "</script><b>\x1b[31m")
 SECONDS = 600  # generous: machines that run tests may be busy

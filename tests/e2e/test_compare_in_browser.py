@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one folder up
-
-from chromium import CHROMIUM, IN_CHROMIUM, sync_api
-from synthetic_run import HOSTILE_NAMES, synthetic_run
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.compare.compare import compare
+from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
+from support.synthetic_run import HOSTILE_NAMES, synthetic_run
 
 pytestmark = IN_CHROMIUM
 

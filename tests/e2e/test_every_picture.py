@@ -10,25 +10,21 @@ apart.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one folder up
-
-import synthetic_run
-from chromium import CHROMIUM, IN_CHROMIUM, sync_api
-from held_pictures import HeldPictures
-from shown_pictures import ShownPicture, shown_pictures
-
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.compare import pages
 from filterscope.reports.compare.compare import compare
 from filterscope.reports.page import sheets
 from filterscope.reports.site import site
+from support import synthetic_run
+from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
+from support.held_pictures import HeldPictures
+from support.shown_pictures import ShownPicture, shown_pictures
 
 pytestmark = IN_CHROMIUM
 CHANNELS = 27

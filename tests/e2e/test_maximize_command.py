@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from networks import answers, build, normal
 from PIL import Image
 
 from filterscope import asking
 from filterscope.analyzer.maximize import engine
+from support.networks import answers, build, normal
 
 CLASSES = ["crane", "cane", "zebra"]
 RUN = ("maximize", "net.onnx", "--preprocess", "unit", "--device", "cpu")

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import build, normal
 from PIL import Image
+
+from support.networks import build, normal
+from support.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and devices of POSIX")
 
-ROOT = Path(__file__).resolve().parents[2]
 FILTERSCOPE = [sys.executable, "-m", "filterscope"]
 SECONDS = 300  # machines that run tests may be busy
 FULL = Path("/dev/full")

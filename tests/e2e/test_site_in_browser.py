@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # synthetic_run lies one folder up
-
-from chromium import CHROMIUM, IN_CHROMIUM, sync_api
-from synthetic_run import HOSTILE_NAMES, synthetic_run
-
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page import words
 from filterscope.reports.site.site import render, render_single
+from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
+from support.synthetic_run import HOSTILE_NAMES, synthetic_run
 
 pytestmark = IN_CHROMIUM
 LAY_OUT = """() => document.querySelectorAll('.layer, .firing, .class-tile').forEach(

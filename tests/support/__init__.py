@@ -1,0 +1,1 @@
+"""What tests share: networks, runs and pictures made for them, and readers of what is written."""
