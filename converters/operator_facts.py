@@ -82,25 +82,29 @@ class Broadcasting(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFacts:
-    """One operator. A fact that is left at its default does not hold, or no module follows the operator that far."""
+    """What is known of one operator.
+
+    A fact at its default does not hold, or no module needs to know it: receptive fields, for one, are not followed
+    through every operator that keeps its place.
+    """
 
     kind: Kind
     channels: Channels = Channels.OTHER
     place: Place = Place.NOT_FOLLOWED
     numbers: Numbers = Numbers.COMPUTED
     broadcasting: Broadcasting = Broadcasting.NONE
-    reads_whole_map: bool = False  # beside its own place, through statistics of the whole map
+    reads_whole_map: bool = False  # beside its own place: it computes statistics of the whole map
     has_image_axes: bool = False  # rows and columns, along which it moves, have to be axes 2 and 3
     is_rewritten: bool = False  # the normal form has another operator in its place
     weights_input: int | None = None  # number of the input that holds a convolution's kernel
     activation: str = ""  # what its users call the non-linearity
-    rectifies: bool = False  # hands on what is above 0 (or a threshold), and weakens or cuts the rest
+    rectifies: bool = False  # passes what is above 0 (or a threshold), and weakens the rest or sets it to 0
     gives_probabilities: bool = False  # or their logarithms
     gives_pre_activations: bool = False  # sums of either sign, such as a ReLU follows
     ends_layer: bool = False  # a layer's maps are shown after it, where it follows the layer directly
     precedes_first_layer: bool = False  # may stand between the image and the first convolution; axes keep their meaning
-    gives_no_tensor: bool = False  # but a sequence, or what may be absent; or it may
-    passes_integers: bool = False  # an 8-bit network's integers pass through it, of which type does not matter
+    gives_no_tensor: bool = False  # its result is a sequence, or may be absent
+    passes_integers: bool = False  # an 8-bit network's integers pass through it, whatever their type
 
 
 # What the operators of a family have in common; a row adds to it, or says otherwise.
