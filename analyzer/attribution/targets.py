@@ -74,12 +74,8 @@ class Values:
         if unit is not None:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
-        try:
-            layer = scores.scores(self.network, instead="give LAYER:CHANNEL")
-            index = scores.class_index(text, labels, layer.out_channels)
-        except SettingsError as error:
-            raise SettingsError(str(error).replace("--class", "--target", 1)) from error
-        return self.klass(layer, index, labels)
+        layer = scores.scores(self.network, "target", instead="give LAYER:CHANNEL")
+        return self.klass(layer, scores.class_index(text, labels, layer.out_channels, field="target"), labels)
 
     def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
         """A class of `scores.scores`."""
