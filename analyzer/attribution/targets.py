@@ -19,7 +19,9 @@ from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError
+from filterscope.converters.operator_facts import operators
 
+LAYER_ENDS = operators(lambda facts: facts.ends_layer)
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
 
 
@@ -72,12 +74,8 @@ class Values:
         if unit is not None:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
-        try:
-            layer = scores.scores(self.network, instead="give LAYER:CHANNEL")
-            index = scores.class_index(text, labels, layer.out_channels)
-        except SettingsError as error:
-            raise SettingsError(str(error).replace("--class", "--target", 1)) from error
-        return self.klass(layer, index, labels)
+        layer = scores.scores(self.network, "target", instead="give LAYER:CHANNEL")
+        return self.klass(layer, scores.class_index(text, labels, layer.out_channels, field="target"), labels)
 
     def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
         """A class of `scores.scores`."""
@@ -173,7 +171,7 @@ class Values:
             gated = next((node for node in readers if node.op == "Mul"), None)  # x · sigmoid(x) and its like
             if len(readers) == 2 and gated is not None and any(set(r.outputs) & set(gated.inputs) for r in readers):
                 following = gated
-            elif len(readers) == 1 and (readers[0].op in ELEMENTWISE or self._adds(readers[0])):
+            elif len(readers) == 1 and (readers[0].op in LAYER_ENDS or self._adds(readers[0])):
                 following = readers[0]
             else:
                 return value
@@ -185,14 +183,6 @@ class Values:
         return node.op in ("Add", "Sum") and not any(
             name in self.network.model.graph.initializers for name in node.inputs
         )
-
-
-ELEMENTWISE = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Max", "Elu", "Selu", "Celu", "Gelu", "Mish"),
-        *("HardSwish", "Swish", "Softplus", "Tanh", "BatchNormalization"),
-    }
-)
 
 
 def strongest_channel(maps: np.ndarray) -> int:

@@ -27,17 +27,17 @@ import numpy as np
 
 from filterscope.analyzer.boundary.limits import Allowance
 from filterscope.converters import cache
-from filterscope.converters.errors import FilterscopeError, ModelError
+from filterscope.converters.errors import FilterscopeError, ModelError, setting
 
 STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
 OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "unable to allocate", "can't allocate", "cannot allocate")
 SOON = 10.0  # seconds in which a process that is killed has ended
 FROM_OUTSIDE = (1, 2, 9, 15)  # SIGHUP, SIGINT, SIGKILL, SIGTERM: what nothing does to itself
-KEPT = 300  # characters of what a process printed before it died
+LONGEST_EXCERPT = 300  # characters of what a process printed before it died
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class WorkerExit:
     """How a worker's process ended."""
 
     status: int  # exit code, or minus the signal
@@ -89,10 +89,10 @@ class Server:
         return ours
 
     def printed(self) -> str:
-        """The last that it wrote."""
+        """The end of what the server's processes printed."""
         self._printed.seek(0)
         lines = self._printed.read().decode("utf-8", "replace").split("\n")
-        return " ".join(line.strip() for line in lines[-4:] if line.strip())[-KEPT:]
+        return " ".join(line.strip() for line in lines[-4:] if line.strip())[-LONGEST_EXCERPT:]
 
     def close(self) -> None:
         """End it; its workers end when their connections close."""
@@ -113,7 +113,7 @@ def is_available() -> bool:
 
 
 def start() -> Server:
-    """The server; a new one where there is none alive."""
+    """The server that is alive; where there is none, a new one is started."""
     global _server
     with _lock:
         if _server is None or not _server.is_alive:
@@ -151,7 +151,7 @@ def stop() -> None:
 
 
 class Worker:
-    """A process of its own for one model.
+    """A confined process that opens one model and proves its import.
 
     Args:
         shown: the model as the user named it, for messages.
@@ -172,7 +172,7 @@ class Worker:
         self.scratch = scratch
         self.owner = os.getpid()
         self.confined: tuple[str, ...] = ()
-        self.ended: Ended | None = None
+        self.ended: WorkerExit | None = None
         self._shown = shown
         self._allowance = allowance
         self._note = note
@@ -181,13 +181,13 @@ class Worker:
         connection = self._server.connect()
         self._connection = connection
         self._lines = connection.makefile("rb")
-        self._finalizer = weakref.finalize(self, _close, self.owner, connection, self._lines, scratch)
+        self._finalizer = weakref.finalize(self, _close, self.owner, connection, lines=self._lines, scratch=scratch)
         # A conversion loads another framework, and has limits of its own; the first answer waits for our imports too.
         self._seconds = None if request["converts"] else STARTING + allowance.wall
         self._write(request)
 
     def open(self) -> dict[str, Any]:
-        """What `opened.write` says of the opened network; its files lie in `scratch`.
+        """Open the model: its facts as `opened.write` gives them, its files in `scratch`.
 
         Raises:
             FilterscopeError: what the worker raised, or what it died of.
@@ -197,7 +197,7 @@ class Worker:
         return done
 
     def prove(self, pixels: np.ndarray) -> dict[str, Any]:
-        """The proof of the import with these images, as JSON.
+        """Prove the import with these images; the proof as JSON.
 
         Raises:
             FilterscopeError: what the worker raised, or what it died of.
@@ -210,7 +210,7 @@ class Worker:
         """End the process and remove its folder."""
         self._finalizer()
 
-    def end(self) -> Ended | None:
+    def end(self) -> WorkerExit | None:
         """End the process, and tell what it used; None where nobody can tell any more."""
         with contextlib.suppress(OSError, ValueError):  # its connection may be closed already
             self._connection.shutdown(socket.SHUT_WR)
@@ -218,7 +218,7 @@ class Worker:
             for line in self._lines:
                 message = json.loads(line)
                 if "ended" in message:
-                    self.ended = Ended(**message["ended"])
+                    self.ended = WorkerExit(**message["ended"])
         self.close()
         return self.ended
 
@@ -260,7 +260,7 @@ class Worker:
                 case {"fault": str(text), "trace": str(trace)}:
                     raise self._fault(text, trace)
                 case {"ended": dict(end)}:
-                    self.ended = Ended(**end)
+                    self.ended = WorkerExit(**end)
                     raise self._dead(self.ended)
                 case _:
                     raise self._lost()
@@ -269,7 +269,7 @@ class Worker:
         raised = f"{max(60, 10 * self._allowance.seconds):.0f}"
         return ModelError(
             f"{self._shown}: opening it was stopped {when}, while {self._stage}; where you know who made it, "
-            f"--limit-seconds {raised} lets it take longer"
+            f"{setting('limit_seconds', raised)} lets it take longer"
         )
 
     def _lost(self) -> ModelError:
@@ -284,7 +284,7 @@ class Worker:
         more = max(4, round(4 * gibibytes))
         return ModelError(
             f"{self._shown}: opening it needs more than the {gibibytes:.1f} GiB of memory that it may use, while "
-            f"{self._stage}; where you know who made it, --limit-memory {more}G lets it use more"
+            f"{self._stage}; where you know who made it, {setting('limit_memory', f'{more}G')} lets it use more"
         )
 
     def _fault(self, text: str, trace: str) -> ModelError:
@@ -292,13 +292,13 @@ class Worker:
             return self._heavy()
         with tempfile.NamedTemporaryFile("w", prefix="filterscope-", suffix=".txt", delete=False) as file:
             file.write(trace)
-        first = " ".join(text.split())[:KEPT]
+        first = " ".join(text.split())[:LONGEST_EXCERPT]
         return ModelError(
             f"{self._shown}: cannot be opened: {first}, while {self._stage}; where other programs run it, please "
             f"report this with {file.name}"
         )
 
-    def _dead(self, end: Ended) -> FilterscopeError:
+    def _dead(self, end: WorkerExit) -> FilterscopeError:
         if end.status == -getattr(signal, "SIGXCPU", 24):
             return self._slow(f"after {end.seconds:.0f} s of processor time")
         printed = ""

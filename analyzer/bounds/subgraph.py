@@ -16,11 +16,16 @@ from filterscope.analyzer.bounds.piecewise_rules import Reader
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
+from filterscope.converters.operator_facts import Place, operators
+
+EQUIVARIANT = operators(  # one function of what they read, wherever in the map it is
+    lambda facts: facts.place in (Place.SAME, Place.WINDOW, Place.JOINED)
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
-    """All that leads to a layer's pre-activations, on one canvas."""
+class Subgraph:
+    """All pieces that a layer's pre-activations are computed from, on one canvas."""
 
     network: Network
     layer: ConvLayer
@@ -37,8 +42,8 @@ class Cut:
         return self.shapes[self.network.input.name]
 
 
-def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
-    """Read the network up to a layer.
+def subgraph_before(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Subgraph:
+    """The pieces of a network up to a layer.
 
     Args:
         size: height and width of the canvas.
@@ -47,13 +52,7 @@ def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
         ModelError: the network up to this layer does not run at this size.
     """
     graph = network.model.graph
-    needed, stack = set[str](), [layer.value]
-    while stack:
-        name = stack.pop()
-        if name and name not in needed and name not in graph.initializers:
-            needed.add(name)
-            node = graph.producer(name)
-            stack.extend(() if node is None else node.inputs)
+    needed = graph.ancestors(layer.value)
     nodes = [node for node in graph.nodes if not needed.isdisjoint(node.outputs)]
     names = [name for node in nodes for name in node.outputs if name]
     image = network.input.to_model(np.zeros((1, *size, network.input.channels), np.uint8))
@@ -70,17 +69,17 @@ def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
             if name:
                 pieces[name] = piece if index == 0 else Box(node)
                 reader.depends.add(name)
-    return Cut(network, layer, pieces, shapes)
+    return Subgraph(network, layer, pieces, shapes)
 
 
-def alike_everywhere(part: Cut) -> bool:
-    """Whether neurons that see no padding are one function of their pixels, wherever they are and on any canvas."""
-    constants, image = part.network.model.graph.initializers, part.network.input.name
-    for piece in part.pieces.values():
+def is_translation_equivariant(subgraph: Subgraph) -> bool:
+    """Whether neurons that see no padding compute one function of their pixels, at every position of every canvas."""
+    constants, image = subgraph.network.model.graph.initializers, subgraph.network.input.name
+    for piece in subgraph.pieces.values():
         node = piece.node
         if node.op == "Transpose" and node.inputs[0] == image:
             continue
-        if isinstance(piece, Box) or node.op not in ALIKE or len(part.shapes[node.outputs[0]]) != 4:
+        if isinstance(piece, Box) or node.op not in EQUIVARIANT or len(subgraph.shapes[node.outputs[0]]) != 4:
             return False
         if str(node.attributes.get("auto_pad", "")).startswith("SAME"):
             return False  # which rows a neuron sees depends on the canvas's size
@@ -89,9 +88,3 @@ def alike_everywhere(part: Cut) -> bool:
                 if name in constants and any(extent > 1 for extent in constants[name].shape[-2:]):
                     return False
     return True
-
-
-ALIKE = {
-    *("Conv", "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Concat", "Identity", "Dropout"),
-    *("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool"),
-}

@@ -25,7 +25,7 @@ from filterscope.analyzer.units.objectives import OBJECTIVES, Objective, objecti
 if TYPE_CHECKING:
     import torch
 
-    from filterscope.analyzer.bounds.linear_relaxation import Inner
+    from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
     from filterscope.analyzer.compute.devices import Devices
     from filterscope.analyzer.maximize.engine import Ascent
 
@@ -52,7 +52,7 @@ class Workshop:
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
-    _inner: Inner | None = None
+    _inner: SharedBounds | None = None
     _dead: dict[str, np.ndarray] = field(default_factory=dict)
     _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
 
@@ -104,12 +104,12 @@ class Workshop:
         return self._dead[layer.name]
 
     @property
-    def inner(self) -> Inner:
+    def inner(self) -> SharedBounds:
         """What the relaxations of all layers share."""
         if self._inner is None:
-            from filterscope.analyzer.bounds.linear_relaxation import Inner
+            from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
 
-            self._inner = Inner(self.network, self._all_bounds())
+            self._inner = SharedBounds(self.network, self._all_bounds())
         return self._inner
 
     def _all_bounds(self) -> dict[str, Interval]:

@@ -75,11 +75,7 @@ class Classes:
         whole = isinstance(self.wanted, str) and self.wanted in labels  # a label may hold a comma
         names = [str(self.wanted)] if whole else _names(self.wanted)
         if names is not None:
-            try:
-                found = {class_index(name, labels, count) for name in names}
-            except SettingsError as error:
-                raise SettingsError(str(error).replace("--class ", "--classes ", 1)) from error
-            return tuple(sorted(found))
+            return tuple(sorted({class_index(name, labels, count, field="classes") for name in names}))
         if self.wanted == "all":
             return tuple(range(count))
         few = FEW["draft" if context is None else context.settings.quality]
@@ -189,7 +185,7 @@ def entropy(distribution: np.ndarray) -> float:
 
 
 def _scores(network: Network) -> ConvLayer:
-    return scores(network, "--classes", "leave it out")
+    return scores(network, "classes", "leave it out")
 
 
 def _names(wanted: str | tuple[str, ...]) -> list[str] | None:

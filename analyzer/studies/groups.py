@@ -133,7 +133,7 @@ class Groups:
             SettingsError: a name that fits no two-dimensional layer.
         """
         if self.layers:
-            return select_two_dimensional(network.layers, self.layers, "--groups")
+            return select_two_dimensional(network.layers, self.layers, "groups")
         known = [layer for layer in network.layers if layer.name in analysed]
         # One place has no parts, and activations that are not rectified lose half of what they say.
         known = [layer for layer in known if min(layer.output_shape[1:]) > 1] or known

@@ -183,7 +183,7 @@ class Inversion:
             SettingsError: a name that fits no two-dimensional layer.
         """
         if self.layers:
-            return select_two_dimensional(network.layers, self.layers, "--inversion")
+            return select_two_dimensional(network.layers, self.layers, "inversion")
         return spread([layer for layer in network.layers if layer.name in analysed], count)
 
     def run(self, context: Context) -> None:

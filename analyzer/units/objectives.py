@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from filterscope.analyzer.units.canvas import Canvas
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +35,12 @@ class Objective:
             unit: a channel, or what the objective counts.
             channels: of the layer.
         """
-        found = np.zeros(channels, np.float32)
-        found[unit] = 1.0
-        return found
+        weights = np.zeros(channels, np.float32)
+        weights[unit] = 1.0
+        return weights
 
     def value(self, maps: torch.Tensor) -> torch.Tensor:
-        """What is raised: (B,).
+        """The number that ascent raises, one a picture: (B,).
 
         Args:
             maps: (B, H, W) in each picture's direction; (B, C, H, W) where there is none.
@@ -48,7 +48,7 @@ class Objective:
         return maps.mean(dim=(1, 2))
 
     def penalty(self, source: torch.Tensor) -> torch.Tensor | None:
-        """What is subtracted while climbing, (B,), from the layer's input (B, C_in, H, W); None: nothing."""
+        """What ascent subtracts, (B,), computed from the layer's input (B, C_in, H, W); None: nothing."""
         return None
 
     def units(self, channels: int) -> int:
@@ -93,8 +93,8 @@ class Negative(Objective):
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:
         """The opposite of the channel."""
-        found = super().direction(unit, channels)
-        return None if found is None else -found
+        weights = super().direction(unit, channels)
+        return None if weights is None else -weights
 
 
 class Layer(Objective):
@@ -137,12 +137,14 @@ class Direction(Objective):
             or not np.isfinite(self.vectors).all()
             or not self.vectors.any(axis=1).all()
         ):
-            raise SettingsError("direction: give finite numbers, one a channel, not all of them 0")
+            fault = "give finite numbers, one a channel, not all of them 0"
+            raise SettingsError(f"direction: {fault}", field="direction", value=vectors)
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:
         """The vector itself."""
         if self.vectors.shape[1] != channels:
-            raise SettingsError(f"direction: {self.vectors.shape[1]} numbers for a layer of {channels} channels")
+            fault = f"{self.vectors.shape[1]} numbers for a layer of {channels} channels"
+            raise SettingsError(f"direction: {fault}", field="direction", value=self.vectors)
         return np.asarray(self.vectors[unit])
 
     def units(self, channels: int) -> int:
@@ -161,9 +163,11 @@ def between(first: int, second: int, steps: int, channels: int) -> Direction:
     """
     for unit in (first, second):
         if not 0 <= unit < channels:
-            raise SettingsError(f"--pair {first},{second}: the layer has channels 0 to {channels - 1}")
+            text, fault = f"{first},{second}", f"the layer has channels 0 to {channels - 1}"
+            raise SettingsError(f"{setting('pair', text)}: {fault}", field="pair", value=text)
     if steps < 1:
-        raise SettingsError(f"--pair {first},{second}:{steps}: give 1 step or more")
+        text = f"{first},{second}:{steps}"
+        raise SettingsError(f"{setting('pair', text)}: give 1 step or more", field="pair", value=text)
     vectors = np.zeros((steps, channels), np.float32)
     parts = np.linspace(0, 1, steps) if steps > 1 else np.array([0.5])
     vectors[:, first] += 1 - parts
@@ -172,7 +176,7 @@ def between(first: int, second: int, steps: int, channels: int) -> Direction:
 
 
 class Diversity(Objective):
-    """Different pictures of one channel: each is held back as far as what it shows the layer is like the others'.
+    """Several pictures of one channel, each penalised for its likeness to the others.
 
     Likeness is the mean cosine between the pictures' Gram matrices of the layer's input. Picture i of a batch belongs
     to unit i // pictures.
@@ -189,9 +193,9 @@ class Diversity(Objective):
 
     def __init__(self, pictures: int = 4, weight: float = 1.0) -> None:
         if pictures < 2:
-            raise SettingsError(f"diversity {pictures}: give 2 pictures or more")
+            raise SettingsError(f"diversity {pictures}: give 2 pictures or more", field="diversity", value=pictures)
         if weight < 0:
-            raise SettingsError(f"diversity weight {weight}: give 0 or more")
+            raise SettingsError(f"diversity weight {weight}: give 0 or more", field="weight", value=weight)
         self.pictures = pictures
         self.weight = weight
 
@@ -220,7 +224,8 @@ def objective_for(name: str, canvas: Canvas) -> Objective:
         SettingsError: there is none of this name.
     """
     if name not in OBJECTIVES:
-        raise SettingsError(f"--objective {name}: give one of {', '.join(OBJECTIVES)}")
+        fault = f"give one of {', '.join(OBJECTIVES)}"
+        raise SettingsError(f"{setting('objective', name)}: {fault}", field="objective", value=name)
     if name == "neuron":
         return Neuron.on(canvas)
     return OBJECTIVES[name]()

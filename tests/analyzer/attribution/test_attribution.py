@@ -245,8 +245,8 @@ def test_targets_are_found_by_number_name_layer_and_place(explainer, pixels):
 
 
 WRONG = {
-    "gas mask": r"^--target gas mask: no label is called that; did you mean gasmask\?$",
-    "5": "^--target 5: the network has classes 0 to 4$",
+    "gas mask": r"^`target=gas mask`: no label is called that; did you mean gasmask\?$",
+    "5": "^`target=5`: the network has classes 0 to 4$",
     "conv4:1": "^--target: no layer or value is called 'conv4'; near: conv",
     "conv2:8": "^--target conv2:8: conv2 has channels 0 to 7$",
     "conv2:0@12,0": "^--target conv2:0@12,0: the maps of conv2 have rows 0 to 11 and columns 0 to 11$",

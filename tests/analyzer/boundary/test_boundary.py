@@ -163,12 +163,12 @@ def test_a_confined_process_sees_its_model_and_its_scratch_alone(tmp_path):
 
 
 def test_a_worker_is_confined_but_for_a_program_that_is_trusted(path, tmp_path):
-    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(path))
     assert worker.confined
     worker.close()
     code = "from torch import nn\ndef net(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
     (tmp_path / "code.py").write_text(code)
-    worker, _ = opening._worker(f"{tmp_path / 'code.py'}:net", InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(f"{tmp_path / 'code.py'}:net"))
     assert not worker.confined
     worker.close()
 
@@ -213,7 +213,7 @@ def test_a_crash_is_one_line(path, number):
 def test_memory_that_it_may_not_use_is_one_line(path):
     big = build([("Conv", "x w", "y")], {"w": normal(4, 3, 3, 3)}, shape=(1, 3, 3000, 3000))
     onnx.save_model(big, path)
-    with pytest.raises(ModelError, match=r"needs more than the 0\.0 GiB .* --limit-memory \d+G"):
+    with pytest.raises(ModelError, match=r"needs more than the 0\.0 GiB .* `limit_memory=\d+G`"):
         open_network(path, limits=Limits(memory=32 << 20)).prove()
 
 
@@ -225,7 +225,7 @@ def test_time_that_it_may_not_take_is_one_line(path):
         shape=(1, 3, 512, 512),
     )
     onnx.save_model(heavy, path)
-    with pytest.raises(ModelError, match=r"stopped after \d+ s of processor time, while .* --limit-seconds \d+"):
+    with pytest.raises(ModelError, match=r"stopped after \d+ s of processor time, while .* `limit_seconds=\d+`"):
         open_network(path, limits=Limits(seconds=0.5)).prove()
 
 
@@ -282,7 +282,7 @@ def test_a_proven_network_leaves_no_process_and_no_folder(path):
 
 
 def test_what_a_worker_used_is_told_at_its_end(path):
-    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(path))
     end = worker.end()
     assert 0 < end.seconds < 10
     assert 50 << 20 < end.peak < 2 << 30
@@ -348,7 +348,7 @@ def test_a_server_that_is_killed_before_it_answers_is_one_line(path):
     with pytest.raises(
         ModelError, match=r"model\.onnx: the process that opens models died, while starting.*; try again"
     ):
-        opening._worker(path, InputOptions(), None, False, Limits())
+        opening._worker(opening._Request(path))
     assert len(open_network(path).layers) == 2
 
 
@@ -440,3 +440,10 @@ def test_the_folder_worked_in_is_not_the_servers(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
     assert str(tmp_path) not in client._search_path()
     assert str(Path(client.__file__).parents[3]) in client._search_path()
+
+
+@pytest.mark.parametrize("value", ["NCHW", (30, 30), 4, 0.5, None])
+def test_an_error_about_a_setting_keeps_field_and_value_across_the_boundary(value):
+    error = SettingsError("`layout`: does not fit", field="layout", value=value)
+    again = opened.error_from_json(json.loads(json.dumps(opened.error_to_json(error, ()))))
+    assert (type(again), str(again), again.field, again.value) == (SettingsError, str(error), "layout", value)
