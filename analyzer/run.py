@@ -38,7 +38,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from analyzer import atlas, locks
 from analyzer.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
-from analyzer.wholeness import is_whole
+from analyzer.wholeness import is_whole, read_whole_table
 from converters.errors import RunError
 
 if TYPE_CHECKING:
@@ -509,8 +509,7 @@ def _read_json(path: Path, remedy: str = "delete it and run the same command aga
 
 def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
-            return pq.read_table(file).select(schema.names).cast(schema)
+        return read_whole_table(path).select(schema.names).cast(schema)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged; delete it and run the same command again") from error
 
