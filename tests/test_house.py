@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.paths import ROOT
 
 PACKAGES = ("converters", "analyzer", "reports", "filterscope")

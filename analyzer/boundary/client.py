@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from filterscope.analyzer.boundary.limits import Allowance
+from filterscope.analyzer.boundary.limits import LARGEST_MODEL, Allowance, Limits, size_of
 from filterscope.converters import cache
 from filterscope.converters.errors import FilterscopeError, ModelError, setting
 
@@ -174,6 +174,7 @@ class Worker:
         self.confined: tuple[str, ...] = ()
         self.ended: WorkerExit | None = None
         self._shown = shown
+        self._request = request
         self._allowance = allowance
         self._note = note
         self._stage = "starting"
@@ -222,6 +223,15 @@ class Worker:
         self.close()
         return self.ended
 
+    def _allow(self, size: int) -> None:
+        """Let it use what a model of this many bytes may, its external data counted, which only the worker can name."""
+        path = Path(self._request["path"])
+        limits = Limits(self._request["limits"]["memory"], self._request["limits"]["seconds"])
+        self._allowance = limits.for_size(max(size_of(path), min(size, LARGEST_MODEL)))
+        if self._seconds is not None:
+            self._seconds = STARTING + self._allowance.wall
+            self._connection.settimeout(self._seconds)
+
     def _write(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):  # it has died; what it died of is told when its answer is read
             self._connection.sendall(json.dumps(message).encode() + b"\n")
@@ -246,8 +256,9 @@ class Worker:
             match message:
                 case {"stage": str(name)}:
                     self._stage = name
-                case {"confined": list(names)}:
+                case {"confined": list(names), "size": int(size)}:
                     self.confined = tuple(names)
+                    self._allow(size)
                 case {"note": str(text)}:
                     self._note(text)
                 case {"done": dict(content)}:

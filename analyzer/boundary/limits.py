@@ -22,9 +22,10 @@ LEAST_SECONDS = 7.0
 MEMORY_PER_BYTE = 24
 SECONDS_PER_MB = 4.0
 LARGEST_FILE = 4 << 30  # bytes that a worker may write into one file, where the model is small
+LARGEST_MODEL = 1 << 40  # bytes, whatever a worker says of its external data
 MOST_MEMORY = 1 << 50  # bytes, and the seconds, that may be set: beyond them the system's own counters run over
 MOST_SECONDS = 500_000.0
-WALL = 4.0  # times the processor seconds, and WALL_MORE: a worker that waits for ever is stopped too
+WALL = 10.0  # times the processor seconds, and WALL_MORE: what waits for ever is stopped, what others slow down is not
 WALL_MORE = 30.0
 
 

@@ -90,7 +90,7 @@ class Worker:
             limits.for_size(size).impose()
             size += external_bytes(path)  # read under the limits of the file alone
         limits.for_size(size).impose()
-        self._send({"confined": list(in_force)})
+        self._send({"confined": list(in_force), "size": size})
 
     def _read(self) -> ModelFile:
         request = self._request

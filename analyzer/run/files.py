@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from filterscope.analyzer.run.layout import SCHEMA, SLUG
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
+from filterscope.analyzer.run.wholeness import read_whole_table
 from filterscope.converters.errors import RunError
 
 
@@ -72,8 +72,7 @@ def read_json(path: Path, remedy: str = "delete it and run the same command agai
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
-            return pq.read_table(file).select(schema.names).cast(schema)
+        return read_whole_table(path).select(schema.names).cast(schema)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: damaged; delete it and run the same command again") from error
 

@@ -40,6 +40,16 @@ def is_whole(folder: Path, relative: str, schema: pa.Schema | None = None) -> bo
         return False
 
 
+def read_whole_table(path: Path) -> pa.Table:
+    """A Parquet file, read by this thread alone: Arrow's own threads can abort a process that ends soon after.
+
+    Raises:
+        OSError, pyarrow.ArrowException: missing or damaged.
+    """
+    with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
+        return pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
+
+
 def is_picture(path: Path, height: int, width: int, bands: int) -> bool:
     """Whether a file is a whole PNG that holds a picture of this size."""
     try:
@@ -66,8 +76,7 @@ def picture_size(path: Path) -> tuple[int, int, int]:
 
 
 def _is_table(folder: Path, path: Path, schema: pa.Schema | None) -> bool:
-    with path.open("rb") as file:  # by its name, Arrow takes only UTF-8
-        table = pq.read_table(file)
+    table = read_whole_table(path)
     if schema is not None:
         table.select(schema.names).cast(schema)
     return all(
@@ -81,8 +90,9 @@ def _are_pictures(folder: Path, table: pa.Table, prefix: str) -> bool:
     """Whether each atlas is whole and holds the tiles that rows of the table name."""
     bands = "bands" if not prefix and "bands" in table.schema.names else None
     names = [f"{prefix}{name}" for name in ("atlas", "tile", "height", "width")] + ([bands] if bands else [])
-    rows = table.select(names).filter(pc.field(names[0]).is_valid())
-    kinds = rows.group_by([names[0], *names[2:]]).aggregate([(names[1], "max")])
+    rows = table.select(names)
+    rows = rows.filter(pc.is_valid(rows[names[0]]))
+    kinds = rows.group_by([names[0], *names[2:]], use_threads=False).aggregate([(names[1], "max")])
     sizes: dict[str, tuple[int, int, int]] = {}
     for row in kinds.to_pylist():
         name = str(row[names[0]])

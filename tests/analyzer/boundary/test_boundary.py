@@ -185,6 +185,19 @@ def test_external_data_is_read_and_another_folder_is_not(tmp_path):
         open_network(tmp_path / "net" / "m.onnx")
 
 
+def test_external_data_counts_in_the_limits_on_both_sides(tmp_path):
+    """The clock is the user's side's, and of a model with external data the file itself tells nearly nothing."""
+    model = build([("Conv", "x w", "y")], {"w": normal(64, 3, 64, 64)}, shape=("N", 3, 96, 96))
+    path = tmp_path / "m.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    size = path.stat().st_size + (tmp_path / "weights").stat().st_size
+    assert size > 3e6
+    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    worker.close()
+    assert worker._allowance == Limits().for_size(size)
+    assert worker._seconds == worker._allowance.wall
+
+
 def test_a_cached_network_whose_external_data_changed_is_opened_anew(tmp_path):
     model = build([("Conv", "x w", "y")], {"w": normal(40, 3, 5, 5)})
     onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
