@@ -192,7 +192,7 @@ def test_external_data_counts_in_the_limits_on_both_sides(tmp_path):
     onnx.save_model(model, path, save_as_external_data=True, location="weights", size_threshold=0)
     size = path.stat().st_size + (tmp_path / "weights").stat().st_size
     assert size > 3e6
-    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(path))
     worker.close()
     assert worker._allowance == Limits().for_size(size)
     assert worker._seconds == worker._allowance.wall
