@@ -22,17 +22,14 @@ from filterscope.reports.page.turns import Turn
 
 
 class Files:
-    """Where the files of a site go; by default they are kept in memory.
-
-    Not a thing of the disk: a single page takes its parts from here.
-    """
+    """Where the files of a site go: here into memory, whence a single page takes its parts."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.contents: dict[str, bytes] = {}
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a file."""
-        self.kept[relative] = content
+        self.contents[relative] = content
 
     def write_lines(self, relative: str, lines: Iterable[str]) -> None:
         """Write lines of text."""
@@ -169,7 +166,7 @@ def exchange(one: Path, other: Path) -> bool:
     except (OSError, AttributeError):  # an old C library
         return False
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
+    return bool(rename(*(here, os.fsencode(one)), *(here, os.fsencode(other)), swap) == 0)
 
 
 def _has_our_page(folder: Path) -> bool:

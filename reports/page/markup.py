@@ -5,7 +5,7 @@ Knows Jinja2; knows nothing of a page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,14 +15,14 @@ from filterscope.reports.page import words
 FILTERS = (words.figure, words.percent, words.count, words.large, words.times, words.listed, words.shortened)
 
 
-def environment(names: dict[str, Any], *filters: Callable[..., Any]) -> Environment:
+def environment(names: Mapping[str, object], *filters: Callable[..., Any]) -> Environment:
     """Templates of reports/templates.
 
     Args:
         names: what every template may use.
-        filters: of one's own, beside FILTERS, each under its own name.
+        filters: beside FILTERS, each under its own name.
     """
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader("filterscope.reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -30,6 +30,6 @@ def environment(names: dict[str, Any], *filters: Callable[..., Any]) -> Environm
         lstrip_blocks=True,
         finalize=lambda value: words.clean(value) if type(value) is str else value,
     )
-    made.filters |= {function.__name__: function for function in (*FILTERS, *filters)}
-    made.globals |= names
-    return made
+    templates.filters |= {function.__name__: function for function in (*FILTERS, *filters)}
+    templates.globals |= names
+    return templates

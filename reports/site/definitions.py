@@ -250,6 +250,6 @@ DEFINITIONS = (
 )
 
 
-def known(studies: Collection[str]) -> list[Definition]:
+def definitions_of(studies: Collection[str]) -> list[Definition]:
     """The definitions of a run with these studies."""
     return [definition for definition in DEFINITIONS if not definition.study or definition.study in studies]
