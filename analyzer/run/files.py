@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from filterscope.analyzer.run.layout import SCHEMA, SLUG
 from filterscope.analyzer.run.records import LayerInfo, Record, RunInfo
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
-from filterscope.converters.errors import RunError
+from filterscope.converters.errors import RunError, setting
 
 AGAIN = "delete it and run the same command again"  # what mends a damaged file, but for run.json
 
@@ -140,4 +140,4 @@ def translated_errors(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"{folder}: the disk is full; free some space and run the same command again, finished tasks are kept"
             ) from error
-        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another {setting('out')}") from error
