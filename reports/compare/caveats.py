@@ -41,14 +41,15 @@ def statements(
     if by_index:
         yield "Units were matched by their number."
     else:
-        yield "Units were matched by what they answer to the same images, so that the sum of correlations is largest."
+        yield "Units were matched by their responses to the same images, so that the sum of correlations is largest."
     if not images:
-        yield "The runs hold no image in common, so that nothing is known of what their units answer."
+        yield "The runs have no image in common, so that their units’ responses could not be compared."
     elif any(layer.images for layer in layers):
         of_places = any(layer.of_places for layer in layers)
         over = "the places of their maps" if of_places else "their mean and their maximum on each image"
         used = max(layer.images for layer in layers)
-        yield f"Correlations are over {over} on {words.count(used, 'image')} that both runs hold, pixel by pixel."
+        shared = words.count(used, "image")
+        yield f"Correlations are computed over {over} on {shared} that both runs hold, pixel by pixel."
     rounded = [_eight_bit(run) for run in (a, b)]
     if any(rounded):
         which = "Both networks compute" if all(rounded) else f"Network {'A' if rounded[0] else 'B'} computes"
@@ -113,7 +114,7 @@ def _of_settings(a: Run, b: Run) -> Iterator[str]:
     if seeds[0] != seeds[1]:
         differences.append(f"seed {_plain(seeds[0])} against {_plain(seeds[1])}")
     if differences:
-        yield f"Pictures were made with other settings: {'; '.join(differences)}. Their activations depend on them."
+        yield f"Pictures were made with different settings: {'; '.join(differences)}. Their activations depend on them."
 
 
 def _eight_bit(run: Run) -> bool:
@@ -137,10 +138,10 @@ def verdict(comparison: Comparison) -> Iterator[str]:
     measured = [layer for layer in comparison.layers if len(layer.correlations)]
     lowest = min((layer.quantile(0.0) or 0.0 for layer in measured), default=0.0)
     if lowest > ALIKE:
-        yield f"{of} were compared; all that could be measured answer to the same images alike."
+        yield f"{of} were compared; all that could be measured respond alike to the same images."
     elif measured:
         yield (
-            f"{of} were compared; half of them answer to the same images with a correlation of "
+            f"{of} were compared; half of them respond to the same images with a correlation of "
             f"{alike(comparison.median)} or more{_against(measured)}."
         )
     else:
@@ -149,8 +150,8 @@ def verdict(comparison: Comparison) -> Iterator[str]:
         worst = min(measured, key=lambda layer: layer.quantile(0.5) or 0.0)
         if len(measured) > 1 and (worst.quantile(0.5) or 0.0) < (comparison.median or 0.0):
             yield (
-                f"The networks part most in {words.shortened(worst.a.name)}, "
-                f"where half stay below {alike(worst.quantile(0.5))}."
+                f"The networks differ most in {words.shortened(worst.a.name)}, "
+                f"where half of the units stay below {alike(worst.quantile(0.5))}."
             )
     changes = sorted(pair.change for pair in pairs if pair.change is not None)
     if changes:
@@ -164,7 +165,7 @@ def verdict(comparison: Comparison) -> Iterator[str]:
 def _against(layers: Sequence[LayerPair]) -> str:
     """What chance would give, of half of the layers."""
     chances = sorted(layer.chance for layer in layers if layer.chance is not None)
-    return f", where chance gives {alike(chances[len(chances) // 2], 2)}" if chances else ""
+    return f"; by chance it would be {alike(chances[len(chances) // 2], 2)}" if chances else ""
 
 
 def facts(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:

@@ -304,8 +304,8 @@ def kinds_of(channels: Sequence[int], rows: Sequence[UnitRow], objectives: Seque
     return kinds
 
 
-def finest(rows: Sequence[UnitRow], most: int) -> list[int]:
-    """The channels whose first kind of picture rises highest above random images, those that are not fine last."""
+def highest_above_random(rows: Sequence[UnitRow], most: int) -> list[int]:
+    """The channels whose first kind of picture rises highest above random images; those without status ok last."""
     first: dict[int, tuple[bool, float]] = {}
     for row in rows:
         sense = -1 if row.objective == "negative" else 1

@@ -22,14 +22,14 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
         "this picture says nothing about what the channel responds to."
     ),
     "constant": (
-        "One number for everything that was measured: maximised pictures, random images, your images and data. "
-        "As far as seen, the channel does not depend on the image."
+        "Every measurement gave one number: maximised pictures, random images, your images and data. "
+        "As far as observed, the channel does not depend on the image."
     ),
     "dead": (
         "Proven: no image can make the pre-activation positive, so the ReLU after it always answers 0. "
         "What the picture shows has no effect on the network."
     ),
-    "diverged": "The optimisation left the finite numbers: this is no result.",
+    "diverged": "The optimisation ended in infinite or undefined numbers: there is no result.",
 }
 
 
@@ -159,7 +159,7 @@ def field(layer: LayerInfo) -> str:
     size = layer.field.size
     local = NOTHING if size is None else f"{times(size)}\u00a0px"
     if layer.field.is_global:
-        return "the whole input" if size is None else f"the whole input; {local} without the global gates"
+        return "the whole input" if size is None else f"the whole input; {local} without global operations"
     return local
 
 

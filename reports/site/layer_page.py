@@ -25,7 +25,7 @@ from filterscope.reports.page.units import (
     UnitTable,
     absent,
     count_statuses,
-    finest,
+    highest_above_random,
     kinds_of,
     leading,
     units_of,
@@ -166,7 +166,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     planned = {*layer.channels, *(row.channel for row in rows)}
     channels: Sequence[int] = layer.channels
     if source.most is not None:
-        chosen = set(finest(rows, source.most) or channels[: source.most])
+        chosen = set(highest_above_random(rows, source.most) or channels[: source.most])
         channels = [channel for channel in channels if channel in chosen]
         rows = [row for row in rows if row.channel in chosen]
     kinds = kinds_of(channels, rows, source.objectives)

@@ -30,14 +30,14 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
         by_depth(
             "Receptive field",
             "field",
-            "Side in pixels that one neuron sees; logarithmic.",
+            "Side in pixels of what one neuron sees; logarithmic.",
             fields,
             logarithmic=True,
         ),
         by_depth(
-            "Reached of the upper bound",
+            "Share of the upper bound",
             "bound",
-            "Median over the channels: how much of what is possible at most was found.",
+            "Activation ÷ proven upper bound, median over the channels.",
             reached,
             share=True,
         ),

@@ -47,7 +47,7 @@ class Extent:
     """How much of a run goes into a site."""
 
     images: int = 12  # of the user's, at most
-    channels: int | None = None  # a layer, the finest first; None for all
+    channels: int | None = None  # a layer, those that rise highest; None for all
     examples: bool = True  # whether pictures of the data set are shown
     classes: int | None = None  # at most; None for all
     png: bool = False  # whether each maximised picture is written as a PNG of its own

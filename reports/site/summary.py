@@ -92,7 +92,7 @@ def headline(info: RunInfo, totals: Totals, images: int) -> Facts:
     facts = [
         (words.large(number), noun if number == 1 else f"{noun}s") for number, noun in figures if number is not None
     ]
-    return [*facts, (f"{images:,}", "image of yours" if images == 1 else "images of yours")]
+    return [*facts, (f"{images:,}", "input image" if images == 1 else "input images")]
 
 
 def model_facts(info: RunInfo) -> Facts:
