@@ -27,7 +27,7 @@ from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, PreprocessingInfo, RunInfo
 from filterscope.analyzer.run.writer import RunWriter
 from filterscope.converters.errors import RunError
-from filterscope.reports.page import colours, sheets, words
+from filterscope.reports.page import colours, markup, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.site import definitions, single, site, summary
 from filterscope.reports.site.site import render, render_single
@@ -643,6 +643,12 @@ def test_every_definition_is_two_sentences_or_three_and_links_lead_to_it(sites):
     for one in definitions.DEFINITIONS:
         sentences = re.findall(r"[.;:](?=\s|$)", re.sub(r"et al\. ", "", one.text))
         assert 2 <= len([mark for mark in sentences if mark == "."]) <= 2, one.anchor
+
+
+def test_a_setting_in_a_sentence_is_shown_as_code():
+    assert markup.coded("use `match=activation`, or `a<b`") == "use <code>match=activation</code>, or <code>a&lt;b</code>"
+    assert markup.coded("one ` alone & <b>") == "one ` alone &amp; &lt;b&gt;"
+    assert markup.coded(None) == ""
 
 
 def test_individual_pngs_are_written_on_request(tmp_path):
