@@ -646,7 +646,9 @@ def test_every_definition_is_two_sentences_or_three_and_links_lead_to_it(sites):
 
 
 def test_a_setting_in_a_sentence_is_shown_as_code():
-    assert markup.coded("use `match=activation`, or `a<b`") == "use <code>match=activation</code>, or <code>a&lt;b</code>"
+    assert (
+        markup.coded("use `match=activation`, or `a<b`") == "use <code>match=activation</code>, or <code>a&lt;b</code>"
+    )
     assert markup.coded("one ` alone & <b>") == "one ` alone &amp; &lt;b&gt;"
     assert markup.coded(None) == ""
 
