@@ -98,7 +98,7 @@ class LayerPair:
     pairs: tuple[Pair, ...]  # what changed most first
     only_a: tuple[int, ...]  # channels
     only_b: tuple[int, ...]
-    chance: float | None  # the correlation that means nothing: reports.compare.matching.match_units
+    chance: float | None  # the correlation expected by chance: see reports.compare.matching.match_units
     images: int
     of_places: bool
 
@@ -109,7 +109,7 @@ class LayerPair:
         return np.sort(np.array(measured, np.float64))
 
     def quantile(self, share: float) -> float | None:
-        """Of the correlations; None where none is known."""
+        """A quantile of the correlations, from 0 to 1; None where none could be measured."""
         correlations = self.correlations
         return round(float(np.quantile(correlations, share)), 6) if len(correlations) else None
 

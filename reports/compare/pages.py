@@ -188,7 +188,7 @@ class CorrelationPlot:
     """Correlation along the network, as the points of an SVG of 960 × 260.
 
     Args:
-        layers: in network order; those of which no correlation is known are left out.
+        layers: in network order; those without any correlation are left out.
     """
 
     width, height = 960, 260

@@ -122,7 +122,7 @@ class MapFact:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One channel with all that is known of it."""
+    """One channel: its pictures, its maps and their numbers."""
 
     index: int  # among the layer's shown channels
     channel: int

@@ -1,4 +1,4 @@
-"""Everything known of one channel, as numbers for the script that opens its view.
+"""All numbers of one channel, for the script that opens its view.
 
 Joins the studies' tables by channel and packs them tightly: a network has ten thousands of channels. Four significant
 digits are kept, one more than a page shows; exact numbers stand in the run. Knows the run's reader; knows no HTML.
@@ -133,7 +133,7 @@ class Details:
         return short(statistics.correlation) if statistics else None
 
     def packed(self, unit: Unit) -> dict[str, object]:
-        """A unit as the script reads it (static/unit.js names the places); what is not known is left out."""
+        """A unit as the script reads it (static/unit.js names the places); what the run lacks is left out."""
         channel = unit.channel
         strongest = unit.strongest
         packed = {

@@ -1,4 +1,4 @@
-"""The page of one image: what fires on it, why the network answers so, what each layer keeps of it.
+"""The page of one image: its strongest channels, the pixels that speak for a prediction, what each layer represents.
 
 Knows the run's reader and pixels; templates hold the markup.
 """

@@ -60,7 +60,7 @@ def by_depth(
         meaning: a phrase below the title.
         values: (index of the layer, its name, the number or None).
         logarithmic: vertical axis; then every number is above 0.
-        share: numbers from 0 to 1, told as per cents.
+        share: numbers from 0 to 1, written as per cents.
         bars: as bars from 0 rather than as a line.
     """
     measured = [(index, name, value) for index, name, value in values if value is not None and math.isfinite(value)]

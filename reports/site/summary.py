@@ -131,7 +131,7 @@ def parity_sentence(info: RunInfo) -> str:
 
 
 def alone_sentence(info: RunInfo) -> str:
-    """Why pictures were computed one at a time; empty where they went through the network together, or none knows."""
+    """Why pictures were computed one at a time; empty where they went through the network together."""
     parity = info.model.parity
     return str((parity and parity.alone and parity.alone.why) or "")
 
