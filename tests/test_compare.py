@@ -90,7 +90,9 @@ def test_channels_in_another_order_are_found_by_what_they_answer(original, other
         assert {pair.b: pair.a for pair in layer.pairs} == dict(enumerate(order.tolist()))
         assert layer.quantile(0) > 0.9999
         assert layer.chance < 0.9
-    assert all(shown.same in (True, None) and not shown.status_changed for _, pair in made.pairs for shown in pair.shown)
+    assert all(
+        shown.same in (True, None) and not shown.status_changed for _, pair in made.pairs for shown in pair.shown
+    )
     by_index = fs.compare(original, other)
     assert not by_index.unchanged
     assert by_index.median < 0.9

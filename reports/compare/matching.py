@@ -155,8 +155,9 @@ def match_units(
     """Which unit is which.
 
     `chance` is the correlation expected of units that have nothing to do with each other. By index it is the median
-    correlation of a unit with all *other* units of the layer. By activation, where even noise finds a partner, it is the
-    median of the matches found when each image of A is set against another image of B; at least two images are needed.
+    correlation of a unit with all *other* units of the layer. By activation, where even noise finds a partner, it is
+    the median of the matches found when each image of A is set against another image of B, of which at least two are
+    needed.
 
     Args:
         channels_a: of A, those with pictures.
