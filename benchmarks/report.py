@@ -94,7 +94,7 @@ def inflate(source: Run, layers: list[dict[str, Any]], of: dict[str, str], out: 
                     told = [known[c % len(known)] | {"layer": layer["name"], "channel": c} for c in part]
                     writer.write_task(TaskKey(layer["slug"], f"{objective}-{method}", part[0], part[-1]), told, made)
             write_maps(writer, source, slugs[of[layer["name"]]], layer)
-        writer.write_info(source.info | {"status": "complete"})
+        writer.write_info({**source.info.json} | {"status": "complete"})
         writer.write_units()
 
 
@@ -118,7 +118,7 @@ def write_maps(writer: RunWriter, source: Run, slug: str, layer: dict[str, Any])
 
 def whole(source: Run) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The source's own layers with all their channels."""
-    layers = [layer | {"channels": list(range(layer["out_channels"]))} for layer in source.layers]
+    layers = [{**layer.json} | {"channels": list(range(layer["out_channels"]))} for layer in source.layers]
     return layers, {layer["name"]: layer["name"] for layer in layers}
 
 

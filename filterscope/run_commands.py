@@ -51,7 +51,7 @@ def compare(
     if as_json:
         typer.echo(escaped_json(json.dumps(made.to_json(), indent=1, ensure_ascii=False, allow_nan=False)))
     else:
-        for sentence in made.told:
+        for sentence in made.sentences:
             typer.echo(visible(sentence))
         if page is not None:
             typer.echo(path_text(page))
@@ -87,7 +87,7 @@ def figure(
     )
     for note in made.notes:
         say(f"note: {note}")
-    typer.echo(f"{made.save(out)}: {visible(made.told())}")
+    typer.echo(f"{made.save(out)}: {visible(made.description())}")
 
 
 def clean(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:

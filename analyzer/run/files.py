@@ -8,21 +8,26 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from filterscope.analyzer.run.layout import SCHEMA, SLUG
+from filterscope.analyzer.run.records import LayerInfo, Record, RunInfo
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
 from filterscope.analyzer.run.wholeness import read_whole_table
-from filterscope.converters.errors import RunError
+from filterscope.converters.errors import RunError, setting
+
+AGAIN = "delete it and run the same command again"  # what mends a damaged file, but for run.json
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def gather_units(folder: Path) -> pa.Table:
     """The union of the finished tasks' tables, in network order, then kind, then channel."""
     order = {}
     if (folder / "layers.json").is_file():
-        order = {layer["name"]: layer["index"] for layer in read_layers(folder)}
+        order = {layer.name: layer.index for layer in read_layers(folder)}
     tables = [read_table(path, UNIT_SCHEMA) for path in sorted((folder / "tasks").glob("*/*.parquet"))]
     if not tables:
         return UNIT_SCHEMA.empty_table()
@@ -34,28 +39,60 @@ def gather_units(folder: Path) -> pa.Table:
 
 
 def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
     try:
         return (folder / "run.json").is_file()
     except OSError:  # a name that no file can have
         return False
 
 
-def read_info(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "run.json", f"remove the run with `filterscope clean {folder}`")
+def read_info(folder: Path) -> RunInfo:
+    """What run.json says.
+
+    Raises:
+        RunError: it is missing, damaged, or of a newer schema.
+    """
+    return read_record(folder / "run.json", RunInfo, f"remove the run with `filterscope clean {folder}`")
 
 
-def read_layers(folder: Path) -> list[dict[str, Any]]:
+def read_layers(folder: Path) -> list[LayerInfo]:
+    """What layers.json says, in graph order.
+
+    Raises:
+        RunError: it is missing, damaged, of a newer schema, or names a layer's files as no file of a run is named.
+    """
     path = folder / "layers.json"
     layers = read_json(path).get("layers")
+    if not isinstance(layers, list | None):
+        raise RunError(f"{path}: damaged; {AGAIN}")
+    infos = [_as_record(path, layer, LayerInfo, AGAIN) for layer in layers or ()]
+    if not all(isinstance(info.slug, str) and re.fullmatch(SLUG, info.slug) for info in infos):  # slugs become paths
+        raise RunError(f"{path}: damaged; {AGAIN}")
+    return infos
+
+
+def read_record(path: Path, kind: type[AnyRecord], remedy: str = AGAIN) -> AnyRecord:
+    """A JSON file of a run as an object of its class.
+
+    Raises:
+        RunError: it is missing, damaged, or of a newer schema.
+    """
+    return _as_record(path, read_json(path, remedy), kind, remedy)
+
+
+def _as_record(path: Path, content: Any, kind: type[AnyRecord], remedy: str) -> AnyRecord:
     try:
-        if all(re.fullmatch(SLUG, layer["slug"]) for layer in layers or ()):  # slugs become paths
-            return list(layers or ())
-    except (TypeError, KeyError):
-        pass
-    raise RunError(f"{path}: damaged; delete it and run the same command again")
+        return kind.read(content)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: missing or damaged; {remedy}") from error
 
 
-def read_json(path: Path, remedy: str = "delete it and run the same command again") -> dict[str, Any]:
+def read_json(path: Path, remedy: str = AGAIN) -> dict[str, Any]:
+    """A JSON file of a run, which holds one object.
+
+    Raises:
+        RunError: it is missing, damaged, or of a newer schema.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema = content.get("schema", SCHEMA)
@@ -71,21 +108,30 @@ def read_json(path: Path, remedy: str = "delete it and run the same command agai
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """A Parquet file of a run.
+
+    Raises:
+        RunError: it is missing, damaged, or lacks a column of the schema.
+    """
     try:
         return read_whole_table(path).select(schema.names).cast(schema)
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise RunError(f"{path}: damaged; delete it and run the same command again") from error
+        raise RunError(f"{path}: damaged; {AGAIN}") from error
 
 
 def remedy_of(relative: str) -> str:
-    """What makes a picture of the run again: it belongs to a table or to facts, without which it counts as missing."""
-    if relative.startswith("images/"):
-        return "delete it and its .json and run the same command again"
-    return "delete it and its .parquet and run the same command again"
+    """What the user does about a damaged picture: the file that names it goes too, so that both are written again."""
+    names_it = ".json" if relative.startswith("images/") else ".parquet"
+    return f"delete it and its {names_it} and run the same command again"
 
 
 @contextlib.contextmanager
 def translated_errors(folder: Path) -> Iterator[None]:
+    """Turn what the operating system refuses in a run's folder into one line.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written.
+    """
     try:
         yield
     except OSError as error:
@@ -93,4 +139,4 @@ def translated_errors(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"{folder}: the disk is full; free some space and run the same command again, finished tasks are kept"
             ) from error
-        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another {setting('out')}") from error

@@ -16,7 +16,9 @@ LARGEST_ATLAS = 1 << 30  # pixels
 LOCKS = (".lock", ".report.lock")  # held by who writes the run, and by who makes its report
 SLUG = r"[A-Za-z0-9-]{1,60}"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}  # Windows
-TAKEN = DEVICES | {Path(name).stem for name in TABLES if name.startswith("examples/")}  # beside examples/SLUG.parquet
+RESERVED = DEVICES | {
+    Path(name).stem for name in TABLES if name.startswith("examples/")
+}  # beside examples/SLUG.parquet
 STUDIES = "weights|examples|attribution|classes|inversion|groups|tuning|truth|values"
 OWN_FILES = re.compile(  # paths that a run may hold
     rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
@@ -36,15 +38,15 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
     """
     plain = {name: re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60].strip("-") for name in names}
     seen = Counter(slug.lower() for slug in plain.values())
-    taken = TAKEN | {slug.lower() for slug in plain.values()} | {""}
-    found = {}
+    reserved = RESERVED | {slug.lower() for slug in plain.values()} | {""}
+    chosen = {}
     for name, slug in plain.items():
-        found[name] = slug
-        if not slug or slug.lower() in TAKEN or seen[slug.lower()] > 1:
+        chosen[name] = slug
+        if not slug or slug.lower() in RESERVED or seen[slug.lower()] > 1:
             hashed = (_hashed(slug, name, digits) for digits in range(8, 60))
-            found[name] = next(longer for longer in hashed if longer.lower() not in taken)
-            taken.add(found[name].lower())
-    return found
+            chosen[name] = next(longer for longer in hashed if longer.lower() not in reserved)
+            reserved.add(chosen[name].lower())
+    return chosen
 
 
 def _hashed(slug: str, name: str, digits: int) -> str:

@@ -1,58 +1,74 @@
-"""Locks of the operating system on files: they let go with the process that holds them.
+"""Locks on files: one process at a time, and the operating system lets go of a lock with the process that holds it.
 
-Knows files; knows nothing of what a lock is for.
+The library `filelock` does the work; it is imported with the first lock, for it takes as long as all the rest. Where a
+file system has no locks, nothing is guarded. Knows files; knows nothing of what a lock is for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import io
-import os
-import sys
+import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+PATIENCE = 0.1  # seconds between two looks at a lock
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks answer
 
 
-def try_lock(path: Path) -> io.TextIOWrapper | None:
-    """A file of this name, made where it is missing and locked as long as it is open.
-
-    Returns:
-        None where another process has it, or has just removed it: the lock would be on a file that nobody finds.
+def try_lock(path: Path) -> BaseFileLock | None:
+    """A file of this name, made where it is missing and locked until `release()`; None where another holds it.
 
     Raises:
         OSError: it cannot be written.
     """
-    file = path.open("a")
-    if lock(file) and is_still(file, path):
-        return file
-    file.close()
-    return None
+    # The file may be removed between its opening and its lock: a second look finds the new one.
+    return _acquired(path, timeout=0) or _acquired(path, timeout=0)
 
 
-def is_still(file: io.TextIOWrapper, path: Path) -> bool:
-    """Whether an open file is still the one of its name."""
+@contextlib.contextmanager
+def wait_for_lock(path: Path, message: str) -> Iterator[None]:
+    """Hold a lock; where another process has it, warn with a message and wait until it is done.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    lock = try_lock(path)
+    if lock is None:
+        logging.getLogger("filterscope").warning(message)
+        lock = _acquired(path, timeout=-1)
+    assert lock is not None
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock; the file is not made."""
+    try:
+        lock = try_lock(path) if path.is_file() else None
     except OSError:
         return False
+    if lock is None:
+        return path.is_file()
+    lock.release()
+    return False
 
 
-if sys.platform == "win32":
-    import msvcrt
+def _acquired(path: Path, timeout: float) -> BaseFileLock | None:
+    from filelock import FileLock, Timeout
 
-    def lock(file: io.TextIOWrapper) -> bool:
-        """Lock an open file; False where another process has it."""
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def lock(file: io.TextIOWrapper) -> bool:
-        """Lock an open file; False where another process has it."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # some file systems have no locks
-            return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-        return True
+    lock = FileLock(path, thread_local=False, preserve_lock_file=True, poll_interval=PATIENCE)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return lock

@@ -23,11 +23,11 @@ def figure(tile: np.ndarray | None, caption: str, side: int = 192) -> str:
         tile: (H, W, C) uint8; None: the caption alone.
         side: of the longer side on the screen, pixels.
     """
-    told = escape(visible(caption))
-    shown = ""
+    label = escape(visible(caption))
+    image = ""
     if tile is not None:
         data = base64.b64encode(atlas.to_png(atlas.pack(tile[None]))).decode("ascii")
         longer = "width" if tile.shape[1] >= tile.shape[0] else "height"
         source = f'src="data:image/png;base64,{data}"'
-        shown = f'<img {longer}="{side}" style="image-rendering:pixelated" alt="{told}" {source}>'
-    return f'<figure style="{STYLE}">{shown}<figcaption>{told}</figcaption></figure>'
+        image = f'<img {longer}="{side}" style="image-rendering:pixelated" alt="{label}" {source}>'
+    return f'<figure style="{STYLE}">{image}<figcaption>{label}</figcaption></figure>'

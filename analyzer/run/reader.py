@@ -14,6 +14,7 @@ and tables; knows nothing of torch, ONNX or HTML.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,14 @@ from filterscope.analyzer.run.files import (
     gather_units,
     is_run,
     read_info,
-    read_json,
     read_layers,
+    read_record,
     read_table,
     remedy_of,
 )
 from filterscope.analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
+from filterscope.analyzer.run.records import ImageInfo, LayerInfo, RunInfo, StudyInfo
+from filterscope.analyzer.run.rows import StoredPicture
 from filterscope.analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
 from filterscope.converters.errors import RunError
 
@@ -54,7 +57,7 @@ class Run:
         self.folder = Path(folder)
         if not is_run(self.folder):
             raise RunError(f"{self.folder}: is not a run of filterscope (it has no run.json)")
-        self.info: dict[str, Any] = read_info(self.folder)
+        self.info: RunInfo = read_info(self.folder)
         self._atlas = lru_cache(maxsize=4)(self._read_picture)
 
     def __getitem__(self, layer: str) -> LayerView:
@@ -64,8 +67,8 @@ class Run:
         return layer_view(self, layer)
 
     @cached_property
-    def layers(self) -> list[dict[str, Any]]:
-        """Every conv layer in network order, as in layers.json (docs/run-format.md)."""
+    def layers(self) -> list[LayerInfo]:
+        """Every conv layer in graph order, analysed or not."""
         return read_layers(self.folder)
 
     @cached_property
@@ -75,24 +78,27 @@ class Run:
         return read_table(path, UNIT_SCHEMA) if path.is_file() else gather_units(self.folder)
 
     @cached_property
-    def images(self) -> list[dict[str, Any]]:
-        """What images/N.json say, in order of N."""
+    def images(self) -> list[ImageInfo]:
+        """The run's input images, in order of their numbers."""
         own = [path for path in (self.folder / "images").glob("*.json") if path.stem.isdecimal()]
-        return [read_json(path) for path in sorted(own, key=lambda path: int(path.stem))]
+        return [read_record(path, ImageInfo) for path in sorted(own, key=lambda path: int(path.stem))]
 
     def image(self, index: int) -> np.ndarray:
         """Input image `index` as the network saw it, (H, W, C) uint8."""
-        facts = self.images[index]
-        return self._cut(f"images/{index}.png", 0, facts["height"], facts["width"], facts["bands"])
+        info = self.images[index]
+        picture = StoredPicture(
+            atlas=f"images/{index}.png", tile=0, height=info.height, width=info.width, bands=info.bands
+        )
+        return self._cut(picture.atlas or "", picture)
 
     def maps(self, slug: str) -> pa.Table:
         """MAP_SCHEMA of one layer; empty where no images were given or the layer is not done."""
         return self._table_or_empty(f"maps/{slug}.parquet", MAP_SCHEMA)
 
-    def study(self, name: str) -> dict[str, Any] | None:
-        """What a study's study.json says; None where the run has no such study, or not all of it yet."""
+    def study(self, name: str) -> StudyInfo | None:
+        """How a study was made; None where the run has no such study, or not all of it yet."""
         path = self.folder / name / "study.json"
-        return read_json(path) if path.is_file() else None
+        return read_record(path, StudyInfo) if path.is_file() else None
 
     def holds(self, name: str) -> bool:
         """Whether anything of a study is there, finished or not."""
@@ -114,21 +120,21 @@ class Run:
         path = self.folder / relative
         return read_table(path, schema) if path.is_file() else schema.empty_table()
 
-    def tile(self, row: dict[str, Any], prefix: str = "") -> np.ndarray | None:
+    def tile(self, row: StoredPicture | Mapping[str, Any], prefix: str = "") -> np.ndarray | None:
         """The picture of one row of a table, (H, W, C) uint8; None where there is none.
 
         Args:
-            row: with atlas, tile, height, width and perhaps bands.
-            prefix: of those names, such as "mask_".
+            row: of a table, as a row of analyzer.run.rows or as a dictionary of its columns: atlas, tile, height,
+                width and perhaps bands.
+            prefix: of those columns, such as "mask_".
         """
-        if row[f"{prefix}atlas"] is None:
-            return None
-        tile, height, width = (row[f"{prefix}{name}"] for name in ("tile", "height", "width"))
-        return self._cut(row[f"{prefix}atlas"], tile, height, width, row.get(f"{prefix}bands") or 1)
+        picture = row if isinstance(row, StoredPicture) else StoredPicture.in_row(row, prefix)
+        return None if picture.atlas is None else self._cut(picture.atlas, picture)
 
-    def _cut(self, relative: str, index: int, height: int, width: int, bands: int) -> np.ndarray:
+    def _cut(self, relative: str, picture: StoredPicture) -> np.ndarray:
+        height, width, bands = picture.size
         try:
-            return atlas.unpack(self._atlas(relative), index, height, width, bands)
+            return atlas.unpack(self._atlas(relative), picture.tile or 0, height, width, bands=bands)
         except IndexError as error:
             raise RunError(f"{self.folder / relative}: damaged ({error}); {remedy_of(relative)}") from error
 

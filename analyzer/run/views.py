@@ -38,8 +38,8 @@ class UnitView:
         for row in self.rows:
             if (row["objective"], row["method"]) == (objective, method):
                 return self.run.tile(row)
-        known = ", ".join(f"{row['objective']} {row['method']}" for row in self.rows)
-        raise SettingsError(f"{self.layer}, channel {self.channel}: has {known}; not {objective} {method}")
+        kinds = ", ".join(f"{row['objective']} {row['method']}" for row in self.rows)
+        raise SettingsError(f"{self.layer}, channel {self.channel}: has {kinds}; not {objective} {method}")
 
     def _repr_html_(self) -> str:
         return "".join(_figure(self.run, row, f"{row['objective']}, {row['method']}") for row in self.rows)
@@ -61,9 +61,9 @@ class LayerView:
     def __getitem__(self, channel: int) -> UnitView:
         own = [row for row in self.rows if row["channel"] == channel]
         if not own:
-            known = self.channels
-            told = f"{known[0]} to {known[-1]}, {len(known)} of them" if known else "none"
-            raise SettingsError(f"{self.layer}: channel {channel} is not in this run; it has {told}")
+            there = self.channels
+            which = f"{there[0]} to {there[-1]}, {len(there)} of them" if there else "none"
+            raise SettingsError(f"{self.layer}: channel {channel} is not in this run; it has {which}")
         return UnitView(self.run, self.layer, int(channel), own)
 
     def __len__(self) -> int:
@@ -80,16 +80,16 @@ def layer_view(run: Run, name: str) -> LayerView:
     """A layer by its name.
 
     Raises:
-        SettingsError: the network has no such layer, where near names are told, or it was not analysed.
+        SettingsError: the network has no layer of that name.
     """
-    known = [layer["name"] for layer in run.layers]
-    if name not in known:
+    names = [layer.name for layer in run.layers]
+    if name not in names:
         import difflib
 
-        near = difflib.get_close_matches(name, known, 3, 0.5)
+        near = difflib.get_close_matches(name, names, 3, 0.5)
         raise SettingsError(
             f"{name}: no layer is called that; {'did you mean ' if near else 'there are '}"
-            f"{', '.join(near or known[:8])}?"
+            f"{', '.join(near or names[:8])}?"
         )
     rows = [row for row in run.units.to_pylist() if row["layer"] == name]
     pictured = sorted(rows, key=lambda row: (row["channel"], row["space"] != "image", row["objective"], row["method"]))
@@ -97,9 +97,9 @@ def layer_view(run: Run, name: str) -> LayerView:
 
 
 def _figure(run: Run, row: dict[str, Any], title: str) -> str:
-    told = [title, row["status"]] if row["status"] not in (None, "ok") else [title]
+    caption = [title, row["status"]] if row["status"] not in (None, "ok") else [title]
     if row["activation"] is not None:
-        told.append(f"{row['activation']:.4g}")
+        caption.append(f"{row['activation']:.4g}")
     if row["activation"] is not None and row["bound"]:
-        told.append(f"at most {row['bound']:.4g}")
-    return figure(run.tile(row), " · ".join(told), SIDE)
+        caption.append(f"at most {row['bound']:.4g}")
+    return figure(run.tile(row), " · ".join(caption), SIDE)

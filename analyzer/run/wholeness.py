@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from PIL.PngImagePlugin import PngImageFile
 
 from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.rows import StoredPicture
 
 BROKEN = (OSError, ValueError, LookupError, SyntaxError, EOFError, TypeError, RecursionError, pa.ArrowException)
 
@@ -53,7 +54,7 @@ def read_whole_table(path: Path) -> pa.Table:
 def is_picture(path: Path, height: int, width: int, bands: int) -> bool:
     """Whether a file is a whole PNG that holds a picture of this size."""
     try:
-        _check_tile(picture_size(path), 0, height, width, bands)
+        _check_tile(picture_size(path), StoredPicture(atlas=str(path), tile=0, height=height, width=width, bands=bands))
     except BROKEN:
         return False
     return True
@@ -98,15 +99,33 @@ def _are_pictures(folder: Path, table: pa.Table, prefix: str) -> bool:
         name = str(row[names[0]])
         if name not in sizes:
             sizes[name] = picture_size(folder / name)
-        count = int(row[bands] or 1) if bands else 1
-        _check_tile(sizes[name], row[f"{names[1]}_max"], row[names[2]], row[names[3]], count)
+        last = StoredPicture(
+            atlas=name,
+            tile=row[f"{names[1]}_max"],
+            height=row[names[2]],
+            width=row[names[3]],
+            bands=row[bands] if bands else 1,
+        )
+        _check_tile(sizes[name], last)
     return True
 
 
-def _check_tile(size: tuple[int, int, int], index: int, height: int, width: int, bands: int) -> None:
-    """IndexError where an atlas of this height, width and bands holds no such tile."""
+def _check_tile(size: tuple[int, int, int], picture: StoredPicture) -> None:
+    """See that an atlas holds a picture.
+
+    Args:
+        size: (height, width, bands) of the atlas.
+        picture: in it.
+
+    Raises:
+        IndexError: it lies outside the atlas.
+        TypeError: the picture has no place.
+    """
+    if picture.tile is None:
+        raise TypeError("a picture without a place")
     sheet = np.broadcast_to(np.uint8(0), size[: 3 if size[2] == 3 else 2])
-    atlas.unpack(sheet, index, height, width, bands)
+    height, width, bands = picture.size
+    atlas.unpack(sheet, picture.tile, height, width, bands=bands)
 
 
 def _is_json(path: Path) -> bool:

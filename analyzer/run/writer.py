@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +24,13 @@ from filterscope.analyzer.run.files import (
     translated_errors,
 )
 from filterscope.analyzer.run.layout import LOCKS, OWN_FILES, OWN_FOLDERS, SCHEMA, TaskKey
-from filterscope.analyzer.run.run_locks import REPORTING, locked_run
+from filterscope.analyzer.run.run_locks import REPORT_LOCK, REPORTING, locked_run
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
 from filterscope.analyzer.run.wholeness import is_whole
-from filterscope.converters.errors import RunError
+from filterscope.converters.errors import RunError, setting
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 class RunWriter:
@@ -44,7 +47,7 @@ class RunWriter:
     def __init__(self, folder: Path, plan: str) -> None:
         self.folder = folder
         self.plan = plan
-        self._lock: io.TextIOWrapper | None = None
+        self._lock: BaseFileLock | None = None
 
     def __enter__(self) -> RunWriter:
         refuse_foreign(self.folder)
@@ -54,7 +57,7 @@ class RunWriter:
         try:
             self._refuse_other_plan()
         except RunError:
-            lock.close()
+            lock.release()
             raise
         self._lock = lock
         return self
@@ -63,12 +66,12 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            self._lock.close()  # the operating system lets the lock go with the file
+            self._lock.release()
 
     def _refuse_other_plan(self) -> None:
         if is_run(self.folder) and read_info(self.folder).get("plan") != self.plan:
             raise RunError(
-                f"{self.folder}: holds a run with other settings or another model; choose another --out, "
+                f"{self.folder}: holds a run with other settings or another model; choose another {setting('out')}, "
                 f"or remove it with `filterscope clean {self.folder}`"
             )
 
@@ -196,7 +199,7 @@ def remove(folder: Path) -> None:
     """
     if not is_run(folder):
         raise RunError(f"{folder}: is not a run of filterscope (it has no run.json); nothing was removed")
-    with locked_run(folder), locked_run(folder, ".report.lock", REPORTING), translated_errors(folder):
+    with locked_run(folder), locked_run(folder, REPORT_LOCK, REPORTING), translated_errors(folder):
         for root, _, names in os.walk(folder, topdown=False):  # run.json is in the last of them; links are not followed
             inner = Path(root).relative_to(folder)
             for name in sorted(names, key="run.json".__eq__):
@@ -223,10 +226,10 @@ def refuse_foreign(folder: Path) -> None:
     """
     with translated_errors(folder):
         if folder.is_file():
-            raise RunError(f"{folder}: is a file; --out names a folder")
+            raise RunError(f"{folder}: is a file; {setting('out')} names a folder")
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise RunError(f"{folder}: cannot be written below {nearest}; choose another --out")
+            raise RunError(f"{folder}: cannot be written below {nearest}; choose another {setting('out')}")
         own = (*LOCKS, ".run.json.part")  # of a run that died at once
         if nearest == folder and not is_run(folder) and any(path.name not in own for path in folder.iterdir()):
-            raise RunError(f"{folder}: is not empty and not a run; choose another --out")
+            raise RunError(f"{folder}: is not empty and not a run; choose another {setting('out')}")

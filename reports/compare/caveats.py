@@ -7,18 +7,21 @@ of pictures or HTML.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import InputInfo
 from filterscope.reports.compare.words import ALIKE, alike
 from filterscope.reports.page import words
 
 if TYPE_CHECKING:
     from filterscope.reports.compare.comparison import Comparison, LayerPair
-    from filterscope.reports.compare.matching import Layers
+    from filterscope.reports.compare.matching import LayerMatch
 
 
-def statements(a: Run, b: Run, matched: Layers, layers: Sequence[LayerPair], images: int, match: str) -> Iterator[str]:
+def statements(
+    a: Run, b: Run, matched: LayerMatch, layers: Sequence[LayerPair], *, by_index: bool, images: int
+) -> Iterator[str]:
     """What is compared, a sentence each.
 
     Args:
@@ -26,26 +29,27 @@ def statements(a: Run, b: Run, matched: Layers, layers: Sequence[LayerPair], ima
         b: the other.
         matched: which layers are comparable.
         layers: with their units.
-        images: that both runs hold.
-        match: index or activation.
+        by_index: whether units were matched by their number; else by their responses.
+        images: how many images both runs hold.
     """
-    hashes = [(run.info.get("model") or {}).get("sha256") for run in (a, b)]
+    hashes = [run.info.model.sha256 for run in (a, b)]
     if hashes[0] and hashes[0] == hashes[1]:
         yield "Both runs analysed the same file: what differs comes from their settings."
     else:
         yield "The runs analysed two different files."
     yield from _of_layers(matched)
-    if match == "index":
+    if by_index:
         yield "Units were matched by their number."
     else:
-        yield "Units were matched by what they answer to the same images, so that the sum of correlations is largest."
+        yield "Units were matched by their responses to the same images, so that the sum of correlations is largest."
     if not images:
-        yield "The runs hold no image in common, so that nothing is known of what their units answer."
+        yield "The runs have no image in common, so that their units’ responses could not be compared."
     elif any(layer.images for layer in layers):
         of_places = any(layer.of_places for layer in layers)
         over = "the places of their maps" if of_places else "their mean and their maximum on each image"
         used = max(layer.images for layer in layers)
-        yield f"Correlations are over {over} on {words.count(used, 'image')} that both runs hold, pixel by pixel."
+        shared = words.count(used, "image")
+        yield f"Correlations are computed over {over} on {shared} that both runs hold, pixel by pixel."
     rounded = [_eight_bit(run) for run in (a, b)]
     if any(rounded):
         which = "Both networks compute" if all(rounded) else f"Network {'A' if rounded[0] else 'B'} computes"
@@ -64,29 +68,29 @@ def cautions(a: Run, b: Run, *, compared_data: bool) -> Iterator[str]:
         compared_data: whether their passes over a data set are compared.
     """
     yield from _of_settings(a, b)
-    inputs = [run.info.get("input") or {} for run in (a, b)]
-    sizes = [words.times([part.get("height") or 0, part.get("width") or 0]) for part in inputs]
+    inputs = [run.info.input or InputInfo.read({}) for run in (a, b)]
+    sizes = [words.times([part.height or 0, part.width or 0]) for part in inputs]
     if sizes[0] != sizes[1]:
         yield f"The inputs differ in size: {sizes[0]} against {sizes[1]} pixels."
-    if inputs[0].get("preprocessing") != inputs[1].get("preprocessing"):
-        named = [(part.get("preprocessing") or {}).get("name") or "another" for part in inputs]
-        told = f"{named[0]} against {named[1]}" if named[0] != named[1] else f"both are called {named[0]}"
-        yield f"The preprocessing differs ({told}): the same pixels are other numbers to each network."
+    if inputs[0].preprocessing != inputs[1].preprocessing:
+        names = [(part.preprocessing and part.preprocessing.name) or "another" for part in inputs]
+        which = f"{names[0]} against {names[1]}" if names[0] != names[1] else f"both are called {names[0]}"
+        yield f"The preprocessing differs ({which}): the same pixels are other numbers to each network."
     for which, run in zip("AB", (a, b), strict=True):
-        if run.info.get("status") != "complete":
+        if run.info.status != "complete":
             yield f"Run {which} is not finished: what it lacks is missing here too."
     for which, run in zip("AB", (a, b), strict=True):
-        parity = (run.info.get("model") or {}).get("parity") or {}
-        if (parity.get("alone") or {}).get("one_at_a_time"):
+        parity = run.info.model.parity
+        if parity and parity.alone and parity.alone.one_at_a_time:
             yield f"Network {which} was computed one picture at a time, since a picture's values may depend on others."
     if not compared_data and a.study("examples") and b.study("examples"):
         yield "The runs passed over different data, so that fractions of active places are not compared."
-    versions = [run.info.get("filterscope") for run in (a, b)]
+    versions = [run.info.filterscope for run in (a, b)]
     if versions[0] != versions[1]:
         yield f"The runs were made by filterscope {_plain(versions[0])} and {_plain(versions[1])}."
 
 
-def _of_layers(matched: Layers) -> Iterator[str]:
+def _of_layers(matched: LayerMatch) -> Iterator[str]:
     number = words.count(len(matched.pairs), "layer")
     if matched.how == "order":
         yield f"{number} were matched by order: names differ, but both networks have the same convolutions in a row."
@@ -101,25 +105,24 @@ def _of_layers(matched: Layers) -> Iterator[str]:
 
 
 def _of_settings(a: Run, b: Run) -> Iterator[str]:
-    told = []
+    differences = []
     for name in ("quality", "preset", "steps", "objectives", "channels", "time_budget"):
-        one, other = ((run.info.get("settings") or {}).get(name) for run in (a, b))
+        one, other = (run.info.settings.get(name) for run in (a, b))
         if one != other:
-            told.append(f"{name.replace('_', ' ')} {_plain(one)} against {_plain(other)}")
-    seeds = [run.info.get("seed") for run in (a, b)]
+            differences.append(f"{name.replace('_', ' ')} {_plain(one)} against {_plain(other)}")
+    seeds = [run.info.seed for run in (a, b)]
     if seeds[0] != seeds[1]:
-        told.append(f"seed {_plain(seeds[0])} against {_plain(seeds[1])}")
-    if told:
-        yield f"Pictures were made with other settings: {'; '.join(told)}. Their activations depend on them."
+        differences.append(f"seed {_plain(seeds[0])} against {_plain(seeds[1])}")
+    if differences:
+        yield f"Pictures were made with different settings: {'; '.join(differences)}. Their activations depend on them."
 
 
 def _eight_bit(run: Run) -> bool:
     """Whether the file's network computes in 8 bits, as its notes say."""
-    notes = (run.info.get("model") or {}).get("notes") or []
-    return any("8-bit" in str(note) or "8 bits" in str(note) for note in notes)
+    return any("8-bit" in note or "8 bits" in note for note in run.info.model.notes)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "none" if value is None else str(value)
@@ -132,29 +135,29 @@ def verdict(comparison: Comparison) -> Iterator[str]:
     if comparison.unchanged:
         yield f"Nothing changed: every number and picture that both runs hold is the same, in {of}."
         return
-    known = [layer for layer in comparison.layers if len(layer.correlations)]
-    lowest = min((layer.quantile(0.0) or 0.0 for layer in known), default=0.0)
+    measured = [layer for layer in comparison.layers if len(layer.correlations)]
+    lowest = min((layer.quantile(0.0) or 0.0 for layer in measured), default=0.0)
     if lowest > ALIKE:
-        yield f"{of} were compared; all that could be measured answer to the same images alike."
-    elif known:
+        yield f"{of} were compared; all that could be measured respond alike to the same images."
+    elif measured:
         yield (
-            f"{of} were compared; half of them answer to the same images with a correlation of "
-            f"{alike(comparison.median)} or more{_against(known)}."
+            f"{of} were compared; half of them respond to the same images with a correlation of "
+            f"{alike(comparison.median)} or more{_against(measured)}."
         )
     else:
         yield f"{of} were compared."
-    if known:
-        worst = min(known, key=lambda layer: layer.quantile(0.5) or 0.0)
-        if len(known) > 1 and (worst.quantile(0.5) or 0.0) < (comparison.median or 0.0):
+    if measured:
+        worst = min(measured, key=lambda layer: layer.quantile(0.5) or 0.0)
+        if len(measured) > 1 and (worst.quantile(0.5) or 0.0) < (comparison.median or 0.0):
             yield (
-                f"The networks part most in {words.shortened(str(worst.a['name']))}, "
-                f"where half stay below {alike(worst.quantile(0.5))}."
+                f"The networks differ most in {words.shortened(worst.a.name)}, "
+                f"where half of the units stay below {alike(worst.quantile(0.5))}."
             )
     changes = sorted(pair.change for pair in pairs if pair.change is not None)
     if changes:
         middle = changes[len(changes) // 2]
         yield f"Half of the {len(changes):,} maximised activations changed by {words.percent(middle)} or more."
-    turned = sum(sum(layer.turned.values()) for layer in comparison.layers)
+    turned = sum(sum(layer.status_changes.values()) for layer in comparison.layers)
     if turned:
         yield f"{words.count(turned, 'picture')} changed in status."
 
@@ -162,7 +165,7 @@ def verdict(comparison: Comparison) -> Iterator[str]:
 def _against(layers: Sequence[LayerPair]) -> str:
     """What chance would give, of half of the layers."""
     chances = sorted(layer.chance for layer in layers if layer.chance is not None)
-    return f", where chance gives {alike(chances[len(chances) // 2], 2)}" if chances else ""
+    return f"; by chance it would be {alike(chances[len(chances) // 2], 2)}" if chances else ""
 
 
 def facts(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:
@@ -175,21 +178,22 @@ def facts(a: Run, b: Run) -> Iterator[tuple[str, str, str]]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    model, settings, given = (run.info.get(name) or {} for name in ("model", "settings", "input"))
-    told = {
+    info, model = run.info, run.info.model
+    spec, settings = info.input or InputInfo.read({}), info.settings
+    values = {
         "Run": run.folder.resolve().name,
-        "Network": model.get("name"),
-        "Its SHA-256": str(model.get("sha256") or "")[:16] or None,
-        "Parameters": None if model.get("parameters") is None else f"{model['parameters']:,}",
-        "Convolutions": None if model.get("conv_layers") is None else f"{model['conv_layers']:,}",
-        "Input": words.times([given["height"], given["width"]]) + " px" if given.get("height") else None,
-        "Preprocessing": (given.get("preprocessing") or {}).get("name"),
-        "Quality": settings.get("quality"),
+        "Network": model.name,
+        "Its SHA-256": (model.sha256 or "")[:16] or None,
+        "Parameters": None if model.parameters is None else f"{model.parameters:,}",
+        "Convolutions": None if model.conv_layers is None else f"{model.conv_layers:,}",
+        "Input": words.times([spec.height, spec.width]) + " px" if spec.height else None,
+        "Preprocessing": spec.preprocessing.name if spec.preprocessing else None,
+        "Quality": settings.quality,
         "Preset": settings.get("preset"),
         "Channels": settings.get("channels"),
-        "Seed": run.info.get("seed"),
+        "Seed": info.seed,
         "Images": f"{len(run.images):,}",
-        "Status": run.info.get("status"),
-        "Rewritten": " ".join(map(str, model.get("notes") or [])) or None,
+        "Status": info.status,
+        "Rewritten": " ".join(model.notes) or None,
     }
-    return {name: words.NOTHING if value is None else str(value) for name, value in told.items()}
+    return {name: words.NOTHING if value is None else str(value) for name, value in values.items()}

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from filterscope.analyzer.run.reader import Run
-from filterscope.converters.errors import SettingsError
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import StatisticsRow, UnitRow, rows_of
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.reports.compare import caveats, matching
-from filterscope.reports.compare.comparison import Comparison, KindId, LayerPair, Pair, Row, Shown
+from filterscope.reports.compare.comparison import Comparison, KindId, KindPair, LayerPair, Pair
 from filterscope.reports.compare.words import run_names
 from filterscope.reports.page.units import KINDS, UnitTable
 
@@ -36,110 +38,140 @@ def compare(a: Run, b: Run, match: str = "index") -> Comparison:
         RunError: the runs have no comparable layer, or one is damaged.
     """
     if match not in MATCHES:
-        raise SettingsError(f"--match {match}: give one of {', '.join(MATCHES)}")
-    matched = matching.match_layers(a, b, by_index=match == "index")
+        raise SettingsError(f"{setting('match', match)}: give one of {', '.join(MATCHES)}", field="match", value=match)
+    by_index = match == "index"
+    matched = matching.match_layers(a, b, by_index=by_index)
     images = matching.common_images(a, b)
-    if match == "activation" and not images:
+    if not by_index and not images:
         raise SettingsError(
-            f"--match activation: {a.folder} and {b.folder} hold no image in common (the same pixels at the network's "
-            "input); analyse both with the same --images, or use --match index"
+            f"{setting('match', match)}: {a.folder} and {b.folder} hold no image in common (the same pixels at the "
+            f"network's input); analyse both with the same {setting('images')}, or use {setting('match', 'index')}",
+            field="match",
+            value=match,
         )
-    tables = UnitTable(a), UnitTable(b)
-    names = run_names(a, b)
-    active = _active(a, b)
-    found = [_layer(a, b, *pair, tables, images, active, match == "index") for pair in matched.pairs]
-    layers = tuple(layer for layer in found if layer.pairs)
-    idle = tuple(str(layer.a["name"]) for layer in found if not layer.pairs)
+    sides = _sides(a, b)
+    compared = [_layer(sides, pair, images, by_index=by_index) for pair in matched.pairs]
+    layers = tuple(layer for layer in compared if layer.pairs)
     if not layers:
         raise SettingsError(
-            f"--match {match}: {a.folder} and {b.folder} have no unit in common; analyse the same channels in both"
-            + (", with the same --images" if match == "activation" else "")
+            f"{setting('match', match)}: {a.folder} and {b.folder} have no unit in common; "
+            "analyse the same channels in both" + ("" if by_index else f", with the same {setting('images')}"),
+            field="match",
+            value=match,
         )
-    statements = tuple(caveats.statements(a, b, matched, layers, len(images), match))
     return Comparison(
-        a,
-        b,
-        match,
-        names,
-        layers,
-        idle,
-        matched,
-        tuple(images),
-        statements,
-        tuple(caveats.cautions(a, b, compared_data=bool(active))),
+        a=a,
+        b=b,
+        match=match,
+        names=run_names(a, b),
+        layers=layers,
+        idle=tuple(layer.a.name for layer in compared if not layer.pairs),
+        matched=matched,
+        images=tuple(images),
+        statements=tuple(caveats.statements(a, b, matched, layers, by_index=by_index, images=len(images))),
+        cautions=tuple(caveats.cautions(a, b, compared_data=bool(sides[0].active))),
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """One of the two runs."""
+
+    run: Run
+    units: UnitTable
+    active: dict[tuple[str, int], float | None]  # (layer, channel) → fraction of places above 0; empty: not comparable
+
+
+def _sides(a: Run, b: Run) -> tuple[_Side, _Side]:
+    """The two runs; their passes over data are read where both saw the same data in the same way."""
+    passes = a.study("examples"), b.study("examples")
+    same = passes[0] is not None and passes[1] is not None and passes[0].settings == passes[1].settings
+
+    def side(run: Run) -> _Side:
+        rows = rows_of(run.table("examples/units.parquet"), StatisticsRow) if same else []
+        return _Side(run, UnitTable(run), {(row.layer, row.channel): row.active for row in rows})
+
+    return side(a), side(b)
+
+
 def _layer(
-    run_a: Run,
-    run_b: Run,
-    a: dict[str, Any],
-    b: dict[str, Any],
-    tables: tuple[UnitTable, UnitTable],
+    sides: tuple[_Side, _Side],
+    layers: tuple[LayerInfo, LayerInfo],
     images: Sequence[tuple[int, int]],
-    active: dict[tuple[str, str, int], float],
+    *,
     by_index: bool,
 ) -> LayerPair:
-    both = matching.pictured(run_a, a["slug"]), matching.pictured(run_b, b["slug"])
-    kept = [(one, other) for one, other in images if one in both[0] and other in both[1]] or list(images)
-    said_a = matching.answers(run_a, a["slug"], [one for one, _ in kept])
-    said_b = matching.answers(run_b, b["slug"], [other for _, other in kept])
-    sides = [_by_kind(table.of(layer["name"])) for table, layer in zip(tables, (a, b), strict=True)]
-    channels = [sorted({channel for rows in side.values() for channel in rows}) for side in sides]
-    units = matching.match_units(channels[0], channels[1], said_a, said_b, by_index=by_index)
-    kinds = _kinds(*sides)
-    prints = [
-        _prints(run, side, sides[1 - index])
-        for index, (run, side) in enumerate(zip((run_a, run_b), sides, strict=True))
+    """The units of a layer of A and of the layer of B that it was matched with."""
+    both = list(zip(sides, layers, strict=True))
+    with_map_pictures = [matching.pictured(side.run, layer.slug) for side, layer in both]
+    compared = [
+        (one, other) for one, other in images if one in with_map_pictures[0] and other in with_map_pictures[1]
+    ] or list(images)
+    responses = [
+        matching.responses(side.run, layer.slug, [pair[which] for pair in compared])
+        for which, (side, layer) in enumerate(both)
     ]
+    rows = [_by_kind(side.units.of(layer.name)) for side, layer in both]
+    channels = [sorted({channel for of_kind in kinds.values() for channel in of_kind}) for kinds in rows]
+    units = matching.match_units(channels[0], channels[1], *responses, by_index=by_index)
+    kinds = _kinds(*rows)
+    hashes = [_picture_hashes(side.run, own, other) for side, own, other in zip(sides, rows, rows[::-1], strict=True)]
     pairs = []
     for (one, other), correlation, spread in zip(units.pairs, units.correlation, units.spread, strict=True):
-        shown = []
+        of_kinds = []
         for kind in kinds:
-            pictures = prints[0].get((kind, one)), prints[1].get((kind, other))
+            pictures = hashes[0].get((kind, one)), hashes[1].get((kind, other))
             same = None if None in pictures else pictures[0] == pictures[1]
-            shown.append(Shown(kind, sides[0].get(kind, {}).get(one), sides[1].get(kind, {}).get(other), same))
-        fractions = active.get(("a", a["name"], one)), active.get(("b", b["name"], other))
-        known = None if fractions[0] is None or fractions[1] is None else (fractions[0], fractions[1])
-        pairs.append(Pair(one, other, correlation, spread, tuple(shown), known))
-    pairs.sort(key=lambda pair: pair.order)
-    return LayerPair(a, b, kinds, tuple(pairs), units.only_a, units.only_b, units.chance, units.images, units.of_places)
+            of_kinds.append(KindPair(kind, rows[0].get(kind, {}).get(one), rows[1].get(kind, {}).get(other), same))
+        active = sides[0].active.get((layers[0].name, one)), sides[1].active.get((layers[1].name, other))
+        pairs.append(
+            Pair(
+                a=one,
+                b=other,
+                correlation=correlation,
+                spread=spread,
+                shown=tuple(of_kinds),
+                active=None if active[0] is None or active[1] is None else (active[0], active[1]),
+            )
+        )
+    return LayerPair(
+        a=layers[0],
+        b=layers[1],
+        kinds=kinds,
+        pairs=tuple(sorted(pairs, key=lambda pair: pair.order)),
+        only_a=units.only_a,
+        only_b=units.only_b,
+        chance=units.chance,
+        images=units.images,
+        of_places=units.of_places,
+    )
 
 
-def _by_kind(rows: Sequence[Row]) -> dict[KindId, dict[int, Row]]:
-    found: dict[KindId, dict[int, Row]] = {}
+def _by_kind(rows: Sequence[UnitRow]) -> dict[KindId, dict[int, UnitRow]]:
+    """Kind → channel → row."""
+    of_kind: dict[KindId, dict[int, UnitRow]] = {}
     for row in rows:
-        found.setdefault((row["objective"], row["method"], row["space"]), {})[row["channel"]] = row
-    return found
+        of_kind.setdefault(row.kind, {})[row.channel] = row
+    return of_kind
 
 
-def _kinds(a: dict[KindId, Any], b: dict[KindId, Any]) -> tuple[KindId, ...]:
+def _kinds(a: dict[KindId, dict[int, UnitRow]], b: dict[KindId, dict[int, UnitRow]]) -> tuple[KindId, ...]:
     """Of either run: those that both have first, each in the order of the report."""
     order = [*KINDS, *sorted((a.keys() | b.keys()) - KINDS.keys())]
     both = [kind for kind in order if kind in a and kind in b]
     return *both, *(kind for kind in order if kind in a.keys() ^ b.keys())
 
 
-def _prints(run: Run, side: dict[KindId, dict[int, Row]], other: dict[KindId, Any]) -> dict[tuple[KindId, int], str]:
+def _picture_hashes(
+    run: Run, side: dict[KindId, dict[int, UnitRow]], other: dict[KindId, dict[int, UnitRow]]
+) -> dict[tuple[KindId, int], str]:
     """(kind, channel) → a hash of the picture, of kinds that both runs have; each atlas is read once."""
-    found = {}
+    hashes = {}
     for kind in side.keys() & other.keys():
-        rows = [row for row in side[kind].values() if row["atlas"] is not None]
-        for row in sorted(rows, key=lambda row: (row["atlas"], row["tile"])):
+        rows = [row for row in side[kind].values() if row.has_picture]
+        for row in sorted(rows, key=lambda row: (row.atlas, row.tile)):
             tile = run.tile(row)
             if tile is not None:
                 pixels = np.ascontiguousarray(tile).tobytes()
-                found[kind, int(row["channel"])] = hashlib.sha256(repr(tile.shape).encode() + pixels).hexdigest()
-    return found
-
-
-def _active(a: Run, b: Run) -> dict[tuple[str, str, int], float]:
-    """(run, layer, channel) → fraction of places above 0, where both runs passed over the same data in the same way."""
-    passes = a.study("examples"), b.study("examples")
-    if passes[0] is None or passes[1] is None or passes[0]["settings"] != passes[1]["settings"]:
-        return {}
-    found: dict[tuple[str, str, int], float] = {}
-    for name, run in (("a", a), ("b", b)):
-        table = run.table("examples/units.parquet").select(["layer", "channel", "active"])
-        found |= {(name, row["layer"], row["channel"]): row["active"] for row in table.to_pylist()}
-    return found
+                hashes[kind, row.channel] = hashlib.sha256(repr(tile.shape).encode() + pixels).hexdigest()
+    return hashes

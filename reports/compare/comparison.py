@@ -7,27 +7,30 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import UnitRow
+from filterscope.analyzer.run.tables import UNIT_SCHEMA
 from filterscope.reports.compare import matching
 from filterscope.reports.page.units import finite
 
 SCHEMA = 1  # of compare.json
-UNTOLD = ("layer", "channel", "atlas", "tile", "seconds")  # of a row: said elsewhere, or no result
-Row = dict[str, Any]  # of UNIT_SCHEMA
+NO_RESULT = ("layer", "channel", "atlas", "tile", "seconds")  # of a row: stands elsewhere, or is no result
+RESULTS = tuple(name for name in UNIT_SCHEMA.names if name not in NO_RESULT)
+JsonObject = dict[str, object]
 KindId = tuple[str, str, str]  # objective, method, space
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class KindPair:
     """One kind of picture of two units that were matched."""
 
     kind: KindId
-    a: Row | None
-    b: Row | None
+    a: UnitRow | None
+    b: UnitRow | None
     same: bool | None  # whether the pictures are equal, pixel by pixel; None where either has none
 
     @property
@@ -35,16 +38,16 @@ class Shown:
         """Of the activation, relative to the larger of the two: 0 no change, 1 from nothing, 2 from −x to x."""
         if self.a is None or self.b is None:
             return None
-        one, other = self.a["activation"], self.b["activation"]
+        one, other = self.a.activation, self.b.activation
         if not (finite(one) and finite(other)):
             return None
         scale = max(abs(one), abs(other))
         return abs(other - one) / scale if scale else 0.0
 
     @property
-    def turned(self) -> bool:
-        """Whether its status is another."""
-        return self.a is not None and self.b is not None and self.a["status"] != self.b["status"]
+    def status_changed(self) -> bool:
+        """Whether B's picture has another status than A's."""
+        return self.a is not None and self.b is not None and self.a.status != self.b.status
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +58,7 @@ class Pair:
     b: int
     correlation: float | None  # of what they answer to the common images
     spread: float | None  # standard deviation of B's answers ÷ that of A's
-    shown: tuple[Shown, ...]  # one a kind that either run has of the layer
+    shown: tuple[KindPair, ...]  # one a kind that either run has of the layer
     active: tuple[float, float] | None  # fraction of places above 0 in the same pass over data, in A and in B
 
     @property
@@ -73,7 +76,7 @@ class Pair:
         return -differs, -1.0 * (-1.0 if self.change is None else self.change), self.a
 
     @property
-    def leading(self) -> Shown | None:
+    def leading(self) -> KindPair | None:
         """The first kind of which both runs have a picture; None where there is none."""
         return next((shown for shown in self.shown if shown.same is not None), None)
 
@@ -81,7 +84,7 @@ class Pair:
     def unchanged(self) -> bool:
         """Whether all numbers and pictures that both runs hold are the same."""
         both = [shown for shown in self.shown if shown.a and shown.b]
-        same = all(shown.same is not False and _told(shown.a) == _told(shown.b) for shown in both)
+        same = all(shown.same is not False and _results(shown.a) == _results(shown.b) for shown in both)
         return same and (self.correlation is None or (self.correlation == 1 and round(self.spread or 1, 5) == 1))
 
 
@@ -89,35 +92,35 @@ class Pair:
 class LayerPair:
     """A layer of A and the layer of B that it was matched with."""
 
-    a: dict[str, Any]  # of layers.json
-    b: dict[str, Any]
+    a: LayerInfo
+    b: LayerInfo
     kinds: tuple[KindId, ...]
     pairs: tuple[Pair, ...]  # what changed most first
     only_a: tuple[int, ...]  # channels
     only_b: tuple[int, ...]
-    chance: float | None  # the correlation that means nothing: reports.compare.matching.match_units
+    chance: float | None  # the correlation expected by chance: see reports.compare.matching.match_units
     images: int
     of_places: bool
 
     @property
     def correlations(self) -> np.ndarray:
-        """Those known, lowest first."""
-        known = [pair.correlation for pair in self.pairs if pair.correlation is not None]
-        return np.sort(np.array(known, np.float64))
+        """Of the pairs of which one could be measured, lowest first."""
+        measured = [pair.correlation for pair in self.pairs if pair.correlation is not None]
+        return np.sort(np.array(measured, np.float64))
 
     def quantile(self, share: float) -> float | None:
-        """Of the correlations; None where none is known."""
-        known = self.correlations
-        return round(float(np.quantile(known, share)), 6) if len(known) else None
+        """A quantile of the correlations, from 0 to 1; None where none could be measured."""
+        correlations = self.correlations
+        return round(float(np.quantile(correlations, share)), 6) if len(correlations) else None
 
     @property
-    def turned(self) -> Counter[tuple[str, str]]:
+    def status_changes(self) -> Counter[tuple[str, str]]:
         """(status in A, status in B) → pictures, where the two differ."""
         return Counter(
-            (shown.a["status"], shown.b["status"])
+            (shown.a.status, shown.b.status)
             for pair in self.pairs
             for shown in pair.shown
-            if shown.turned and shown.a and shown.b
+            if shown.status_changed and shown.a and shown.b
         )
 
 
@@ -131,7 +134,7 @@ class Comparison:
     names: tuple[str, str]  # of the runs, to tell them apart
     layers: tuple[LayerPair, ...]  # in network order
     idle: tuple[str, ...]  # layers, as A names them, of which the runs know no unit in common
-    matched: matching.Layers
+    matched: matching.LayerMatch
     images: tuple[tuple[int, int], ...]  # common ones: numbers in A and in B
     statements: tuple[str, ...]  # what is compared, a sentence each
     cautions: tuple[str, ...]  # what differs beside the networks themselves, a sentence each
@@ -154,11 +157,11 @@ class Comparison:
     @property
     def median(self) -> float | None:
         """Of all correlations."""
-        known = np.concatenate([layer.correlations for layer in self.layers])
-        return round(float(np.median(known)), 6) if len(known) else None
+        correlations = np.concatenate([layer.correlations for layer in self.layers])
+        return round(float(np.median(correlations)), 6) if len(correlations) else None
 
     @property
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """What came of it, in a few sentences, and what to mind."""
         from filterscope.reports.compare.caveats import verdict
 
@@ -174,7 +177,7 @@ class Comparison:
 
         return render(self, Path(folder))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """All numbers; null where the runs do not tell."""
         return {
             "schema": SCHEMA,
@@ -183,7 +186,7 @@ class Comparison:
             "runs": [_run_json(run, name) for run, name in zip((self.a, self.b), self.names, strict=True)],
             "statements": self.statements,
             "cautions": self.cautions,
-            "images": [{"a": a, "b": b, "name": self.a.images[a]["name"]} for a, b in self.images],
+            "images": [{"a": a, "b": b, "name": self.a.images[a].name} for a, b in self.images],
             "unchanged": self.unchanged,
             "correlation": self.median,
             "layers": [_layer_json(layer) for layer in self.layers],
@@ -194,26 +197,32 @@ class Comparison:
         }
 
 
-def _told(row: Row | None) -> Row:
-    """A row's results, null for what JSON lacks."""
-    told = {name: value for name, value in (row or {}).items() if name not in UNTOLD}
+def _results(row: UnitRow | None) -> JsonObject | None:
+    """What was measured on a unit's picture, null for the numbers that JSON lacks; None where there is no row."""
+    if row is None:
+        return None
+    values = {name: getattr(row, name) for name in RESULTS}
     return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in told.items()
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
 
 
-def _run_json(run: Run, name: str) -> dict[str, Any]:
-    model = run.info.get("model") or {}
-    told = {key: model.get(key) for key in ("sha256", "parameters", "conv_layers", "conv_channels", "notes")}
-    told |= {key: run.info.get(key) for key in ("status", "seed", "settings", "filterscope")}
-    return {"name": name, "folder": run.folder.name, "model": model.get("name")} | told
+def _run_json(run: Run, name: str) -> JsonObject:
+    of_model = ("sha256", "parameters", "conv_layers", "conv_channels", "notes")
+    of_run = ("status", "seed", "settings", "filterscope")
+    identity: JsonObject = {"name": name, "folder": run.folder.name, "model": run.info.model.name}
+    return (
+        identity
+        | {key: run.info.model.json.get(key) for key in of_model}
+        | {key: run.info.json.get(key) for key in of_run}
+    )
 
 
-def _layer_json(layer: LayerPair) -> dict[str, Any]:
+def _layer_json(layer: LayerPair) -> JsonObject:
     quantiles = {name: layer.quantile(share) for name, share in (("median", 0.5), ("low", 0.1), ("lowest", 0.0))}
     return {
-        "a": layer.a["name"],
-        "b": layer.b["name"],
+        "a": layer.a.name,
+        "b": layer.b.name,
         "correlation": quantiles | {"chance": layer.chance, "images": layer.images, "of_places": layer.of_places},
         "only_a": layer.only_a,
         "only_b": layer.only_b,
@@ -227,7 +236,7 @@ def _layer_json(layer: LayerPair) -> dict[str, Any]:
                 "active": pair.active,
                 "kinds": [
                     dict(zip(("objective", "method", "space"), shown.kind, strict=True))
-                    | {"a": _told(shown.a) or None, "b": _told(shown.b) or None, "same_picture": shown.same}
+                    | {"a": _results(shown.a), "b": _results(shown.b), "same_picture": shown.same}
                     for shown in pair.shown
                     if shown.a or shown.b
                 ],

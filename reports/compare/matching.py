@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from filterscope.analyzer.run.reader import Run
-from filterscope.converters.errors import RunError
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import MapRow, rows_of
+from filterscope.converters.errors import RunError, setting
 
 PLACES = 28  # maps larger than 28 × 28 are reduced to that: neighbouring places say nearly the same
 FEWEST_IMAGES = 3  # where only numbers an image are there: fewer correlate with anything
@@ -24,19 +25,19 @@ SHIFTS = 2  # how often chance is tried
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
+class LayerMatch:
     """Which layer is which."""
 
     how: str  # name or order
-    pairs: tuple[tuple[dict[str, Any], dict[str, Any]], ...]  # of layers.json, comparable
+    pairs: tuple[tuple[LayerInfo, LayerInfo], ...]  # comparable
     differing: tuple[tuple[str, str, str], ...]  # name in A, name in B, why they are not comparable
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
-    """What the channels of a layer answer to some images."""
+class Responses:
+    """The responses of a layer's channels to some images."""
 
     channels: np.ndarray  # (C,) int
     values: np.ndarray  # (C, images, places) float32; a place of a map, or its mean and its maximum
@@ -44,20 +45,20 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Units:
+class UnitMatch:
     """Which unit of a layer is which."""
 
     pairs: tuple[tuple[int, int], ...]  # channels of A and B
     only_a: tuple[int, ...]
     only_b: tuple[int, ...]
-    correlation: tuple[float | None, ...]  # of each pair; None where unknown, or where both answer one number only
-    spread: tuple[float | None, ...]  # standard deviation of B's answers ÷ that of A's
-    chance: float | None  # the median correlation that means nothing: see `match_units`
-    images: int  # over which they were compared
-    of_places: bool  # over the places of the maps; else over one mean and one maximum an image
+    correlation: tuple[float | None, ...]  # of each pair; None where unknown, or where both respond with one number
+    spread: tuple[float | None, ...]  # standard deviation of B's responses ÷ that of A's
+    chance: float | None = None  # the median correlation expected by chance: see `match_units`
+    images: int = 0  # over which they were compared
+    of_places: bool = False  # over the places of the maps; else over one mean and one maximum an image
 
 
-def match_layers(a: Run, b: Run, *, by_index: bool) -> Layers:
+def match_layers(a: Run, b: Run, *, by_index: bool) -> LayerMatch:
     """Which layers of two runs are comparable.
 
     Args:
@@ -74,14 +75,14 @@ def match_layers(a: Run, b: Run, *, by_index: bool) -> Layers:
         only_a: list[str] = []
         only_b: list[str] = []
     else:
-        of_name = {layer["name"]: layer for layer in b.layers}
-        candidates = [(layer, of_name[layer["name"]]) for layer in a.layers if layer["name"] in of_name]
-        both = {one["name"] for one, _ in candidates}
-        only_a, only_b = ([str(layer["name"]) for layer in run.layers if layer["name"] not in both] for run in (a, b))
+        of_name = {layer.name: layer for layer in b.layers}
+        candidates = [(layer, of_name[layer.name]) for layer in a.layers if layer.name in of_name]
+        both = {one.name for one, _ in candidates}
+        only_a, only_b = ([str(layer.name) for layer in run.layers if layer.name not in both] for run in (a, b))
     reasons = [_difference(one, other, by_index) for one, other in candidates]
     pairs = tuple(pair for pair, reason in zip(candidates, reasons, strict=True) if reason is None)
     differing = tuple(
-        (str(one["name"]), str(other["name"]), reason)
+        (str(one.name), str(other.name), reason)
         for (one, other), reason in zip(candidates, reasons, strict=True)
         if reason is not None
     )
@@ -91,8 +92,14 @@ def match_layers(a: Run, b: Run, *, by_index: bool) -> Layers:
             f"({_listing(a)} against {_listing(b)}{f'; {differing[0][2]}' if differing else ''}); "
             "give two runs on one architecture"
         )
-    same_names = all(one["name"] == other["name"] for one, other in pairs)
-    return Layers("name" if same_names else "order", pairs, differing, tuple(only_a), tuple(only_b))
+    same_names = all(one.name == other.name for one, other in pairs)
+    return LayerMatch(
+        how="name" if same_names else "order",
+        pairs=pairs,
+        differing=differing,
+        only_a=tuple(only_a),
+        only_b=tuple(only_b),
+    )
 
 
 def common_images(a: Run, b: Run) -> list[tuple[int, int]]:
@@ -100,16 +107,16 @@ def common_images(a: Run, b: Run) -> list[tuple[int, int]]:
     of_pixels: dict[str, int] = {}
     for index in range(len(b.images)):
         of_pixels.setdefault(_digest(b.image(index)), index)
-    found = []
+    pairs = []
     for index in range(len(a.images)):
         other = of_pixels.pop(_digest(a.image(index)), None)  # an image given twice counts once
         if other is not None:
-            found.append((index, other))
-    return found
+            pairs.append((index, other))
+    return pairs
 
 
-def answers(run: Run, slug: str, images: Sequence[int]) -> Answers | None:
-    """What each channel of a layer answers to some of the run's images; None where the run does not know.
+def responses(run: Run, slug: str, images: Sequence[int]) -> Responses | None:
+    """The responses of a layer's channels to some of the run's images; None where the run does not hold them.
 
     Over the places of the maps of those images whose maps were kept as pictures; where none was, over the mean and the
     maximum of each image.
@@ -117,23 +124,23 @@ def answers(run: Run, slug: str, images: Sequence[int]) -> Answers | None:
     table = run.maps(slug)
     if not len(table) or not images:
         return None
-    rows = table.to_pylist()
+    all_rows = rows_of(table, MapRow)
     channels = np.unique(table["channel"].to_numpy())
     place = {int(channel): index for index, channel in enumerate(channels)}
-    wanted = {image: index for index, image in enumerate(images)}
-    kept = [row for row in rows if row["image"] in wanted]
-    if all(row["atlas"] is not None for row in kept):
-        size = min(PLACES, rows[0]["height"]) * min(PLACES, rows[0]["width"])
-        values = np.zeros((len(channels), len(images), size), np.float32)
-        for row in kept:
+    order = {image: index for index, image in enumerate(images)}
+    rows = [row for row in all_rows if row.image in order]
+    if all(row.has_picture for row in rows):
+        height, width, _ = all_rows[0].size
+        values = np.zeros((len(channels), len(images), min(PLACES, height) * min(PLACES, width)), np.float32)
+        for row in rows:
             tile = run.tile(row)
             if tile is not None:
-                values[place[row["channel"]], wanted[row["image"]]] = _places(row, tile)
-        return Answers(channels, np.nan_to_num(values), True)
+                values[place[row.channel], order[row.image]] = _places(row, tile)
+        return Responses(channels, np.nan_to_num(values), True)
     values = np.zeros((len(channels), len(images), 2), np.float32)
-    for row in kept:
-        values[place[row["channel"]], wanted[row["image"]]] = row["mean"] or 0, row["maximum"] or 0
-    return Answers(channels, np.nan_to_num(values), False)
+    for row in rows:
+        values[place[row.channel], order[row.image]] = row.mean or 0, row.maximum or 0
+    return Responses(channels, np.nan_to_num(values), False)
 
 
 def pictured(run: Run, slug: str) -> set[int]:
@@ -143,24 +150,31 @@ def pictured(run: Run, slug: str) -> set[int]:
 
 
 def match_units(
-    channels_a: Sequence[int], channels_b: Sequence[int], a: Answers | None, b: Answers | None, *, by_index: bool
-) -> Units:
+    channels_a: Sequence[int], channels_b: Sequence[int], a: Responses | None, b: Responses | None, *, by_index: bool
+) -> UnitMatch:
     """Which unit is which.
 
-    `chance` tells what a correlation has to be compared with. By index it is the median correlation of a unit with all
-    *other* units of the layer. By activation, where even noise finds a partner, it is the median of the matches found
-    when each image of A is set against another image of B; at least two images are needed.
+    `chance` is the correlation expected of units that have nothing to do with each other. By index it is the median
+    correlation of a unit with all *other* units of the layer. By activation, where even noise finds a partner, it is
+    the median of the matches found when each image of A is set against another image of B, of which at least two are
+    needed.
 
     Args:
-        channels_a: of A that are known of, by pictures or by maps.
+        channels_a: of A, those with pictures.
         channels_b: of B.
-        a: what A's channels answer; None where unknown.
-        b: what B's channels answer, to the same images in the same order.
+        a: responses of A's channels; None where the run holds none.
+        b: responses of B's channels, to the same images in the same order.
         by_index: same number, same unit; else by activation, which needs a and b.
     """
     if a is None or b is None or a.values.shape[1:] != b.values.shape[1:] or a.of_places != b.of_places:
-        pairs = sorted(set(channels_a) & set(channels_b)) if by_index else []
-        return _units(channels_a, channels_b, [(channel, channel) for channel in pairs])
+        shared = sorted(set(channels_a) & set(channels_b)) if by_index else []
+        return UnitMatch(
+            pairs=tuple((channel, channel) for channel in shared),
+            only_a=tuple(channel for channel in channels_a if channel not in shared),
+            only_b=tuple(channel for channel in channels_b if channel not in shared),
+            correlation=(None,) * len(shared),
+            spread=(None,) * len(shared),
+        )
     images = a.values.shape[1]
     if not a.of_places and images < FEWEST_IMAGES:
         return match_units(channels_a, channels_b, None, None, by_index=by_index)
@@ -168,8 +182,8 @@ def match_units(
     related = x.reshape(len(x), -1) @ y.reshape(len(y), -1).T
     chance = None
     if by_index:
-        known = set(a.channels.tolist()) & set(b.channels.tolist())
-        pairs_at = [(channel, channel) for channel in sorted((set(channels_a) & set(channels_b)) | known)]
+        measured = set(a.channels.tolist()) & set(b.channels.tolist())
+        pairs_at = [(channel, channel) for channel in sorted((set(channels_a) & set(channels_b)) | measured)]
         others = related[~np.equal.outer(a.channels, b.channels)]
         chance = float(np.median(others)) if others.size else None
     else:
@@ -189,49 +203,25 @@ def match_units(
         r = float(np.clip(np.vdot(x[i].astype(np.float64), y[j].astype(np.float64)), -1, 1))
         correlation.append(round(r, 6))  # single precision holds no more
         spread.append(float(spreads[1][j] / spreads[0][i]) if spreads[0][i] else None)
-    return _units(
-        sorted({*channels_a, *of_a}),
-        sorted({*channels_b, *of_b}),
-        pairs_at,
-        tuple(correlation),
-        tuple(spread),
-        chance,
-        images,
-        a.of_places,
+    return UnitMatch(
+        pairs=tuple(pairs_at),
+        only_a=tuple(sorted({*channels_a, *of_a} - {one for one, _ in pairs_at})),
+        only_b=tuple(sorted({*channels_b, *of_b} - {other for _, other in pairs_at})),
+        correlation=tuple(correlation),
+        spread=tuple(spread),
+        chance=chance,
+        images=images,
+        of_places=a.of_places,
     )
 
 
-def _units(
-    channels_a: Sequence[int],
-    channels_b: Sequence[int],
-    pairs: list[tuple[int, int]],
-    correlation: tuple[float | None, ...] | None = None,
-    spread: tuple[float | None, ...] | None = None,
-    chance: float | None = None,
-    images: int = 0,
-    of_places: bool = False,
-) -> Units:
-    nothing: tuple[float | None, ...] = (None,) * len(pairs)
-    firsts, seconds = {one for one, _ in pairs}, {other for _, other in pairs}
-    return Units(
-        tuple(pairs),
-        tuple(channel for channel in channels_a if channel not in firsts),
-        tuple(channel for channel in channels_b if channel not in seconds),
-        nothing if correlation is None else correlation,
-        nothing if spread is None else spread,
-        chance,
-        images,
-        of_places,
-    )
-
-
-def _standardised(answers: Answers) -> np.ndarray:
-    """Each channel's answers with mean 0 and length 1, so that a product is a correlation; constant ones become 0.
+def _standardised(responses: Responses) -> np.ndarray:
+    """Each channel's responses with mean 0 and length 1, so that a product is a correlation; constant ones become 0.
 
     Means and maxima of images stand on different levels: each of the two gets a mean of 0 of its own.
     """
-    values = answers.values.astype(np.float64)
-    values -= values.mean((1, 2) if answers.of_places else 1, keepdims=True)
+    values = responses.values.astype(np.float64)
+    values -= values.mean((1, 2) if responses.of_places else 1, keepdims=True)
     norm = np.sqrt((values**2).sum((1, 2), keepdims=True))
     values /= np.where(norm > 1e-12, norm, np.inf)
     standardised: np.ndarray = values.astype(np.float32)
@@ -247,16 +237,16 @@ def _assigned(related: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _chance(x: np.ndarray, y: np.ndarray) -> float | None:
     images = x.shape[1]
-    found = []
+    correlations = []
     for shift in range(1, min(SHIFTS, images - 1) + 1):
         related = x.reshape(len(x), -1) @ np.roll(y, shift, 1).reshape(len(y), -1).T
-        found.append(related[_assigned(related)])
-    return float(np.median(np.concatenate(found))) if found else None
+        correlations.append(related[_assigned(related)])
+    return float(np.median(np.concatenate(correlations))) if correlations else None
 
 
-def _places(row: dict[str, Any], tile: np.ndarray) -> np.ndarray:
+def _places(row: MapRow, tile: np.ndarray) -> np.ndarray:
     """A map's values, from its picture and its range, reduced to at most PLACES × PLACES."""
-    low, high = (np.nan_to_num(row[name] or 0.0) for name in ("minimum", "maximum"))
+    low, high = (np.nan_to_num(value or 0.0) for value in (row.minimum, row.maximum))
     grey: np.ndarray = tile[:, :, 0].astype(np.float32)
     for axis in (0, 1):
         size = grey.shape[axis]
@@ -268,26 +258,25 @@ def _places(row: dict[str, Any], tile: np.ndarray) -> np.ndarray:
     return values
 
 
-def _form(layer: dict[str, Any]) -> tuple[Any, ...]:
+def _form(layer: LayerInfo) -> tuple[object, ...]:
     """What two layers must have in common to do the same kind of work."""
-    depthwise = layer["groups"] == layer["in_channels"] > 1
-    shape = (tuple(layer[name]) for name in ("kernel", "stride", "dilation"))
-    return layer["op"], *shape, "depthwise" if depthwise else layer["groups"]
+    depthwise = layer.groups == layer.in_channels > 1
+    return layer.op, layer.kernel, layer.stride, layer.dilation, "depthwise" if depthwise else layer.groups
 
 
-def _difference(a: dict[str, Any], b: dict[str, Any], by_index: bool) -> str | None:
+def _difference(a: LayerInfo, b: LayerInfo, by_index: bool) -> str | None:
     if _form(a) != _form(b):
-        return f"{a['name']} is another operation in each"
-    if by_index and a["out_channels"] != b["out_channels"]:
+        return f"{a.name} is another operation in each"
+    if by_index and a.out_channels != b.out_channels:
         return (
-            f"{a['name']} has {a['out_channels']} channels against {b['out_channels']}, whose numbers need not mean "
-            "the same: use --match activation"
+            f"{a.name} has {a.out_channels} channels against {b.out_channels}, whose numbers need not mean "
+            f"the same: use {setting('match', 'activation')}"
         )
     return None
 
 
 def _listing(run: Run) -> str:
-    names = [str(layer["name"]) for layer in run.layers]
+    names = [layer.name for layer in run.layers]
     return f"{len(names)} convolutions from {names[0]}" if names else "no convolution"
 
 

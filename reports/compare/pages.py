@@ -17,9 +17,11 @@ import numpy as np
 from jinja2 import Environment
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import RunInfo
+from filterscope.analyzer.run.rows import UnitRow
 from filterscope.converters.errors import RunError
 from filterscope.reports.compare import caveats
-from filterscope.reports.compare.comparison import Comparison, KindId, LayerPair, Pair, Shown
+from filterscope.reports.compare.comparison import Comparison, KindId, KindPair, LayerPair, Pair
 from filterscope.reports.compare.words import alike
 from filterscope.reports.page import markup, sheets, words
 from filterscope.reports.page.folder import NewFolder
@@ -43,7 +45,7 @@ class Sprite:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerPage:
+class PairPage:
     """A layer as the pages tell it."""
 
     pair: LayerPair
@@ -53,7 +55,7 @@ class LayerPage:
     sprites: dict[tuple[str, KindId, int], Sprite]  # a or b, kind, channel
     rules: tuple[str, ...]
 
-    def sprite(self, side: str, shown: Shown, pair: Pair) -> Sprite | None:
+    def sprite(self, side: str, shown: KindPair, pair: Pair) -> Sprite | None:
         """A picture of a pair; None where there is none."""
         return self.sprites.get((side, shown.kind, pair.a if side == "a" else pair.b))
 
@@ -111,13 +113,13 @@ class _Pages:
         }
         rules = [rule for page in pages for rule in page.rules if rule[1:].partition("{")[0] in used]
         self.folder.write_lines("assets/compare-index.css", rules)
-        self._page("index.html", "compare.html", pages=pages, most=most, plot=Plot(self.comparison.layers))
+        self._page("index.html", "compare.html", pages=pages, most=most, plot=CorrelationPlot(self.comparison.layers))
         self.folder.write_json(MARK, self.comparison.to_json())
 
     def _environment(self) -> Environment:
         a, b = self.comparison.a, self.comparison.b
         names = {
-            "info": {"filterscope": a.info.get("filterscope"), "seed": None},
+            "info": RunInfo.read({"filterscope": a.info.filterscope}),
             "images": [],
             "model": " and ".join(self.comparison.names),
             "comparison": self.comparison,
@@ -131,9 +133,9 @@ class _Pages:
     def _page(self, name: str, template: str, **context: Any) -> None:
         self.folder.write(name, self.environment.get_template(template).render(**context).encode())
 
-    def _layer(self, layer: LayerPair) -> LayerPage:
+    def _layer(self, layer: LayerPair) -> PairPage:
         """Write a layer's sheets; say where each picture lies."""
-        slug, number = layer.a["slug"], layer.a["index"]
+        slug, number = layer.a.slug, layer.a.index
         pictured = _pictured(layer)
         rules: list[str] = []
         sprites: dict[tuple[str, KindId, int], Sprite] = {}
@@ -143,7 +145,7 @@ class _Pages:
                     (pair.a if side == "a" else pair.b): row
                     for pair in pictured
                     for shown in pair.shown
-                    if shown.kind == kind and (row := shown.a if side == "a" else shown.b) and row["atlas"] is not None
+                    if shown.kind == kind and (row := shown.a if side == "a" else shown.b) and row.has_picture
                 }
                 tiles = _tiles(run, rows)
                 if tiles:
@@ -155,7 +157,14 @@ class _Pages:
                         sprites[side, kind, channel] = Sprite(f"c{name}-{sheet}", f"t{name}-{place}")
         self.folder.write_lines(f"assets/compare-{slug}.css", rules)
         titles = tuple(KINDS[kind][0] if kind in KINDS else f"{kind[0]}, {kind[1]}" for kind in layer.kinds)
-        return LayerPage(layer, f"layer-{slug}.html", titles, tuple(pictured), sprites, tuple(rules))
+        return PairPage(
+            pair=layer,
+            file=f"layer-{slug}.html",
+            kinds=titles,
+            pictured=tuple(pictured),
+            sprites=sprites,
+            rules=tuple(rules),
+        )
 
     def _sheets(self, stem: str, name: str, grid: sheets.Grid, tiles: list[np.ndarray]) -> Iterator[str]:
         """Write the sheets of one kind; the rules of their classes, cNAME-SHEET and tNAME-PLACE."""
@@ -175,20 +184,20 @@ class _Pages:
             yield f".t{name}-{index}{{background-position:{x} {y}}}"
 
 
-class Plot:
+class CorrelationPlot:
     """Correlation along the network, as the points of an SVG of 960 × 260.
 
     Args:
-        layers: in network order; those of which no correlation is known are left out.
+        layers: in network order; those without any correlation are left out.
     """
 
     width, height = 960, 260
     left, right, top, bottom = 44, 12, 12, 30
 
     def __init__(self, layers: Sequence[LayerPair]) -> None:
-        self.known = [(index, layer) for index, layer in enumerate(layers) if len(layer.correlations)]
+        self.layers = [(index, layer) for index, layer in enumerate(layers) if len(layer.correlations)]
         self.count = len(layers)
-        quantiles = [layer.quantile(0.1) or 0.0 for _, layer in self.known]
+        quantiles = [layer.quantile(0.1) or 0.0 for _, layer in self.layers]
         self.low = -1.0 if min(quantiles, default=0) < -0.05 else 0.0
 
     def x(self, index: int) -> float:
@@ -207,17 +216,17 @@ class Plot:
 
     def line(self, share: float) -> str:
         """Points of a quantile."""
-        return " ".join(f"{self.x(index)},{self.y(layer.quantile(share))}" for index, layer in self.known)
+        return " ".join(f"{self.x(index)},{self.y(layer.quantile(share))}" for index, layer in self.layers)
 
     def band(self) -> str:
         """Points around the middle 80 per cent."""
-        back = (f"{self.x(index)},{self.y(layer.quantile(0.9))}" for index, layer in reversed(self.known))
+        back = (f"{self.x(index)},{self.y(layer.quantile(0.9))}" for index, layer in reversed(self.layers))
         return f"{self.line(0.1)} {' '.join(back)}"
 
     def chance(self) -> str:
-        """Points of the correlation that means nothing."""
+        """Points of the correlation expected by chance."""
         return " ".join(
-            f"{self.x(index)},{self.y(layer.chance)}" for index, layer in self.known if layer.chance is not None
+            f"{self.x(index)},{self.y(layer.chance)}" for index, layer in self.layers if layer.chance is not None
         )
 
 
@@ -225,7 +234,9 @@ def _pictured(layer: LayerPair) -> list[Pair]:
     """The pairs shown with pictures: those that have them on both sides, or else on one."""
     both = [pair for pair in layer.pairs if pair.leading]
     one = (
-        pair for pair in layer.pairs if any(row and row["atlas"] for shown in pair.shown for row in (shown.a, shown.b))
+        pair
+        for pair in layer.pairs
+        if any(row and row.has_picture for shown in pair.shown for row in (shown.a, shown.b))
     )
     return (both or list(one))[:MOST_PAIRS]
 
@@ -233,19 +244,19 @@ def _pictured(layer: LayerPair) -> list[Pair]:
 def _pixels(layer: LayerPair) -> int:
     """Pixels of the large pictures shown of a layer, as they are stored."""
     rows = (row for pair in _pictured(layer) for shown in pair.shown for row in (shown.a, shown.b))
-    sizes = [(row["height"], row["width"]) for row in rows if row and row["atlas"]]
+    sizes = [row.size[:2] for row in rows if row and row.has_picture]
     stored = [sheets.within(high, wide, STORED) for high, wide in sizes if max(high, wide) >= sheets.PIXELATED]
     return sum(high * wide for high, wide in stored)
 
 
-def _tiles(run: Run, rows: dict[int, dict[str, Any]]) -> dict[int, np.ndarray]:
+def _tiles(run: Run, rows: dict[int, UnitRow]) -> dict[int, np.ndarray]:
     """Channel → its picture, at most STORED high and wide; each atlas is read once."""
-    found = {}
-    for channel, row in sorted(rows.items(), key=lambda item: (item[1]["atlas"], item[1]["tile"])):
+    tiles = {}
+    for channel, row in sorted(rows.items(), key=lambda item: (item[1].atlas, item[1].tile)):
         tile = run.tile(row)
         if tile is not None:
             shown = sheets.visible(tile)
-            found[channel] = sheets.reduced(shown, *sheets.within(shown.shape[0], shown.shape[1], STORED))
-    if len({tile.shape for tile in found.values()}) > 1:
+            tiles[channel] = sheets.reduced(shown, *sheets.within(shown.shape[0], shown.shape[1], STORED))
+    if len({tile.shape for tile in tiles.values()}) > 1:
         raise RunError(f"{run.folder}: pictures of one layer and kind differ in size; delete the run and run again")
-    return found
+    return tiles

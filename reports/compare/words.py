@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page import words
-
-if TYPE_CHECKING:
-    pass
-
 
 ALIKE = 0.9995  # a correlation that three digits call 1
 
@@ -21,7 +15,7 @@ def alike(correlation: float | None, digits: int = 3) -> str:
 
 def run_names(a: Run, b: Run) -> tuple[str, str]:
     """What tells the runs apart: their networks' names, their folders', or both."""
-    networks = [str((run.info.get("model") or {}).get("name") or run.folder.name) for run in (a, b)]
+    networks = [str(run.info.model.name or run.folder.name) for run in (a, b)]
     folders = [run.folder.resolve().name for run in (a, b)]
     if networks[0] != networks[1]:
         return networks[0], networks[1]

@@ -16,14 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.reader import Run
-from filterscope.converters.errors import SettingsError
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import UnitRow
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.reports.figures import pdf
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.units import UnitTable
@@ -145,7 +146,7 @@ class Figure:
         count = range(len(self.tiles))
         pictures = [pdf.PlacedPicture(*self.place(index), width, height, self.enlarged(index)) for index in count]
         texts = [pdf.PlacedText(*self.base(index), self.font, self.tiles[index].label) for index in count]
-        return pdf.page(self.width, self.height, self.title, pictures, texts if self.font else [])
+        return pdf.page((self.width, self.height), self.title, pictures, texts if self.font else [])
 
     def png(self) -> bytes:
         """As PNG on white, which states its resolution.
@@ -160,8 +161,10 @@ class Figure:
         size = self.columns * (wide + gap) - gap, rows * (high + line + gap) - gap
         if size[0] * size[1] > LARGEST_PNG:
             raise SettingsError(
-                f"--dpi {self.dpi:g}: {size[0]:,} × {size[1]:,} pixels are too many; choose fewer channels, "
-                "a lower --dpi, or write an SVG or PDF"
+                f"{setting('dpi', f'{self.dpi:g}')}: {size[0]:,} × {size[1]:,} pixels are too many; choose fewer "
+                f"channels, a lower {setting('dpi')}, or write an SVG or PDF",
+                field="dpi",
+                value=self.dpi,
             )
         colour = self.tiles[0].picture.shape[2] == 3
         sheet = Image.new("RGB" if colour else "L", size, "white")
@@ -188,11 +191,11 @@ class Figure:
         try:
             path.write_bytes(content)
         except OSError as error:
-            raise SettingsError(f"{path}: cannot be written ({error.strerror}); choose another -o") from error
+            raise SettingsError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
         return path
 
-    def told(self) -> str:
-        """What it is, for the one who asked for it."""
+    def description(self) -> str:
+        """How many pictures it holds, its size and its resolution, in a line."""
         height, width = self.shape
         resolution = self.factor * width / self.tile[1] * 25.4
         return (
@@ -234,15 +237,15 @@ def figure(
     """
     millimetres = length(width)
     if labels not in LABELS:
-        raise SettingsError(f"--labels {labels}: give one of {', '.join(LABELS)}")
+        raise _refusal("labels", labels, f"give one of {', '.join(LABELS)}")
     if not RESOLUTIONS[0] <= dpi <= RESOLUTIONS[1]:
-        raise SettingsError(f"--dpi {dpi:g}: give {RESOLUTIONS[0]:g} to {RESOLUTIONS[1]:g}")
-    name = str(find_layer(run, layer)["name"])
+        raise _refusal("dpi", f"{dpi:g}", f"give {RESOLUTIONS[0]:g} to {RESOLUTIONS[1]:g}")
+    name = find_layer(run, layer).name
     rows = _rows(run, name, objective, method)
-    chosen = numbers(channels) if channels != "all" else [channel for channel in rows if rows[channel]["atlas"]]
-    tiles = tuple(_tile(run, name, rows, channel, labels) for channel in chosen)
+    chosen = numbers(channels) if channels != "all" else [channel for channel, row in rows.items() if row.has_picture]
+    tiles = tuple(_tile(run, rows, channel, labels) for channel in chosen)
     if not tiles:
-        raise SettingsError(f"--channels {channels}: {name} has no such picture; choose another --objective")
+        raise _refusal("channels", channels, f"{name} has no such picture; choose another {setting('objective')}")
     if len({tile.picture.shape for tile in tiles}) > 1:
         raise SettingsError(f"{run.folder}: pictures of {name} differ in size; choose channels of one size")
     height, wide = tiles[0].picture.shape[:2]
@@ -250,95 +253,113 @@ def figure(
         columns = min(len(tiles), math.ceil(math.sqrt(len(tiles) * height / wide)))
     most = max(1, int((millimetres + GAP) / (NARROWEST + GAP)))
     if not 1 <= columns <= most:
-        raise SettingsError(f"--columns {columns}: give 1 to {most} for a width of {millimetres:g} mm")
+        raise _refusal("columns", columns, f"give 1 to {most} for a width of {millimetres:g} mm")
     columns = min(columns, len(tiles))
     side = (millimetres - (columns - 1) * GAP) / columns
     kind = f"{objective}, by {'ascent' if method == 'ascent' else 'formula' if method == 'analytic' else method}"
     return Figure(
-        name, kind, tiles, columns, millimetres, dpi, _font(tiles, side, labels), _notes(run, tiles, rows, chosen)
+        layer=name,
+        kind=kind,
+        tiles=tiles,
+        columns=columns,
+        width=millimetres,
+        dpi=dpi,
+        font=_font(tiles, side, labels),
+        notes=_notes(run, tiles, [rows[channel] for channel in chosen]),
     )
 
 
-def length(given: str | float) -> float:
+def _refusal(field: str, value: object, why: str) -> SettingsError:
+    """An error about one setting: its name and its value, then what to do."""
+    return SettingsError(f"{setting(field, value)}: {why}", field=field, value=value)
+
+
+def length(width: str | float) -> float:
     """Millimetres.
 
     Raises:
         SettingsError: no length, or none that a figure can have.
     """
-    value = math.nan
-    if isinstance(given, str):
-        found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(mm|cm|in|pt)?\s*", given, re.ASCII)
-        if found:
-            value = float(found[1]) * MILLIMETRES[found[2] or "mm"]
+    millimetres = math.nan
+    if isinstance(width, str):
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(mm|cm|in|pt)?\s*", width, re.ASCII)
+        if match:
+            millimetres = float(match[1]) * MILLIMETRES[match[2] or "mm"]
     else:
-        value = float(given)
-    if not WIDTHS[0] <= value <= WIDTHS[1]:
-        raise SettingsError(f"--width {given}: give {WIDTHS[0]:g}mm to {WIDTHS[1]:g}mm, also in cm, in or pt")
-    return value
+        millimetres = float(width)
+    if not WIDTHS[0] <= millimetres <= WIDTHS[1]:
+        raise _refusal("width", width, f"give {WIDTHS[0]:g}mm to {WIDTHS[1]:g}mm, also in cm, in or pt")
+    return millimetres
 
 
-def numbers(given: str | Sequence[int]) -> list[int]:
-    """Channels in the order given, each once.
+def numbers(channels: str | Sequence[int]) -> list[int]:
+    """Channels in the order of the setting, each once.
 
     Raises:
         SettingsError: not numbers and ranges.
     """
-    if not isinstance(given, str):
-        return list(dict.fromkeys(int(channel) for channel in given))
-    found: dict[int, None] = {}
-    for part in given.split(","):
+    if not isinstance(channels, str):
+        return list(dict.fromkeys(int(channel) for channel in channels))
+    chosen: dict[int, None] = {}
+    for part in channels.split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part, re.ASCII)
         if not match or int(match[2] or match[1]) < int(match[1]):
-            raise SettingsError(f"--channels {given}: give all, or numbers and ranges such as 0,4,8-11")
-        found |= dict.fromkeys(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return list(found)
+            raise _refusal("channels", channels, "give all, or numbers and ranges such as 0,4,8-11")
+        chosen |= dict.fromkeys(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return list(chosen)
 
 
-def find_layer(run: Run, wanted: str) -> dict[str, Any]:
+def find_layer(run: Run, pattern: str) -> LayerInfo:
     """The one layer of a run with this name, or that a glob or #number fits.
 
     Raises:
         SettingsError: none, or several.
     """
-    exact = [layer for layer in run.layers if wanted in (layer["name"], layer["node"], layer["slug"])]
-    found = exact or [
-        layer
-        for layer in run.layers
-        if wanted == f"#{layer['index']}" or fnmatch.fnmatchcase(str(layer["name"]), wanted)
+    exact = [layer for layer in run.layers if pattern in (layer.name, layer.node, layer.slug)]
+    matches = exact or [
+        layer for layer in run.layers if pattern == f"#{layer.index}" or fnmatch.fnmatchcase(layer.name, pattern)
     ]
-    if len(found) == 1:
-        return found[0]
-    names = [str(layer["name"]) for layer in found or run.layers]
-    if found:
-        raise SettingsError(f"--layer {wanted}: fits {len(found)} layers, {words.listed(names, 4)}; name one")
-    near = difflib.get_close_matches(wanted, names, 3, 0.3) or names[:3]
-    raise SettingsError(
-        f"--layer {wanted}: {run.folder} has no such layer; nearest: {', '.join(near) or 'none at all'}"
-    )
+    if len(matches) == 1:
+        return matches[0]
+    names = [layer.name for layer in matches or run.layers]
+    if matches:
+        raise _refusal("layer", pattern, f"fits {len(matches)} layers, {words.listed(names, 4)}; name one")
+    near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
+    raise _refusal("layer", pattern, f"{run.folder} has no such layer; nearest: {', '.join(near) or 'none at all'}")
 
 
-def _rows(run: Run, layer: str, objective: str, method: str) -> dict[int, dict[str, Any]]:
+def _rows(run: Run, layer: str, objective: str, method: str) -> dict[int, UnitRow]:
     """Channel → row of one kind."""
     rows = UnitTable(run).of(layer)
-    kinds = dict.fromkeys((row["objective"], row["method"]) for row in rows)
+    kinds = dict.fromkeys((row.objective, row.method) for row in rows)
     if not kinds:
-        raise SettingsError(f"--layer {layer}: was not analysed in {run.folder}; choose another, or analyse it")
+        raise _refusal("layer", layer, f"was not analysed in {run.folder}; choose another, or analyse it")
     if (objective, method) not in kinds:
-        had = ", ".join(f"--objective {name} --method {how}" for name, how in kinds)
-        raise SettingsError(f"--objective {objective} --method {method}: {layer} has no such pictures; it has {had}")
-    return {row["channel"]: row for row in rows if (row["objective"], row["method"]) == (objective, method)}
+        others = ", ".join(f"{setting('objective', name)} {setting('method', how)}" for name, how in kinds)
+        raise SettingsError(
+            f"{setting('objective', objective)} {setting('method', method)}: {layer} has no such pictures; "
+            f"it has {others}"
+        )
+    return {row.channel: row for row in rows if (row.objective, row.method) == (objective, method)}
 
 
-def _tile(run: Run, layer: str, rows: dict[int, dict[str, Any]], channel: int, labels: str) -> Tile:
+def _tile(run: Run, rows: dict[int, UnitRow], channel: int, labels: str) -> Tile:
+    layer = next(iter(rows.values())).layer
     if channel not in rows:
-        had = words.listed([str(number) for number in sorted(rows)], 12)
-        raise SettingsError(f"--channels {channel}: is not in the run; of {layer} it has {had}")
+        others = words.listed([str(number) for number in sorted(rows)], 12)
+        raise _refusal("channels", channel, f"is not in the run; of {layer} it has {others}")
     row = rows[channel]
     picture = run.tile(row)
     if picture is None:
-        raise SettingsError(f"--channels {channel}: has no picture ({row['status']}); choose other channels of {layer}")
-    label = {"none": "", "channel": str(channel), "activation": f"{channel}: {_plain(row['activation'])}"}[labels]
-    return Tile(channel, label, str(row["status"]), row["activation"], sheets.visible(picture))
+        raise _refusal("channels", channel, f"has no picture ({row.status}); choose other channels of {layer}")
+    label = {"none": "", "channel": str(channel), "activation": f"{channel}: {_plain(row.activation)}"}[labels]
+    return Tile(
+        channel=channel,
+        label=label,
+        status=row.status,
+        activation=row.activation,
+        picture=sheets.visible(picture),
+    )
 
 
 def _plain(value: float | None) -> str:
@@ -353,27 +374,34 @@ def _font(tiles: Sequence[Tile], side: float, labels: str) -> float:
     widest = max(pdf.text_width(tile.label) for tile in tiles)
     fits = min(FONT, math.floor(10 * (side + 0.6 * GAP) * pdf.POINTS / widest) / 10)
     if fits < SMALLEST_FONT:
-        raise SettingsError(
-            f"--labels {labels}: do not fit below pictures of {side:.1f} mm; "
-            "choose fewer --columns, a larger --width or --labels none"
+        raise _refusal(
+            "labels",
+            labels,
+            f"do not fit below pictures of {side:.1f} mm; choose fewer {setting('columns')}, "
+            f"a larger {setting('width')} or {setting('labels', 'none')}",
         )
     return fits
 
 
-def _notes(
-    run: Run, tiles: Sequence[Tile], rows: dict[int, dict[str, Any]], channels: Sequence[int]
-) -> tuple[str, ...]:
+def _notes(run: Run, tiles: Sequence[Tile], rows: Sequence[UnitRow]) -> tuple[str, ...]:
+    """What a reader of the figure has to know.
+
+    Args:
+        run: that the figure is of.
+        tiles: of the figure.
+        rows: of its units, in the same order.
+    """
     notes = []
     for status in ("unraised", "dead", "diverged"):
         here = [str(tile.channel) for tile in tiles if tile.status == status]
         if here:
             notes.append(f"{status}: {words.listed(here)}; {words.STATUSES[status]}")
-    if (run.info.get("settings") or {}).get("stretched") and any(row["method"] == "ascent" for row in rows.values()):
+    if run.info.settings.stretched and any(row.method == "ascent" for row in rows):
         notes.append("the run's preset stretched the contrast of these pictures; say so beside the figure")
-    bands = rows[channels[0]]["bands"] or 1
+    bands = rows[0].size[2]
     if bands not in (1, 3):
         notes.append(f"pictures of {bands} bands are shown as grey planes side by side")
-    if rows[channels[0]]["space"] == "input":
+    if rows[0].space == "input":
         notes.append("shown in the layer's own input, an input channel a patch, white for high and black for low")
     return tuple(notes)
 
@@ -393,7 +421,7 @@ def check_file(path: Path) -> None:
     """
     _form(path)
     if path.is_dir() or not path.parent.is_dir():
-        raise SettingsError(f"{path}: is a folder, or lies in none; choose another -o")
+        raise SettingsError(f"{path}: is a folder, or lies in none; choose another file")
 
 
 def _image(pixels: np.ndarray) -> Image.Image:

@@ -43,10 +43,10 @@ class PlacedText:
 
 def font(size: float) -> ImageFont.FreeTypeFont:
     """The font of all forms of a figure, `size` pixels an em."""
-    found = ImageFont.load_default(size)
-    if not isinstance(found, ImageFont.FreeTypeFont):
+    loaded = ImageFont.load_default(size)
+    if not isinstance(loaded, ImageFont.FreeTypeFont):
         raise RuntimeError("this Pillow was built without FreeType; install the wheel from PyPI")
-    return found
+    return loaded
 
 
 def text_width(text: str) -> float:
@@ -54,16 +54,16 @@ def text_width(text: str) -> float:
     return font(EM).getlength(text) / EM
 
 
-def page(width: float, height: float, title: str, pictures: list[PlacedPicture], texts: list[PlacedText]) -> bytes:
+def page(extent: tuple[float, float], title: str, pictures: list[PlacedPicture], texts: list[PlacedText]) -> bytes:
     """A document of one page.
 
     Args:
-        width: of the page, mm.
-        height: of the page, mm.
+        extent: (width, height) of the page, mm.
         title: of the document, any characters.
         pictures: each is an image object of its own, which readers can take out again without loss.
         texts: above the pictures, black.
     """
+    width, height = extent
     content = [_picture_command(number, placed, height) for number, placed in enumerate(pictures)]
     content += [_text_command(placed, height) for placed in texts]
     size = f"{_number(width * POINTS)} {_number(height * POINTS)}"

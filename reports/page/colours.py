@@ -28,8 +28,8 @@ def signed(picture: np.ndarray) -> np.ndarray:
     value = (picture.astype(np.float32) - 128) / 127
     zero = np.asarray(ZERO, np.float32)
     end = np.where(value > 0, np.asarray(POSITIVE, np.float32), np.asarray(NEGATIVE, np.float32))
-    found: np.ndarray = (zero + (end - zero) * np.abs(value).clip(0, 1)).round().astype(np.uint8)
-    return found
+    coloured: np.ndarray = (zero + (end - zero) * np.abs(value).clip(0, 1)).round().astype(np.uint8)
+    return coloured
 
 
 def overlay(picture: np.ndarray) -> np.ndarray:
@@ -42,10 +42,10 @@ def overlay(picture: np.ndarray) -> np.ndarray:
         (H, W, 4) uint8.
     """
     value = (picture[:, :, 0].astype(np.float32) - 128) / 127
-    found = np.empty((*value.shape, 4), np.uint8)
-    found[..., :3] = np.where(value[..., None] > 0, POSITIVE, NEGATIVE)
-    found[..., 3] = (np.abs(value).clip(0, 1) ** 0.6 * 255).round()
-    return found
+    coloured = np.empty((*value.shape, 4), np.uint8)
+    coloured[..., :3] = np.where(value[..., None] > 0, POSITIVE, NEGATIVE)
+    coloured[..., 3] = (np.abs(value).clip(0, 1) ** 0.6 * 255).round()
+    return coloured
 
 
 def scale(values: np.ndarray) -> np.ndarray:
@@ -53,8 +53,8 @@ def scale(values: np.ndarray) -> np.ndarray:
     place = np.nan_to_num(values).clip(0, 1) * (len(SCALE) - 1)
     low = np.minimum(place.astype(int), len(SCALE) - 2)
     part = (place - low)[..., None]
-    found: np.ndarray = (SCALE[low] * (1 - part) + SCALE[low + 1] * part).round().astype(np.uint8)
-    return found
+    coloured: np.ndarray = (SCALE[low] * (1 - part) + SCALE[low + 1] * part).round().astype(np.uint8)
+    return coloured
 
 
 def spotlight(image: np.ndarray, mask: np.ndarray, floor: float = 0.18) -> np.ndarray:

@@ -11,28 +11,25 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filterscope.analyzer.run import locks
 from filterscope.converters.errors import RunError
 from filterscope.converters.plain_text import escaped_json
-from filterscope.reports.page.turns import Turn
 
 
 class Files:
-    """Where the files of a site go; by default they are kept in memory.
-
-    Not a thing of the disk: a single page takes its parts from here.
-    """
+    """Where the files of a site go: here into memory, whence a single page takes its parts."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.contents: dict[str, bytes] = {}
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a file."""
-        self.kept[relative] = content
+        self.contents[relative] = content
 
     def write_lines(self, relative: str, lines: Iterable[str]) -> None:
         """Write lines of text."""
@@ -66,7 +63,7 @@ class NewFolder(Files):
         self._mark, self._own = mark, own
         self._beside = self._real.with_name(f".{self._real.name}.part")
         self._old = self._real.with_name(f".{self._real.name}.old")
-        self._turn = Turn(self._real)
+        self._turn = contextlib.ExitStack()
         self._refuse_foreign()
 
     def _refuse_foreign(self) -> None:
@@ -79,7 +76,7 @@ class NewFolder(Files):
     def __enter__(self) -> NewFolder:
         try:
             self._real.parent.mkdir(parents=True, exist_ok=True)
-            self._turn.__enter__()
+            self._turn.enter_context(turn(self._real))
         except OSError as error:
             raise self._translated(error) from error
         try:
@@ -89,7 +86,7 @@ class NewFolder(Files):
             shutil.rmtree(self._beside, ignore_errors=True)  # left by a process that was killed
             self._beside.mkdir()
         except BaseException as error:
-            self._turn.__exit__(None, None, None)
+            self._turn.close()
             if isinstance(error, OSError):
                 raise self._translated(error) from error
             raise
@@ -105,7 +102,7 @@ class NewFolder(Files):
             raise self._translated(failure) from failure
         finally:
             shutil.rmtree(self._beside, ignore_errors=True)
-            self._turn.__exit__(None, None, None)
+            self._turn.close()
         if isinstance(error, OSError):
             raise self._translated(error) from error
 
@@ -138,6 +135,25 @@ class NewFolder(Files):
         return _cannot_be_written(self.place, error, "folder")
 
 
+@contextlib.contextmanager
+def turn(place: Path) -> Iterator[None]:
+    """Be the one process that writes a place; others wait. A file `.NAME.lock` stands beside it meanwhile.
+
+    Args:
+        place: a file or folder, which need not exist; its parent does.
+
+    Raises:
+        OSError: the lock cannot be written.
+    """
+    path = place.with_name(f".{place.name}.lock")
+    with locks.wait_for_lock(path, f"{place}: another process is writing it; waiting for it"):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
+                path.unlink()
+
+
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file beside its place and put it there; another process that writes it is waited for.
 
@@ -149,7 +165,7 @@ def write_whole(file: Path, content: bytes) -> None:
         if real.exists() and not real.is_file():  # a pipe, a terminal
             real.write_bytes(content)
             return
-        with Turn(real):
+        with turn(real):
             beside = real.with_name(f".{real.name}.part")
             try:
                 beside.write_bytes(content)
@@ -169,7 +185,7 @@ def exchange(one: Path, other: Path) -> bool:
     except (OSError, AttributeError):  # an old C library
         return False
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
+    return bool(rename(*(here, os.fsencode(one)), *(here, os.fsencode(other)), swap) == 0)
 
 
 def _has_our_page(folder: Path) -> bool:

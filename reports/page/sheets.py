@@ -18,6 +18,7 @@ SIDE = 1200  # pixels, of a sheet: 6 MiB once a browser has decoded it, which ta
 MOST = 128  # tiles a sheet: a browser that scrolls by fetches little that it does not show
 PIXELATED = 64  # pictures with both sides below it are shown with hard pixels, enlarged by a whole factor
 PLANES = 16  # bands shown of a picture that is neither grey nor RGB
+CUSTOM = "--"  # with which CSS marks custom properties
 LOSSY = {"quality": 82, "method": 1}
 TRUE_ENOUGH = 28.0  # dB: colour noise at full contrast falls to 15 dB in a lossy WebP, which halves colour resolution
 
@@ -54,10 +55,25 @@ class Grid:
         return offset(column, self.columns), offset(row, self.rows)
 
     def rules(self, space: str) -> Iterator[str]:
-        """CSS: `.t0`, `.t1`, … behind a prefix say a tile's place as --x and --y, and its row of maps as --r."""
+        """CSS: `.t0`, `.t1`, … behind a prefix set a tile's place (properties x and y) and its row of maps (r)."""
         for index in range(self.tiles):
             x, y = self.place(index)
-            yield f".{space}t{index}{{--x:{x};--y:{y};--r:{offset(index, self.tiles)}}}"
+            yield f".{space}t{index}{{{custom('x', x)};{custom('y', y)};{custom('r', offset(index, self.tiles))}}}"
+
+
+def custom(name: str, value: str) -> str:
+    """CSS declaration of a custom property, which static/site.css uses."""
+    return f"{CUSTOM}{name}:{value}"
+
+
+def custom_value(name: str) -> str:
+    """CSS value of a custom property."""
+    return f"var({CUSTOM}{name})"
+
+
+def tile_size(size: tuple[int, int]) -> str:
+    """CSS declarations: (height, width) at which a tile is shown, CSS pixels."""
+    return f"{custom('tw', f'{size[1]}px')};{custom('th', f'{size[0]}px')}"
 
 
 def grid_for(count: int, height: int, width: int) -> Grid:

@@ -11,13 +11,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeGuard, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.rows import MapRow, UnitRow, rows_of
 from filterscope.reports.page import sheets
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+AnyRow = TypeVar("AnyRow", bound="DataclassInstance")
 
 MAP_SIDE = 48  # pixels, of a map beside a unit: larger ones are reduced
 GRID_SIDE = 112  # CSS pixels, of a picture in the grid of a layer
@@ -74,14 +80,14 @@ class Picture:
     """One row of the unit table, and where its picture is."""
 
     kind: Kind
-    row: dict[str, Any]  # of UNIT_SCHEMA
+    row: UnitRow
     sheet: int | None  # null where there is no picture
     tile: int | None
 
     @property
     def share(self) -> float | None:
         """Activation as a share of the bound; null where it has no meaning, as below zero."""
-        activation, bound = self.row["activation"], self.row["bound"]
+        activation, bound = self.row.activation, self.row.bound
         if not (finite(activation) and finite(bound)) or bound <= 0 or activation < 0:
             return None
         return float(activation / bound)
@@ -89,7 +95,7 @@ class Picture:
     @property
     def lift(self) -> float:
         """How far the activation lies above the best random image, below it where it is to be low; −∞ where unknown."""
-        activation, random = self.row["activation"], self.row["random"]
+        activation, random = self.row.activation, self.row.random
         sense = -1 if self.kind.objective == "negative" else 1
         return sense * float(activation - random) if finite(activation) and finite(random) else -math.inf
 
@@ -105,10 +111,18 @@ class MapFact:
     row: int  # where the maximum is
     column: int
 
+    @classmethod
+    def of(cls, row: MapRow) -> MapFact:
+        """The numbers of a map; float32 is shown with the seven digits it holds, null as not a number."""
+        low, mean, high = (
+            math.nan if value is None else float(f"{value:.7g}") for value in (row.minimum, row.mean, row.maximum)
+        )
+        return cls(image=row.image, minimum=low, mean=mean, maximum=high, row=row.row, column=row.column)
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One channel with all that is known of it."""
+    """One channel: its pictures, its maps and their numbers."""
 
     index: int  # among the layer's shown channels
     channel: int
@@ -127,47 +141,53 @@ class Unit:
 
     def status(self, picture: Picture) -> str:
         """What is claimed of one of its pictures: `constant` says more than that no picture raises it."""
-        status = str(picture.row["status"])
+        status = str(picture.row.status)
         return "constant" if self.constant and status in ("ok", "unraised") else status
 
     def answers(self) -> Iterator[float | None]:
         """What it answered to its pictures, to random images and to the user's images; lowest and highest of maps."""
         for picture in self.pictures:
             if picture and picture.kind.space == "image":
-                yield from (picture.row[name] for name in ("activation", "random"))
+                yield from (picture.row.activation, picture.row.random)
         for fact in self.maps:
             yield from (fact.minimum, fact.maximum) if fact else ()
 
 
-def finite(value: float | None) -> bool:
+def finite(value: float | None) -> TypeGuard[float]:
     """Whether a table's number can be shown and reckoned with."""
     return value is not None and math.isfinite(value)
 
 
-class ByLayer:
-    """A table with a column `layer`, by layer."""
+class ByLayer(Generic[AnyRow]):
+    """A table with a column `layer`, by layer.
 
-    def __init__(self, table: pa.Table) -> None:
+    Args:
+        table: of a run.
+        kind: of its rows, a class of analyzer.run.rows.
+    """
+
+    def __init__(self, table: pa.Table, kind: type[AnyRow]) -> None:
         self._table = table
-        self._rows: dict[str, list[int]] = defaultdict(list)
+        self._kind = kind
+        self._places: dict[str, list[int]] = defaultdict(list)
         for index, name in enumerate(table["layer"].to_pylist()):
-            self._rows[name].append(index)
+            self._places[name].append(index)
 
     def has(self, layer: str) -> bool:
         """Whether any row of a layer is there."""
-        return layer in self._rows
+        return layer in self._places
 
-    def of(self, layer: str) -> list[dict[str, Any]]:
+    def of(self, layer: str) -> list[AnyRow]:
         """The rows of one layer, in the table's order."""
-        rows: list[dict[str, Any]] = self._table.take(np.asarray(self._rows.get(layer, []), np.int64)).to_pylist()
-        return rows
+        places = np.asarray(self._places.get(layer, []), np.int64)
+        return rows_of(self._table.take(places), self._kind)
 
 
-class UnitTable(ByLayer):
+class UnitTable(ByLayer[UnitRow]):
     """The run's unit table, by layer."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run.units)
+        super().__init__(run.units, UnitRow)
 
     def pixels(self) -> int:
         """Pixels of all pictures large enough for a lossy file, three bands counted as one."""
@@ -195,15 +215,13 @@ class LayerMaps:
         self._image = image
         self._maximum = np.nan_to_num(table["maximum"].to_numpy().astype(np.float64), nan=-np.inf)
         shown = np.flatnonzero(image < images)
-        self._rows: dict[tuple[int, int], dict[str, Any]] = {
-            (row["image"], row["channel"]): row for row in table.take(shown).to_pylist()
-        }
+        self._rows = {(row.image, row.channel): row for row in rows_of(table.take(shown), MapRow)}
         self._table = table
-        pictured = next((row for row in self._rows.values() if row["atlas"] is not None), None)
+        pictured = next((row for row in self._rows.values() if row.has_picture), None)
         self.neurons: tuple[int, int] | None = None  # (height, width) of a map; null where none has a picture
         self.size = (1, 1)  # of `tiles`, pixels
         if pictured is not None:
-            self.neurons = pictured["height"], pictured["width"]
+            self.neurons = pictured.size[:2]
             self.size = sheets.within(*self.neurons, MAP_SIDE)
 
     def __len__(self) -> int:
@@ -212,7 +230,7 @@ class LayerMaps:
     def fact(self, image: int, channel: int) -> MapFact | None:
         """What `channel` answered to a shown image."""
         row = self._rows.get((image, channel))
-        return None if row is None else _fact(row)
+        return None if row is None else MapFact.of(row)
 
     def tile(self, image: int, channel: int, side: int) -> np.ndarray | None:
         """Its picture, (H, W, 1) uint8, at most `side` high and wide; None where there is none."""
@@ -225,12 +243,12 @@ class LayerMaps:
 
     def tiles(self, image: int, units: Sequence[Unit]) -> np.ndarray:
         """The pictures of some units, (units, *size) uint8; black where there is none."""
-        found = np.zeros((len(units), *self.size), np.uint8)
+        stack = np.zeros((len(units), *self.size), np.uint8)
         for index, unit in enumerate(units):
             tile = self.tile(image, unit.channel, MAP_SIDE)
             if tile is not None:
-                found[index] = sheets.reduced(tile, *self.size)[:, :, 0]
-        return found
+                stack[index] = sheets.reduced(tile, *self.size)[:, :, 0]
+        return stack
 
     def strongest_channels(self, image: int, most: int) -> list[int]:
         """The channels with the highest maxima on an image, highest first, the lower channel before its equals."""
@@ -243,10 +261,10 @@ class LayerMaps:
         """Channel → the image of all given ones with the highest maximum."""
         order = np.lexsort((self._image, -self._maximum, self._channel))
         _, first = np.unique(self._channel[order], return_index=True)
-        return {row["channel"]: _fact(row) for row in self._table.take(order[first]).to_pylist()}
+        return {row.channel: MapFact.of(row) for row in rows_of(self._table.take(order[first]), MapRow)}
 
 
-def kinds_of(channels: Sequence[int], rows: Sequence[dict[str, Any]], objectives: Sequence[str]) -> list[Kind]:
+def kinds_of(channels: Sequence[int], rows: Sequence[UnitRow], objectives: Sequence[str]) -> list[Kind]:
     """The kinds of picture of one layer, known kinds first.
 
     Args:
@@ -254,39 +272,52 @@ def kinds_of(channels: Sequence[int], rows: Sequence[dict[str, Any]], objectives
         rows: of the unit table.
         objectives: that the run's settings ask for: they have a kind even before the first row is there.
     """
-    found = {(row["objective"], row["method"], row["space"]) for row in rows}
+    present = {row.kind for row in rows}
     several = {"diversity": [f"diversity-{k}" for k in range(1, DIVERSE + 1)]}
-    found |= {(kind, "ascent", "image") for objective in objectives for kind in several.get(objective, [objective])}
-    order = [*(key for key in KINDS if key in found), *sorted(found - KINDS.keys())]
+    present |= {(kind, "ascent", "image") for objective in objectives for kind in several.get(objective, [objective])}
+    order = [*(key for key in KINDS if key in present), *sorted(present - KINDS.keys())]
     pixels = {key: _pixels(key, rows) for key in order}
-    sizes = [sheets.visible_size(*known) for known in pixels.values() if known]
+    sizes = [sheets.visible_size(*size) for size in pixels.values() if size]
     tallest, widest = (max((size[axis] for size in sizes), default=1) for axis in (0, 1))
-    grid = sheets.grid_for(len({*channels, *(row["channel"] for row in rows)}), tallest, widest)
+    grid = sheets.grid_for(len({*channels, *(row.channel for row in rows)}), tallest, widest)
     kinds = []
     for position, key in enumerate(order):
         title, meaning, anchor = KINDS.get(key, (f"{key[0]}, {key[1]}", f"in {key[2]} space", "activation"))
         height, width, planes = pixels[key] or (1, 1, 1)
-        size = sheets.visible_size(height, width, planes)
-        bands = 3 if planes == 3 else 1
-        pictured = pixels[key] is not None
-        kinds.append(Kind(position, *key, title, meaning, anchor, pictured, size, bands, (height, width), planes, grid))
+        kinds.append(
+            Kind(
+                position=position,
+                objective=key[0],
+                method=key[1],
+                space=key[2],
+                title=title,
+                meaning=meaning,
+                anchor=anchor,
+                pictured=pixels[key] is not None,
+                size=sheets.visible_size(height, width, planes),
+                bands=3 if planes == 3 else 1,
+                pixels=(height, width),
+                planes=planes,
+                grid=grid,
+            )
+        )
     return kinds
 
 
-def finest(rows: Sequence[dict[str, Any]], most: int) -> list[int]:
-    """The channels whose first kind of picture rises highest above random images, those that are not fine last."""
+def highest_above_random(rows: Sequence[UnitRow], most: int) -> list[int]:
+    """The channels whose first kind of picture rises highest above random images; those without status ok last."""
     first: dict[int, tuple[bool, float]] = {}
     for row in rows:
-        sense = -1 if row["objective"] == "negative" else 1
-        known = finite(row["activation"]) and finite(row["random"])
-        lift = sense * (row["activation"] - row["random"]) if known else -math.inf
-        first.setdefault(row["channel"], (row["status"] != "ok", -lift))
+        sense = -1 if row.objective == "negative" else 1
+        lift = sense * (row.activation - row.random) if finite(row.activation) and finite(row.random) else -math.inf
+        first.setdefault(row.channel, (row.status != "ok", -lift))
     return sorted(sorted(first, key=lambda channel: (*first[channel], channel))[:most])
 
 
 def units_of(
     channels: Sequence[int],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[UnitRow],
+    *,
     kinds: Sequence[Kind],
     maps: LayerMaps,
     images: int,
@@ -302,16 +333,26 @@ def units_of(
         images: how many images the site shows.
         tiles: of a sheet, of whatever shows a picture a unit.
     """
-    of_unit: dict[int, dict[tuple[str, str, str], dict[str, Any]]] = {channel: {} for channel in channels}
+    of_unit: dict[int, dict[tuple[str, str, str], UnitRow]] = {channel: {} for channel in channels}
     for row in rows:
-        of_unit.setdefault(row["channel"], {})[row["objective"], row["method"], row["space"]] = row
+        of_unit.setdefault(row.channel, {})[row.kind] = row
     units = []
     for index, channel in enumerate(sorted(of_unit)):
         sheet, tile = divmod(index, tiles)
         pictures = tuple(_picture(kind, of_unit[channel].get(kind.id), index) for kind in kinds)
         facts = tuple(maps.fact(image, channel) for image in range(images)) if len(maps) else ()
-        strongest = maps.strongest_images.get(channel)
-        units.append(Unit(index, channel, pictures, facts, sheet, tile, tiles, strongest))
+        units.append(
+            Unit(
+                index=index,
+                channel=channel,
+                pictures=pictures,
+                maps=facts,
+                sheet=sheet,
+                row=tile,
+                rows=tiles,
+                strongest=maps.strongest_images.get(channel),
+            )
+        )
     return units
 
 
@@ -323,9 +364,9 @@ def leading(kinds: Sequence[Kind], units: Sequence[Unit], most: int) -> list[Pic
     for kind in kinds:
         of_kind = [unit.pictures[kind.position] for unit in units]
         pictured = [picture for picture in of_kind if picture and picture.sheet is not None]
-        fine = [picture for picture in pictured if picture.row["status"] == "ok"]
+        fine = [picture for picture in pictured if picture.row.status == "ok"]
         if fine:
-            return sorted(fine, key=lambda picture: (-picture.lift, picture.row["channel"]))[:most]
+            return sorted(fine, key=lambda picture: (-picture.lift, picture.row.channel))[:most]
     return []
 
 
@@ -342,23 +383,15 @@ def absent(units: Sequence[Unit], kinds: Sequence[Kind]) -> Iterator[tuple[Kind,
             yield kind, lacking
 
 
-def _picture(kind: Kind, row: dict[str, Any] | None, index: int) -> Picture | None:
-    if row is None or row["atlas"] is None:
+def _picture(kind: Kind, row: UnitRow | None, index: int) -> Picture | None:
+    if row is None or not row.has_picture:
         return None if row is None else Picture(kind, row, None, None)
     return Picture(kind, row, *divmod(index, kind.grid.tiles))
 
 
-def _pixels(key: tuple[str, str, str], rows: Sequence[dict[str, Any]]) -> tuple[int, int, int] | None:
+def _pixels(key: tuple[str, str, str], rows: Sequence[UnitRow]) -> tuple[int, int, int] | None:
     """(height, width, bands) of the pictures of a kind; None where there is none."""
     for row in rows:
-        if (row["objective"], row["method"], row["space"]) == key and row["atlas"] is not None:
-            return row["height"], row["width"], row["bands"]
+        if row.kind == key and row.has_picture:
+            return row.size
     return None
-
-
-def _fact(row: dict[str, Any]) -> MapFact:
-    """A map's numbers; float32 is shown with the seven digits it holds."""
-    low, mean, high = (
-        math.nan if row[name] is None else float(f"{row[name]:.7g}") for name in ("minimum", "mean", "maximum")
-    )
-    return MapFact(row["image"], low, mean, high, row["row"], row["column"])

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
+from filterscope.analyzer.run.records import LayerInfo
 from filterscope.converters.plain_text import visible
 
 NOTHING = "–"  # shown where a table has null
@@ -22,14 +22,14 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
         "this picture says nothing about what the channel responds to."
     ),
     "constant": (
-        "One number for everything that was measured: maximised pictures, random images, your images and data. "
-        "As far as seen, the channel does not depend on the image."
+        "Every measurement gave one number: maximised pictures, random images, your images and data. "
+        "As far as observed, the channel does not depend on the image."
     ),
     "dead": (
         "Proven: no image can make the pre-activation positive, so the ReLU after it always answers 0. "
         "What the picture shows has no effect on the network."
     ),
-    "diverged": "The optimisation left the finite numbers: this is no result.",
+    "diverged": "The optimisation ended in infinite or undefined numbers: there is no result.",
 }
 
 
@@ -143,29 +143,29 @@ def listed(words: Sequence[str], most: int = 6) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def operation(layer: dict[str, Any]) -> str:
+def operation(layer: LayerInfo) -> str:
     """What kind of convolution a layer is, in a word or three."""
-    kind = "transposed convolution" if layer["op"] == "ConvTranspose" else "convolution"
-    if layer["rank"] != 2:
-        return f"{layer['rank']}-d {kind}"
-    groups = layer["groups"]
+    kind = "transposed convolution" if layer.op == "ConvTranspose" else "convolution"
+    if layer.rank != 2:
+        return f"{layer.rank}-d {kind}"
+    groups = layer.groups
     if groups > 1:
-        return f"depthwise {kind}" if groups == layer["in_channels"] else f"{kind} in {groups:,} groups"
-    return f"pointwise {kind}" if set(layer["kernel"]) == {1} else kind
+        return f"depthwise {kind}" if groups == layer.in_channels else f"{kind} in {groups:,} groups"
+    return f"pointwise {kind}" if set(layer.kernel) == {1} else kind
 
 
-def field(layer: dict[str, Any]) -> str:
+def field(layer: LayerInfo) -> str:
     """The receptive field of a layer's neurons in a phrase."""
-    size = layer["field"]["size"]
+    size = layer.field.size
     local = NOTHING if size is None else f"{times(size)}\u00a0px"
-    if layer["field"]["global"]:
-        return "the whole input" if size is None else f"the whole input; {local} without the global gates"
+    if layer.field.is_global:
+        return "the whole input" if size is None else f"the whole input; {local} without global operations"
     return local
 
 
-def nonlinearity(layer: dict[str, Any]) -> str:
+def nonlinearity(layer: LayerInfo) -> str:
     """The non-linearity that follows, as papers write it."""
-    name = str(layer["nonlinearity"])
+    name = str(layer.nonlinearity)
     return {
         "relu": "ReLU",
         "relu6": "ReLU6",
@@ -179,47 +179,47 @@ def nonlinearity(layer: dict[str, Any]) -> str:
     }.get(name, name.replace("_", " "))
 
 
-def in_brief(layer: dict[str, Any]) -> list[str]:
+def in_brief(layer: LayerInfo) -> list[str]:
     """A layer's facts for a line of a list."""
-    kernel = times(layer["kernel"])
-    if any(step != 1 for step in layer["stride"]):
-        kernel += f", stride {_one_or_all(layer['stride'])}"
-    if any(step != 1 for step in layer["dilation"]):
-        kernel += f", dilation {_one_or_all(layer['dilation'])}"
+    kernel = times(layer.kernel)
+    if any(step != 1 for step in layer.stride):
+        kernel += f", stride {_one_or_all(layer.stride)}"
+    if any(step != 1 for step in layer.dilation):
+        kernel += f", dilation {_one_or_all(layer.dilation)}"
     return [
         operation(layer),
         kernel,
-        f"{layer['in_channels']:,} → {count(layer['out_channels'], 'channel')}",
-        f"maps of {times(layer['output_shape'][1:])}",
+        f"{layer.in_channels:,} → {count(layer.out_channels, 'channel')}",
+        f"maps of {times(layer.output_shape[1:])}",
         f"sees {field(layer)}",
         nonlinearity(layer),
     ]
 
 
-def facts(layer: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(layer: LayerInfo) -> list[tuple[str, str]]:
     """All facts of a layer as (name, words), but for its names and its neighbours."""
-    pads = layer["pads"]
+    pads = layer.pads
     rank = len(pads) // 2
-    place = layer["field"]
+    place = layer.field
     seen = field(layer)
-    if place["jump"] is not None and not place["global"]:
-        seen += f", one neuron every {times(place['jump'])} px"
+    if place.jump is not None and not place.is_global:
+        seen += f", one neuron every {times(place.jump)} px"
     return [
         ("Operation", operation(layer)),
-        ("Kernel", times(layer["kernel"])),
-        ("Stride", times(layer["stride"])),
-        ("Dilation", times(layer["dilation"])),
+        ("Kernel", times(layer.kernel)),
+        ("Stride", times(layer.stride)),
+        ("Dilation", times(layer.dilation)),
         ("Padding", _padding(pads[:rank], pads[rank:])),
-        ("Groups", f"{layer['groups']:,}"),
-        ("Channels", f"{layer['in_channels']:,} in, {layer['out_channels']:,} out"),
-        ("Maps", f"{times(layer['output_shape'][1:])} neurons a channel"),
-        ("Parameters", f"{layer['parameters']:,}"),
-        ("Multiply-adds", large(layer["macs"])),
-        ("Bias", "yes" if layer["bias"] else "no"),
-        ("Batch normalisation", "folded into the weights" if layer["batchnorm"] else "none"),
+        ("Groups", f"{layer.groups:,}"),
+        ("Channels", f"{layer.in_channels:,} in, {layer.out_channels:,} out"),
+        ("Maps", f"{times(layer.output_shape[1:])} neurons a channel"),
+        ("Parameters", f"{layer.parameters:,}"),
+        ("Multiply-adds", large(layer.macs)),
+        ("Bias", "yes" if layer.bias else "no"),
+        ("Batch normalisation", "folded into the weights" if layer.batchnorm else "none"),
         ("Followed by", nonlinearity(layer)),
         ("Receptive field", seen),
-        ("Depth", f"{count(layer['depth'], 'convolution')} before it"),
+        ("Depth", f"{count(layer.depth, 'convolution')} before it"),
     ]
 
 

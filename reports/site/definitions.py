@@ -30,28 +30,28 @@ DEFINITIONS = (
     Definition(
         "channel",
         "Channel picture",
-        "An image that gradient ascent found to raise the mean of the channel’s whole map (Erhan et al. 2009, Olah et "
-        "al. 2017). It shows what the channel responds to wherever it may stand, so patterns repeat; its canvas has "
-        "room for a few neurons.",
+        "An image that gradient ascent found to raise the mean of the channel’s whole map (Erhan et al. 2009, Olah "
+        "et al. 2017). It shows what the channel responds to wherever it may stand, so patterns repeat; its canvas "
+        "has room for a few neurons.",
     ),
     Definition(
         "neuron",
         "Neuron picture",
-        "An image that gradient ascent found to raise one neuron, one place of the map. It is as large as the neuron’s "
-        "receptive field, all that this neuron can see, or as the network’s input where that is smaller.",
+        "An image that gradient ascent found to raise one neuron, one place of the map. It is as large as the "
+        "neuron’s receptive field, all that this neuron can see, or as the network’s input where that is smaller.",
     ),
     Definition(
         "negative",
         "Negative picture",
         "An image that gradient ascent found to push the mean of the channel’s map as low as it can: what turns the "
-        "channel off. Its activation is to be low, and it counts as raised where it lies below that of every random "
+        "channel off. Lower is better here: it counts as raised where its activation is below that of every random "
         "image.",
     ),
     Definition(
         "diversity",
         "Diversity pictures",
-        "Several images of one channel, found together, each held back as far as what it shows the layer is like what "
-        "the others show. Where they differ, the channel answers to more than one thing.",
+        "Several images of one channel, found together, with a penalty for similar activations of the layer. Where "
+        "they differ, the channel responds to more than one thing.",
     ),
     Definition(
         "analytic",
@@ -70,28 +70,28 @@ DEFINITIONS = (
     Definition(
         "random",
         "Best random",
-        "The highest activation that 16 random images reach on the same canvas. It is the mark that a picture must "
-        "pass to mean anything.",
+        "The highest activation that 16 random images reach on the same canvas. A picture must exceed it to mean "
+        "anything.",
     ),
     Definition(
         "bound",
         "Upper bound, exact best, reached",
-        "A value that no image can exceed, proven: by interval arithmetic through the network (usually far too high), "
-        "by linear relaxations of it where that is cheap (closer), or exact where a formula is known. “Reached” is the "
-        "activation as a share of it; what lies between is unknown, not lost.",
+        "A value that no image can exceed, proven: by interval arithmetic through the network (usually far too "
+        "high), by linear relaxations of it where that is cheap (closer), or exact where a formula is known. "
+        "“Reached” is the activation as a share of it; whether the rest can be reached is unknown.",
     ),
     Definition(
         "unraised",
         "Unraised",
-        "The optimised picture does not beat the best random image. This is a failure of the search, or a channel that "
-        "hardly varies; it is no proof that the channel is useless.",
+        "The optimised picture does not beat the best random image. This is a failure of the search, or a channel "
+        "that hardly varies; it is no proof that the channel is useless.",
     ),
     Definition(
         "constant",
         "Constant",
-        "The channel answered one and the same number to everything that was measured: maximised pictures, random "
-        "images, your images, the data set. Its weights are zero, or what it listens to never changes; this is "
-        "observed, not proven.",
+        "The channel gave one and the same number for everything that was measured: maximised pictures, random "
+        "images, your images, the data set. Its weights are zero, or its input never changes; this is observed, not "
+        "proven.",
     ),
     Definition(
         "dead",
@@ -102,35 +102,37 @@ DEFINITIONS = (
     Definition(
         "diverged",
         "Diverged",
-        "The optimisation left the finite numbers. There is no result, and any picture shown is marked as such.",
+        "The optimisation ended in infinite or undefined numbers. There is no result, and any picture shown is "
+        "marked as such.",
     ),
     Definition(
         "maps",
         "Activation maps",
-        "What a channel answers to an image, before the non-linearity, one grey level a neuron; a white corner of one "
-        "map may be a smaller number than a grey one of another. Each map is scaled by itself from its minimum (black) "
-        "to its maximum (white, the number below it; a map of one value is black), and reduced to 48 pixels on a "
-        "layer’s page, 112 on an image’s, where it is larger.",
+        "A channel’s pre-activations on an image, one grey level a neuron. Each map is scaled by itself from its "
+        "minimum (black) to its maximum (white, the number below it), so that grey levels of two maps cannot be "
+        "compared; a map of one value is black, and larger maps are reduced to 48 pixels on a layer’s page and to "
+        "112 on an image’s.",
     ),
     Definition(
         "field",
         "Receptive field",
-        "The exact set of input rows and columns that a neuron depends on, over all branches of the network (Araujo et "
-        "al. 2019). A global operation before the layer, such as squeeze-and-excitation, makes it the whole input.",
+        "The exact set of input rows and columns that a neuron depends on, over all branches of the network (Araujo "
+        "et al. 2019). A global operation before the layer, such as squeeze-and-excitation, makes it the whole "
+        "input.",
     ),
     Definition(
         "weights",
         "Kernel weights",
         "The channel’s own numbers: red raises the activation, blue lowers it, the strongest colour is the largest "
-        "weight of this channel. A kernel that sees the image stands in the image’s colours; deeper ones are shown for "
-        "the nine input channels with the largest norm, in reading order.",
+        "weight of this channel. A kernel that sees the image stands in the image’s colours; deeper ones are shown "
+        "for the nine input channels with the largest norm, in reading order.",
         "weights",
     ),
     Definition(
         "listens",
         "Listens to",
-        "The channels of earlier layers that feed this one with the largest kernels, by Euclidean norm; where several "
-        "layers are added, the last of them stands for all. A large weight on a channel that hardly varies moves "
+        "The channels of earlier layers that feed this one with the largest kernels, by Euclidean norm; where "
+        "several layers are added, the last of them is named. A large weight on a channel that hardly varies moves "
         "little, so this is what the channel could listen to, not what it does on your images.",
         "weights",
     ),
@@ -147,22 +149,22 @@ DEFINITIONS = (
         "Strongest on the data",
         "The places of the data set where the channel is highest, one an image, each cut to the neuron’s exact "
         "receptive field. Beside it stands the whole image, lit where the channel is active; people predict a "
-        "channel’s answers better from such patches than from maximised pictures (Borowski et al. 2021).",
+        "channel’s responses better from such patches than from maximised pictures (Borowski et al. 2021).",
         "examples",
     ),
     Definition(
         "active",
         "Active, histogram",
-        "The share of all places in all images of the data set with an activation above 0, the part a ReLU lets pass. "
-        "The histogram counts all places in equal bins; its vertical axis is square-rooted, so that rare high values "
-        "can be seen.",
+        "The share of all places in all images of the data set with an activation above 0, the part a ReLU lets "
+        "pass. The histogram counts all places in equal bins; its vertical axis is square-rooted, so that rare high "
+        "values can be seen.",
         "examples",
     ),
     Definition(
         "sparsity",
         "Sparsity",
         "Treves and Rolls’ measure of the rectified maps: 1 − mean(a)² ÷ mean(a²), over the data set. 0 is a layer "
-        "whose places all fire alike, near 1 one where a few fire strongly.",
+        "whose places are all equally active, 1 one where a few are strongly active.",
         "examples",
     ),
     Definition(
@@ -175,45 +177,45 @@ DEFINITIONS = (
     Definition(
         "attribution",
         "Attributions",
-        "What each pixel adds to the score of a class or to a channel: red speaks for it, blue against it, by the "
-        "method named. Each picture is scaled by its own largest value; methods differ, and where two contradict each "
-        "other neither is proven.",
+        "What each pixel adds to the score of a class or to a channel: red raises it, blue lowers it, by the method "
+        "named. Each picture is scaled by its own largest value; methods differ, and where two disagree, neither is "
+        "proven.",
         "attribution",
     ),
     Definition(
         "sanity",
         "Sanity check",
-        "How like an attribution stays when the network’s weights are replaced by random ones from the output down "
-        "(Adebayo et al. 2018): the rank correlation of absolute values. A method that stays near 1 explains the "
-        "image, not the network.",
+        "How similar an attribution stays when the network’s weights are replaced by random ones from the output "
+        "down (Adebayo et al. 2018): the rank correlation of absolute values. A method that stays near 1 explains "
+        "the image, not the network.",
         "attribution",
     ),
     Definition(
         "classes",
         "Class picture",
         "An image that gradient ascent found to raise the score of one class, before the softmax. The probability "
-        "beside it is what the network answers to that very picture; the rank says whether it answers with the class.",
+        "beside it is the network’s output for that very picture; at rank 1 the network predicts the class.",
         "classes",
     ),
     Definition(
         "inversion",
         "Inversion",
-        "An image found from nothing but a layer’s activations on the original (Mahendran and Vedaldi 2015). What it "
-        "has lost, the layer no longer tells apart; the distance is that of the activations, as a share of the "
-        "original’s.",
+        "An image found from nothing but a layer’s activations on the original (Mahendran and Vedaldi 2015). Details "
+        "that it lacks are not represented in those activations; the distance is between the activations of the two "
+        "images, as a share of the original’s.",
         "inversion",
     ),
     Definition(
         "caricature",
         "Caricature",
-        "An image that has more of whatever a layer saw in the original, in the same proportions. What is exaggerated "
-        "is what the layer attends to.",
+        "An image that has more of whatever a layer saw in the original, in the same proportions. What is "
+        "exaggerated is what the layer attends to.",
         "inversion",
     ),
     Definition(
         "groups",
         "Groups",
-        "A layer’s activations on an image, split into a few parts that only add (non-negative matrix factorisation, "
+        "A layer’s activations on an image, split into a few parts that add up (non-negative matrix factorisation, "
         "Olah et al. 2018). The image is lit where a part is active, and beside it stands a picture that maximises "
         "it; the share is how much of the activation the part accounts for.",
         "groups",
@@ -221,15 +223,16 @@ DEFINITIONS = (
     Definition(
         "grid",
         "Activation grid",
-        "For each place of a layer’s map an image that maximises what the layer answered there, in the place where it "
-        "was seen. Its strongest channels are told by each cell and are links.",
+        "For each place of a layer’s map, an image that maximises the layer’s activations there, shown at that "
+        "place. Each cell names its strongest channels and links to the first.",
         "groups",
     ),
     Definition(
         "tuning",
         "Tuning",
-        "Answers to gratings, edges, bars, corners and plain colours of the receptive field’s size, above the answer "
-        "to grey. The words are drawn from these numbers by fixed rules and left out where the numbers support none.",
+        "Responses to gratings, edges, bars, corners and plain colours of the receptive field’s size, above the "
+        "response to grey. The words are drawn from these numbers by fixed rules and left out where the numbers "
+        "support none.",
         "tuning",
     ),
     Definition(
@@ -243,13 +246,13 @@ DEFINITIONS = (
     Definition(
         "values",
         "Other layers",
-        "What layers that are no convolutions answer: activations, pools, dense layers. “Blank” counts the channels "
-        "with the same number everywhere.",
+        "The outputs of layers other than convolutions: activations, pools, dense layers. “Blank” counts the "
+        "channels with the same number everywhere.",
         "values",
     ),
 )
 
 
-def known(studies: Collection[str]) -> list[Definition]:
+def definitions_of(studies: Collection[str]) -> list[Definition]:
     """The definitions of a run with these studies."""
     return [definition for definition in DEFINITIONS if not definition.study or definition.study in studies]

@@ -1,4 +1,4 @@
-"""Everything known of one channel, as numbers for the script that opens its view.
+"""All numbers of one channel, for the script that opens its view.
 
 Joins the studies' tables by channel and packs them tightly: a network has ten thousands of channels. Four significant
 digits are kept, one more than a page shows; exact numbers stand in the run. Knows the run's reader; knows no HTML.
@@ -10,18 +10,39 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from filterscope.analyzer.bounds.constant_units import is_constant
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import (
+    ExampleRow,
+    PathRow,
+    StatisticsRow,
+    TruthRow,
+    TuningRow,
+    UnitRow,
+    WeightRow,
+    rows_of,
+)
 from filterscope.reports.page.units import ByLayer, MapFact, Unit
 
 EXAMPLES = 9  # strongest places shown of a unit
 BINS = 40  # of a histogram, at most
 
 Packed = list[Any]
+
+
+class _OfChannel(Protocol):
+    """A row of a table that has a row a channel, or several."""
+
+    @property
+    def channel(self) -> int: ...
+
+
+AnyRow = TypeVar("AnyRow", bound=_OfChannel)
 
 
 def short(value: float | None) -> float | None:
@@ -39,15 +60,15 @@ class Studies:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.statistics = ByLayer(run.table("examples/units.parquet"))
-        self.tuning = ByLayer(run.table("tuning/units.parquet"))
-        self.truth = ByLayer(run.table("truth/units.parquet"))
-        self.paths = ByLayer(run.table("truth/paths.parquet"))
+        self.statistics = ByLayer(run.table("examples/units.parquet"), StatisticsRow)
+        self.tuning = ByLayer(run.table("tuning/units.parquet"), TuningRow)
+        self.truth = ByLayer(run.table("truth/units.parquet"), TruthRow)
+        self.paths = ByLayer(run.table("truth/paths.parquet"), PathRow)
 
     def silent(self, layer: str) -> tuple[int, ...] | None:
         """Channels of a layer that are never above 0 on the data set; None where there was none."""
         rows = self.statistics.of(layer)
-        return tuple(row["channel"] for row in rows if row["dead"]) if rows else None
+        return tuple(row.channel for row in rows if row.dead) if rows else None
 
 
 class Details:
@@ -55,48 +76,49 @@ class Details:
 
     Args:
         studies: of the run.
-        layer: of layers.json.
+        layer: of the run.
         channels: that the page shows; others are left out.
     """
 
-    def __init__(self, studies: Studies, layer: dict[str, Any], channels: Sequence[int]) -> None:
-        run, name = studies.run, layer["name"]
+    def __init__(self, studies: Studies, layer: LayerInfo, channels: Sequence[int]) -> None:
+        run, name, slug = studies.run, layer.name, layer.slug
         shown = set(channels)
         self.layer = layer
         self.statistics = _by_channel(studies.statistics.of(name), shown)
         self.tuning = _by_channel(studies.tuning.of(name), shown)
-        self.weights = _by_channel(run.weights(layer["slug"]).to_pylist(), shown)
+        self.weights = _by_channel(rows_of(run.weights(slug), WeightRow), shown)
         self.truth = _lists(studies.truth.of(name), shown)
         self.paths = _lists(studies.paths.of(name), shown)
         self.examples = {
-            channel: sorted((row for row in rows if row["rank"] < EXAMPLES), key=lambda row: row["rank"])
-            for channel, rows in _lists(run.examples(layer["slug"]).to_pylist(), shown).items()
+            channel: sorted((row for row in rows if row.rank < EXAMPLES), key=lambda row: row.rank)
+            for channel, rows in _lists(rows_of(run.examples(slug), ExampleRow), shown).items()
         }
         self.names: list[str] = []  # of layers that packed units mention by number
 
     def with_constancy(self, unit: Unit) -> Unit:
         """The unit, marked where it answered one number to all that was measured, the data set included."""
         seen = self.statistics.get(unit.channel)
-        ends = [seen["minimum"], seen["maximum"]] if seen else []
+        ends = [seen.minimum, seen.maximum] if seen else []
         return replace(unit, constant=is_constant([*unit.answers(), *ends]))
 
     @property
     def heat_ranks(self) -> int:
         """How many of a unit's strongest places have a picture of the map."""
-        return max((sum(row["atlas"] is not None for row in rows) for rows in self.examples.values()), default=0)
+        return max((sum(row.has_picture for row in rows) for rows in self.examples.values()), default=0)
 
     def columns(self, units: Sequence[Unit]) -> dict[str, Packed]:
         """What the channels can be ordered and filtered by, a number a unit."""
-        found: dict[str, Packed] = {}
+        columns: dict[str, Packed] = {}
         if self.statistics:
             rows = [self.statistics.get(unit.channel) for unit in units]
-            found["active"] = [row and short(row["active"]) for row in rows]
-            found["unseen"] = [int(bool(row and row["dead"])) for row in rows]
+            columns["active"] = [row and short(row.active) for row in rows]
+            columns["unseen"] = [int(bool(row and row.dead)) for row in rows]
         if self.weights or self.statistics:
-            found["alike"] = [self._nearest(unit.channel) for unit in units]
+            columns["alike"] = [self._nearest(unit.channel) for unit in units]
         if self.tuning:
-            found["words"] = [(self.tuning.get(unit.channel) or {}).get("words") or "" for unit in units]
-        return found
+            tuned = [self.tuning.get(unit.channel) for unit in units]
+            columns["words"] = [(row and row.words) or "" for row in tuned]
+        return columns
 
     def firsts(self, units: Sequence[Unit]) -> list[Packed | None] | None:
         """The strongest example of each unit; None where there is none at all."""
@@ -105,16 +127,16 @@ class Details:
 
     def _nearest(self, channel: int) -> float | None:
         row = self.weights.get(channel)
-        if row and row["cosines"]:
-            return short(row["cosines"][0])
+        if row and row.cosines:
+            return short(row.cosines[0])
         statistics = self.statistics.get(channel)
-        return short(statistics["correlation"]) if statistics else None
+        return short(statistics.correlation) if statistics else None
 
-    def packed(self, unit: Unit) -> dict[str, Any]:
-        """A unit as the script reads it (static/unit.js names the places); what is not known is left out."""
+    def packed(self, unit: Unit) -> dict[str, object]:
+        """A unit as the script reads it (static/unit.js names the places); what the run lacks is left out."""
         channel = unit.channel
         strongest = unit.strongest
-        told: dict[str, Any] = {
+        packed = {
             "c": channel,
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
@@ -124,27 +146,27 @@ class Details:
             "w": self._weights(self.weights.get(channel)),
             "t": _tuning(self.tuning.get(channel)),
             "r": [
-                [row["objective"], *(short(row[name]) for name in ("maximised", "natural", "ratio"))]
+                [row.objective, short(row.maximised), short(row.natural), short(row.ratio)]
                 for row in self.truth.get(channel, [])
             ],
             "q": [
                 [
-                    self._number(row["through"]),
-                    *(short(row[name]) for name in ("maximised_natural", "natural_natural", "random_natural")),
+                    self._number(row.through),
+                    *map(short, (row.maximised_natural, row.natural_natural, row.random_natural)),
                 ]
                 for row in self.paths.get(channel, [])
             ],
         }
-        return {name: value for name, value in told.items() if value or name == "c"}
+        return {name: value for name, value in packed.items() if value or name == "c"}
 
-    def _weights(self, row: dict[str, Any] | None) -> Packed | None:
+    def _weights(self, row: WeightRow | None) -> Packed | None:
         if row is None:
             return None
-        sources = [None if name is None else self._number(name) for name in row["sources"]]
-        norms, cosines = ([short(value) for value in row[name]] for name in ("norms", "cosines"))
+        sources = [None if name is None else self._number(name) for name in row.sources]
+        norms, cosines = ([short(value) for value in values] for values in (row.norms, row.cosines))
         return [
-            *(short(row["norm"]), short(row["bias"]), row["inputs"], norms, sources, row["source_channels"]),
-            *(row["alike"], cosines, int(row["atlas"] is not None)),
+            *(short(row.norm), short(row.bias), row.inputs, norms, sources, row.source_channels),
+            *(row.alike, cosines, int(row.has_picture)),
         ]
 
     def _number(self, name: str) -> int:
@@ -153,27 +175,27 @@ class Details:
         return self.names.index(name)
 
 
-def _picture(row: dict[str, Any], status: str) -> Packed:
-    numbers = [short(row[name]) for name in ("activation", "robust", "random", "bound")]
-    return [*numbers, row["bound_kind"], status, int(row["atlas"] is not None)]
+def _picture(row: UnitRow, status: str) -> Packed:
+    numbers = [short(value) for value in (row.activation, row.robust, row.random, row.bound)]
+    return [*numbers, row.bound_kind, status, int(row.has_picture)]
 
 
 def _map(fact: MapFact) -> Packed:
     return [short(fact.minimum), short(fact.maximum), fact.row, fact.column]
 
 
-def _example(row: dict[str, Any]) -> Packed:
-    place = [row[name] for name in ("top", "left", "field_height", "field_width")]
-    return [row["example"], short(row["activation"]), *place, int(row["atlas"] is not None)]
+def _example(row: ExampleRow) -> Packed:
+    field = [row.top, row.left, row.field_height, row.field_width]
+    return [row.example, short(row.activation), *field, int(row.has_picture)]
 
 
-def _statistics(row: dict[str, Any] | None) -> Packed | None:
+def _statistics(row: StatisticsRow | None) -> Packed | None:
     if row is None:
         return None
-    numbers = [short(row[name]) for name in ("minimum", "mean", "maximum", "active", "active_images")]
-    ends = [short(row["histogram_low"]), short(row["histogram_high"])]
-    nearest = [row["nearest"], short(row["correlation"]), row["firsts"], int(bool(row["dead"]))]
-    return [*numbers, *nearest, *ends, fewer(row["histogram"] or [])]
+    numbers = [short(value) for value in (row.minimum, row.mean, row.maximum, row.active, row.active_images)]
+    ends = [short(row.histogram_low), short(row.histogram_high)]
+    nearest = [row.nearest, short(row.correlation), row.firsts, int(bool(row.dead))]
+    return [*numbers, *nearest, *ends, fewer(row.histogram or [])]
 
 
 def fewer(histogram: Sequence[int], most: int = BINS) -> list[int]:
@@ -188,24 +210,25 @@ def fewer(histogram: Sequence[int], most: int = BINS) -> list[int]:
     return [int(value) for value in np.ceil(1000 * joined / joined.max())]
 
 
-def _tuning(row: dict[str, Any] | None) -> Packed | None:
+def _tuning(row: TuningRow | None) -> Packed | None:
     if row is None:
         return None
-    names = ("response", "orientation", "orientation_selectivity", "period", "phase_modulation", "hue")
-    curves = [[short(value) for value in row[name] or []] for name in ("orientation_curve", "period_curve", "periods")]
+    numbers = (row.response, row.orientation, row.orientation_selectivity, row.period, row.phase_modulation, row.hue)
+    curves = (row.orientation_curve, row.period_curve, row.periods, row.hue_curve)
     return [
-        *(row["words"], row["best"], *(short(row[name]) for name in names), short(row["colour_selectivity"])),
-        *(*curves, [short(value) for value in row["hue_curve"] or []], int(row["atlas"] is not None)),
+        *(row.words, row.best, *map(short, numbers), short(row.colour_selectivity)),
+        *([short(value) for value in curve or []] for curve in curves),
+        int(row.has_picture),
     ]
 
 
-def _by_channel(rows: Sequence[dict[str, Any]], shown: set[int]) -> dict[int, dict[str, Any]]:
-    return {row["channel"]: row for row in rows if row["channel"] in shown}
+def _by_channel(rows: Sequence[AnyRow], shown: set[int]) -> dict[int, AnyRow]:
+    return {row.channel: row for row in rows if row.channel in shown}
 
 
-def _lists(rows: Sequence[dict[str, Any]], shown: set[int]) -> dict[int, list[dict[str, Any]]]:
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+def _lists(rows: Sequence[AnyRow], shown: set[int]) -> dict[int, list[AnyRow]]:
+    lists: dict[int, list[AnyRow]] = defaultdict(list)
     for row in rows:
-        if row["channel"] in shown:
-            found[row["channel"]].append(row)
-    return found
+        if row.channel in shown:
+            lists[row.channel].append(row)
+    return lists

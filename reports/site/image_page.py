@@ -1,4 +1,4 @@
-"""The page of one image: what fires on it, why the network answers so, what each layer keeps of it.
+"""The page of one image: its strongest channels, the pixels that speak for a prediction, what each layer represents.
 
 Knows the run's reader and pixels; templates hold the markup.
 """
@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import ImageInfo, LayerInfo
+from filterscope.analyzer.run.rows import AttributionRow, GridRow, GroupRow, InversionRow, ValueRow, rows_of
 from filterscope.reports.page import colours, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import LayerMaps, MapFact
 from filterscope.reports.site import pictures
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+AnyRow = TypeVar("AnyRow", bound="DataclassInstance")
 
 MOST_ON_IMAGE = 8  # channels a layer
 VALUES = 12  # layers other than convolutions
@@ -43,20 +51,20 @@ METHODS = {  # name in the run → as papers write it
 class OnLayer:
     """The channels of a layer that fire most on an image."""
 
-    layer: dict[str, Any]
+    layer: LayerInfo
     page: str
     channels: list[tuple[int, MapFact, bool, int | None]]  # channel, numbers, is it on the page, tile
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class StudyPicture:
     """A picture of a study, in a file of its own."""
 
     file: str
     size: tuple[int, int]  # (height, width), pixels
     title: str
     facts: tuple[tuple[str, str], ...]
-    row: dict[str, Any]
+    channels: tuple[int, ...] = ()  # the strongest of a group
     second: str = ""  # another file that stands beside it
     second_size: tuple[int, int] = (1, 1)
 
@@ -67,14 +75,13 @@ class GridPart:
 
     file: str
     size: tuple[int, int]
-    layer: dict[str, Any] | None
-    name: str
+    name: str  # of the layer
     columns: int
     cells: tuple[tuple[str, str], ...]  # where it leads ("" for nowhere), what is told of it
 
 
 @dataclass(frozen=True, slots=True)
-class ValueRow:
+class ValueSummary:
     """A layer that is no convolution, on one image."""
 
     value: str
@@ -82,7 +89,7 @@ class ValueRow:
     layer: str | None
     channels: int
     blank: int
-    strongest: tuple[tuple[int, float, int | None], ...]  # channel, maximum, tile
+    strongest: tuple[tuple[int, float | None, int | None], ...]  # channel, maximum, tile
 
 
 @dataclass(slots=True, eq=False)
@@ -90,32 +97,34 @@ class ImagePage:
     """What is gathered of one image while the layers go by."""
 
     index: int
-    facts: dict[str, Any]  # of images/N.json
+    facts: ImageInfo
     pixels: tuple[int, int]  # (height, width) of its file
     size: tuple[int, int]  # CSS pixels on its own page
     layers: list[OnLayer] = field(default_factory=list)
     tiles: list[np.ndarray] = field(default_factory=list)
-    attributions: list[Drawn] = field(default_factory=list)
-    inversions: list[Drawn] = field(default_factory=list)
-    caricatures: list[Drawn] = field(default_factory=list)
-    groups: list[tuple[str, str | None, list[Drawn]]] = field(default_factory=list)  # layer, its page, its groups
+    attributions: list[StudyPicture] = field(default_factory=list)
+    inversions: list[StudyPicture] = field(default_factory=list)
+    caricatures: list[StudyPicture] = field(default_factory=list)
+    groups: list[tuple[str, str | None, list[StudyPicture]]] = field(
+        default_factory=list
+    )  # layer, its page, its groups
     grids: list[GridPart] = field(default_factory=list)
-    values: list[ValueRow] = field(default_factory=list)
+    values: list[ValueSummary] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The image's name, short enough to stand beside every unit."""
-        return words.shortened(str(self.facts["name"]))
+        return words.shortened(str(self.facts.name))
 
-    def gather(self, layer: dict[str, Any], on_page: set[int], maps: LayerMaps) -> None:
+    def gather(self, layer: LayerInfo, on_page: set[int], maps: LayerMaps) -> None:
         """Note the channels of a layer that fire most on it."""
-        found = []
+        channels = []
         for channel in maps.strongest_channels(self.index, MOST_ON_IMAGE):
             fact, tile = maps.fact(self.index, channel), maps.tile(self.index, channel, pictures.FIRING_SIDE)
             if fact is not None:
-                found.append((channel, fact, channel in on_page, self._keep(tile)))
-        if found:
-            self.layers.append(OnLayer(layer, f"layer-{layer['slug']}.html", found))
+                channels.append((channel, fact, channel in on_page, self._keep(tile)))
+        if channels:
+            self.layers.append(OnLayer(layer, f"layer-{layer.slug}.html", channels))
 
     def _keep(self, tile: np.ndarray | None) -> int | None:
         if tile is None:
@@ -123,21 +132,30 @@ class ImagePage:
         self.tiles.append(tile)
         return len(self.tiles) - 1
 
-    def gather_values(self, run: Run, table: Any) -> None:
+    def gather_values(self, run: Run, table: pa.Table) -> None:
         """Note what layers other than convolutions answered."""
-        of_value: dict[str, list[dict[str, Any]]] = {}
-        for row in _of_image(table, self.index):
-            of_value.setdefault(row["value"], []).append(row)
-        for value, rows in sorted(of_value.items(), key=lambda item: item[1][0]["order"])[:VALUES]:
-            best = sorted(rows, key=lambda row: (-(row["maximum"] or 0.0), row["channel"]))[:MOST_ON_IMAGE]
+        of_value: dict[str, list[ValueRow]] = {}
+        for row in _of_image(table, self.index, ValueRow):
+            of_value.setdefault(row.value, []).append(row)
+        for value, rows in sorted(of_value.items(), key=lambda item: item[1][0].order)[:VALUES]:
+            best = sorted(rows, key=lambda row: (-(row.maximum or 0.0), row.channel))[:MOST_ON_IMAGE]
             strongest = []
             for row in best:
                 tile = run.tile(row)
                 if tile is not None:
                     tile = sheets.at_most(tile, pictures.FIRING_SIDE)
-                strongest.append((row["channel"], row["maximum"], self._keep(tile)))
-            blank = sum(bool(row["blank"]) for row in rows)
-            self.values.append(ValueRow(value, rows[0]["op"], rows[0]["layer"], len(rows), blank, tuple(strongest)))
+                strongest.append((row.channel, row.maximum, self._keep(tile)))
+            blank = sum(bool(row.blank) for row in rows)
+            self.values.append(
+                ValueSummary(
+                    value=value,
+                    op=rows[0].op,
+                    layer=rows[0].layer,
+                    channels=len(rows),
+                    blank=blank,
+                    strongest=tuple(strongest),
+                )
+            )
 
 
 class ImageStudies:
@@ -151,21 +169,25 @@ class ImageStudies:
 
     def __init__(self, run: Run, folder: Files, pages: dict[str, tuple[str, set[int]]]) -> None:
         self._run, self._folder, self._pages = run, folder, pages
-        names = ("attribution/attributions", "inversion/inversions", "groups/groups", "groups/grid", "values/values")
-        self._tables = {name: run.table(f"{name}.parquet") for name in names}
+        self._attribution_table = run.table("attribution/attributions.parquet")
+        self._inversion_table = run.table("inversion/inversions.parquet")
+        self._group_table = run.table("groups/groups.parquet")
+        self._grid_table = run.table("groups/grid.parquet")
+        self._value_table = run.table("values/values.parquet")
 
     def add(self, page: ImagePage) -> None:
         """Write an image's pictures and note them on its page."""
-        rows = {name: _of_image(table, page.index) for name, table in self._tables.items() if name != "values/values"}
         image = sheets.visible(self._run.image(page.index))
-        page.attributions = self._attributions(page.index, rows["attribution/attributions"])
-        for row in rows["inversion/inversions"]:
+        page.attributions = self._attributions(
+            page.index, _of_image(self._attribution_table, page.index, AttributionRow)
+        )
+        for row in _of_image(self._inversion_table, page.index, InversionRow):
             drawn = self._inversion(page.index, row)
             if drawn is not None:
-                (page.caricatures if row["kind"] == "caricature" else page.inversions).append(drawn)
-        page.groups = self._groups(page.index, image, rows["groups/groups"])
-        page.grids = self._grids(page.index, rows["groups/grid"])
-        page.gather_values(self._run, self._tables["values/values"])
+                (page.caricatures if row.kind == "caricature" else page.inversions).append(drawn)
+        page.groups = self._groups(page.index, image, _of_image(self._group_table, page.index, GroupRow))
+        page.grids = self._grids(page.index, _of_image(self._grid_table, page.index, GridRow))
+        page.gather_values(self._run, self._value_table)
 
     def _put(self, name: str, picture: np.ndarray, *, lossless: bool = True) -> tuple[str, tuple[int, int]]:
         small = sheets.at_most(picture, SIDE)
@@ -173,62 +195,69 @@ class ImageStudies:
         self._folder.write(f"assets/{name}.webp", content)
         return f"assets/{name}.webp", (small.shape[0], small.shape[1])
 
-    def _attributions(self, image: int, rows: Sequence[dict[str, Any]]) -> list[Drawn]:
-        found = []
+    def _attributions(self, image: int, rows: Sequence[AttributionRow]) -> list[StudyPicture]:
+        drawings = []
         for number, row in enumerate(rows):
             tile = self._run.tile(row)
             if tile is None:
                 continue
             file, size = self._put(f"image-{image}-a{number}", colours.overlay(tile))
-            target = row["label"] or (f"class {row['target']}" if row["layer"] is None else f"channel {row['target']}")
-            where = f" of {words.shortened(row['layer'])}" if row["layer"] else ""
-            facts = [("for", f"{words.shortened(target)}{where}"), ("score", words.figure(row["score"]))]
-            facts += [("at", words.shortened(row["at"]))] if row["at"] else []
-            facts += [("sum", words.figure(row["total"]))]
-            title = METHODS.get(row["method"], str(row["method"]))
-            found.append(Drawn(file, size, title, tuple(facts), row))
-        return found
+            target = row.label or (f"class {row.target}" if row.layer is None else f"channel {row.target}")
+            where = f" of {words.shortened(row.layer)}" if row.layer else ""
+            facts = [("for", f"{words.shortened(target)}{where}"), ("score", words.figure(row.score))]
+            facts += [("at", words.shortened(row.at))] if row.at else []
+            facts += [("sum", words.figure(row.total))]
+            drawings.append(StudyPicture(file, size, METHODS.get(row.method, row.method), tuple(facts)))
+        return drawings
 
-    def _inversion(self, image: int, row: dict[str, Any]) -> Drawn | None:
+    def _inversion(self, image: int, row: InversionRow) -> StudyPicture | None:
         tile = self._run.tile(row)
         if tile is None:
             return None
-        name = f"image-{image}-{row['kind'][:3]}-{self._slug(row['layer'])}"
+        name = f"image-{image}-{row.kind[:3]}-{self._slug(row.layer)}"
         file, size = self._put(name, sheets.visible(tile), lossless=False)
-        facts = [("distance", words.percent(row["distance"]))] if row["distance"] is not None else []
-        facts.append(("cosine", words.figure(row["cosine"])))
-        return Drawn(file, size, row["layer"], tuple(facts), row)
+        facts = [("distance", words.percent(row.distance))] if row.distance is not None else []
+        facts.append(("cosine", words.figure(row.cosine)))
+        return StudyPicture(file, size, row.layer, tuple(facts))
 
     def _groups(
-        self, image: int, picture: np.ndarray, rows: Sequence[dict[str, Any]]
-    ) -> list[tuple[str, str | None, list[Drawn]]]:
-        found: dict[str, list[Drawn]] = {}
-        for row in sorted(rows, key=lambda row: (self._order(row["layer"]), row["group"])):
-            tile, mask = self._run.tile(row), self._run.tile(row, "mask_")
+        self, image: int, picture: np.ndarray, rows: Sequence[GroupRow]
+    ) -> list[tuple[str, str | None, list[StudyPicture]]]:
+        of_layer: dict[str, list[StudyPicture]] = {}
+        for row in sorted(rows, key=lambda row: (self._order(row.layer), row.group)):
+            tile, mask = self._run.tile(row), self._run.tile(row.mask)
             if mask is None:
                 continue
-            stem = f"image-{image}-g{row['group']}-{self._slug(row['layer'])}"
+            stem = f"image-{image}-g{row.group}-{self._slug(row.layer)}"
             lit, size = self._put(f"{stem}-lit", colours.spotlight(picture, mask), lossless=False)
             second = ("", (1, 1)) if tile is None else self._put(stem, sheets.visible(tile), lossless=False)
-            facts = (("share", words.percent(row["share"])), ("activation", words.figure(row["activation"])))
-            drawn = Drawn(lit, size, f"Group {row['group'] + 1}", facts, row, *second)
-            found.setdefault(row["layer"], []).append(drawn)
-        return [(layer, self._pages.get(layer, (None,))[0], groups) for layer, groups in found.items()]
+            facts = (("share", words.percent(row.share)), ("activation", words.figure(row.activation)))
+            drawn = StudyPicture(
+                file=lit,
+                size=size,
+                title=f"Group {row.group + 1}",
+                facts=facts,
+                channels=tuple(row.channels),
+                second=second[0],
+                second_size=second[1],
+            )
+            of_layer.setdefault(row.layer, []).append(drawn)
+        return [(layer, self._pages.get(layer, (None,))[0], groups) for layer, groups in of_layer.items()]
 
-    def _grids(self, image: int, rows: Sequence[dict[str, Any]]) -> list[GridPart]:
-        of_layer: dict[str, list[dict[str, Any]]] = {}
+    def _grids(self, image: int, rows: Sequence[GridRow]) -> list[GridPart]:
+        of_layer: dict[str, list[GridRow]] = {}
         for row in rows:
-            of_layer.setdefault(row["layer"], []).append(row)
+            of_layer.setdefault(row.layer, []).append(row)
         return [self._grid(image, layer, cells) for layer, cells in of_layer.items()]
 
-    def _grid(self, image: int, layer: str, rows: Sequence[dict[str, Any]]) -> GridPart:
-        height, width = (1 + max(row[name] for row in rows) for name in ("row", "column"))
+    def _grid(self, image: int, layer: str, rows: Sequence[GridRow]) -> GridPart:
+        height, width = 1 + max(row.row for row in rows), 1 + max(row.column for row in rows)
         mosaic = np.full((height * CELL, width * CELL, 3), 128, np.uint8)
-        told = {}
+        cells = {}
         page, on_page = self._pages.get(layer, ("", set()))
         for row in rows:
             tile = self._run.tile(row)
-            top, left = row["row"] * CELL, row["column"] * CELL
+            top, left = row.row * CELL, row.column * CELL
             if tile is not None:
                 shown = sheets.visible(tile)
                 small = sheets.at_most(shown, CELL)
@@ -237,26 +266,29 @@ class ImageStudies:
                 mosaic[top : top + large.shape[0], left : left + large.shape[1]] = large
             strongest = [
                 f"{channel} ({words.figure(value)})"
-                for channel, value in zip(row["channels"], row["activations"], strict=False)
+                for channel, value in zip(row.channels, row.activations, strict=False)
             ]
-            first = row["channels"][0] if row["channels"] else None
+            first = row.channels[0] if row.channels else None
             link = f"{page}#{first}" if first in on_page else ""
-            text = f"row {row['row']}, column {row['column']}: channels {words.listed(strongest)}"
-            told[row["row"], row["column"]] = (link, text)
+            text = f"row {row.row}, column {row.column}: channels {words.listed(strongest)}"
+            cells[row.row, row.column] = (link, text)
         content = sheets.compact(mosaic, False, {"quality": 90, "method": 1})
         file = f"assets/image-{image}-grid-{self._slug(layer)}.webp"
         self._folder.write(file, content)
-        cells = tuple(told.get((r, c), ("", "")) for r in range(height) for c in range(width))
-        known = next((one for one in self._run.layers if one["name"] == layer), None)
-        return GridPart(file, (height * CELL, width * CELL), known, layer, width, cells)
+        return GridPart(
+            file=file,
+            size=(height * CELL, width * CELL),
+            name=layer,
+            columns=width,
+            cells=tuple(cells.get((r, c), ("", "")) for r in range(height) for c in range(width)),
+        )
 
     def _slug(self, layer: str) -> str:
-        return next((one["slug"] for one in self._run.layers if one["name"] == layer), "other")
+        return next((one.slug for one in self._run.layers if one.name == layer), "other")
 
     def _order(self, layer: str) -> int:
-        return next((one["index"] for one in self._run.layers if one["name"] == layer), len(self._run.layers))
+        return next((one.index for one in self._run.layers if one.name == layer), len(self._run.layers))
 
 
-def _of_image(table: Any, image: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.filter(pc.equal(table["image"], image)).to_pylist()
-    return rows
+def _of_image(table: pa.Table, image: int, kind: type[AnyRow]) -> list[AnyRow]:
+    return rows_of(table.filter(pc.equal(table["image"], image)), kind)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import LayerInfo
 from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.folder import Files, as_json
@@ -24,7 +25,7 @@ from filterscope.reports.page.units import (
     UnitTable,
     absent,
     count_statuses,
-    finest,
+    highest_above_random,
     kinds_of,
     leading,
     units_of,
@@ -51,7 +52,7 @@ class Mode:
 class LayerEntry:
     """A layer as the overview and its neighbours' pages name it."""
 
-    layer: dict[str, Any]  # of layers.json
+    layer: LayerInfo
     page: str | None  # null where the layer was not analysed
     brief: list[str]
     lead: Sequence[Picture] = ()
@@ -69,11 +70,41 @@ class LayerEntry:
     reached: float | None = None  # median share of the bound, of its first kind
 
 
+@dataclass(frozen=True, slots=True)
+class LayerPlace:
+    """Where the first pictures of a layer's channels are, for the scripts of other layers' pages."""
+
+    page: str
+    slug: str
+    index: int
+    tiles: int  # of a sheet
+    channels: Sequence[int] | int  # on the page, in order; 0 where they are 0, 1, 2, …
+    size: tuple[int, int] | None  # (height, width) of a picture; null where there are none
+    unpictured: Sequence[int]  # channels without a picture
+
+    def packed(self) -> dict[str, object]:
+        """As the script reads it; its lists are not copied, since many pages hold them."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerSource:
+    """What the pages of all layers are made from."""
+
+    run: Run
+    table: UnitTable
+    studies: Studies
+    objectives: Sequence[str]  # that the run's settings ask for
+    images: int  # shown by the site
+    most: int | None  # channels a page, those that rise highest first; None for all
+    lossless: bool  # whether large pictures are kept without loss
+
+
 @dataclass(slots=True, eq=False)
 class LayerPage:
     """A layer's page, gathered and its pictures written."""
 
-    layer: dict[str, Any]
+    layer: LayerInfo
     kinds: list[Kind]
     units: list[Unit]
     maps: LayerMaps
@@ -85,25 +116,27 @@ class LayerPage:
 
     def numbers(self, unit: Unit) -> list[tuple[str, str]]:
         """The number of each mode, as (mode, words): what a unit's tile says above its picture."""
-        found = [
-            (f"k{kind.position}", words.figure(picture.row["activation"]) if picture else "")
+        numbers = [
+            (f"k{kind.position}", words.figure(picture.row.activation) if picture else "")
             for kind, picture in zip(self.kinds, unit.pictures, strict=True)
         ]
-        found += [(f"m{fact.image}", words.figure(fact.maximum)) for fact in unit.maps if fact]
+        numbers += [(f"m{fact.image}", words.figure(fact.maximum)) for fact in unit.maps if fact]
         row = self.details.weights.get(unit.channel)
-        if row and row["atlas"]:
-            found.append(("w", f"norm {words.figure(row['norm'])}"))
+        if row and row.has_picture:
+            numbers.append(("w", f"norm {words.figure(row.norm)}"))
         tuned = self.details.tuning.get(unit.channel)
-        if tuned and tuned["atlas"]:
-            found.append(("b", tuned["best"] or ""))
-        return found
+        if tuned and tuned.has_picture:
+            numbers.append(("b", tuned.best or ""))
+        return numbers
 
     def lacks(self, unit: Unit) -> list[str]:
         """Modes for which a unit has no picture."""
         missing = [f"k{k}" for k, picture in enumerate(unit.pictures) if picture is None or picture.sheet is None]
-        for letter, rows in (("w", self.details.weights), ("b", self.details.tuning)):
-            row = rows.get(unit.channel)
-            missing += [letter] if row is None or row["atlas"] is None else []
+        for letter, row in (
+            ("w", self.details.weights.get(unit.channel)),
+            ("b", self.details.tuning.get(unit.channel)),
+        ):
+            missing += [letter] if row is None or not row.has_picture else []
         if self.maps.neurons is not None:
             missing += ["m"] if not any(unit.maps) else []
         return [mode for mode in missing if mode == "m" or mode in self._values]
@@ -119,100 +152,81 @@ class LayerPage:
         return [channel for channel, picture in first if picture is None or picture.sheet is None]
 
 
-def write(
-    run: Run,
-    folder: Files,
-    layer: dict[str, Any],
-    table: UnitTable,
-    studies: Studies,
-    objectives: Sequence[str],
-    images: int,
-    most: int | None,
-    lossless: bool,
-    places: dict[str, dict[str, Any]],
-) -> LayerPage:
+def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str, LayerPlace]) -> LayerPage:
     """Gather a layer and write its pictures, styles and numbers.
 
     Args:
-        run: to read from.
+        source: to read from.
         folder: of the site.
-        layer: of layers.json.
-        table: of the run's units.
-        studies: of the run.
-        objectives: that the run's settings ask for.
-        images: shown by the site.
-        most: channels on the page, the finest first; None for all.
-        lossless: whether large pictures are kept without loss.
+        layer: of the run.
         places: layer → where its channels' pictures are, for pages of later layers; this one is added.
     """
-    slug = layer["slug"]
-    rows = table.of(layer["name"])
-    planned = {*layer["channels"], *(row["channel"] for row in rows)}
-    channels = layer["channels"]
-    if most is not None:
-        kept = set(finest(rows, most) or channels[:most])
-        channels = [channel for channel in channels if channel in kept]
-        rows = [row for row in rows if row["channel"] in kept]
-    kinds = kinds_of(channels, rows, objectives)
+    run, slug, images = source.run, layer.slug, source.images
+    rows = source.table.of(layer.name)
+    planned = {*layer.channels, *(row.channel for row in rows)}
+    channels: Sequence[int] = layer.channels
+    if source.most is not None:
+        chosen = set(highest_above_random(rows, source.most) or channels[: source.most])
+        channels = [channel for channel in channels if channel in chosen]
+        rows = [row for row in rows if row.channel in chosen]
+    kinds = kinds_of(channels, rows, source.objectives)
     maps = LayerMaps(run, slug, images)
-    count = len({*channels, *(row["channel"] for row in rows)})
+    count = len({*channels, *(row.channel for row in rows)})
     grid = kinds[0].grid if kinds else sheets.grid_for(max(1, count), 1, 1)
-    units = units_of(channels, rows, kinds, maps, images, grid.tiles)
-    details = Details(studies, layer, [unit.channel for unit in units])
+    units = units_of(channels, rows, kinds=kinds, maps=maps, images=images, tiles=grid.tiles)
+    details = Details(source.studies, layer, [unit.channel for unit in units])
     units = [details.with_constancy(unit) for unit in units]
-    sets, worst = [], math.inf
-    for kind in kinds:
-        found, fidelity = pictures.kind_set(run, folder, slug, kind, units, lossless)
-        sets.append(found)
-        worst = min(worst, fidelity)
+    writer = pictures.LayerSheets(run, folder, slug, source.lossless)
+    written = [writer.kind_set(kind, units) for kind in kinds]
+    worst = min((fidelity for _, fidelity in written), default=math.inf)
     lead = leading(kinds, units, pictures.STRIP)
     if lead:
-        worst = min(worst, pictures.strip(run, folder, slug, lead, lossless))
-    extra = [
-        pictures.weight_set(run, folder, slug, details, units, grid),
-        pictures.stimulus_set(run, folder, slug, details, units, grid),
-    ]
-    sets += [found for found in extra if found is not None]
+        worst = min(worst, writer.strip(lead))
+    extra = [writer.weight_set(details, units, grid), writer.stimulus_set(details, units, grid)]
+    sets = [*(sheet_set for sheet_set, _ in written), *(one for one in extra if one is not None)]
     if maps.neurons is not None and units:
         tiles = [maps.tiles(image, units) for image in range(images)]  # image by image: each atlas is read once
-        pictures.layer_maps(folder, slug, "m", units[0].rows, np.stack(tiles, 1), lossless)
+        writer.maps("m", units[0].rows, np.stack(tiles, 1))
     heats = pictures.heat_tiles(run, details, units)
     if heats is not None:
-        pictures.layer_maps(folder, slug, "h", units[0].rows, heats, lossless)
+        writer.maps("h", units[0].rows, heats)
     columns = 0 if heats is None else heats.shape[1]
-    style = pictures.layer_style(layer["index"], slug, sets, units, maps, images, columns)
+    style = pictures.layer_style(layer, sets, units, maps, images=images, heats=columns)
     folder.write_lines(f"assets/{slug}.css", style)
-    entry = _entry(layer, kinds, units, lead, maps, len(planned), images)
-    entry = replace(entry, silent=studies.silent(layer["name"]))
-    page = LayerPage(layer, kinds, units, maps, details, _modes(kinds, sets), entry, worst)
+    page = LayerPage(
+        layer=layer,
+        kinds=kinds,
+        units=units,
+        maps=maps,
+        details=details,
+        modes=_modes(kinds, sets),
+        entry=_entry(layer, kinds, units, maps, images=images),
+        fidelity=worst,
+    )
+    page.entry = replace(page.entry, lead=lead, planned=len(planned), silent=source.studies.silent(layer.name))
     if units:
-        places[layer["name"]] = _place(page)
-    _write_numbers(folder, page, sets, columns, places)
+        places[layer.name] = _place(page)
+    _write_numbers(folder, page, sets, heats=columns, places=places)
     return page
 
 
-def _place(page: LayerPage) -> dict[str, Any]:
-    layer, channels = page.layer, [unit.channel for unit in page.units]
-    return {
-        "page": f"layer-{layer['slug']}.html",
-        "slug": layer["slug"],
-        "index": layer["index"],
-        "tiles": page.units[0].rows,
-        "channels": 0 if channels == list(range(len(channels))) else channels,
-        "size": page.kinds[0].size if page.kinds and page.kinds[0].pictured else None,
-        "unpictured": page.unpictured,
-    }
+def _place(page: LayerPage) -> LayerPlace:
+    channels = [unit.channel for unit in page.units]
+    return LayerPlace(
+        page=f"layer-{page.layer.slug}.html",
+        slug=page.layer.slug,
+        index=page.layer.index,
+        tiles=page.units[0].rows,
+        channels=0 if channels == list(range(len(channels))) else channels,
+        size=page.kinds[0].size if page.kinds and page.kinds[0].pictured else None,
+        unpictured=page.unpictured,
+    )
 
 
 def _entry(
-    layer: dict[str, Any],
-    kinds: Sequence[Kind],
-    units: Sequence[Unit],
-    lead: Sequence[Picture],
-    maps: LayerMaps,
-    planned: int,
-    images: int,
+    layer: LayerInfo, kinds: Sequence[Kind], units: Sequence[Unit], maps: LayerMaps, *, images: int
 ) -> LayerEntry:
+    """What the overview says of a layer, as far as its units tell it."""
     counted = count_statuses(units)
     pictured = [[picture is not None and picture.sheet is not None for picture in unit.pictures] for unit in units]
     lacking = [
@@ -222,13 +236,11 @@ def _entry(
     if images and not len(maps):
         lacking.append("all activation maps")
     shares = [unit.pictures[0].share for unit in units if unit.pictures and unit.pictures[0]]
-    known = [share for share in shares if share is not None]
+    shares_of_bound = [share for share in shares if share is not None]
     return LayerEntry(
         layer=layer,
-        page=f"layer-{layer['slug']}.html",
+        page=f"layer-{layer.slug}.html",
         brief=words.in_brief(layer),
-        lead=lead,
-        planned=planned,
         shown=len(units),
         units=sum(map(any, pictured)),
         pictures=sum(map(sum, pictured)),
@@ -238,17 +250,17 @@ def _entry(
         constant=sum(unit.constant for unit in units),
         on_page=frozenset(unit.channel for unit in units),
         absent=tuple(lacking),
-        reached=float(np.median(known)) if known else None,
+        reached=float(np.median(shares_of_bound)) if shares_of_bound else None,
     )
 
 
-def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.Set]) -> list[Mode]:
+def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet]) -> list[Mode]:
     modes = []
     for kind in kinds:
         planes = f"{kind.planes} bands, side by side in grey" if kind.planes not in (1, 3) else ""
         size = kind.pixels if kind.pictured else ()
-        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size, planes))
-    letters = {found.letter for found in sets}
+        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size=size, note=planes))
+    letters = {one.letter for one in sets}
     if "w" in letters:
         modes.append(
             Mode(
@@ -264,17 +276,16 @@ def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.Set]) -> list[Mode]:
 
 
 def _write_numbers(
-    folder: Files, page: LayerPage, sets: Sequence[pictures.Set], heats: int, places: dict[str, dict[str, Any]]
+    folder: Files, page: LayerPage, sets: Sequence[pictures.SheetSet], *, heats: int, places: dict[str, LayerPlace]
 ) -> None:
     """What the page's script reads: the layer at once, its units in parts, when a channel is opened."""
-    layer, units, slug = page.layer, page.units, page.layer["slug"]
+    layer, units, slug = page.layer, page.units, page.layer.slug
     parts = [units[first : first + CHUNK] for first in range(0, len(units), CHUNK)]
     for number, part in enumerate(parts):
         folder.write(f"assets/{slug}-u{number}.js", call("units", slug, number, [page.details.packed(u) for u in part]))
-    shown = {found.letter: found for found in sets}
-    told = {
-        "name": layer["name"],
-        "index": layer["index"],
+    numbers = {
+        "name": layer.name,
+        "index": layer.index,
         "chunk": CHUNK,
         "tiles": units[0].rows if units else 1,
         "channels": [unit.channel for unit in units],
@@ -291,14 +302,14 @@ def _write_numbers(
             }
             for kind in page.kinds
         ],
-        "sizes": {letter: found.size for letter, found in shown.items()},
+        "sizes": {one.letter: one.size for one in sets},
         "maps": page.maps.neurons,
         "map": page.maps.size,
         "heats": heats,
-        "relu": str(layer["nonlinearity"]).startswith("relu"),
+        "relu": str(layer.nonlinearity).startswith("relu"),
         "order": {
             "activation": [
-                [short(picture.row["activation"]) if picture else None for picture in _of_kind(units, kind)]
+                [short(picture.row.activation) if picture else None for picture in _of_kind(units, kind)]
                 for kind in page.kinds
             ],
             "lift": [
@@ -311,27 +322,27 @@ def _write_numbers(
         | page.details.columns(units),
         "status": [" ".join(unit.statuses) for unit in units],
         "names": page.details.names,
-        "ways": {number: places[name] for number, name in enumerate(page.details.names) if name in places},
+        "ways": {number: places[name].packed() for number, name in enumerate(page.details.names) if name in places},
         "first": page.details.firsts(units),
     }
-    folder.write(f"assets/{slug}.js", call("layer", slug, told))
-    folder.write_json(f"assets/layer-{slug}.json", {"schema": 1, "layer": layer, **_columns(page)})
+    folder.write(f"assets/{slug}.js", call("layer", slug, numbers))
+    folder.write_json(f"assets/layer-{slug}.json", {"schema": 1, "layer": layer.json, **_columns(page)})
 
 
 def _of_kind(units: Sequence[Unit], kind: Kind) -> list[Picture | None]:
     return [unit.pictures[kind.position] for unit in units]
 
 
-def _columns(page: LayerPage) -> dict[str, Any]:
+def _columns(page: LayerPage) -> dict[str, object]:
     """The numbers of a page for scripts, exact, a list a column."""
-    told = ("activation", "robust", "random", "bound", "bound_kind", "status")
+    columns = ("activation", "robust", "random", "bound", "bound_kind", "status")
     return {
         "channels": [unit.channel for unit in page.units],
         "kinds": [
             {"objective": kind.objective, "method": kind.method, "space": kind.space}
             | {
-                name: [picture.row[name] if picture else None for picture in _of_kind(page.units, kind)]
-                for name in told
+                name: [getattr(picture.row, name) if picture else None for picture in _of_kind(page.units, kind)]
+                for name in columns
             }
             for kind in page.kinds
         ],

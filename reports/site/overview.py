@@ -5,53 +5,64 @@ Knows the run's reader; knows nothing of HTML.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.rows import DepthRow, rows_of
 from filterscope.reports.site.layer_page import LayerEntry
-from filterscope.reports.site.plots import Plot, by_depth
+from filterscope.reports.site.plots import DepthPlot, by_depth
 
 
-def plots(run: Run, entries: Sequence[LayerEntry]) -> list[Plot]:
+def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
     """One plot a quantity that at least two layers have."""
     layers = [entry.layer for entry in entries]
-    rows = {row["layer"]: row for row in run.table("examples/layers.parquet").to_pylist()}
+    rows = {row.layer: row for row in rows_of(run.table("examples/layers.parquet"), DepthRow)}
 
-    def of_data(name: str) -> list[tuple[int, str, float | None]]:
-        return [(la["index"], la["name"], rows[la["name"]][name] if la["name"] in rows else None) for la in layers]
+    def of_data(quantity: Callable[[DepthRow], float | None]) -> list[tuple[int, str, float | None]]:
+        return [(la.index, la.name, quantity(rows[la.name]) if la.name in rows else None) for la in layers]
 
-    fields = [
-        (la["index"], la["name"], float(max(la["field"]["size"])) if la["field"]["size"] else None) for la in layers
-    ]
-    reached = [(e.layer["index"], e.layer["name"], e.reached) for e in entries]
-    dead = [
-        (e.layer["index"], e.layer["name"], float(e.dead) if e.page and e.layer["analysed"] else None) for e in entries
-    ]
+    fields = [(la.index, la.name, float(max(la.field.size)) if la.field.size else None) for la in layers]
+    reached = [(e.layer.index, e.layer.name, e.reached) for e in entries]
+    dead = [(e.layer.index, e.layer.name, float(e.dead) if e.page and e.layer.analysed else None) for e in entries]
+    sparsity, active = of_data(lambda row: row.sparsity), of_data(lambda row: row.active)
+    silent = of_data(lambda row: row.dead)
     drawn = [
         by_depth(
             "Receptive field",
             "field",
-            "Side in pixels that one neuron sees; logarithmic.",
+            "Side in pixels of what one neuron sees; logarithmic.",
             fields,
             logarithmic=True,
         ),
         by_depth(
-            "Reached of the upper bound",
+            "Share of the upper bound",
             "bound",
-            "Median over the channels: how much of what is possible at most was found.",
+            "Activation ÷ proven upper bound, median over the channels.",
             reached,
             share=True,
         ),
-        by_depth("Sparsity", "sparsity", "On the data set: 0 dense, 1 sparse.", of_data("sparsity"), share=True),
-        by_depth("Active", "active", "Share of all places with an activation above 0.", of_data("active"), share=True),
+        by_depth("Sparsity", "sparsity", "On the data set: 0 dense, 1 sparse.", sparsity, share=True),
+        by_depth(
+            "Active",
+            "active",
+            "Share of all places with an activation above 0.",
+            active,
+            share=True,
+        ),
         by_depth("Proven dead", "dead", "Channels that no image can raise above 0.", dead, bars=True)
         if any(value for *_, value in dead)
         else None,
-        by_depth("Silent on the data", "silent", "Channels never above 0 on the data set.", of_data("dead"), bars=True),
+        by_depth(
+            "Silent on the data",
+            "silent",
+            "Channels never above 0 on the data set.",
+            silent,
+            bars=True,
+        ),
     ]
     return [plot for plot in drawn if plot is not None]
 
 
 def missing(run: Run, entries: Sequence[LayerEntry]) -> list[LayerEntry]:
     """Layers of which an unfinished run lacks something."""
-    return [] if run.info.get("status") == "complete" else [entry for entry in entries if entry.absent]
+    return [] if run.info.status == "complete" else [entry for entry in entries if entry.absent]

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import ExamplePictureRow, rows_of
 from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, sheets
 from filterscope.reports.page.folder import Files
@@ -34,11 +35,12 @@ HEAT_SIDE = 32  # pixels, of a map over a whole example
 EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
 MAP_LOSSY = {"quality": 70, "method": 1}
 EXAMPLE_LOSSY = {"quality": 82, "method": 1}
-NO_PICTURE = "{background:none;border:1px dashed var(--quiet)}"
+NO_PICTURE = f"{{background:none;border:1px dashed {sheets.custom_value('quiet')}}}"
+OF_MAPS = f"background-position:{sheets.custom_value('i')} {sheets.custom_value('r')}"  # column and row of a sheet
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
+class SheetSet:
     """Pictures of one size that stand for the units of a page, and their sheets."""
 
     letter: str  # class of the style sheet
@@ -61,8 +63,8 @@ class Set:
         """CSS: the tiles of a page (its class) while it shows this set."""
         chosen = f".{page}:has([value={self.letter}]:checked)"
         shown = sheets.shown_size(*self.size, GRID_SIDE)
-        yield f"{chosen} .units{{--column:{shown[1]}px}}"
-        yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{self._look}}}"
+        yield f"{chosen} .units{{{sheets.custom('column', f'{shown[1]}px')}}}"
+        yield f"{chosen} .u{{{sheets.tile_size(shown)};{self._look}}}"
         yield f"{chosen} .u::after{{content:attr(data-{self.letter})}}"
         yield f"{chosen} .about-{self.letter}{{display:block}}"
         for sheet in self.used:
@@ -71,7 +73,7 @@ class Set:
 
     @property
     def _look(self) -> str:
-        return f"--bs:{self.grid.size};{sheets.rendering(*self.size)}"
+        return f"{sheets.custom('bs', self.grid.size)};{sheets.rendering(*self.size)}"
 
     def _image(self, stem: str, sheet: int) -> str:
         return f"{{background-image:url({stem}-{self.letter}-{sheet}.webp)}}"
@@ -83,95 +85,144 @@ def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
     Returns:
         (height, width) of each in pixels.
     """
-    found = [sheets.visible(run.image(index)) for index in range(images)]
-    for index, picture in enumerate(found):
+    visible = [sheets.visible(run.image(index)) for index in range(images)]
+    for index, picture in enumerate(visible):
         folder.write(f"assets/image-{index}.webp", sheets.webp(picture, lossless=True)[0])
-    if found:
-        size = sheets.within(found[0].shape[0], found[0].shape[1], THUMB_SIDE)
-        thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in found])
+    if visible:
+        size = sheets.within(visible[0].shape[0], visible[0].shape[1], THUMB_SIDE)
+        thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in visible])
         folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
         rendering = sheets.rendering(*size)
-        share = [f"{side / max(size):.6g}" for side in size]
+        high, wide = (f"{side / max(size):.6g}" for side in size)
         rules = [
-            f".thumb{{--high:{share[0]};--wide:{share[1]};background-image:url(images.webp);"
+            f".thumb{{{sheets.custom('high', high)};{sheets.custom('wide', wide)};background-image:url(images.webp);"
             f"background-size:{images * 100}% 100%;{rendering}}}"
         ]
-        rules += [f".images-i{index}{{--i:{sheets.offset(index, images)}}}" for index in range(images)]
+        rules += [f".images-i{index}{{{sheets.custom('i', sheets.offset(index, images))}}}" for index in range(images)]
         folder.write_lines("assets/images.css", rules)
-    return [picture.shape[:2] for picture in found]
+    return [picture.shape[:2] for picture in visible]
 
 
-def kind_set(
-    run: Run, folder: Files, slug: str, kind: Kind, units: Sequence[Unit], lossless: bool
-) -> tuple[Set, float]:
-    """Write the sheets of one kind of picture; and what the worst of them lost, in dB."""
-    exact = lossless or max(kind.size) < sheets.PIXELATED
-    blank = np.zeros((*kind.size, kind.bands), np.uint8)
-    worst, used = math.inf, []
-    for number, part in _parts(units, kind.grid):
-        rows = [unit.pictures[kind.position] for unit in part]
-        if all(picture is None or picture.sheet is None for picture in rows):
-            continue
-        found = [run.tile(picture.row) if picture else None for picture in rows]
-        tiles = [blank if tile is None else sheets.visible(tile) for tile in found]
-        if any(tile.shape != blank.shape for tile in tiles):
-            raise RunError(f"{run.folder}: pictures of one layer and kind differ in size; delete the run and run again")
-        content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact)
-        worst = min(worst, fidelity)
-        folder.write(f"assets/{slug}-k{kind.position}-{number}.webp", content)
-        used.append(number)
-    return Set(f"k{kind.position}", kind.size, kind.grid, tuple(used)), worst
+@dataclass(frozen=True, slots=True)
+class LayerSheets:
+    """Writes the sheets of one layer's pictures."""
 
+    run: Run
+    folder: Files  # of the site
+    slug: str  # of the layer
+    lossless: bool  # whether large pictures are kept without loss
 
-def weight_set(run: Run, folder: Files, slug: str, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> Any:
-    """Write the sheets of kernels; None where there are none."""
+    def kind_set(self, kind: Kind, units: Sequence[Unit]) -> tuple[SheetSet, float]:
+        """Write the sheets of one kind of picture.
 
-    def tile(channel: int) -> np.ndarray | None:
-        row = details.weights.get(channel)
-        picture = run.tile(row) if row else None
-        if picture is None or row is None or row["bands"] == 3:
-            return picture
-        return colours.contact_sheet(picture, max(1, len(row["inputs"])))
+        Returns:
+            The sheets, and the peak signal-to-noise ratio of the worst of them, dB.
+        """
+        exact = self.lossless or max(kind.size) < sheets.PIXELATED
+        blank = np.zeros((*kind.size, kind.bands), np.uint8)
+        worst, used = math.inf, []
+        for number, part in _parts(units, kind.grid):
+            pictures = [unit.pictures[kind.position] for unit in part]
+            if all(picture is None or picture.sheet is None for picture in pictures):
+                continue
+            stored = [self.run.tile(picture.row) if picture else None for picture in pictures]
+            tiles = [blank if tile is None else sheets.visible(tile) for tile in stored]
+            if any(tile.shape != blank.shape for tile in tiles):
+                raise RunError(
+                    f"{self.run.folder}: pictures of one layer and kind differ in size; delete the run and run again"
+                )
+            content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact)
+            worst = min(worst, fidelity)
+            self.folder.write(f"assets/{self.slug}-k{kind.position}-{number}.webp", content)
+            used.append(number)
+        return SheetSet(f"k{kind.position}", kind.size, kind.grid, tuple(used)), worst
 
-    return _table_set(folder, slug, "w", tile, units, grid, math.inf)
+    def weight_set(self, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> SheetSet | None:
+        """Write the sheets of kernels; None where there are none."""
 
+        def tile(channel: int) -> np.ndarray | None:
+            row = details.weights.get(channel)
+            picture = self.run.tile(row) if row else None
+            if picture is None or row is None or row.is_colour:
+                return picture
+            return colours.contact_sheet(picture, max(1, len(row.inputs)))
 
-def stimulus_set(run: Run, folder: Files, slug: str, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> Any:
-    """Write the sheets of best stimuli; None where there are none."""
+        return self._table_set("w", tile, units, grid)
 
-    def tile(channel: int) -> np.ndarray | None:
-        row = details.tuning.get(channel)
-        picture = run.tile(row) if row else None
-        return None if picture is None else sheets.visible(picture)
+    def stimulus_set(self, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> SheetSet | None:
+        """Write the sheets of best stimuli; None where there are none."""
 
-    return _table_set(folder, slug, "b", tile, units, grid, STIMULUS_SIDE)
+        def tile(channel: int) -> np.ndarray | None:
+            row = details.tuning.get(channel)
+            picture = self.run.tile(row) if row else None
+            return None if picture is None else sheets.visible(picture)
 
+        return self._table_set("b", tile, units, grid, side=STIMULUS_SIDE)
 
-def _table_set(
-    folder: Files,
-    slug: str,
-    letter: str,
-    picture: Callable[[int], np.ndarray | None],
-    units: Sequence[Unit],
-    grid: sheets.Grid,
-    side: float,
-) -> Set | None:
-    first = next((tile for unit in units if (tile := picture(unit.channel)) is not None), None)
-    if first is None:
-        return None
-    height, width, bands = first.shape
-    if max(height, width) > side:
-        height, width = sheets.within(height, width, int(side))
-    used = []
-    for number, part in _parts(units, grid):
-        here = [picture(unit.channel) for unit in part]
-        if all(tile is None for tile in here):
-            continue
-        blank = np.zeros((height, width, bands), np.uint8)
-        tiles = [blank if tile is None else sheets.reduced(tile, height, width) for tile in here]
-        folder.write(f"assets/{slug}-{letter}-{number}.webp", sheets.webp(grid.sheet(tiles), lossless=True)[0])
-        used.append(number)
-    return Set(letter, (height, width), grid, tuple(used))
+    def _table_set(
+        self,
+        letter: str,
+        picture: Callable[[int], np.ndarray | None],
+        units: Sequence[Unit],
+        grid: sheets.Grid,
+        *,
+        side: float = math.inf,
+    ) -> SheetSet | None:
+        """Write the sheets of one picture a channel, reduced to at most `side` pixels; None where there are none."""
+        first = next((tile for unit in units if (tile := picture(unit.channel)) is not None), None)
+        if first is None:
+            return None
+        height, width, bands = first.shape
+        if max(height, width) > side:
+            height, width = sheets.within(height, width, int(side))
+        used = []
+        for number, part in _parts(units, grid):
+            here = [picture(unit.channel) for unit in part]
+            if all(tile is None for tile in here):
+                continue
+            blank = np.zeros((height, width, bands), np.uint8)
+            tiles = [blank if tile is None else sheets.reduced(tile, height, width) for tile in here]
+            content = sheets.webp(grid.sheet(tiles), lossless=True)[0]
+            self.folder.write(f"assets/{self.slug}-{letter}-{number}.webp", content)
+            used.append(number)
+        return SheetSet(letter, (height, width), grid, tuple(used))
+
+    def strip(self, lead: Sequence[Picture]) -> float:
+        """Write the row of pictures that stand for the layer.
+
+        Returns:
+            Its peak signal-to-noise ratio, dB.
+        """
+        size = sheets.within(*lead[0].kind.size, STRIP_SIDE)
+        tiles = []
+        for picture in lead:
+            tile = self.run.tile(picture.row)
+            assert tile is not None
+            tiles.append(sheets.reduced(sheets.visible(tile), *size))
+        content, fidelity = sheets.webp(sheets.Grid(STRIP, 1).sheet(tiles), lossless=self.lossless)
+        self.folder.write(f"assets/strip-{self.slug}.webp", content)
+        return fidelity
+
+    def maps(self, letter: str, rows: int, tiles: np.ndarray) -> None:
+        """Write sheets of maps: a row a unit, a column an image or an example.
+
+        Where pictures may lose something, maps keep 32 greys, and large ones are lossy.
+
+        Args:
+            letter: m for maps on the user's images, h for those over examples.
+            rows: units a sheet.
+            tiles: (units, columns, H, W) uint8.
+        """
+        units, columns, height, width = tiles.shape
+        lossy = not self.lossless and max(height, width) >= SMOOTH_MAP
+        if not (self.lossless or lossy):
+            tiles = (tiles // (256 // LEVELS) * (255 / (LEVELS - 1))).astype(np.uint8)
+        for number, first in enumerate(range(0, units, rows)):
+            part = tiles[first : first + rows].transpose(0, 2, 1, 3).reshape(-1, columns * width, 1)
+            sheet = np.zeros((rows * height, columns * width, 1), np.uint8)
+            sheet[: len(part)] = part
+            content = sheets.compact(sheet, not lossy, MAP_LOSSY)
+            self.folder.write(f"assets/{self.slug}-{letter}-{number}.webp", content)
 
 
 def _parts(units: Sequence[Unit], grid: sheets.Grid) -> Iterator[tuple[int, Sequence[Unit]]]:
@@ -179,74 +230,38 @@ def _parts(units: Sequence[Unit], grid: sheets.Grid) -> Iterator[tuple[int, Sequ
         yield number, units[first : first + grid.tiles]
 
 
-def strip(run: Run, folder: Files, slug: str, lead: Sequence[Picture], lossless: bool) -> float:
-    """Write the row of pictures that stand for a layer; what it lost, in dB."""
-    size = sheets.within(*lead[0].kind.size, STRIP_SIDE)
-    tiles = []
-    for picture in lead:
-        tile = run.tile(picture.row)
-        assert tile is not None
-        tiles.append(sheets.reduced(sheets.visible(tile), *size))
-    content, fidelity = sheets.webp(sheets.Grid(STRIP, 1).sheet(tiles), lossless=lossless)
-    folder.write(f"assets/strip-{slug}.webp", content)
-    return fidelity
-
-
-def layer_maps(folder: Files, slug: str, letter: str, rows: int, tiles: np.ndarray, lossless: bool) -> None:
-    """Write sheets of maps: a row a unit, a column an image or an example.
-
-    Args:
-        folder: of the site.
-        slug: of the layer.
-        letter: m for maps on the user's images, h for those over examples.
-        rows: units a sheet.
-        tiles: (units, columns, H, W) uint8.
-        lossless: whether every grey is kept; otherwise 32 of them are, and large maps are lossy.
-    """
-    units, columns, height, width = tiles.shape
-    lossy = not lossless and max(height, width) >= SMOOTH_MAP
-    if not (lossless or lossy):
-        tiles = (tiles // (256 // LEVELS) * (255 / (LEVELS - 1))).astype(np.uint8)
-    for number, first in enumerate(range(0, units, rows)):
-        part = tiles[first : first + rows].transpose(0, 2, 1, 3).reshape(-1, columns * width, 1)
-        sheet = np.zeros((rows * height, columns * width, 1), np.uint8)
-        sheet[: len(part)] = part
-        folder.write(f"assets/{slug}-{letter}-{number}.webp", sheets.compact(sheet, not lossy, MAP_LOSSY))
-
-
 def heat_tiles(run: Run, details: Details, units: Sequence[Unit]) -> np.ndarray | None:
     """The maps over the strongest examples, (units, ranks, H, W) uint8; None where there are none."""
     ranks = details.heat_ranks
-    found: np.ndarray | None = None
+    stack: np.ndarray | None = None
     for index, unit in enumerate(units):
         for rank, row in enumerate(details.examples.get(unit.channel, [])[:ranks]):
             tile = run.tile(row)
             if tile is None:
                 continue
-            if found is None:
-                found = np.zeros((len(units), ranks, *sheets.at_most(tile, HEAT_SIDE).shape[:2]), np.uint8)
-            found[index, rank] = sheets.reduced(tile, found.shape[2], found.shape[3])[:, :, 0]
-    return found
+            if stack is None:
+                stack = np.zeros((len(units), ranks, *sheets.at_most(tile, HEAT_SIDE).shape[:2]), np.uint8)
+            stack[index, rank] = sheets.reduced(tile, stack.shape[2], stack.shape[3])[:, :, 0]
+    return stack
 
 
 def layer_style(
-    index: int, slug: str, sets: Sequence[Set], units: Sequence[Unit], maps: LayerMaps, images: int, heats: int
+    layer: LayerInfo, sets: Sequence[SheetSet], units: Sequence[Unit], maps: LayerMaps, *, images: int, heats: int
 ) -> Iterator[str]:
     """The rules that cut the sheets of a layer.
 
     Args:
-        index: of the layer; its page has the class l0, l1, …, and so begin the classes of its pictures.
-        slug: of the layer.
+        layer: its page has the class l0, l1, … of its index, and so begin the classes of its pictures.
         sets: of its pictures.
         units: shown.
         maps: of this layer.
         images: shown by the site.
         heats: columns of the sheets of maps over examples; 0 where there are none.
     """
-    page, space = f"l{index}", f"l{index}-"
-    for found in sets:
-        yield from found.rules(space, slug)
-        yield from found.grid_rules(page, space, slug)
+    slug, page, space = layer.slug, f"l{layer.index}", f"l{layer.index}-"
+    for one in sets:
+        yield from one.rules(space, slug)
+        yield from one.grid_rules(page, space, slug)
     grid = sheets.Grid(1, units[0].rows) if units else sheets.Grid(1, 1)
     tiles = sets[0].grid if sets else grid
     yield from tiles.rules(space)
@@ -254,31 +269,32 @@ def layer_style(
     if maps.neurons is not None and units:
         shown = sheets.shown_size(*maps.neurons, GRID_SIDE)
         rendering = "image-rendering:pixelated" if maps.size == maps.neurons else "image-rendering:auto"
-        how = f"--bs:{images * 100}% {grid.rows * 100}%;{rendering}"
+        how = f"{sheets.custom('bs', f'{images * 100}% {grid.rows * 100}%')};{rendering}"
         chosen = f".{page}:has([value^=m]:checked)"
-        yield f".pic.{space}m{{{how};background-position:var(--i) var(--r)}}"
-        yield f"{chosen} .units{{--column:{shown[1]}px}}"
-        yield f"{chosen} .u{{--tw:{shown[1]}px;--th:{shown[0]}px;{how}}}"
+        yield f".pic.{space}m{{{how};{OF_MAPS}}}"
+        yield f"{chosen} .units{{{sheets.custom('column', f'{shown[1]}px')}}}"
+        yield f"{chosen} .u{{{sheets.tile_size(shown)};{how}}}"
         yield f"{chosen} .about-m{{display:block}}"
-        yield f"{chosen} .u::before{{background-position:var(--i) var(--r)}}"
+        yield f"{chosen} .u::before{{{OF_MAPS}}}"
         for image in range(images):
             of_image = f".{page}:has([value=m{image}]:checked) .u"
-            yield f"{of_image}{{--i:{sheets.offset(image, images)}}}"
+            yield f"{of_image}{{{sheets.custom('i', sheets.offset(image, images))}}}"
             yield f"{of_image}::after{{content:attr(data-m{image})}}"
         for sheet in numbers:
             url = f"{{background-image:url({slug}-m-{sheet}.webp)}}"
             yield f".{space}m.{space}s{sheet},{chosen} .{space}s{sheet}::before{url}"
         yield f"{chosen} .u.xm::before{NO_PICTURE}"
     if heats:
-        yield f".pic.{space}h{{--bs:{heats * 100}% {grid.rows * 100}%;background-position:var(--i) var(--r)}}"
+        size = sheets.custom("bs", f"{heats * 100}% {grid.rows * 100}%")
+        yield f".pic.{space}h{{{size};{OF_MAPS}}}"
         for rank in range(heats):
-            yield f".{space}j{rank}{{--i:{sheets.offset(rank, heats)}}}"
+            yield f".{space}j{rank}{{{sheets.custom('i', sheets.offset(rank, heats))}}}"
         for sheet in numbers:
             yield f".{space}h.{space}s{sheet}{{background-image:url({slug}-h-{sheet}.webp)}}"
 
 
-def strip_style(layers: Sequence[tuple[dict[str, Any], Sequence[Picture]]]) -> Iterator[str]:
-    """The rules that cut the strips of the overview: layers.json's entry of each layer with what stands for it."""
+def strip_style(layers: Sequence[tuple[LayerInfo, Sequence[Picture]]]) -> Iterator[str]:
+    """The rules that cut the strips of the overview: each layer with the pictures that stand for it."""
     for place in range(STRIP):
         yield f".strip-t{place}{{background-position:{sheets.offset(place, STRIP)} 0}}"
     for layer, lead in layers:
@@ -286,8 +302,8 @@ def strip_style(layers: Sequence[tuple[dict[str, Any], Sequence[Picture]]]) -> I
             size = lead[0].kind.size
             height, width = sheets.shown_size(*size, STRIP_SIDE)
             yield (
-                f".px.strip-{layer['index']}{{width:{width}px;height:{height}px;"
-                f"background-image:url(strip-{layer['slug']}.webp);background-size:{STRIP * 100}% 100%;"
+                f".px.strip-{layer.index}{{width:{width}px;height:{height}px;"
+                f"background-image:url(strip-{layer.slug}.webp);background-size:{STRIP * 100}% 100%;"
                 f"{sheets.rendering(*size)}}}"
             )
 
@@ -314,7 +330,7 @@ def image_maps(folder: Files, image: int, tiles: Sequence[np.ndarray], grids: Se
         f"assets/image-{image}.css",
         [
             f".px.{space}m{{background-image:url(maps-{image}.webp);background-size:{grid.size};"
-            "background-position:var(--x) var(--y);image-rendering:pixelated}",
+            f"background-position:{sheets.custom_value('x')} {sheets.custom_value('y')};image-rendering:pixelated}}",
             *grid.rules(space),
             *columns_of,
         ],
@@ -322,7 +338,7 @@ def image_maps(folder: Files, image: int, tiles: Sequence[np.ndarray], grids: Se
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class ExampleSheets:
     """The pictures of a data set that some units fire on most, as a page finds them."""
 
     size: tuple[int, int]  # (height, width) of all of them, pixels, as the network saw them
@@ -332,28 +348,17 @@ class Examples:
     names: dict[int, tuple[str, str | None]]  # example → name, label
 
 
-def examples(run: Run, folder: Files, wanted: set[int] | None) -> Examples | None:
-    """Write the sheets of example pictures; None where the run has none.
-
-    Args:
-        run: to read from.
-        folder: of the site.
-        wanted: numbers of examples, or None for all.
-    """
-    rows = [
-        row
-        for row in run.table("examples/pictures.parquet").to_pylist()
-        if row["atlas"] is not None and (wanted is None or row["example"] in wanted)
-    ]
+def examples(run: Run, folder: Files) -> ExampleSheets | None:
+    """Write the sheets of example pictures; None where the run has none."""
+    table = run.table("examples/pictures.parquet")
+    rows = [row for row in rows_of(table, ExamplePictureRow) if row.has_picture]
     if not rows:
         return None
-    size = rows[0]["height"], rows[0]["width"]
-    rows = [row for row in rows if (row["height"], row["width"]) == size]
-    visible = sheets.visible_size(*size, rows[0]["bands"])
-    bands = 3 if rows[0]["bands"] == 3 else 1
-    if rows[0]["bands"] not in (1, 3):
-        visible = size  # of many bands the first: fields are cut out of it
-    shown = sheets.within(*visible, EXAMPLE_SIDE)
+    height, width, planes = rows[0].size
+    size = height, width
+    rows = [row for row in rows if row.size[:2] == size]
+    bands = 3 if planes == 3 else 1  # of many bands the first alone: fields are cut out of it
+    shown = sheets.within(*size, EXAMPLE_SIDE)
     grid = sheets.grid_for(len(rows), *shown)
     for number, first in enumerate(range(0, len(rows), grid.tiles)):
         tiles = []
@@ -364,12 +369,17 @@ def examples(run: Run, folder: Files, wanted: set[int] | None) -> Examples | Non
         exact = max(shown) < sheets.PIXELATED
         folder.write(f"assets/examples-{number}.webp", sheets.compact(grid.sheet(tiles), exact, EXAMPLE_LOSSY))
     count = -(-len(rows) // grid.tiles)
-    rules = [f".e-e{{--bs:{grid.size};{sheets.rendering(*shown)}}}"]
+    rules = [f".e-e{{{sheets.custom('bs', grid.size)};{sheets.rendering(*shown)}}}"]
     rules += [
         f".e-e.e-s{number},.ex:has([value=e]:checked) .e-s{number}::before"
         f"{{background-image:url(examples-{number}.webp)}}"
         for number in range(count)
     ]
     folder.write_lines("assets/examples.css", [*rules, *grid.rules("e-")])
-    places = {row["example"]: place for place, row in enumerate(rows)}
-    return Examples(size, shown, grid, places, {row["example"]: (row["name"], row["label"]) for row in rows})
+    return ExampleSheets(
+        size=size,
+        shown=shown,
+        grid=grid,
+        places={row.example: place for place, row in enumerate(rows)},
+        names={row.example: (row.name, row.label) for row in rows},
+    )

@@ -22,11 +22,11 @@ class Point:
     x: float
     y: float
     layer: int  # index
-    told: str  # what it stands for, in words
+    text: str  # layer and number, for a tooltip
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class DepthPlot:
     """One quantity over the layers."""
 
     title: str
@@ -51,7 +51,7 @@ def by_depth(
     logarithmic: bool = False,
     share: bool = False,
     bars: bool = False,
-) -> Plot | None:
+) -> DepthPlot | None:
     """A plot of one number a layer; None where fewer than two layers have it.
 
     Args:
@@ -60,14 +60,14 @@ def by_depth(
         meaning: a phrase below the title.
         values: (index of the layer, its name, the number or None).
         logarithmic: vertical axis; then every number is above 0.
-        share: numbers from 0 to 1, told as per cents.
+        share: numbers from 0 to 1, written as per cents.
         bars: as bars from 0 rather than as a line.
     """
-    known = [(index, name, value) for index, name, value in values if value is not None and math.isfinite(value)]
-    if len(known) < 2:
+    measured = [(index, name, value) for index, name, value in values if value is not None and math.isfinite(value)]
+    if len(measured) < 2:
         return None
-    highest = 1.0 if share else max(value for *_, value in known)
-    scaled = [math.log10(max(1.0, value)) if logarithmic else value for *_, value in known]
+    highest = 1.0 if share else max(value for *_, value in measured)
+    scaled = [math.log10(max(1.0, value)) if logarithmic else value for *_, value in measured]
     top = max(math.log10(max(highest, 1.0)) if logarithmic else highest, 1e-9)
     first, last = values[0][0], max(values[-1][0], values[0][0] + 1)
 
@@ -77,16 +77,16 @@ def by_depth(
     def up(value: float) -> float:
         return HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM)
 
-    def told(value: float) -> str:
+    def written(value: float) -> str:
         return words.percent(value) if share else words.figure(value) if value % 1 else f"{value:,.0f}"
 
     points = tuple(
-        Point(round(across(index), 1), round(up(height), 1), index, f"{words.shortened(name)}: {told(value)}")
-        for (index, name, value), height in zip(known, scaled, strict=True)
+        Point(round(across(index), 1), round(up(height), 1), index, f"{words.shortened(name)}: {written(value)}")
+        for (index, name, value), height in zip(measured, scaled, strict=True)
     )
     marks = _marks(highest, logarithmic, bars)
-    ticks = tuple((round(up(math.log10(max(1, m)) if logarithmic else m), 1), told(m)) for m in marks)
-    return Plot(title, anchor, meaning, points, ticks, bars)
+    ticks = tuple((round(up(math.log10(max(1, m)) if logarithmic else m), 1), written(m)) for m in marks)
+    return DepthPlot(title=title, anchor=anchor, meaning=meaning, points=points, ticks=ticks, bars=bars)
 
 
 def _marks(highest: float, logarithmic: bool, whole: bool) -> list[float]:

@@ -20,8 +20,8 @@ IMAGES = 12
 SCRIPTS = ("layer.js", "unit.js", "graph.js", "image.js")
 TYPES = {"webp": "image/webp", "svg": "image/svg+xml", "png": "image/png"}
 
-Files = dict[str, bytes]
-Make = Callable[[int, int, bool], Files]  # channels a layer, images, whether examples → a site's files
+Contents = dict[str, bytes]  # file of a site → what is in it
+Make = Callable[[int, int, bool], Contents]  # channels a layer, images, whether examples → a site's files
 
 
 def fitted(make: Make, first: int, examples: bool, limit: int = LIMIT) -> bytes:
@@ -64,7 +64,7 @@ def write(file: Path, page: bytes) -> None:
     write_whole(file, page)
 
 
-def bundled(files: Files) -> bytes:
+def bundled(files: Contents) -> bytes:
     """All pages of a site in one."""
     pages = {name: files[name].decode() for name in files if name.endswith(".html")}
     order = ["index.html", *sorted(set(pages) - {"index.html"}, key=_natural)]
@@ -95,7 +95,7 @@ def bundled(files: Files) -> bytes:
     return "\n".join(parts).encode()
 
 
-def _section(name: str, page: str, files: Files) -> str:
+def _section(name: str, page: str, files: Contents) -> str:
     """A page's main part as a section of its own, its ids made unique by the page's name."""
     stem = name.removesuffix(".html")
     main = page[page.index('<main id="main"') : page.index("</main>")]
@@ -113,13 +113,13 @@ def _section(name: str, page: str, files: Files) -> str:
 def _links(markup: str) -> str:
     """Links to pages become links to sections."""
 
-    def section(found: re.Match[str]) -> str:
-        return f"{found[1]}#{found[2]}{'.' + found[3][1:] if found[3] else ''}"
+    def section(link: re.Match[str]) -> str:
+        return f"{link[1]}#{link[2]}{'.' + link[3][1:] if link[3] else ''}"
 
     return re.sub(r'(\shref=")([a-zA-Z0-9-]+)\.html(#[^"]*)?', section, markup)
 
 
-def _styles(files: Files) -> Iterator[str]:
+def _styles(files: Contents) -> Iterator[str]:
     yield files["assets/site.css"].decode()
     for name in sorted(files, key=_natural):
         if name.endswith(".css") and name != "assets/site.css":

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import LayerInfo, StudyInfo
 from filterscope.reports.page import markup, sheets, words
 from filterscope.reports.page.folder import Files, NewFolder
 from filterscope.reports.page.units import MAP_SIDE, UnitTable
@@ -32,7 +33,7 @@ from filterscope.reports.site import (
 )
 from filterscope.reports.site.details import Studies
 from filterscope.reports.site.image_page import ImagePage
-from filterscope.reports.site.layer_page import LayerEntry, LayerPage
+from filterscope.reports.site.layer_page import LayerEntry, LayerPage, LayerPlace
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
@@ -46,7 +47,7 @@ class Extent:
     """How much of a run goes into a site."""
 
     images: int = 12  # of the user's, at most
-    channels: int | None = None  # a layer, the finest first; None for all
+    channels: int | None = None  # a layer, those that rise highest; None for all
     examples: bool = True  # whether pictures of the data set are shown
     classes: int | None = None  # at most; None for all
     png: bool = False  # whether each maximised picture is written as a PNG of its own
@@ -91,15 +92,15 @@ def render_single(run: Run, out: Path | None = None) -> Path:
         RunError: the file cannot be written, or a file of the run is damaged.
     """
 
-    def made(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+    def rendered(channels: int, images: int, examples: bool) -> dict[str, bytes]:
         files = Files()
         Site(run, files, Extent(images, channels, examples, classes=100, lossless=0)).write()
-        return files.kept
+        return files.contents
 
     file = run.folder / "report.html" if out is None else Path(out)
-    sizes = [len(layer["channels"]) for layer in run.layers if layer["analysed"]]
+    sizes = [len(layer.channels) for layer in run.layers if layer.analysed]
     first = max(4, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
-    single.write(file, single.fitted(made, first, run.holds("examples")))
+    single.write(file, single.fitted(rendered, first, run.holds("examples")))
     return file
 
 
@@ -114,12 +115,20 @@ class Site:
         self.studies = Studies(run)
         self.lossless = self.table.pixels() <= extent.lossless
         self.fidelity = math.inf  # dB, of the worst sheet
-        self.objectives = [str(name) for name in (run.info.get("settings") or {}).get("objectives") or []]
         self.images = self._images(min(extent.images, len(run.images)))
-        self.with_page = [layer for layer in run.layers if layer["analysed"] or self.table.has(layer["name"])]
+        self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
         self.classes = class_page.write(run, folder, extent.classes)
-        self.examples = pictures.examples(run, folder, None) if extent.examples else None
-        self.places: dict[str, dict[str, Any]] = {}  # layer → where its channels' pictures are
+        self.examples = pictures.examples(run, folder) if extent.examples else None
+        self.places: dict[str, LayerPlace] = {}  # layer → where its channels' pictures are
+        self.source = layer_page.LayerSource(
+            run=run,
+            table=self.table,
+            studies=self.studies,
+            objectives=[str(name) for name in run.info.settings.objectives],
+            images=len(self.images),
+            most=extent.channels,
+            lossless=self.lossless,
+        )
         self.environment = self._environment()
 
     def write(self) -> None:
@@ -130,15 +139,15 @@ class Site:
             )
         if self.examples is not None:
             self._write_examples(self.examples)
-        place = {layer["name"]: index for index, layer in enumerate(self.with_page)}
+        place = {layer.name: index for index, layer in enumerate(self.with_page)}
         entries, on_page = [], {}
         for layer in self.run.layers:
-            if layer["name"] in place:
-                page = self._layer(layer, place[layer["name"]])
+            if layer.name in place:
+                page = self._layer(layer, place[layer.name])
                 entries.append(page.entry)
-                on_page[layer["name"]] = f"layer-{layer['slug']}.html", {unit.channel for unit in page.units}
+                on_page[layer.name] = f"layer-{layer.slug}.html", {unit.channel for unit in page.units}
             else:
-                silent = self.studies.silent(layer["name"])
+                silent = self.studies.silent(layer.name)
                 entries.append(LayerEntry(layer, None, words.in_brief(layer), silent=silent))
         studies = image_page.ImageStudies(self.run, self.folder, on_page)
         for image in self.images:
@@ -158,13 +167,13 @@ class Site:
         ]
 
     def _environment(self) -> Environment:
-        studies = {name: self.run.study(name) or {} for name in summary.STUDIES if self.run.holds(name)}
+        unfinished = StudyInfo.read({})
+        studies = {name: self.run.study(name) or unfinished for name in summary.STUDIES if self.run.holds(name)}
         names = {
-            "info": dict.fromkeys(("filterscope", "seed", "status", "settings", "model", "input", "tasks"))
-            | self.run.info,
+            "info": self.run.info,
             "images": self.images,
-            "given": [words.shortened(str(image["name"])) for image in self.run.images],
-            "model": str((self.run.info.get("model") or {}).get("name") or self.run.folder.name),
+            "image_names": [words.shortened(str(image.name)) for image in self.run.images],
+            "model": str(self.run.info.model.name or self.run.folder.name),
             "summary": summary,
             "words": words,
             "sheets": sheets,
@@ -183,16 +192,16 @@ class Site:
     def _page(self, name: str, template: str, **context: Any) -> None:
         self.folder.write(name, self.environment.get_template(template).render(**context).encode())
 
-    def _write_examples(self, found: pictures.Examples) -> None:
-        told = {
-            "size": found.size,
-            "shown": found.shown,
-            "columns": found.grid.columns,
-            "rows": found.grid.rows,
-            "places": found.places,
-            "names": {number: [name, label] for number, (name, label) in found.names.items()},
+    def _write_examples(self, examples: pictures.ExampleSheets) -> None:
+        packed = {
+            "size": examples.size,
+            "shown": examples.shown,
+            "columns": examples.grid.columns,
+            "rows": examples.grid.rows,
+            "places": examples.places,
+            "names": {number: [name, label] for number, (name, label) in examples.names.items()},
         }
-        self.folder.write("assets/examples.js", layer_page.call("examples", told))
+        self.folder.write("assets/examples.js", layer_page.call("examples", packed))
 
     def _index(self, entries: Sequence[LayerEntry]) -> None:
         measured = [entry.silent for entry in entries if entry.silent is not None]
@@ -209,12 +218,23 @@ class Site:
         self.folder.write_lines(
             "assets/index.css", pictures.strip_style([(entry.layer, entry.lead) for entry in entries])
         )
-        told = ("page", "planned", "units", "pictures", "unraised", "dead", "diverged", "constant", "silent", "absent")
-        layers = [entry.layer | {name: getattr(entry, name) for name in told} for entry in entries]
-        images = [page.facts | {"page": f"image-{page.index}.html"} for page in self.images]
+        columns = (
+            "page",
+            "planned",
+            "units",
+            "pictures",
+            "unraised",
+            "dead",
+            "diverged",
+            "constant",
+            "silent",
+            "absent",
+        )
+        layers = [{**entry.layer.json} | {name: getattr(entry, name) for name in columns} for entry in entries]
+        images = [{**page.facts.json} | {"page": f"image-{page.index}.html"} for page in self.images]
         self.folder.write_json(
             MARK,
-            {"schema": SCHEMA, "run": self.run.info, "totals": asdict(totals), "layers": layers, "images": images},
+            {"schema": SCHEMA, "run": self.run.info.json, "totals": asdict(totals), "layers": layers, "images": images},
         )
         self._page(
             "index.html",
@@ -227,33 +247,27 @@ class Site:
             lacking=overview.missing(self.run, entries),
         )
 
-    def _layer(self, layer: dict[str, Any], here: int) -> LayerPage:
+    def _layer(self, layer: LayerInfo, here: int) -> LayerPage:
         """Write a layer's page and its pictures; note what its images' pages will show of it."""
-        extent, images = self.extent, len(self.images)
-        arguments = (layer, self.table, self.studies, self.objectives, images, extent.channels, self.lossless)
-        page = layer_page.write(self.run, self.folder, *arguments, self.places)
+        page = layer_page.write(self.source, self.folder, layer, self.places)
         self.fidelity = min(self.fidelity, page.fidelity)
         channels = {unit.channel for unit in page.units}
         if page.maps.neurons is not None and page.units:
             for image in self.images:
                 image.gather(layer, channels, page.maps)
-        if extent.png:
+        if self.extent.png:
             self._write_png(page)
-        pages = {other["name"]: f"layer-{other['slug']}.html" for other in self.with_page}
+        pages = {other.name: f"layer-{other.slug}.html" for other in self.with_page}
         self._page(
-            f"layer-{layer['slug']}.html",
+            f"layer-{layer.slug}.html",
             "layer.html",
             entry=page.entry,
             layer=layer,
             page=page,
             before=self.with_page[max(0, here - 1) : here],
             after=self.with_page[here + 1 : here + 2],
-            feeding=[(name, pages.get(name)) for name in layer["predecessors"]],
-            fed=[
-                (other["name"], pages.get(other["name"]))
-                for other in self.run.layers
-                if layer["name"] in other["predecessors"]
-            ],
+            feeding=[(name, pages.get(name)) for name in layer.predecessors],
+            fed=[(other.name, pages.get(other.name)) for other in self.run.layers if layer.name in other.predecessors],
             command=summary.unit_command(self.run.info, layer),
         )
         return page
@@ -264,5 +278,5 @@ class Site:
             for kind, picture in zip(page.kinds, unit.pictures, strict=True):
                 tile = self.run.tile(picture.row) if picture else None
                 if tile is not None:
-                    name = f"png/{page.layer['slug']}-{unit.channel}-k{kind.position}.png"
+                    name = f"png/{page.layer.slug}-{unit.channel}-k{kind.position}.png"
                     self.folder.write(name, sheets.png(sheets.visible(tile)))

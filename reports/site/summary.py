@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
+from filterscope.analyzer.run.records import ErrorInfo, LayerInfo, PreprocessingInfo, RunInfo, StudyInfo
 from filterscope.reports.page import words
 
 Facts = list[tuple[str, str]]  # (name, words)
@@ -26,11 +26,13 @@ STUDIES = {  # folder in the run → what it is called
     "truth": "Natural and maximised",
     "values": "Other layers",
 }
+OPTION = "--"  # with which a shell command's options begin
 OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture is
-    *("--layers", "--channels", "--out"),
-    *("--examples", "--attribution", "--classes", "--inversion", "--groups", "--tuning", "--values"),
+    *("layers", "channels", "out"),
+    *("examples", "attribution", "classes", "inversion", "groups", "tuning", "values"),
 )
-OWN_FLAGS = ("--sanity", "--truth", "--quiet", "-q", "--json-log")
+OWN_FLAGS = ("sanity", "truth", "quiet", "json-log")
+SHORT_FLAGS = ("-q",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,205 +79,221 @@ def verdict(totals: Totals) -> list[str]:
     return sentences
 
 
-def headline(info: dict[str, Any], totals: Totals, images: int) -> Facts:
+def headline(info: RunInfo, totals: Totals, images: int) -> Facts:
     """The figures that tell the size of it all, each with its noun."""
-    model = info.get("model") or {}
+    model = info.model
     figures = [
-        (model.get("conv_layers"), "conv layer"),
-        (model.get("conv_channels"), "channel"),
-        (model.get("parameters"), "parameter"),
-        (model.get("macs"), "multiply-add"),
+        (model.conv_layers, "conv layer"),
+        (model.conv_channels, "channel"),
+        (model.parameters, "parameter"),
+        (model.macs, "multiply-add"),
         (totals.pictures, "picture"),
     ]
-    told = [
+    facts = [
         (words.large(number), noun if number == 1 else f"{noun}s") for number, noun in figures if number is not None
     ]
-    return [*told, (f"{images:,}", "image of yours" if images == 1 else "images of yours")]
+    return [*facts, (f"{images:,}", "input image" if images == 1 else "input images")]
 
 
-def model_facts(info: dict[str, Any]) -> Facts:
+def model_facts(info: RunInfo) -> Facts:
     """What the model file is."""
-    model = info.get("model") or {}
-    outputs = [f"{output['name']} ({words.times(output['shape'])})" for output in model.get("outputs", [])]
-    return _known(
-        ("File", model.get("name")),
-        ("SHA-256", model.get("sha256")),
-        ("Made by", model.get("producer")),
-        ("ONNX opset", model.get("opset")),
-        ("Convolution layers", _count(model.get("conv_layers"))),
-        ("Channels in them", _count(model.get("conv_channels"))),
-        ("Parameters", _count(model.get("parameters"))),
-        ("Multiply-adds for one image", model.get("macs") and words.large(model["macs"])),
-        ("Outputs", ", ".join(outputs)),
+    model = info.model
+    outputs = [f"{output.name} ({words.times(output.shape)})" for output in model.outputs]
+    return _without_blanks(
+        [
+            ("File", model.name),
+            ("SHA-256", model.sha256),
+            ("Made by", model.producer),
+            ("ONNX opset", model.opset),
+            ("Convolution layers", _count(model.conv_layers)),
+            ("Channels in them", _count(model.conv_channels)),
+            ("Parameters", _count(model.parameters)),
+            ("Multiply-adds for one image", model.macs and words.large(model.macs)),
+            ("Outputs", ", ".join(outputs)),
+        ]
     )
 
 
-def parity_sentence(info: dict[str, Any]) -> str:
+def parity_sentence(info: RunInfo) -> str:
     """How well the import agrees with the original, in one sentence."""
-    parity = (info.get("model") or {}).get("parity")
+    parity = info.model.parity
     if not parity:
         return "How well the import agrees with the original is not recorded."
-    worst = max(parity[part]["worst"] for part in ("original", "nodes") if parity.get(part))
+    worst = max(part.worst or 0.0 for part in (parity.original, parity.nodes) if part)
     sentence = f"The import agrees with the original to {words.figure(worst, 1)}"
-    if worst > parity["limit"]:
-        sentence += f", worse than the {words.limit(parity['limit'])} that counts as agreement"
-    sentence += f"; refused above {words.limit(parity['refuse'])}."
-    end = (parity.get("end_to_end") or {}).get("worst") or 0.0
-    if end > parity["limit"]:
+    if worst > parity.limit:
+        sentence += f", worse than the {words.limit(parity.limit)} that counts as agreement"
+    sentence += f"; refused above {words.limit(parity.refuse)}."
+    end = (parity.end_to_end.worst if parity.end_to_end else None) or 0.0
+    if end > parity.limit:
         sentence += f" From image to layer, roundings add up to {words.figure(end, 1)}."
     return sentence
 
 
-def alone_sentence(info: dict[str, Any]) -> str:
-    """Why pictures were computed one at a time; empty where they went through the network together, or none knows."""
-    alone = ((info.get("model") or {}).get("parity") or {}).get("alone") or {}
-    return str(alone.get("why") or "")
+def alone_sentence(info: RunInfo) -> str:
+    """Why pictures were computed one at a time; empty where they went through the network together."""
+    parity = info.model.parity
+    return str((parity and parity.alone and parity.alone.why) or "")
 
 
-def parity_facts(info: dict[str, Any]) -> Facts:
+def parity_facts(info: RunInfo) -> Facts:
     """The comparisons one by one."""
-    parity = (info.get("model") or {}).get("parity") or {}
-    original, nodes, layers, alone = (parity.get(part) or {} for part in ("original", "nodes", "end_to_end", "alone"))
-    compared = alone if alone.get("worst") is not None else {}
-    return _known(
-        ("Original and normal form, all outputs and layers", _worst(original, "value")),
-        ("ONNX Runtime and torch, node by node", _worst(nodes, "node", nodes.get("op"))),
-        ("ONNX Runtime and torch, from image to layer", _worst(layers, "layer")),
-        ("A batch of pictures and each of them alone", _worst(compared, "layer")),
-        ("Agreement, in each", parity and f"up to {words.limit(parity['limit'])}"),
-        ("Refused, but for image to layer", parity and f"above {words.limit(parity['refuse'])}"),
-        ("Compared at batch sizes", words.listed([str(size) for size in parity.get("batches", [])])),
+    parity = info.model.parity
+    if not parity:
+        return []
+    nodes, alone = parity.nodes, parity.alone
+    compared = alone if alone and alone.worst is not None else None
+    return _without_blanks(
+        [
+            ("Original and normal form, all outputs and layers", _worst(parity.original, "value")),
+            ("ONNX Runtime and torch, node by node", _worst(nodes, "node", nodes.op if nodes else None)),
+            ("ONNX Runtime and torch, from image to layer", _worst(parity.end_to_end, "layer")),
+            ("A batch of pictures and each of them alone", _worst(compared, "layer")),
+            ("Agreement, in each", f"up to {words.limit(parity.limit)}"),
+            ("Refused, but for image to layer", f"above {words.limit(parity.refuse)}"),
+            ("Compared at batch sizes", words.listed([str(size) for size in parity.batches])),
+        ]
     )
 
 
-def parity_warnings(info: dict[str, Any]) -> list[str]:
+def parity_warnings(info: RunInfo) -> Sequence[str]:
     """What the comparisons found worth a warning."""
-    warnings: list[str] = ((info.get("model") or {}).get("parity") or {}).get("warnings") or []
-    return warnings
+    return info.model.parity.warnings if info.model.parity else ()
 
 
-def input_sentence(info: dict[str, Any]) -> str:
+def input_sentence(info: RunInfo) -> str:
     """What the network is fed, in one sentence."""
-    given = info.get("input")
-    if not given:
+    spec = info.input
+    if not spec:
         return "The input is not recorded yet."
-    bands = {"rgb": "RGB", "grey": "grey", "multi": words.count(given["channels"], "band")}[given["bands"]]
-    return f"{words.times([given['height'], given['width']])} px, {bands}; {preprocessing(given['preprocessing'])}."
+    bands = {"rgb": "RGB", "grey": "grey", "multi": words.count(spec.channels, "band")}[spec.bands]
+    how = preprocessing(spec.preprocessing) if spec.preprocessing else "preprocessing not recorded"
+    return f"{words.times([spec.height, spec.width])} px, {bands}; {how}."
 
 
-def preprocessing(how: dict[str, Any]) -> str:
+def preprocessing(how: PreprocessingInfo) -> str:
     """How 8-bit pixels become the network's numbers, as a phrase."""
-    formula = "pixel" if how["high"] == 255 else "pixel ÷ 255"
-    if how["high"] not in (1, 255):
-        formula += f" × {how['high']:g}"
-    if any(how["mean"]):
-        formula += f" − {_vector(how['mean'])}"
-    if any(value != 1 for value in how["std"]):
-        formula = f"({formula}) ÷ {_vector(how['std'])}" if any(how["mean"]) else f"{formula} ÷ {_vector(how['std'])}"
-    order = ", channels reversed to BGR" if how["order"] == "BGR" else ""
-    return f"preprocessing “{how['name']}”: {formula}{order}"
+    formula = "pixel" if how.high == 255 else "pixel ÷ 255"
+    if how.high not in (1, 255):
+        formula += f" × {how.high:g}"
+    if any(how.mean):
+        formula += f" − {_vector(how.mean)}"
+    if any(value != 1 for value in how.std):
+        formula = f"({formula}) ÷ {_vector(how.std)}" if any(how.mean) else f"{formula} ÷ {_vector(how.std)}"
+    order = ", channels reversed to BGR" if how.order == "BGR" else ""
+    return f"preprocessing “{how.name}”: {formula}{order}"
 
 
-def run_facts(info: dict[str, Any]) -> Facts:
+def run_facts(info: RunInfo) -> Facts:
     """What was done, with what, and what it cost."""
-    settings, device, timings = (info.get(part) or {} for part in ("settings", "device", "timings"))
-    machine = device.get("name") or device.get("kind")
-    if machine and device.get("threads"):
-        machine = f"{machine}, {words.count(device['threads'], 'thread')}"
-    return _known(
-        ("Quality", settings.get("quality")),
-        ("Seed", info.get("seed")),
-        ("Time", timings.get("total") and words.duration(timings["total"])),
-        ("Peak memory", info.get("peak_memory_mib") and words.mebibytes(info["peak_memory_mib"])),
-        ("Machine", machine),
-        ("Started", words.moment(info.get("started"))),
+    device, total, memory = info.device, info.timings.get("total"), info.peak_memory_mib
+    machine = device and (device.name or device.kind)
+    if device and machine and device.threads:
+        machine = f"{machine}, {words.count(device.threads, 'thread')}"
+    return _without_blanks(
+        [
+            ("Quality", info.settings.quality),
+            ("Seed", info.seed),
+            ("Time", total and words.duration(total)),
+            ("Peak memory", memory and words.mebibytes(memory)),
+            ("Machine", machine),
+            ("Started", words.moment(info.started)),
+        ]
     )
 
 
-def timing_facts(info: dict[str, Any]) -> Facts:
+def timing_facts(info: RunInfo) -> Facts:
     """Seconds by part of the work."""
-    return [(name, words.duration(seconds)) for name, seconds in (info.get("timings") or {}).items()]
+    return [(name, words.duration(seconds)) for name, seconds in info.timings.items()]
 
 
-def settings_facts(info: dict[str, Any]) -> Facts:
+def settings_facts(info: RunInfo) -> Facts:
     """Every setting of the run as it stands in run.json."""
-    return [(name, _value(value)) for name, value in (info.get("settings") or {}).items()]
+    return [(name, _value(value)) for name, value in info.settings.items()]
 
 
-def version_facts(info: dict[str, Any]) -> Facts:
+def version_facts(info: RunInfo) -> Facts:
     """Name and version of each library that matters."""
-    return [(name, str(version)) for name, version in (info.get("versions") or {}).items()]
+    return [(name, str(version)) for name, version in info.versions.items()]
 
 
-def study_facts(study: dict[str, Any]) -> Facts:
+def study_facts(study: StudyInfo) -> Facts:
     """The settings of a study, and what it cost."""
-    told = [(name, _value(value)) for name, value in (study.get("settings") or {}).items()]
-    return [*told, ("seconds", words.duration(study.get("seconds")))]
+    return [
+        *((name, _value(value)) for name, value in study.settings.items()),
+        ("seconds", words.duration(study.seconds)),
+    ]
 
 
-def unit_command(info: dict[str, Any], layer: dict[str, Any]) -> str:
+def unit_command(info: RunInfo, layer: LayerInfo) -> str:
     """The command that makes one channel's pictures again; it ends where the channel's number is to stand.
 
     That of the run with its layer alone, since the user's images and options decide what the pictures are; for a run
     that was not made by `analyze`, the nearest that the command line has.
     """
-    given = [str(part) for part in info.get("command") or []]
-    if given[1:2] == ["analyze"]:
-        kept = _without(given[2:])
-        parts = ["filterscope", "analyze", *kept, "--layers", str(layer["name"]), "--out", "again"]
-        return f"{shlex.join(parts)} --channels "
-    source = (info.get("model") or {}).get("name") or "MODEL"
-    settings = info.get("settings") or {}
-    parts = ["filterscope", "maximize", str(source), "--layer", str(layer["name"])]
-    if settings.get("quality"):
-        parts += ["--quality", str(settings["quality"])]
-    if info.get("seed") is not None:
-        parts += ["--seed", str(info["seed"])]
-    return f"{shlex.join(parts)} --channel "
+    arguments = [str(part) for part in info.command]
+    if arguments[1:2] == ["analyze"]:
+        own = _without_choice_of_units(arguments[2:])
+        parts = ["filterscope", "analyze", *own, _option("layers"), layer.name, _option("out"), "again"]
+        return f"{shlex.join(parts)} {_option('channels')} "
+    parts = ["filterscope", "maximize", info.model.name or "MODEL", _option("layer"), layer.name]
+    if info.settings.quality:
+        parts += [_option("quality"), str(info.settings.quality)]
+    if info.seed is not None:
+        parts += [_option("seed"), str(info.seed)]
+    return f"{shlex.join(parts)} {_option('channel')} "
 
 
-def _without(arguments: Sequence[str]) -> list[str]:
-    """A command's arguments but for which units are asked about, where the run lies, and the studies."""
-    kept: list[str] = []
+def _option(name: str) -> str:
+    """An option of a shell command that a page shows."""
+    return f"{OPTION}{name}"
+
+
+def _without_choice_of_units(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments without its choice of units, the place of the run, and the studies."""
     rest = iter(arguments)
+    own = []
     for argument in rest:
         name, equals, _ = argument.partition("=")
-        if name in OWN_OPTIONS and not equals:
+        bare = name.removeprefix(OPTION)
+        is_option = name.startswith(OPTION) or name in SHORT_FLAGS
+        if is_option and bare in OWN_OPTIONS and not equals:
             next(rest, None)
-        elif name not in (*OWN_OPTIONS, *OWN_FLAGS):
-            kept.append(argument)
-    return kept
+        elif not (is_option and (bare in (*OWN_OPTIONS, *OWN_FLAGS) or name in SHORT_FLAGS)):
+            own.append(argument)
+    return own
 
 
-def command(info: dict[str, Any]) -> str:
+def command(info: RunInfo) -> str:
     """The command that makes the run again, quoted for a shell."""
-    given = [str(part) for part in info.get("command") or []]
-    if given:
-        given[0] = PurePosixPath(given[0]).name
-    return shlex.join(given)
+    arguments = [str(part) for part in info.command]
+    if arguments:
+        arguments[0] = PurePosixPath(arguments[0]).name
+    return shlex.join(arguments)
 
 
-def _known(*facts: tuple[str, Any]) -> Facts:
-    return [(name, str(value)) for name, value in facts if value not in (None, "", {}, [])]
+def _without_blanks(facts: Sequence[tuple[str, object]]) -> Facts:
+    """The facts that have something to say."""
+    return [(name, str(value)) for name, value in facts if value is not None and value != ""]
 
 
 def _count(number: int | None) -> str | None:
     return None if number is None else f"{number:,}"
 
 
-def _worst(part: dict[str, Any], where: str, kind: str | None = None) -> str:
+def _worst(part: ErrorInfo | None, where: str, kind: str | None = None) -> str:
     if not part:
         return ""
-    place = part.get(where)
+    place = getattr(part, where)
     named = f" at {place}" if place else ""
-    return f"{words.figure(part['worst'], 2)}{named}{f' ({kind})' if kind else ''}"
+    return f"{words.figure(part.worst, 2)}{named}{f' ({kind})' if kind else ''}"
 
 
 def _vector(values: Sequence[float]) -> str:
     return f"{values[0]:g}" if len(set(values)) == 1 else f"({', '.join(f'{value:g}' for value in values)})"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
     return str(value)

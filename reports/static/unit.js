@@ -25,7 +25,7 @@
     return [Math.round(height * factor), Math.round(width * factor)];
   }
 
-  // Classes of a picture in a layer's sheets; each style sheet has a prefix of its own (reports/pictures.py).
+  // Classes of a picture in a layer's sheets; each style sheet has a prefix of its own (reports/site/pictures.py).
   const sprite = (letter, layer, index, tiles) =>
     `pic ${letter} l${layer}-${letter} l${layer}-s${Math.floor(index / tiles)} l${layer}-t${index % tiles}`;
 
@@ -143,7 +143,7 @@
       if (this.page.dataset.png !== undefined && !this.single) return make("a", { href: `png/${name}`, download: "", class: "button" }, "Download PNG");
       const button = make("button", { type: "button" }, "Download PNG");
       button.addEventListener("click", () => this.cut(unit, kind, name).catch(() => {
-        button.replaceWith(make("span", { class: "quiet" }, "A page from the disk may not hand out pictures: ", make("code", {}, "filterscope report RUN --png"), " writes them as files."));
+        button.replaceWith(make("span", { class: "quiet" }, "The browser does not let a page opened from a disk save its pictures. Make the report again with the setting ", make("code", {}, "png"), ", which writes each of them as a file."));
       }));
       return button;
     }
@@ -175,16 +175,16 @@
       const told = [`${kind.title} picture: activation ${figure(activation)}`];
       if (random !== null) told.push(activation > random && random > 0 ? `, ${figure(activation / random)} times the best of 16 random images (${figure(random)})` : `; the best of 16 random images reaches ${figure(random)}`);
       told.push(".");
-      if (robust !== null) told.push(activation > 0 ? ` Shifted by a few pixels it keeps ${percent(robust / activation)} of it.` : ` Shifted by a few pixels: ${figure(robust)}.`);
+      if (robust !== null) told.push(activation > 0 ? ` After small shifts it keeps ${percent(robust / activation)} of it.` : ` After small shifts: ${figure(robust)}.`);
       if (bound !== null) {
-        if (boundKind === "exact") told.push(` The best possible is ${figure(bound)}.`);
-        else if (activation >= 0 && bound > 0) told.push(` No image can exceed ${figure(bound)}: at least ${percent(activation / bound)} of what is possible.`);
-        else told.push(` No image can exceed ${figure(bound)}.`);
+        if (boundKind === "exact") told.push(` The exact maximum is ${figure(bound)}.`);
+        else if (activation >= 0 && bound > 0) told.push(` Proven upper bound: ${figure(bound)}; the picture reaches ${percent(activation / bound)} of it.`);
+        else told.push(` Proven upper bound: ${figure(bound)}.`);
       }
       if (status === "unraised") told.push(" It does not beat random images, so it says nothing about what the channel responds to.");
-      if (status === "constant") told.push(" Everything that was measured gave this one number: as far as seen, the channel does not depend on the image.");
+      if (status === "constant") told.push(" Every measurement gave this one number: as far as observed, the channel does not depend on the image.");
       if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
-      if (status === "diverged") told.push(" The optimisation left the finite numbers: no result.");
+      if (status === "diverged") told.push(" The optimisation ended in infinite or undefined numbers: there is no result.");
       const natural = unit.r?.find((row) => row[3] !== null);
       if (natural) told.push(` ${figure(natural[3])} times the strongest natural image.`);
       return told;
@@ -342,7 +342,7 @@
       const paths = (unit.q || []).map(([through, maximised, natural, random]) =>
         make("tr", {}, make("th", { scope: "row" }, make("bdi", {}, this.layer.names[through])), ...[maximised, natural, random].map((value) => make("td", {}, figure(value)))));
       return make("section", {}, make("h3", {}, defined("truth", "Maximised against natural", this.link.bind(this))), facts(rows),
-        paths.length ? make("table", { class: "paths" }, make("caption", {}, "How alike the ways are"), make("thead", {}, make("tr", {}, ...["through", "maximised", "natural", "random"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, paths)) : null);
+        paths.length ? make("table", { class: "paths" }, make("caption", {}, "Similarity of activations in earlier layers"), make("thead", {}, make("tr", {}, ...["earlier layer", "maximised and natural", "natural and natural", "random and natural"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, paths)) : null);
     }
 
     again(unit) {

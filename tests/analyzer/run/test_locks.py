@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from filterscope.analyzer.run import locks
 from filterscope.analyzer.run.layout import LOCKS
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.run_locks import is_being_written, reporting
@@ -103,15 +102,16 @@ def test_a_report_without_a_writer_keeps_its_own_error(folder):
 
 def test_a_run_that_is_removed_while_its_lock_is_opened_is_locked_by_its_new_file(folder, monkeypatch):
     """An open file keeps living after its name: a lock of it would be nobody's."""
-    lock = locks.lock
+    fcntl = pytest.importorskip("fcntl")
+    flock = fcntl.flock
 
-    def slow(file):
-        monkeypatch.setattr(locks, "lock", lock)
+    def slow(file, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
         (folder / ".lock").unlink()  # what removing the run does
-        return lock(file)
+        return flock(file, operation)
 
     (folder / ".lock").touch()
-    monkeypatch.setattr(locks, "lock", slow)
+    monkeypatch.setattr(fcntl, "flock", slow)
     with RunWriter(folder, "plan"):
         assert (folder / ".lock").is_file()
         assert is_being_written(folder)

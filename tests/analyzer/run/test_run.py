@@ -270,7 +270,7 @@ def test_a_run_that_another_process_writes_is_refused_until_that_dies(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, place], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another process is writing this run; wait for it, or choose another --out"):
+        with pytest.raises(RunError, match="another process is writing this run; wait for it, or choose another `out`"):
             RunWriter(place, "p").__enter__()
         with pytest.raises(RunError, match="another process is writing this run"):
             remove(place)
@@ -284,7 +284,7 @@ def test_a_run_that_another_process_writes_is_refused_until_that_dies(tmp_path):
 
 def test_another_plan_is_refused_and_changes_nothing(folder):
     before = files(folder)
-    with pytest.raises(RunError, match="holds a run with other settings or another model; choose another --out"):
+    with pytest.raises(RunError, match="holds a run with other settings or another model; choose another `out`"):
         RunWriter(folder, "q").__enter__()
     assert files(folder) == before
     with RunWriter(folder, "p"):  # the refusal let the lock go
@@ -305,8 +305,8 @@ def below_a_file(place):
 
 
 REFUSED = [
-    ("run", a_file, "is a file; --out names a folder"),
-    ("run", a_folder, "is not empty and not a run; choose another --out"),
+    ("run", a_file, "is a file; `out` names a folder"),
+    ("run", a_folder, "is not empty and not a run; choose another `out`"),
     ("file/run", below_a_file, "cannot be written"),
     ("n" * 300, lambda place: None, "cannot be written .*File name too long"),
 ]
@@ -329,7 +329,7 @@ def test_a_place_that_cannot_be_a_run_is_refused_untouched(tmp_path, name, make,
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(RunError, match=r"cannot be written .*choose another --out"):
+    with pytest.raises(RunError, match=r"cannot be written .*choose another `out`"):
         RunWriter(tmp_path / "closed" / "run", "p").__enter__()
 
 

@@ -23,7 +23,7 @@ from filterscope.converters.errors import RunError, SettingsError
 from filterscope.reports.compare import matching
 from filterscope.reports.compare.compare import compare
 from filterscope.reports.compare.comparison import Comparison
-from filterscope.reports.compare.matching import Answers, match_units
+from filterscope.reports.compare.matching import Responses, match_units
 from support.pages import read
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
 
@@ -78,7 +78,7 @@ def test_a_run_has_not_changed_against_itself(original, other, match):
     assert made.idle == ("features.3.conv",)  # listed only
     assert all(pair.a == pair.b for _, pair in made.pairs)
     assert sum(1 for _ in made.pairs) == 3 * CHANNELS
-    assert made.told == [
+    assert made.sentences == [
         "Nothing changed: every number and picture that both runs hold is the same, in 27 units of 3 layers."
     ]
 
@@ -90,7 +90,9 @@ def test_channels_in_another_order_are_found_by_what_they_answer(original, other
         assert {pair.b: pair.a for pair in layer.pairs} == dict(enumerate(order.tolist()))
         assert layer.quantile(0) > 0.9999
         assert layer.chance < 0.9
-    assert all(shown.same in (True, None) and not shown.turned for _, pair in made.pairs for shown in pair.shown)
+    assert all(
+        shown.same in (True, None) and not shown.status_changed for _, pair in made.pairs for shown in pair.shown
+    )
     by_index = fs.compare(original, other)
     assert not by_index.unchanged
     assert by_index.median < 0.9
@@ -124,8 +126,8 @@ def test_what_changed_stands_first(original, other):
     )
     assert pair.change == pytest.approx(1 - before["activation"] / 50)
     assert not made.unchanged
-    assert dict(made.layers[2].turned) == {("ok", "dead"): 3}
-    assert any("changed in status" in sentence for sentence in made.told)
+    assert dict(made.layers[2].status_changes) == {("ok", "dead"): 3}
+    assert any("changed in status" in sentence for sentence in made.sentences)
 
 
 def test_a_changed_picture_is_seen(original, other):
@@ -162,7 +164,7 @@ def test_networks_without_a_common_layer_are_refused(original, tmp_path):
 
 def test_other_numbers_of_channels_are_compared_by_activation_alone(original, tmp_path):
     pruned = synthetic_run(tmp_path / "pruned", channels=CHANNELS - 2)
-    with pytest.raises(RunError, match=r"9 channels against 7, .*use --match activation"):
+    with pytest.raises(RunError, match=r"9 channels against 7, .*use `match=activation`"):
         fs.compare(original, pruned)
     made = fs.compare(original, pruned, match="activation")
     assert [(len(layer.pairs), len(layer.only_a), len(layer.only_b)) for layer in made.layers] == [(7, 2, 0)] * 3
@@ -207,7 +209,7 @@ def test_a_constant_unit_has_no_correlation_and_one_that_became_constant_has_non
     a[2], b[2] = 0.5, 0.5
     b[1] = 7
     channels = np.arange(3)
-    units = match_units([], [], Answers(channels, a, True), Answers(channels, b, True), by_index=True)
+    units = match_units([], [], Responses(channels, a, True), Responses(channels, b, True), by_index=True)
     assert units.correlation == (1, 0, None)
     assert units.spread == (pytest.approx(2, rel=1e-5), 0, None)
 
@@ -216,7 +218,7 @@ def test_chance_is_what_matching_finds_in_noise():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(2, 40, 4, 25)).astype(np.float32)
     channels = np.arange(40)
-    units = match_units([], [], *(Answers(channels, side, True) for side in values), by_index=False)
+    units = match_units([], [], *(Responses(channels, side, True) for side in values), by_index=False)
     found = float(np.median(units.correlation))
     assert found > 0.1  # forty noisy units find partners
     assert units.chance == pytest.approx(found, abs=0.03)
@@ -332,7 +334,7 @@ def test_a_sheet_holds_the_runs_pictures(pages):
         file, columns = re.search(rf"\.{name}{{.*?url\(([^)]+)\);background-size:(\d+)%", style).groups()
         sheet = np.asarray(atlas.Image.open(folder / "assets" / file))
         rows = [pair.shown[0].a if side == "a" else pair.shown[0].b for pair in layer.pairs]
-        expected = [run.tile(row) for row in sorted(rows, key=lambda row: row["tile"])]
+        expected = [run.tile(row) for row in sorted(rows, key=lambda row: row.tile)]
         height, width = expected[0].shape[:2]
         for index, tile in enumerate(expected):
             row, column = divmod(index, int(columns) // 100)
@@ -416,7 +418,7 @@ def test_the_command_writes_pages_or_prints_json(original, other, tmp_path, json
 
 
 def test_an_unknown_match_is_refused(original):
-    with pytest.raises(SettingsError, match=r"^--match weights: give one of index, activation$"):
+    with pytest.raises(SettingsError, match=r"^`match=weights`: give one of index, activation$"):
         fs.compare(original, original, match="weights")
 
 

@@ -171,21 +171,21 @@ def test_a_width_may_be_given_in_the_units_of_print(given, expected):
 
 
 MISTAKES = [  # options, message
-    ({"layer": "features.9.conv"}, r"^--layer features.9.conv: .* has no such layer; nearest: features\.\d\.conv"),
+    ({"layer": "features.9.conv"}, r"^`layer=features.9.conv`: .* has no such layer; nearest: features\.\d\.conv"),
     ({"layer": "features.*"}, r"fits 4 layers, features.0.conv, .*; name one$"),
     ({"layer": "features.3.conv"}, r"was not analysed in"),
-    ({"channels": "4,17"}, r"^--channels 17: is not in the run; of features.1.conv it has 0, 1, 2, 3, 4 and 5$"),
-    ({"channels": "4-x"}, r"^--channels 4-x: give all, or numbers and ranges"),
-    ({"channels": "8-3"}, r"^--channels 8-3: give all, or numbers and ranges"),
-    ({"objective": "negative"}, r"it has --objective channel --method ascent, --objective neuron"),
-    ({"method": "vertex"}, r"^--objective channel --method vertex: features.1.conv has no such pictures"),
-    ({"labels": "all"}, r"^--labels all: give one of none, channel, activation$"),
-    ({"labels": "activation", "columns": 6, "width": "22mm"}, r"^--labels activation: do not fit .* --labels none$"),
-    ({"width": "85 miles"}, r"^--width 85 miles: give 5mm to 2000mm"),
-    ({"width": "nan"}, r"^--width nan: give 5mm"),
-    ({"dpi": 1e6}, r"^--dpi 1e\+06: give 36 to 2400$"),
-    ({"columns": 0}, r"^--columns 0: give 1 to 28 for a width of 85 mm$"),
-    ({"columns": 99}, r"^--columns 99: give 1 to 28"),
+    ({"channels": "4,17"}, r"^`channels=17`: is not in the run; of features.1.conv it has 0, 1, 2, 3, 4 and 5$"),
+    ({"channels": "4-x"}, r"^`channels=4-x`: give all, or numbers and ranges"),
+    ({"channels": "8-3"}, r"^`channels=8-3`: give all, or numbers and ranges"),
+    ({"objective": "negative"}, r"it has `objective=channel` `method=ascent`, `objective=neuron`"),
+    ({"method": "vertex"}, r"^`objective=channel` `method=vertex`: features.1.conv has no such pictures"),
+    ({"labels": "all"}, r"^`labels=all`: give one of none, channel, activation$"),
+    ({"labels": "activation", "columns": 6, "width": "22mm"}, r"^`labels=activation`: do not fit .* `labels=none`$"),
+    ({"width": "85 miles"}, r"^`width=85 miles`: give 5mm to 2000mm"),
+    ({"width": "nan"}, r"^`width=nan`: give 5mm"),
+    ({"dpi": 1e6}, r"^`dpi=1e\+06`: give 36 to 2400$"),
+    ({"columns": 0}, r"^`columns=0`: give 1 to 28 for a width of 85 mm$"),
+    ({"columns": 99}, r"^`columns=99`: give 1 to 28"),
 ]
 
 
@@ -198,7 +198,7 @@ def test_a_mistake_is_answered_in_one_line(run, options, message):
 
 def test_a_unit_without_a_picture_is_named(run, monkeypatch):
     monkeypatch.setattr(Run, "tile", lambda *_: None)
-    with pytest.raises(SettingsError, match=r"^--channels 2: has no picture \(dead\); choose other channels"):
+    with pytest.raises(SettingsError, match=r"^`channels=2`: has no picture \(dead\); choose other channels"):
         figures.figure(run, LAYER, "2")
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_is_refused_before_the_work(run, tmp_path, name, m
 
 
 def test_a_png_beyond_all_measure_is_refused(run):
-    with pytest.raises(SettingsError, match=r"^--dpi 2400: .* pixels are too many"):
+    with pytest.raises(SettingsError, match=r"^`dpi=2400`: .* pixels are too many"):
         fs.figure(run, LAYER, "0", width="2000mm", dpi=2400).png()
 
 

@@ -21,9 +21,10 @@ import pytest
 from PIL import Image
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import LayerInfo, PreprocessingInfo, RunInfo
 from filterscope.analyzer.run.writer import RunWriter
 from filterscope.converters.errors import RunError
-from filterscope.reports.page import colours, sheets, words
+from filterscope.reports.page import colours, markup, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.site import definitions, single, site, summary
 from filterscope.reports.site.site import render, render_single
@@ -571,6 +572,14 @@ def test_every_definition_is_two_sentences_or_three_and_links_lead_to_it(sites):
         assert 2 <= len([mark for mark in sentences if mark == "."]) <= 2, one.anchor
 
 
+def test_a_setting_in_a_sentence_is_shown_as_code():
+    assert (
+        markup.coded("use `match=activation`, or `a<b`") == "use <code>match=activation</code>, or <code>a&lt;b</code>"
+    )
+    assert markup.coded("one ` alone & <b>") == "one ` alone &amp; &lt;b&gt;"
+    assert markup.coded(None) == ""
+
+
 def test_individual_pngs_are_written_on_request(tmp_path):
     run = Run(synthetic_run(tmp_path / "run", layers=1, channels=3, images=0))
     assert not (render(run).parent / "png").exists()
@@ -611,7 +620,7 @@ def test_a_single_file_that_would_be_too_large_is_an_excerpt_and_says_so(tmp_pat
     def made(channels: int, images: int, examples: bool) -> dict[str, bytes]:
         files = Files()
         site.Site(run, files, site.Extent(images, channels, examples, lossless=0)).write()
-        return files.kept
+        return files.contents
 
     whole = single.bundled(made(40, 3, True))
     limit = len(whole) // 2
@@ -752,8 +761,12 @@ def test_quantities_are_said_as_people_say_them(call, text):
     ],
 )
 def test_preprocessing_is_told_as_a_formula(how, formula):
-    assert site.summary.preprocessing({"name": "some", "order": "RGB"} | how) == f"preprocessing “some”: {formula}"
-    assert site.summary.preprocessing({"name": "some", "order": "BGR"} | how).endswith("channels reversed to BGR")
+    assert (
+        site.summary.preprocessing(PreprocessingInfo.read({"name": "some", "order": "RGB"} | how))
+        == f"preprocessing “some”: {formula}"
+    )
+    reversed_order = PreprocessingInfo.read({"name": "some", "order": "BGR"} | how)
+    assert site.summary.preprocessing(reversed_order).endswith("channels reversed to BGR")
 
 
 @pytest.mark.parametrize(("height", "width", "target"), [(3, 3, 112), (20, 20, 112), (240, 320, 112), (63, 7, 64)])
@@ -769,9 +782,10 @@ def test_pictures_keep_their_shape_and_small_ones_grow_by_whole_factors(height, 
 
 def test_a_channels_command_is_the_runs_with_its_layer_alone():
     told = "filterscope analyze m.onnx --preprocess imagenet --images a --channels all --out=x --truth --tuning all"
-    made = summary.unit_command({"command": told.split()}, {"name": "conv 1"})
+    made = summary.unit_command(RunInfo.read({"command": told.split()}), LayerInfo.read({"name": "conv 1"}))
 
     assert (
         made == "filterscope analyze m.onnx --preprocess imagenet --images a --layers 'conv 1' --out again --channels "
     )
-    assert summary.unit_command({"model": {"name": "m.onnx"}}, {"name": "c"}).startswith("filterscope maximize m.onnx")
+    info, layer = RunInfo.read({"model": {"name": "m.onnx"}}), LayerInfo.read({"name": "c"})
+    assert summary.unit_command(info, layer).startswith("filterscope maximize m.onnx")
