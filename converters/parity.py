@@ -28,7 +28,8 @@ from filterscope.converters.chunks import fitting
 from filterscope.converters.comparison import beyond_rounding, relative_error, roundings
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.graph import Shape
-from filterscope.converters.normal_form.canonical import BATCH, CanonicalModel, fixed_batch
+from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
+from filterscope.converters.normal_form.free_batch import BATCH
 from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
 from filterscope.converters.normal_form.sequences import OPERATORS as SEQUENCES
 from filterscope.converters.runtime import Session, reads, shortened

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
 
+BATCH = "N"  # the name of the free batch dimension
 BROADCAST = {  # operators that repeat an axis of length 1 by themselves
     *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Mean", "Sum", "PRelu", "MatMul", "Where", "Expand"),
     *("And", "Or", "Xor", "Not", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
@@ -47,11 +48,14 @@ def free_batch(model: ir.Model, name: str) -> list[str]:
     return [f"{note} ({mended} nodes mended)." if mended else f"{note}."]
 
 
-def fix_batch(model: ir.Model, batch: int) -> None:
-    """Have the input take so many pictures and no other number."""
+def fix_batch(model: ir.Model, batch: int) -> bool:
+    """Have the input take so many pictures and no other number; whether it declared another number before."""
     image = model.graph.inputs[0]
-    if image.shape is not None and len(image.shape):
-        image.shape = ir.Shape([batch, *image.shape[1:]])
+    if image.shape is None or not len(image.shape):
+        return False
+    before = image.shape
+    image.shape = ir.Shape([batch, *before[1:]])
+    return image.shape != before
 
 
 def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:
