@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from filterscope.converters.errors import FilterscopeError, ModelError
+from filterscope.converters.errors import FilterscopeError, ModelError, setting
 
 WORDS = 200  # characters of a library's own message
 
@@ -30,7 +30,8 @@ def file_step(where: object, step: str) -> Iterator[None]:
     except FilterscopeError:
         raise
     except MemoryError as error:
-        raise ModelError(f"{where}: needs more memory than there is when {step}; try a smaller --input-size") from error
+        advice = f"try a smaller {setting('input_size')}"
+        raise ModelError(f"{where}: needs more memory than there is when {step}; {advice}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:WORDS]
         raise ModelError(

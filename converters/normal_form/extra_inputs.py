@@ -17,7 +17,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.normal_form.free_batch import BROADCAST, with_batch
 from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
 from filterscope.converters.onnx_file import ModelFile
@@ -61,12 +61,14 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     for name in feeds:
         if name not in others:
             why = "takes the image" if name == chosen else "is no input of the model"
-            raise SettingsError(f"--feed {name}: {name!r} {why}; inputs: {_listed(inputs)}")
+            message = f"{setting('feed', name)}: {name!r} {why}; inputs: {_listed(inputs)}"
+            raise SettingsError(message, field="feed", value=name)
     missing = next((name for name in others if name not in feeds and name not in unread), None)
     if missing is not None:
         raise SettingsError(
             f"{file.path}: input {_described(others[missing])} gets nothing; the image goes to {chosen!r}: "
-            f"give --feed {missing}=FILE.npy with {_needed(others[missing])}"
+            f"give {setting('feed', f'{missing}=FILE.npy')} with {_needed(others[missing])}",
+            field="feed",
         )
     if not others:
         return Fed(file, ())
@@ -162,7 +164,8 @@ def _chosen(
 ) -> str:
     if image is not None:
         if image not in inputs:
-            raise SettingsError(f"--input {image}: the model has no such input; inputs: {_listed(inputs)}")
+            message = f"{setting('input', image)}: the model has no such input; inputs: {_listed(inputs)}"
+            raise SettingsError(message, field="input", value=image)
         return image
     if len(inputs) == 1:
         return next(iter(inputs))
@@ -173,8 +176,9 @@ def _chosen(
     if len(images) != 1:
         why = f"{len(images)} of them could take the image" if images else "none of them has the four axes of an image"
         raise SettingsError(
-            f"{file.path}: has several inputs ({_listed(inputs)}) and {why}; name the image's with --input, and give "
-            "the others --feed NAME=FILE.npy"
+            f"{file.path}: has several inputs ({_listed(inputs)}) and {why}; name the image's with "
+            f"{setting('input')}, and give the others {setting('feed', 'NAME=FILE.npy')}",
+            field="input",
         )
     return images[0]
 
@@ -217,8 +221,10 @@ def _fitting(value: onnx.ValueInfoProto, image: onnx.ValueInfoProto, array: np.n
     """The array with all axes of the input, and whether its first axis is to be repeated along the batch."""
     extents = _extents(value)
     wrong = SettingsError(
-        f"--feed {value.name}: holds {array.dtype} of shape {array.shape}; input {_described(value)} needs "
-        f"{_needed(value)}"
+        f"{setting('feed', value.name)}: holds {array.dtype} of shape {array.shape}; input {_described(value)} needs "
+        f"{_needed(value)}",
+        field="feed",
+        value=value.name,
     )
     if str(array.dtype) != _dtype(value):
         raise wrong

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from filterscope.converters.errors import LimitError
+from filterscope.converters.errors import LimitError, setting
 from filterscope.converters.normal_form.free_batch import BROADCAST
 from filterscope.converters.normal_form.ir_values import constant
 
@@ -21,7 +21,10 @@ TOTAL_BYTES = 1 << 29  # of all that is evaluated in one network, likewise
 RESIZED = 1 << 22  # elements that a Resize of a constant may give: the evaluator takes a microsecond or more for each
 GROWTH = 16  # times the bytes that the file holds: 4 bits become 64
 SHARE = 16  # of the memory that the user lets the opening use, what one constant may take
-ADVICE = "far more than the file holds; where you know who made it, --limit-memory 16G lets constants be larger"
+ADVICE = (
+    "far more than the file holds; where you know who made it, "
+    f"{setting('limit_memory', '16G')} lets constants be larger"
+)
 ELEMENT = 8  # bytes of one element at most, but for complex128
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filterscope.converters.errors import ModelError
+from filterscope.converters.errors import ModelError, setting
 from filterscope.converters.onnx_file import ModelFile
 from filterscope.converters.sources import child_process, keras_files
 from filterscope.converters.sources.keras_files import INSTALL, KerasFile
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCRIPT = "keras_export.py"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 BACKENDS = {"keras": "tensorflow", "tf_keras": "tensorflow", "saved_model": "tensorflow", "torch": "torch"}
-TRUST = "--trust runs it, where you know who made it"
+TRUST = f"{setting('trust')} runs it, where you know who made it"
 HASHED_AT_ONCE = 1 << 20  # bytes
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filterscope.converters.errors import ModelError
+from filterscope.converters.errors import ModelError, setting
 from filterscope.converters.sources import pt2_operators, size_expressions
 from filterscope.converters.sources.scripts import file_limits
 from filterscope.converters.sources.scripts.file_limits import LimitError
@@ -70,7 +70,7 @@ ITEMSIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16
 
 
 class ProgramError(ModelError):
-    """The file holds what torch would run, or what it does not write; --trust loads it as it is."""
+    """The file holds what torch would run, or what it does not write; only a trusted file is loaded as it is."""
 
 
 def is_program(names: list[str]) -> bool:
@@ -93,7 +93,9 @@ def write_copy(path: Path, copy: Path) -> None:
         with file_limits.open_archive(path) as archive, zipfile.ZipFile(copy, "w") as made:
             _copy(archive, made)
     except ProgramError as error:
-        raise ProgramError(f"{path}: {error}; --trust loads it as it is, where you know who made it") from error
+        raise ProgramError(
+            f"{path}: {error}; {setting('trust')} loads it as it is, where you know who made it"
+        ) from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except LimitError as error:

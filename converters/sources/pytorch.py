@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.errors import ModelError, SettingsError, setting
 from filterscope.converters.onnx_file import ModelFile
 from filterscope.converters.sources import child_process, pt2_files
 from filterscope.converters.sources.scripts import file_limits
@@ -35,7 +35,7 @@ TENSORS_ALONE = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # where torch falls back
 EXPORTERS = ("dynamo", "legacy", "fixed")  # tried in this order
 NEEDS_FACTORY = (
     "holds weights and no network; name what makes the network, and give the file as its weights: "
-    "filterscope inspect package.module:factory --weights {name}"
+    f"filterscope inspect package.module:factory {setting('weights', '{name}')}"
 )
 
 
@@ -49,7 +49,7 @@ def read_file(path: Path, options: SourceOptions) -> ModelFile:
         raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     kind, danger = _kind(path)
     if danger and not options.trust:
-        raise ModelError(f"{path}: {danger}; --trust runs it, where you know who made it")
+        raise ModelError(f"{path}: {danger}; {setting('trust')} runs it, where you know who made it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if kind == "program" and not options.trust:
         with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
@@ -72,7 +72,8 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
     if options.weights is not None:
         if not options.weights.is_file():
             what = "is a folder" if options.weights.is_dir() else "no such file"
-            raise SettingsError(f"--weights {options.weights}: {what}")
+            message = f"{setting('weights', options.weights)}: {what}"
+            raise SettingsError(message, field="weights", value=options.weights)
         if zipfile.is_zipfile(options.weights):
             _members(options.weights)
         weights = str(options.weights.absolute())
@@ -201,7 +202,8 @@ def _pickled(path: Path) -> tuple[str, str]:
             return (
                 "pickle",
                 "is a pickle of more than tensors, which is a program (weights are safe: "
-                "torch.save(network.state_dict()); those inside go with a factory that makes the network: --weights)",
+                "torch.save(network.state_dict()); those inside go with a factory that makes the network: "
+                f"{setting('weights')})",
             )
     except Exception as error:  # a damaged archive fails in many ways
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged") from error

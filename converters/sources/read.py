@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filterscope.converters import onnx_file
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.onnx_file import ModelFile
 from filterscope.converters.sources.options import FACTORY, SourceOptions
 
@@ -46,8 +46,10 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
         return pytorch.read_factory(str(source), options)
     if options.weights is not None:
         raise SettingsError(
-            f"--weights {options.weights}: goes with a factory that makes the network, such as "
-            f"package.module:factory or file.py:factory, not with {source}"
+            f"{setting('weights', options.weights)}: goes with a factory that makes the network, such as "
+            f"package.module:factory or file.py:factory, not with {source}",
+            field="weights",
+            value=options.weights,
         )
     if path.suffix.lower() in KERAS or (path / "saved_model.pb").is_file():
         from filterscope.converters.sources import keras

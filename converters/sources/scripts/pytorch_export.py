@@ -295,7 +295,7 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
     if len(needed) > 1:
         raise RefusedError(
             f"takes several inputs ({', '.join(needed)}): export it to ONNX or .pt2 with an example of each, then "
-            "--input says which takes the image and --feed what the others get"
+            "`input` says which takes the image and `feed` what the others get"
         )
     channels = request["channels"] or _channels(module)
     own = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None) or {}
@@ -312,13 +312,13 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
             continue
         if not given:
             notes.append(
-                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; --input-size says another."
+                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; another size can be set."
             )
         return [x]
     tried = f"{given[0]}×{given[1]}" if given else "any usual size"
     assert failure is not None
     raise RefusedError(
-        f"does not run on {channels} channels at {tried} ({_short(failure)}); give --input-size and --input-channels"
+        f"does not run on {channels} channels at {tried} ({_short(failure)}); give `input_size` and `input_channels`"
     )
 
 

@@ -157,7 +157,7 @@ def test_losses_and_metrics_never_reach_keras(tmp_path):
 
 def test_a_saved_model_is_refused_unless_trusted(calls, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(ModelError, match="a SavedModel is a program that TensorFlow runs; --trust runs it"):
+    with pytest.raises(ModelError, match="a SavedModel is a program that TensorFlow runs; `trust` runs it"):
         read(tmp_path)
     assert not calls
     with pytest.raises(ModelError, match="saved_model cannot"):
