@@ -47,11 +47,11 @@ def drop_aliases(model: ir.Model) -> None:
         if node.op_type != "Identity" or node.domain or source is None or _must_stay(node):
             continue
         output = node.outputs[0]
-        name, kept = output.name, output.is_graph_output()
+        name, is_output = output.name, output.is_graph_output()
         source.shape, source.type = source.shape or output.shape, source.type or output.type
         output.replace_all_uses_with(source, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
-        if kept:
+        if is_output:
             source.name = name
 
 
@@ -65,7 +65,7 @@ def settle_sizes(model: ir.Model) -> int:
         attributes = _plain_attributes(node)
         extents = [extent if isinstance(extent, int) else None for extent in source.shape]
         scales, sizes = _input(node, 2), _input(node, 3)
-        after = undisputed_extents(node.op_type, attributes, extents, scales, sizes)
+        after = undisputed_extents(node.op_type, attributes, extents, scales=scales, sizes=sizes)
         if after and extents[0] is None:
             after[0] = source.shape[0]  # the batch by its name
         for output, kind in zip(node.outputs, (source.type, ir.TensorType(ir.DataType.INT64)), strict=False):

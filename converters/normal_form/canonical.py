@@ -139,14 +139,14 @@ class CanonicalModel:
             if part is None:
                 raise
             values = {value.name: _shape(value) for value in shapes_for(self.proto, shape) if _has_shape(value)}
-            known = {
+            inferred = {
                 name: tuple(extent for extent in extents if isinstance(extent, int))
                 for name, extents in values.items()
                 if all(isinstance(extent, int) for extent in extents)
             }
-            if any(name not in known for node in self.graph.nodes for name in node.outputs if name):
+            if any(name not in inferred for node in self.graph.nodes for name in node.outputs if name):
                 raise
-            return known | measured_shapes(part, shape)
+            return inferred | measured_shapes(part, shape)
 
 
 def canonicalize(
@@ -292,8 +292,8 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
-    known: bool = value.type.tensor_type.HasField("shape")
-    return known
+    has_shape: bool = value.type.tensor_type.HasField("shape")
+    return has_shape
 
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:

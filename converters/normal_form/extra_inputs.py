@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.normal_form.free_batch import BROADCAST, with_batch
-from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
 from filterscope.converters.onnx_file import ModelFile
 from filterscope.converters.runtime import reads
 
@@ -55,7 +55,7 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     feeds = feeds or {}
     inputs = _inputs(file.proto)
     read = {name for node in file.proto.graph.node for name in reads(node)}
-    chosen = _chosen(file, inputs, image, read, feeds)
+    chosen = _image_input(file, inputs, image, read=read, fed=feeds)
     others = {name: value for name, value in inputs.items() if name != chosen}
     unread = {name for name in others if name not in feeds and name not in read}
     for name in feeds:
@@ -75,9 +75,9 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     proto = onnx.ModelProto()
     proto.CopyFrom(file.proto)
     proto.ir_version = max(proto.ir_version, 4)  # before 4, every initializer had to be an input too
-    kept = [value for value in proto.graph.input if value.name not in others]
+    images = [value for value in proto.graph.input if value.name not in others]
     del proto.graph.input[:]
-    proto.graph.input.extend(kept)
+    proto.graph.input.extend(images)
     digest = hashlib.sha256(f"{file.sha256}\n{chosen}".encode())
     nodes: list[onnx.NodeProto] = []
     notes, repeated = [], []
@@ -119,7 +119,9 @@ def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
                     reader.replace_input_with(index, once)
         elif node.op_type != "Shape":
             sources = [value for value in node.inputs if value is not None]
-            if any(v.name in following for v in sources) and all(v.name in following or _given(v) for v in sources):
+            if any(v.name in following for v in sources) and all(
+                v.name in following or _is_constant(v) for v in sources
+            ):
                 following.update(str(value.name) for value in node.outputs)
     for node in reversed(list(model.graph)):  # what repeats an array that nobody wants repeated
         if any(value.name in repeated for value in node.outputs) and not any(value.uses() for value in node.outputs):
@@ -141,10 +143,10 @@ def spread(model: ir.Model, following: frozenset[str]) -> None:
                 node.replace_input_with(index, once)
             else:
                 target = with_batch(model, node, np.array(array.shape[1:], np.int64))
-                node.replace_input_with(index, inserted(model, node, "Expand", [once, target]))
+                node.replace_input_with(index, insert_node(model, node, "Expand", [once, target]))
 
 
-def _given(value: ir.Value) -> bool:
+def _is_constant(value: ir.Value) -> bool:
     producer = value.producer()
     return constant(value) is not None or (producer is not None and producer.op_type == "Constant")
 
@@ -155,10 +157,11 @@ def _inputs(proto: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     return {value.name: value for value in proto.graph.input if value.name not in constants}
 
 
-def _chosen(
+def _image_input(
     file: ModelFile,
     inputs: dict[str, onnx.ValueInfoProto],
     image: str | None,
+    *,
     read: set[str],
     fed: Collection[str],
 ) -> str:

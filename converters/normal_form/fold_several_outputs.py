@@ -44,11 +44,11 @@ def _evaluated(model: ir.Model, node: ir.Node) -> list[np.ndarray]:
     inputs = [value for value in node.inputs if value is not None]
     unique = list({value.name: value for value in inputs}.values())
     arrays = {value.name: np.asarray(constant(value)) for value in unique}
-    given = [
+    graph_inputs = [
         ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)))
         for name, array in arrays.items()
     ]
-    by_name = {value.name: value for value in given}
+    by_name = {value.name: value for value in graph_inputs}
     copy = ir.Node(
         "",
         node.op_type,
@@ -56,7 +56,7 @@ def _evaluated(model: ir.Model, node: ir.Node) -> list[np.ndarray]:
         list(node.attributes.values()),
         outputs=[ir.Value(name=value.name) for value in node.outputs],
     )
-    graph = ir.Graph(given, copy.outputs, nodes=[copy], opset_imports=dict(model.graph.opset_imports))
+    graph = ir.Graph(graph_inputs, copy.outputs, nodes=[copy], opset_imports=dict(model.graph.opset_imports))
     proto = ir.to_proto(ir.Model(graph, ir_version=model.ir_version))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"], enable_fallback=0)
     answers: list[np.ndarray] = session.run(None, arrays)

@@ -8,14 +8,15 @@ import numpy as np
 import onnx_ir as ir
 
 
-def inserted(
+def insert_node(
     model: ir.Model,
     before: ir.Node,
     op: str,
     inputs: Sequence[ir.Value | None],
+    *,
     attributes: dict[str, int] | None = None,
 ) -> ir.Value:
-    """The output of a new node, which is put before another."""
+    """Insert a new node before another; returns its output."""
     node = ir.node(op, inputs, attributes)
     model.graph.insert_before(before, node)
     return node.outputs[0]

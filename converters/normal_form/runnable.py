@@ -100,9 +100,9 @@ def _switch_to_inference(proto: onnx.ModelProto) -> list[tuple[str, int]]:
                         "export the network in inference mode"
                     )
                 del node.output[1:]
-                kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
+                remaining = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
                 del node.attribute[:]
-                node.attribute.extend(kept)
+                node.attribute.extend(remaining)
                 switched["BatchNormalization"] += 1
             elif node.op_type == "Dropout" and len(node.input) > 2 and constants.get(node.input[2], np.False_).any():
                 node.input[2] = ""

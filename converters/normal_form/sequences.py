@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
 
 OPERATORS = {  # whose outputs are no tensors, or may be none
     *("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence"),
@@ -43,7 +43,7 @@ def _insert(model: ir.Model, node: ir.Node) -> bool:
     members = list(producer.inputs)
     index = len(members) if place is None else int(place.reshape(-1)[0])
     members.insert(index, node.inputs[1])
-    written = inserted(model, node, "SequenceConstruct", members)
+    written = insert_node(model, node, "SequenceConstruct", members)
     output = node.outputs[0]
     name = output.name
     written.type = output.type
