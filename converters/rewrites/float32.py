@@ -54,9 +54,9 @@ def plain_form(model: onnx.ModelProto) -> Plain:
 
 def _drop_tokens(model: onnx.ModelProto) -> None:
     for body in bodies(model):
-        taken = {node.name for node in body.node}
+        names = {node.name for node in body.node}
         for node in body.node:
             if TOKEN.search(node.name):
                 name = TOKEN.sub("", node.name)
-                node.name = "" if name in taken else name
-                taken.add(name)
+                node.name = "" if name in names else name
+                names.add(name)

@@ -45,7 +45,7 @@ def widen(model: onnx.ModelProto) -> list[str]:
         Notes, a sentence each.
     """
     narrow = _narrow(model)
-    found = formats(model)
+    narrow_formats = formats(model)
     for body in bodies(model):
         for tensor in _tensors(body):
             if tensor.data_type in narrow:
@@ -59,8 +59,8 @@ def widen(model: onnx.ModelProto) -> list[str]:
                 if value.type.tensor_type.elem_type in narrow:
                     value.type.tensor_type.elem_type = TensorProto.FLOAT
     notes = []
-    if found:
-        notes.append(f"The file computes in {' and '.join(found)}; the normal form computes in float32.")
+    if narrow_formats:
+        notes.append(f"The file computes in {' and '.join(narrow_formats)}; the normal form computes in float32.")
     return notes + _float_image(model)
 
 

@@ -43,8 +43,8 @@ def _activate(w: Writer, x: str, name: str, parameters: list[float]) -> None:
         w.add("Clip", [x, low, high], w.output)
     else:
         names = {"LeakyRelu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Elu": ["alpha"]}.get(name, [])
-        given: dict[str, Any] = dict(zip(names, parameters, strict=False))
-        w.add(name, [x], w.output, **given)
+        attributes: dict[str, Any] = dict(zip(names, parameters, strict=False))
+        w.add(name, [x], w.output, **attributes)
 
 
 def _fused_conv(w: Writer) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,17 @@ NEEDS_FACTORY = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a network comes from, for its conversion in another process."""
+
+    shown: str  # as the user named it, for messages
+    path: Path
+    digest: str | None  # SHA-256 of its file; None: of the export's bytes
+    search: tuple[Path, ...]  # folders that its imports look into first
+    environment: Mapping[str, str] | None = None  # variables to set
+
+
 def read_file(path: Path, options: SourceOptions) -> ModelFile:
     """An exported program, TorchScript or a pickled module as ONNX.
 
@@ -56,8 +68,10 @@ def read_file(path: Path, options: SourceOptions) -> ModelFile:
             copy = Path(place) / "model.pt2"
             pt2_files.write_copy(path, copy)
             request = {"kind": kind, "path": str(copy)}
-            return _convert(request, str(path), options, [], path, digest, TENSORS_ALONE)
-    return _convert({"kind": kind, "path": str(path.absolute())}, str(path), options, [Path.cwd()], path, digest)
+            source = Source(shown=str(path), path=path, digest=digest, search=(), environment=TENSORS_ALONE)
+            return _convert(request, source, options)
+    source = Source(shown=str(path), path=path, digest=digest, search=(Path.cwd(),))
+    return _convert({"kind": kind, "path": str(path.absolute())}, source, options)
 
 
 def read_factory(source: str, options: SourceOptions) -> ModelFile:
@@ -81,9 +95,9 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
     if is_file and not Path(module).is_file():
         raise ModelError(f"{source}: there is no file {module}")
     place = str(Path(module).absolute()) if is_file else module
-    search = [Path(place).parent if is_file else Path.cwd()]
+    search = (Path(place).parent if is_file else Path.cwd(),)
     request = {"kind": "factory", "path": place, "name": name, "weights": weights}
-    return _convert(request, source, options, search, Path(name), None)
+    return _convert(request, Source(shown=source, path=Path(name), digest=None, search=search), options)
 
 
 def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
@@ -104,12 +118,12 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
     request = {"channels": options.channels, "size": options.size}
     failures: list[Exception] = []
     for exporter in EXPORTERS:
-        said = list(notes)
+        own_notes = list(notes)
         with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
             folder = Path(place)
             try:
-                example = _examples(options.example) or pytorch_export._example(own, request, said)
-                said.append(pytorch_export.export(own, example, folder, exporter))
+                example = _examples(options.example) or pytorch_export._example(own, request, own_notes)
+                own_notes.append(pytorch_export.export(own, example, folder, exporter))
                 proto = onnx.load(folder / "model.onnx")
                 with np.load(folder / "samples.npz") as samples:
                     child_process.prove(proto, dict(samples), shown)
@@ -119,7 +133,7 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
             except pytorch_export.RefusedError as error:
                 raise ModelError(f"{shown}: {error}") from error
         digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-        return ModelFile(Path(shown), digest, proto, tuple(said), converted=True)
+        return ModelFile(Path(shown), digest, proto, tuple(own_notes), converted=True)
     raise _of_all(failures, shown) from failures[0]
 
 
@@ -130,33 +144,31 @@ def _examples(example: Any) -> list[Any]:
     return list(example) if isinstance(example, (tuple, list)) else [example]
 
 
-def _convert(
-    request: Mapping[str, Any],
-    shown: str,
-    options: SourceOptions,
-    search: list[Path],
-    path: Path,
-    digest: str | None,
-    environment: Mapping[str, str] | None = None,
-) -> ModelFile:
-    given = dict(request) | {"channels": options.channels, "size": options.size}
+def _convert(request: Mapping[str, Any], source: Source, options: SourceOptions) -> ModelFile:
+    """The export of the first exporter whose result answers as the source does."""
+    whole = dict(request) | {"channels": options.channels, "size": options.size}
     failures: list[Exception] = []
     for exporter in EXPORTERS:
         try:
-            made = child_process.convert(
-                SCRIPT, given | {"exporter": exporter}, shown, search=search, environment=environment
+            conversion = child_process.convert(
+                SCRIPT,
+                whole | {"exporter": exporter},
+                source.shown,
+                search=source.search,
+                environment=source.environment,
             )
         except child_process.ExportError as error:
             failures.append(error)
             continue
-        return ModelFile(path, digest or made.sha256, made.proto, made.notes, converted=True)
-    raise _of_all(failures, shown) from failures[0]
+        digest = source.digest or conversion.sha256
+        return ModelFile(source.path, digest, conversion.proto, conversion.notes, converted=True)
+    raise _of_all(failures, source.shown) from failures[0]
 
 
 def _of_all(failures: list[Exception], shown: str) -> ModelError:
     """What PyTorch's default exporter and its older one say, in one line."""
-    said = [str(failure).removeprefix(f"{shown}: ") for failure in failures[:2]]
-    return ModelError(f"{shown}: {'; by its older exporter: '.join(said)}")
+    reasons = [str(failure).removeprefix(f"{shown}: ") for failure in failures[:2]]
+    return ModelError(f"{shown}: {'; by its older exporter: '.join(reasons)}")
 
 
 def _kind(path: Path) -> tuple[str, str]:
