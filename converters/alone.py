@@ -68,7 +68,7 @@ def _compare(model: CanonicalModel, writers: Mapping[str, onnx.NodeProto], sampl
             return Alone(None, of, f"The network does not run on {PICTURES} pictures at once ({shortened(error, 160)})")
         for name, node in nodes.items():
             apart = [values[name] for values in alone]
-            difference = _difference(model, node, name, apart, batch[name], beside[name])
+            difference = _difference(model, node, name, alone=apart, batch=batch[name], beside=beside[name])
             if worst is None or difference.error > worst.error:
                 worst = difference
     if worst is None or worst.error <= AGREES:
@@ -160,6 +160,7 @@ def _difference(
     model: CanonicalModel,
     node: onnx.NodeProto,
     name: str,
+    *,
     alone: Sequence[np.ndarray],
     batch: np.ndarray,
     beside: np.ndarray,
@@ -179,7 +180,9 @@ def _difference(
         errors = [relative_error(batch, side_by_side(alone, axis), least), *_middle(batch, beside, axis, least)]
     error, expected, got = max(errors, key=lambda numbers: numbers[0])
     shown = model.layer_names.get(node.name, node.name) or name
-    return Difference(name, shown, node.op_type, PICTURES, error, expected, got)
+    return Difference(
+        value=name, node=shown, op=node.op_type, batch=PICTURES, error=error, expected=expected, actual=got
+    )
 
 
 def _middle(batch: np.ndarray, beside: np.ndarray, axis: int, least: float) -> Iterator[tuple[float, float, float]]:

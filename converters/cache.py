@@ -101,11 +101,11 @@ def _drop_oldest(place: Path) -> None:
 
 
 def _installed(names: Iterable[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _opened() -> Path:

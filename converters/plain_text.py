@@ -32,7 +32,7 @@ def visible(text: str, keep: str = "") -> str:
 
     Source: Unicode Standard Annex 9 (direction), Unicode Technical Standard 39 (names that deceive).
     """
-    return UNSURE.sub(lambda found: found[0] if found[0] in keep else _shown(found[0]), text)
+    return UNSURE.sub(lambda match: match[0] if match[0] in keep else _shown(match[0]), text)
 
 
 def visible_values(value: Any) -> Any:
@@ -49,8 +49,8 @@ def visible_values(value: Any) -> Any:
 def escaped_json(text: str) -> str:
     """JSON whose invisible characters are escapes: the same value, of which each character is seen."""
 
-    def escape(found: re.Match[str]) -> str:
-        character = found[0]
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
         plain = character == "\n" or _shown(character) == character
         return character if plain else json.dumps(character)[1:-1]
 
