@@ -84,7 +84,7 @@ def _keras(request: Mapping[str, Any], folder: Path, notes: list[str]) -> Source
     copying = importlib.import_module("keras_copy")
     try:
         path, changes = copying.write(Path(request["path"]), request["kind"], request["config"], folder)
-    except copying.limits.LimitError as error:
+    except copying.file_limits.LimitError as error:
         raise RefusedError(str(error)) from error
     except Exception as error:  # each layer of a damaged archive fails in its own way
         raise RefusedError(f"is damaged ({_short(error)}); save or copy it again") from error

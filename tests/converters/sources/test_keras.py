@@ -231,7 +231,7 @@ def test_weights_that_lie_in_another_file_are_refused(kind, tmp_path):
         else:
             file["conv2d/conv2d"] = file["conv2d"]
     (tmp_path / "copy").mkdir()
-    with pytest.raises(keras_copy.limits.LimitError, match="that is refused"):
+    with pytest.raises(keras_copy.file_limits.LimitError, match="that is refused"):
         keras_copy.write(path, "h5", network(), tmp_path / "copy")
 
 
