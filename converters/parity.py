@@ -3,8 +3,8 @@
 A. original ↔ canonical, both in ONNX Runtime: every value that exists in both, the outputs and the convolutions'
    outputs among them.
 B. canonical ↔ torch.
-C. a batch ↔ each picture alone (converters.alone): where it fails, pictures are computed one at a time, and A and B
-   are made on single pictures.
+C. a batch ↔ each picture alone (converters.batch_independence): where it fails, pictures are computed one at a time,
+   and A and B are made on single pictures.
 
 A and B go node by node: a node gets the reference's inputs of that node, so that each answers for itself and an
 ill-conditioned network is not refused for amplifying rounding. How far rounding adds up from the image to a layer is a
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from filterscope.converters.chunks import fitting
 from filterscope.converters.comparison import beyond_rounding, relative_error, roundings
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.graph import Shape
+from filterscope.converters.grouping import groups_within
 from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
 from filterscope.converters.normal_form.free_batch import BATCH
 from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
@@ -72,7 +72,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What comparison C found (converters.alone)."""
+    """What comparison C found (converters.batch_independence)."""
 
     difference: Difference | None  # worst between a batch and each picture alone; None where no batch was run
     of: str  # the model that was run: original, canonical; "" where none was
@@ -269,7 +269,7 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     for chunk in _chunks(model, [node for node in nodes if shared.intersection(node.output)], batches[-1].shape):
         parts = [
             forcing.part([name for node in group for name in node.output if name in shared])
-            for group in fitting(chunk, lambda node: 1, FORCED_NODES)
+            for group in groups_within(chunk, lambda node: 1, FORCED_NODES)
         ]
         original = Session(
             reference, list(dict.fromkeys(name for part in parts for name in (*part.names, *part.inputs)))
@@ -277,7 +277,7 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
         expected = [
             original.run(x) if fixed in (None, len(x)) else _run_in_batches(model, original, x, fixed) for x in batches
         ]
-        for part, group in zip(parts, fitting(chunk, lambda node: 1, FORCED_NODES), strict=True):
+        for part, group in zip(parts, groups_within(chunk, lambda node: 1, FORCED_NODES), strict=True):
             _declare(part.proto, part.inputs, model.graph.dtypes, model.graph.shapes)
             canonical = Session(part.proto, [_own(name) for name in part.names])
             for x, values in zip(batches, expected, strict=True):
@@ -496,6 +496,6 @@ def _chunks(
 ) -> Iterator[list[onnx.NodeProto]]:
     """Nodes in groups whose outputs, for an input of this shape, fit into CHUNK_BYTES together."""
     shapes = model.shapes_at((shape[0], shape[1], shape[2], shape[3]))
-    yield from fitting(
+    yield from groups_within(
         nodes, lambda node: sum(4 * math.prod(shapes.get(name, ())) for name in node.output), CHUNK_BYTES
     )

@@ -16,10 +16,11 @@ import numpy as np
 from filterscope.analyzer.network.inputs import InputSpec
 from filterscope.analyzer.network.network import InputOptions, Network, assemble
 from filterscope.analyzer.network.preprocessing import Preprocessing
-from filterscope.converters import errors, onnx_file
+from filterscope.converters import errors
 from filterscope.converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
 from filterscope.converters.normal_form.canonical import CanonicalModel
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file import model_file
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.parity import Alone
 from filterscope.converters.sources import live
 
@@ -69,7 +70,7 @@ def read(facts: Mapping[str, Any], folder: Path) -> Network:
     model = CanonicalModel(
         path=Path(facts["path"]),
         sha256=facts["sha256"],
-        proto=onnx_file.parse((folder / NORMAL).read_bytes()),
+        proto=model_file.parse((folder / NORMAL).read_bytes()),
         notes=tuple(facts["notes"]),
         converted=facts["converted"],
         layer_names=facts["layer_names"],
@@ -130,7 +131,7 @@ def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
     return ModelFile(
         Path(facts["path"]),
         facts["sha256"],
-        onnx_file.parse(path.read_bytes()),
+        model_file.parse(path.read_bytes()),
         tuple(facts["notes"]),
         facts["converted"],
     )

@@ -19,7 +19,6 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
-from filterscope.converters import limits
 from filterscope.converters.errors import LimitError, ModelError, UnsupportedOperatorError
 from filterscope.converters.graph import Graph, Node, Shape
 from filterscope.converters.normal_form import cut_head, extra_inputs
@@ -27,7 +26,8 @@ from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
 from filterscope.converters.normal_form.passes import Draft, run_passes
 from filterscope.converters.normal_form.runnable import runnable
 from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file import limits
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.rewrites.float32 import Plain
 from filterscope.converters.rewrites.opset_upgrade import opset_of
 from filterscope.converters.runtime import measured_shapes, shortened

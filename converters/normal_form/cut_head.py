@@ -13,7 +13,7 @@ from collections.abc import Callable
 import onnx
 
 from filterscope.converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
-from filterscope.converters.known_operators import unknown_to
+from filterscope.converters.onnx_file.known_operators import unknown_to
 from filterscope.converters.runtime import extract, reads
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "FusedConv"})

@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.normal_form.free_batch import BROADCAST, with_batch
 from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.runtime import reads
 
 FLOATS = (

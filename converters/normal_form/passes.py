@@ -16,7 +16,6 @@ from enum import StrEnum
 import onnx
 import onnx_ir as ir
 
-from filterscope.converters import limits
 from filterscope.converters.errors import ModelError
 from filterscope.converters.normal_form import cut_head, extra_inputs, fold_affine
 from filterscope.converters.normal_form.fold_constants import fold_constants
@@ -24,6 +23,7 @@ from filterscope.converters.normal_form.free_batch import BATCH, fix_batch, free
 from filterscope.converters.normal_form.inline_functions import inline_functions
 from filterscope.converters.normal_form.layer_names import CONVOLUTIONS, layer_names
 from filterscope.converters.normal_form.shapes import add_shapes
+from filterscope.converters.onnx_file import limits
 from filterscope.converters.rewrites.float32 import Plain, plain_form
 from filterscope.converters.rewrites.opset_upgrade import to_opset
 

@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from filterscope.converters.errors import ModelError
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 
 Nodes = onnx.GraphProto | onnx.FunctionProto
 

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from filterscope.converters.errors import LimitError
-from filterscope.converters.limits import MOST_NODES
 from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
+from filterscope.converters.onnx_file.limits import MOST_NODES
 
 MOST_TRIPS = 64  # a loop that runs more often stays a loop
 MOST_RUNS = 10_000_000  # of nodes in a loop that stays one: some seconds in ONNX Runtime

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filterscope.converters.errors import ModelError, setting
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources import child_process, keras_files
 from filterscope.converters.sources.keras_files import INSTALL, KerasFile
 

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from filterscope.converters.errors import ModelError, SettingsError, setting
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources import child_process, pt2_files
 from filterscope.converters.sources.scripts import file_limits
 

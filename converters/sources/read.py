@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import SettingsError, setting
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file import model_file
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources.options import FACTORY, SourceOptions
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
         from filterscope.converters.sources import pytorch
 
         return pytorch.read_file(path, options)
-    return onnx_file.read(path)
+    return model_file.read(path)
 
 
 def is_factory(source: str | Path | nn.Module) -> bool:

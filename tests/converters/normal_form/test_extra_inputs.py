@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.converters.errors import ModelError, SettingsError
 from filterscope.converters.normal_form.canonical import canonicalize
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.runtime import Session
 from support.networks import build, normal, opened_here
 

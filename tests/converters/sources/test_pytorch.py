@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import ModelError, SettingsError
 from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import model_file
 from filterscope.converters.sources import pytorch
 from filterscope.converters.sources.options import SourceOptions
 from filterscope.converters.sources.read import read
@@ -156,7 +156,7 @@ def test_the_older_exporters_branch_on_an_extent_behind_a_computed_batch_size_is
         nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3), nn.LocalResponseNorm(3), nn.Conv2d(4, 2, 3)
     )
     pytorch_export.export(module.eval(), [torch.rand(2, 3, 12, 12)], tmp_path, "legacy")
-    model = onnx_file.read(tmp_path / "model.onnx")
+    model = model_file.read(tmp_path / "model.onnx")
     assert "If" in [node.op_type for node in model.proto.graph.node]
     form = canonicalize(model)
     assert "If" not in [node.op for node in form.graph.nodes]

@@ -16,9 +16,9 @@ import onnx
 import torch
 from torch import nn
 
-from filterscope.converters.chunks import fitting
 from filterscope.converters.comparison import relative_error
 from filterscope.converters.errors import ModelError
+from filterscope.converters.grouping import groups_within
 from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
 from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
 from filterscope.converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken
@@ -152,7 +152,7 @@ def _chunks(
     def size(name: str) -> int:
         return 4 * RUNS * math.prod(shapes.get(name, ()))
 
-    for names in fitting(writers, size, CHUNK_BYTES):
+    for names in groups_within(writers, size, CHUNK_BYTES):
         yield {name: writers[name] for name in names}
 
 

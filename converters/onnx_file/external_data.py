@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from filterscope.converters.errors import ModelError
-from filterscope.converters.tensors import declared_bytes
+from filterscope.converters.onnx_file.tensor_content import declared_bytes
 
 
 def files_of(path: Path, tensors: Iterable[onnx.TensorProto]) -> list[Path]:
