@@ -257,7 +257,7 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     form, which has none, against the normal form.
     """
     if model.plain.exact is not None:
-        yield from _said_plainly(model, model.plain.exact, batches)
+        yield from _original_against_float32(model, model.plain.exact, batches)
     reference = model.plain.proto if model.plain.notes else model.original
     fixed = fixed_batch(model)
     own = {name for node in reference.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
@@ -289,7 +289,9 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
                             yield _difference(model, node, name, actual=actual, expected=values[name], batch=len(x))
 
 
-def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequence[np.ndarray]) -> Iterator[Difference]:
+def _original_against_float32(
+    model: CanonicalModel, exact: onnx.ModelProto, batches: Sequence[np.ndarray]
+) -> Iterator[Difference]:
     """Each node of the plain form on the original's own values, in whatever batch the original takes."""
     own = {name for node in model.original.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
     used = {name for node in exact.graph.node for name in reads(node)} | {v.name for v in exact.graph.output}

@@ -20,7 +20,7 @@ HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped 
 
 
 @contextlib.contextmanager
-def hidden(model: ir.Model) -> Iterator[None]:
+def hide_from_optimiser(model: ir.Model) -> Iterator[None]:
     """Keep the optimiser from nodes that it mends wrongly.
 
     It would write out an If under names that may exist already, give a value that is two outputs one of the two
@@ -40,7 +40,7 @@ def hidden(model: ir.Model) -> Iterator[None]:
             node.domain = ""
 
 
-def drop_aliases(model: ir.Model) -> None:
+def remove_identities(model: ir.Model) -> None:
     """Take out each Identity that can be spared; a graph output keeps its name."""
     for node in list(model.graph):
         source = node.inputs[0] if node.inputs else None
@@ -55,7 +55,7 @@ def drop_aliases(model: ir.Model) -> None:
             source.name = name
 
 
-def settle_sizes(model: ir.Model) -> int:
+def declare_undisputed_sizes(model: ir.Model) -> int:
     """Note, of nodes whose size ONNX may infer wrongly, what nobody disputes; for how many that was news."""
     news = 0
     for node in model.graph:

@@ -24,11 +24,11 @@ from filterscope.converters.graph import Graph, Node, Shape
 from filterscope.converters.normal_form import cut_head, extra_inputs
 from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
 from filterscope.converters.normal_form.passes import Draft, run_passes
-from filterscope.converters.normal_form.runnable import runnable
+from filterscope.converters.normal_form.runnable import make_runnable
 from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
 from filterscope.converters.onnx_file import limits
 from filterscope.converters.onnx_file.model_file import ModelFile
-from filterscope.converters.rewrites.float32 import Plain
+from filterscope.converters.rewrites.float32 import Float32Form
 from filterscope.converters.rewrites.opset_upgrade import opset_of
 from filterscope.converters.runtime import measured_shapes, shortened
 
@@ -40,7 +40,7 @@ class Evidence:
     """What the normal form was made of, for the proof that both are one network."""
 
     original: onnx.ModelProto  # as it stood in the file
-    plain: Plain  # the same said in float32 and standard operators, where that is not what it is
+    plain: Float32Form  # the same said in float32 and standard operators, where that is not what it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class CanonicalModel:
         return self._evidence().original
 
     @property
-    def plain(self) -> Plain:
+    def plain(self) -> Float32Form:
         """The original said in float32 and standard operators."""
         return self._evidence().plain
 
@@ -168,8 +168,8 @@ def canonicalize(
         SettingsError: `image` or `feeds` do not fit the inputs.
     """
     _check_kind(file)
-    fed = extra_inputs.feed(file, image, feeds)
-    file = runnable(fed.file)
+    fed = extra_inputs.feed_inputs(file, image, feeds)
+    file = make_runnable(fed.file)
     try:
         return _in_normal_form(file, fed.repeated, batch)
     except LimitError:  # ONNX Runtime would still be given the whole file

@@ -39,7 +39,7 @@ class Fed:
     repeated: tuple[str, ...]  # fed inputs that have a batch dimension
 
 
-def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None) -> Fed:
+def feed_inputs(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None) -> Fed:
     """Make each input but the image's a part of the model.
 
     Args:
@@ -98,7 +98,7 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     return Fed(fed, tuple(repeated))
 
 
-def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
+def make_constant(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
     """Make fed inputs plain constants; only who asks for their shape still sees them repeated.
 
     Returns:
@@ -111,7 +111,7 @@ def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
         output = node.outputs[0]
         if output.name in repeated and node.op_type == "Tile":
             array = constant(node.inputs[0])
-            assert array is not None  # `feed` wrote it
+            assert array is not None  # `feed_inputs` wrote it
             once = initializer(model, f"{output.name}_fed", np.repeat(array, count, axis=0))
             following.add(str(once.name))
             for reader, index in output.uses():
@@ -129,7 +129,7 @@ def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
     return frozenset(following)
 
 
-def spread(model: ir.Model, following: frozenset[str]) -> None:
+def repeat_for_batch(model: ir.Model, following: frozenset[str]) -> None:
     """Repeat, for each picture of a batch, the constants that follow from fed inputs where an operator needs that."""
     for node in list(model.graph):
         for index, value in enumerate(node.inputs):

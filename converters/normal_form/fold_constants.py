@@ -12,12 +12,12 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from filterscope.converters.errors import LimitError, ModelError
-from filterscope.converters.normal_form.aliases import drop_aliases, hidden, settle_sizes
+from filterscope.converters.normal_form.aliases import declare_undisputed_sizes, hide_from_optimiser, remove_identities
 from filterscope.converters.normal_form.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
 from filterscope.converters.normal_form.fold_several_outputs import fold_several_outputs
-from filterscope.converters.normal_form.fold_shapes import fold_extents, spell_reshapes
-from filterscope.converters.normal_form.sequences import list_sequences
-from filterscope.converters.normal_form.unroll_branches import write_out
+from filterscope.converters.normal_form.fold_shapes import fold_shape_extents, infer_reshape_targets
+from filterscope.converters.normal_form.sequences import rewrite_sequences
+from filterscope.converters.normal_form.unroll_branches import unroll
 from filterscope.converters.runtime import shortened
 
 FOLD_LIMIT = 1 << 26  # elements of a constant that may be folded: a kernel behind a Transpose is large
@@ -39,9 +39,13 @@ def fold_constants(model: ir.Model, memory: int) -> list[str]:
     """
     sizes = FoldLimits(stored_bytes(model), memory)
     folded, branches, loops = _fold(model, sizes), 0, 0
-    while any(counts := (fold_extents(model) + list_sequences(model), *write_out(model), spell_reshapes(model))):
-        branches, loops = branches + counts[1], loops + counts[2]
-        folded += counts[0] + _fold(model, sizes)
+    while True:
+        rewritten = fold_shape_extents(model) + rewrite_sequences(model)
+        new_branches, new_loops = unroll(model)
+        if not any((infer_reshape_targets(model), rewritten, new_branches, new_loops)):
+            break
+        branches, loops = branches + new_branches, loops + new_loops
+        folded += rewritten + _fold(model, sizes)
     check_divisions(model)
     notes = [f"{folded} nodes that compute constants were folded."] if folded else []
     if branches:
@@ -62,7 +66,7 @@ def _fold(model: ir.Model, sizes: FoldLimits) -> int:
     while is_new:
         lift(model)
         try:
-            with hidden(model):
+            with hide_from_optimiser(model):
                 optimizer.fold_constants_ir(
                     model,
                     onnx_shape_inference=True,
@@ -70,13 +74,13 @@ def _fold(model: ir.Model, sizes: FoldLimits) -> int:
                     output_size_limit=FOLD_LIMIT,
                     should_fold=lambda node: _may_fold(node, sizes),
                 )
-            is_new = fold_several_outputs(model, sizes) + settle_sizes(model) > 0
+            is_new = fold_several_outputs(model, sizes) + declare_undisputed_sizes(model) > 0
         except LimitError:
             raise
         except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
             raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
     lift(model)
-    drop_aliases(model)
+    remove_identities(model)
     passes.RemoveUnusedNodesPass()(model)
     return max(0, before - model.graph.num_nodes())
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from filterscope.converters.normal_form.ir_values import constant, initializer
 
 
-def fold_extents(model: ir.Model) -> int:
+def fold_shape_extents(model: ir.Model) -> int:
     """Make constants of what Gather and Slice take from a Shape, where those extents are known; how many."""
     folded = 0
     for node in list(model.graph):
@@ -30,7 +30,7 @@ def fold_extents(model: ir.Model) -> int:
     return folded
 
 
-def spell_reshapes(model: ir.Model) -> int:
+def infer_reshape_targets(model: ir.Model) -> int:
     """Note the constant extents of a Reshape's target where others of it are computed; for how many that was news.
 
     Exporters join a batch size that they read with a channel count that they know. The optimiser, which cannot work

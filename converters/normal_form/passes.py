@@ -24,7 +24,7 @@ from filterscope.converters.normal_form.inline_functions import inline_functions
 from filterscope.converters.normal_form.layer_names import CONVOLUTIONS, layer_names
 from filterscope.converters.normal_form.shapes import add_shapes
 from filterscope.converters.onnx_file import limits
-from filterscope.converters.rewrites.float32 import Plain, plain_form
+from filterscope.converters.rewrites.float32 import Float32Form, to_float32_form
 from filterscope.converters.rewrites.opset_upgrade import to_opset
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Draft:
     repeated: tuple[str, ...]  # fed inputs that have a batch dimension
     batch: int | None  # how many pictures it is to take; None: any number
     model: ir.Model = field(init=False)  # while it is a graph of onnx-ir
-    plain: Plain = field(init=False)  # the file's network in float32, for the proof
+    plain: Float32Form = field(init=False)  # the file's network in float32, for the proof
     from_fed_inputs: frozenset[str] = frozenset()  # values that follow from `repeated` and constants alone
     layer_names: Mapping[str, str] = field(default_factory=dict)  # node name → its user's name, for each convolution
     normalised: frozenset[str] = frozenset()  # nodes into which a BatchNorm was folded
@@ -137,7 +137,7 @@ def _raise_opset(draft: Draft) -> Result:
 
 def _rewrite_in_float32(draft: Draft) -> Result:
     """Say 8-bit, half-precision and fused operators in float32 and standard operators."""
-    draft.plain = plain_form(draft.proto)
+    draft.plain = to_float32_form(draft.proto)
     draft.proto = draft.plain.proto
     return _noted(draft.plain.notes)
 
@@ -168,7 +168,7 @@ def _name_nodes(draft: Draft) -> Result:
 
 def _settle_fed_inputs(draft: Draft) -> Result:
     """Make inputs that were fed an array plain constants."""
-    draft.from_fed_inputs = extra_inputs.settle(draft.model, draft.repeated)
+    draft.from_fed_inputs = extra_inputs.make_constant(draft.model, draft.repeated)
     return Result(modified=bool(draft.repeated))
 
 
@@ -198,7 +198,7 @@ def _free_batch(draft: Draft) -> Result:
 def _spread_fed_inputs(draft: Draft) -> Result:
     """Repeat fed arrays for each picture before operators that do not broadcast."""
     before = _wiring(draft.model)
-    extra_inputs.spread(draft.model, draft.from_fed_inputs)
+    extra_inputs.repeat_for_batch(draft.model, draft.from_fed_inputs)
     return Result(before != _wiring(draft.model))
 
 
@@ -288,7 +288,7 @@ def _wiring(model: ir.Model) -> list[tuple[str, tuple[str | None, ...], tuple[st
     ]
 
 
-BEFORE = (Property.RUNNABLE, Property.IN_PROTOBUF)  # what `extra_inputs.feed` and `runnable` ensure of every file
+BEFORE = (Property.RUNNABLE, Property.IN_PROTOBUF)  # as `feed_inputs` and `make_runnable` leave every file
 
 _P = Property
 PASSES: tuple[Pass, ...] = (

@@ -20,7 +20,7 @@ from filterscope.converters.onnx_file.model_file import ModelFile
 Nodes = onnx.GraphProto | onnx.FunctionProto
 
 
-def runnable(file: ModelFile) -> ModelFile:
+def make_runnable(file: ModelFile) -> ModelFile:
     """The file with its model in that form, and a note where inference was switched on.
 
     Raises:

@@ -17,7 +17,7 @@ OPERATORS = {  # whose outputs are no tensors, or may be none
 }
 
 
-def list_sequences(model: ir.Model) -> int:
+def rewrite_sequences(model: ir.Model) -> int:
     """Write each sequence whose members are known as a SequenceConstruct of them; how many."""
     listed = 0
     for node in list(model.graph):

@@ -20,7 +20,7 @@ MOST_TRIPS = 64  # a loop that runs more often stays a loop
 MOST_RUNS = 10_000_000  # of nodes in a loop that stays one: some seconds in ONNX Runtime
 
 
-def write_out(model: ir.Model) -> tuple[int, int]:
+def unroll(model: ir.Model) -> tuple[int, int]:
     """Write out what is decided so far; what comes to light inside may take another call.
 
     Returns:

@@ -30,7 +30,7 @@ HANDING_ON = {
 
 
 def formats(model: onnx.ModelProto) -> list[str]:
-    """The formats that `widen` would replace, as they are called."""
+    """The formats that `widen_to_float32` would replace, as they are called."""
     narrow = _narrow(model)
     kinds = {tensor.data_type for body in bodies(model) for tensor in _tensors(body)}
     kinds |= {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
@@ -38,7 +38,7 @@ def formats(model: onnx.ModelProto) -> list[str]:
     return [WORDS[kind] for kind in sorted(kinds & narrow)]
 
 
-def widen(model: onnx.ModelProto) -> list[str]:
+def widen_to_float32(model: onnx.ModelProto) -> list[str]:
     """Say a network in float32, in place.
 
     Returns:

@@ -17,7 +17,7 @@ MS = "com.microsoft"
 FOR_ONE_PROCESSOR = "com.microsoft.nchwc"
 
 
-def write_out(model: onnx.ModelProto) -> list[str]:
+def write_out_fused(model: onnx.ModelProto) -> list[str]:
     """Say each fused operator in standard ones, in place.
 
     Returns:
