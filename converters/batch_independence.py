@@ -1,4 +1,4 @@
-"""Comparison C: whether a picture's values in a batch are those that it has alone.
+"""Comparison C: does a picture have the same values in a batch as alone?
 
 BatchNorm on batch statistics, a maximum over the whole batch or a softmax over axis 0 make a picture's values depend on
 what stands beside it; kernels made from the picture do not run on several at once. Such networks are computed one
@@ -82,7 +82,7 @@ def _compare(model: CanonicalModel, writers: Mapping[str, onnx.NodeProto], sampl
 
 
 def one_at_a_time(module: nn.Module) -> nn.Module:
-    """A module that takes a batch and hands it on picture by picture: no value or gradient of one depends on another.
+    """Wrap a module so that it computes a batch picture by picture: no value or gradient of one depends on another.
 
     Args:
         module: takes (N, …), returns a tuple of tensors that hold one picture after the other.

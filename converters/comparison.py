@@ -1,4 +1,4 @@
-"""How far two values may be apart because one of them was rounded to the file's own number format, and no further.
+"""Compare two arrays, allowing for rounding to the file's number format and for nothing else.
 
 A half float is within half a unit in its last place of what was computed; an 8-bit number within half a step, as long
 as it is not at an end of its range. What goes beyond that is a difference. Knows ONNX's QuantizeLinear and numpy.

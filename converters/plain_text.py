@@ -1,4 +1,4 @@
-"""Text from files as people may see it: what is invisible or turns other text around is written out.
+"""Make text from files safe to show: characters that are invisible or turn other text around are written out.
 
 Knows Unicode; knows nothing of pages or terminals.
 """
@@ -20,7 +20,7 @@ NO_CHARACTER = re.compile("[\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Text in which each character is seen.
+    """Make every character of a text visible.
 
     Args:
         text: of a file: a name of a model, layer, image or class, or a sentence with one.

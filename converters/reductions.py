@@ -1,4 +1,4 @@
-"""Reductions appended to a network: what is asked of a map is computed beside it, and the map itself never leaves.
+"""Measure feature maps inside ONNX Runtime by operators appended to the network: the maps themselves are not fetched.
 
 ONNX Runtime's global pools cost a tenth of its ReduceMax and ReduceMean over the same axes, since they read the blocked
 layout that its convolutions write; so they are used wherever a question can be put as one. Knows ONNX; knows nothing
@@ -23,7 +23,7 @@ PREFIX = "filterscope/"  # of names that are ours: no exporter writes them
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one value, maps of (N, C, H, W), has to say of itself."""
+    """Measurements of one value, feature maps of shape (N, C, H, W)."""
 
     measures: np.ndarray  # (N, C, 6) float32: of each map maximum, minimum, mean, mean of max(0, a), of its square,
     # and the fraction of places above 0
@@ -32,7 +32,7 @@ class Measured:
 
 
 class MeasuringSession:
-    """Maps measured in ONNX Runtime, without being fetched.
+    """A session that measures maps in ONNX Runtime, without fetching them.
 
     Args:
         proto: the network, float32.
@@ -87,7 +87,7 @@ class MeasuringSession:
 
 
 class PoolingSession:
-    """Maps made smaller in ONNX Runtime, each place the maximum of a window.
+    """A session that max-pools maps in ONNX Runtime before they are fetched.
 
     Args:
         proto: the network, float32.

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the judge of every number.
+"""Run models in ONNX Runtime, whose results are the reference for every number.
 
 Knows ONNX Runtime and how to cut a model down to the values wanted; knows nothing of layers or pictures.
 """
@@ -274,6 +274,6 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def shortened(error: BaseException, limit: int = 240) -> str:
-    """The first words of somebody else's error, on one line."""
+    """The first words of a library's error message, on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"

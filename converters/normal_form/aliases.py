@@ -1,4 +1,4 @@
-"""What the optimiser must leave alone, and what it leaves over: second names for one value, undecided branches, sizes.
+"""Nodes hidden from onnxscript's optimiser because it rewrites them wrongly, and Identity nodes that it leaves behind.
 
 An Identity is taken out where nothing but its name is lost. It stays where it gives a graph output that is also the
 image, a constant or another output. Works on onnx-ir graphs; knows nothing of files.
@@ -21,7 +21,7 @@ HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped 
 
 @contextlib.contextmanager
 def hide_from_optimiser(model: ir.Model) -> Iterator[None]:
-    """Keep the optimiser from nodes that it mends wrongly.
+    """Hide from the optimiser the nodes that it rewrites wrongly.
 
     It would write out an If under names that may exist already, give a value that is two outputs one of the two
     names, and infer a size that a node does not give.
@@ -41,7 +41,7 @@ def hide_from_optimiser(model: ir.Model) -> Iterator[None]:
 
 
 def remove_identities(model: ir.Model) -> None:
-    """Take out each Identity that can be spared; a graph output keeps its name."""
+    """Remove each Identity that can be spared; a graph output keeps its name."""
     for node in list(model.graph):
         source = node.inputs[0] if node.inputs else None
         if node.op_type != "Identity" or node.domain or source is None or _must_stay(node):
@@ -56,7 +56,7 @@ def remove_identities(model: ir.Model) -> None:
 
 
 def declare_undisputed_sizes(model: ir.Model) -> int:
-    """Note, of nodes whose size ONNX may infer wrongly, what nobody disputes; for how many that was news."""
+    """Declare the sizes on which ONNX's inference and ONNX Runtime agree; returns how many were not declared before."""
     news = 0
     for node in model.graph:
         source = node.inputs[0] if node.inputs else None

@@ -1,4 +1,4 @@
-"""What follows the last convolutions, cut off where nothing here could compute or import it.
+"""Cut off what follows the last convolutions where it can be neither computed nor imported.
 
 Detection and text networks end in operators that ONNX Runtime does not know (another program's own), or whose results
 depend on the picture in shape and order. None of that may stop the analysis of the layers before it. Works on
@@ -87,7 +87,7 @@ def convolutions(model: onnx.ModelProto) -> tuple[Convolution, ...]:
 
 
 def cut_undecided(model: onnx.ModelProto) -> list[str]:
-    """Cut off, in place, what follows the last convolutions from operators on whose results depend on the picture.
+    """Cut off, in place, operators behind the last convolutions whose results depend on the picture in shape or order.
 
     Returns:
         Notes, a sentence each.

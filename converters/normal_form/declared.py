@@ -1,4 +1,4 @@
-"""What a file declares of an input: its type, and its size, which can be taken out where the network does not need it.
+"""The type and size that a file declares of an input; the size can be freed where the network does not need it.
 
 Knows ONNX; knows nothing of pictures.
 """

@@ -99,7 +99,7 @@ def feed_inputs(file: ModelFile, image: str | None = None, feeds: Mapping[str, n
 
 
 def make_constant(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
-    """Make fed inputs plain constants; only who asks for their shape still sees them repeated.
+    """Make fed inputs constants of one picture; only a Shape node still sees them repeated along the batch.
 
     Returns:
         Names of all values that follow from fed inputs with a batch dimension and from constants alone.

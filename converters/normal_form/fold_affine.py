@@ -1,4 +1,4 @@
-"""What scales and shifts the channels behind a convolution goes into it.
+"""Fold what scales and shifts the channels behind a convolution into the convolution.
 
 BatchNormalization, a bias that stands apart, and the same written as Mul, Add, Sub, Div and Neg, as tf2onnx writes a
 BatchNorm; with transposes, casts and axes of length 1 between. Works on onnx-ir graphs; knows nothing of files. Exact:
@@ -42,7 +42,7 @@ class Step:
 
 
 def fold_into_convolutions(model: ir.Model) -> tuple[list[str], frozenset[str]]:
-    """Fold what is an affine map of each channel into the convolution before it.
+    """Fold affine maps of single channels into the convolution before them.
 
     Only where the convolution feeds nothing else. Its output takes over the name of the value it now computes, so
     that the value can still be found in the original file. Where the affine map acts on another layout (NHWC), the

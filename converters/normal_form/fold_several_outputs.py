@@ -1,4 +1,4 @@
-"""Nodes of constants with several outputs, which onnxscript's optimiser leaves alone.
+"""Fold nodes of constants that have several outputs, which onnxscript's optimiser leaves alone.
 
 A weight-standardised convolution (Qiao et al. 2019) is exported with a BatchNormalization of its kernel in training
 mode, which has three outputs; a packed kernel with a Split. Works on onnx-ir graphs; knows nothing of layers.
@@ -16,7 +16,7 @@ OPERATORS = ("BatchNormalization", "DynamicQuantizeLinear", "Split")
 
 
 def fold_several_outputs(model: ir.Model, sizes: FoldLimits) -> int:
-    """Put what such nodes give in their place; returns how many were folded."""
+    """Replace such nodes by their results; returns how many were folded."""
     folded = 0
     for node in list(model.graph):
         if node.domain or node.op_type not in OPERATORS:

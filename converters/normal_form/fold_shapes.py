@@ -1,4 +1,4 @@
-"""What is asked of a shape and known, though the rest of that shape is free, is a constant.
+"""Fold the known extents of a shape whose other extents are free.
 
 Exporters read a channel count with Shape and Gather or Slice; with a free batch dimension the optimiser leaves most
 of these alone, and the branches that they decide with them. Works on onnx-ir graphs.
@@ -13,7 +13,7 @@ from filterscope.converters.normal_form.ir_values import constant, initializer
 
 
 def fold_shape_extents(model: ir.Model) -> int:
-    """Make constants of what Gather and Slice take from a Shape, where those extents are known; how many."""
+    """Fold Gather and Slice of a Shape where the extents that they select are known; returns how many."""
     folded = 0
     for node in list(model.graph):
         if node.op_type not in ("Gather", "Slice") or node.domain or node.inputs[0] is None:
@@ -31,7 +31,7 @@ def fold_shape_extents(model: ir.Model) -> int:
 
 
 def infer_reshape_targets(model: ir.Model) -> int:
-    """Note the constant extents of a Reshape's target where others of it are computed; for how many that was news.
+    """Declare the constant extents of a Reshape's target where others of it are computed; returns how many were new.
 
     Exporters join a batch size that they read with a channel count that they know. The optimiser, which cannot work
     out the first, forgets the second, and with it what decides a branch behind.

@@ -1,4 +1,4 @@
-"""The batch dimension, made free in a network that was exported for one batch size.
+"""Free the batch dimension of a network that was exported for one batch size.
 
 Exporters write the size that they saw into constants: the targets of Reshape, Expand and Resize, constants to be
 joined with the data, first states of recurrent layers. Works on onnx-ir graphs. Whether the mended network is the old
@@ -49,7 +49,7 @@ def free_batch(model: ir.Model, name: str) -> list[str]:
 
 
 def fix_batch(model: ir.Model, batch: int) -> bool:
-    """Have the input take so many pictures and no other number; whether it declared another number before."""
+    """Declare that the input takes this many pictures; returns whether it declared another number before."""
     image = model.graph.inputs[0]
     if image.shape is None or not len(image.shape):
         return False

@@ -1,4 +1,4 @@
-"""The model's own functions, written out where they are called.
+"""Inline the model's own functions.
 
 By onnx-ir's inliner, with its search for free names made linear. Knows onnx-ir alone.
 """
@@ -27,7 +27,7 @@ def inline_functions(model: ir.Model) -> list[str]:
 
 @contextlib.contextmanager
 def _names_counted_on() -> Iterator[None]:
-    """Let onnx-ir's inliner find a free name where it left off; it tries all numbers again at each call."""
+    """Let onnx-ir's inliner continue its search for a free name; by itself it tries all numbers again at each call."""
     from onnx_ir.passes.common import inliner
 
     original = getattr(inliner, "_make_unique_name", None)

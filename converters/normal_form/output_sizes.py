@@ -1,4 +1,4 @@
-"""Sizes of what poolings and Resizes give, where ONNX's own inference rounds otherwise than ONNX Runtime computes.
+"""Output sizes of poolings and Resize, where ONNX's inference rounds otherwise than ONNX Runtime computes.
 
 A pooling with ceil_mode has no window that begins in the padding behind the image; a Resize multiplies in float32,
 where 20 · 0.7 is 14; with a policy it rounds half up. Knows integers; knows nothing of graphs.

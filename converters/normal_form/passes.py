@@ -128,7 +128,7 @@ def _cut_unknown_operators(draft: Draft) -> Result:
 
 
 def _raise_opset(draft: Draft) -> Result:
-    """Say every standard operator as opset 21 says it."""
+    """Rewrite every standard operator as of opset 21."""
     before = draft.proto
     draft.proto, notes = to_opset(before)
     modified = list(before.opset_import) != list(draft.proto.opset_import)
@@ -136,7 +136,7 @@ def _raise_opset(draft: Draft) -> Result:
 
 
 def _rewrite_in_float32(draft: Draft) -> Result:
-    """Say 8-bit, half-precision and fused operators in float32 and standard operators."""
+    """Rewrite 8-bit, half-precision and fused operators in float32 and standard operators."""
     draft.plain = to_float32_form(draft.proto)
     draft.proto = draft.plain.proto
     return _noted(draft.plain.notes)

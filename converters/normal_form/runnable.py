@@ -1,4 +1,4 @@
-"""The file's model, made fit to be read and run by everybody: each step changes the form and not the meaning, but one.
+"""Bring the file's model into a form that every library reads and runs.
 
 Sparse constants become dense ones; node names that stand twice are dropped; BatchNorms and Dropouts that were left in
 training mode are switched to inference, which does change what is computed and is said. Knows ONNX's protobuf alone.
@@ -21,7 +21,7 @@ Nodes = onnx.GraphProto | onnx.FunctionProto
 
 
 def make_runnable(file: ModelFile) -> ModelFile:
-    """The file with its model in that form, and a note where inference was switched on.
+    """The file with sparse constants made dense, repeated node names dropped and training mode switched off.
 
     Raises:
         ModelError: a sparse constant is not what it should be, or a statistic of training is read.

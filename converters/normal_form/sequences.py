@@ -1,4 +1,4 @@
-"""Sequences of tensors, brought to the forms that the optimiser takes apart.
+"""Rewrite operators on sequences of tensors in the forms that the optimiser folds.
 
 What a loop collects, or what a tensor is split into, is taken out again by number or joined: with the loop written
 out, each sequence is a list of known values. Works on onnx-ir graphs.

@@ -1,4 +1,4 @@
-"""Branches and loops, written out where the file itself decides them.
+"""Unroll branches and loops that constants of the file decide.
 
 An If whose condition is constant becomes the branch that is taken; a Loop whose trip count is constant, and which
 nothing else ends, becomes its body that often. Works on onnx-ir graphs; that the result is the old network is not
@@ -21,7 +21,7 @@ MOST_RUNS = 10_000_000  # of nodes in a loop that stays one: some seconds in ONN
 
 
 def unroll(model: ir.Model) -> tuple[int, int]:
-    """Write out what is decided so far; what comes to light inside may take another call.
+    """Unroll what is decided so far; what an unrolled body holds may take another call.
 
     Returns:
         How many branches and how many loops were written out.
@@ -195,7 +195,7 @@ def _stacked(model: ir.Model, node: ir.Node, values: Sequence[ir.Value]) -> ir.V
 
 
 def _replace(model: ir.Model, node: ir.Node, results: Sequence[ir.Value]) -> None:
-    """Let values of the written-out part take over the node's outputs, and their names."""
+    """Replace the node's outputs by values of the unrolled part, which take their names."""
     for output, result in zip(node.outputs, results, strict=True):
         name = output.name
         result.shape, result.type = result.shape or output.shape, result.type or output.type

@@ -1,1 +1,1 @@
-"""An ONNX file that a stranger made, read whole and safely, or refused in one clear line."""
+"""Reading an ONNX file from an untrusted source: whole and safely, or refused in one clear line."""

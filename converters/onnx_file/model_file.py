@@ -1,4 +1,4 @@
-"""Reading an ONNX file that a stranger made: whole, safe and small enough, or one clear line.
+"""Read an ONNX file from an untrusted source: whole, safe and small enough, or refused in one clear line.
 
 Knows ONNX's protobuf and the file system; changes nothing in the model.
 """
@@ -132,7 +132,7 @@ def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def parse(content: bytes) -> onnx.ModelProto:
-    """A model from the bytes that we wrote of it ourselves.
+    """Parse a model from bytes that this program wrote itself.
 
     Raises:
         ValueError: they are not such.

@@ -1,4 +1,4 @@
-"""Networks in other floats than 32 bits, said in float32.
+"""Rewrite networks of other float formats in float32.
 
 float16 and bfloat16 everywhere, float64 where the convolutions or the image are float64: constants, inputs, outputs
 and the types that operators are told. An image input of integers takes floats of the same values. Works on protobuf;
@@ -39,7 +39,7 @@ def formats(model: onnx.ModelProto) -> list[str]:
 
 
 def widen_to_float32(model: onnx.ModelProto) -> list[str]:
-    """Say a network in float32, in place.
+    """Rewrite a network in float32, in place.
 
     Returns:
         Notes, a sentence each.

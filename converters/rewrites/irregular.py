@@ -1,4 +1,4 @@
-"""What ONNX Runtime reads though the standard does not allow it, in the words of the standard.
+"""Mend what ONNX Runtime reads although the standard does not allow it.
 
 ONNX's checker is stricter than every runtime: it wants a name for the graph, nodes in order, constants of old files
 among the inputs. Each step mends one such thing in place and says so; none changes what is computed. Knows ONNX's

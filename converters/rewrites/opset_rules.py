@@ -1,4 +1,4 @@
-"""What changed in ONNX's operators, version by version: a step for each change that a file can show.
+"""The changes of ONNX's operators, version by version: a rule for each change that a file can show.
 
 A step turns one node as it stood before a version into that version's form. Changes that only allow more (a type,
 broadcasting, negative axes, a new attribute whose default is the old way) need no step; tests/test_opsets.py holds the

@@ -1,4 +1,4 @@
-"""One opset for every file: operators of opset 1 to the newest, each said as opset 21 says it.
+"""Rewrite operators of any opset, 1 to the newest, as operators of opset 21.
 
 A node is rewritten by itself, step by step through the versions at which its operator's meaning or form changed
 (`opset_rules` has the steps), so that no node can keep another from being read. What came after opset 21 is said in
@@ -35,7 +35,7 @@ def opset_of(model: onnx.ModelProto | onnx.FunctionProto) -> int:
 
 
 def to_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """The same network in the operators of opset 21.
+    """Rewrite a network in the operators of opset 21.
 
     Args:
         model: of any opset; it is not changed. Functions of its own are written out first.

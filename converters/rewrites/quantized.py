@@ -1,4 +1,4 @@
-"""Networks computed in 8 bits, said in floats that are rounded where the file rounds.
+"""Rewrite networks computed in 8 bits in floats that are rounded where the file rounds.
 
 QLinearConv and its like become the float operator on dequantised weights and inputs, so that a layer's values before
 its rounding can be seen. What follows rounds as the file does, from whole sums as integer arithmetic has them: a float
@@ -33,7 +33,7 @@ PRODUCTS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 
 
 def dequantise(model: onnx.ModelProto) -> list[str]:
-    """Say each quantised operator in floats, in place. What each rounds to is rounded to as before.
+    """Rewrite each quantised operator in floats, in place; results are rounded as before.
 
     Returns:
         Notes, a sentence each.

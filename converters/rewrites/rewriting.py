@@ -1,4 +1,4 @@
-"""Operators said in other operators: a table of rules, applied node by node.
+"""Apply a table of rewriting rules, node by node.
 
 A rule writes the nodes that stand for one node; their last result has the name of the result that they replace, so
 that it can still be found in the original file. Knows ONNX's protobuf; what the rules say is their own business.

@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime's optimiser writes into the models that it saves, said in the standard ones.
+"""Rewrite the fused operators of models that ONNX Runtime's optimiser saved in standard ones.
 
 Formulas: ONNX Runtime's ContribOperators.md. Works on protobuf.
 """
@@ -18,7 +18,7 @@ FOR_ONE_PROCESSOR = "com.microsoft.nchwc"
 
 
 def write_out_fused(model: onnx.ModelProto) -> list[str]:
-    """Say each fused operator in standard ones, in place.
+    """Rewrite each fused operator in standard ones, in place.
 
     Returns:
         Notes, a sentence each.

@@ -1,4 +1,4 @@
-"""Another framework's model becomes ONNX in a process of its own, and is proven to have stayed the same.
+"""Convert another framework's model to ONNX in a process of its own, and prove that the result computes the same.
 
 A script of `scripts/` is given a request and a folder. It writes the model, and what the source answered to random
 images at batch 1 and 3; ONNX Runtime must give the same answers. With the process go the framework's memory and its
@@ -95,7 +95,7 @@ def convert(
 
 
 def prove(proto: onnx.ModelProto, samples: Mapping[str, np.ndarray], shown: str) -> None:
-    """See that ONNX Runtime answers as the source did.
+    """Check that ONNX Runtime computes the same outputs as the source did.
 
     Args:
         proto: the export.

@@ -1,4 +1,4 @@
-"""What a Keras file says of itself, read before anything of it is loaded.
+"""Read a Keras file's configuration, before anything of the file is loaded.
 
 The configuration is JSON, inside a zip archive or as an attribute of an HDF5 file: its layers, and whether building
 them could run code that the file brings, which is so unless every class and function in it is one of keras_classes.

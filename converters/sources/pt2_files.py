@@ -1,4 +1,4 @@
-"""What an exported PyTorch program (.pt2) holds, read before anything of it is loaded, and its copy that is loaded.
+"""Check an exported PyTorch program (.pt2) before anything of it is loaded, and write the copy that is loaded.
 
 torch.export.load unpickles what the file marks as pickled, takes names for functions, imports modules that the shapes
 of X"""

@@ -1,4 +1,4 @@
-"""Whatever the user names as a model, read as ONNX.
+"""Read any supported model as ONNX.
 
 Which reader is asked: `files` for ONNX, `keras` for .keras, .h5, .hdf5 and SavedModel folders, `pytorch` for .pt2,
 TorchScript and factories, `live` for models in this process. Knows how each is recognised; knows nothing of what is

@@ -1,4 +1,4 @@
-"""Convolutions of an exported graph get back the names of the Keras layers they come from.
+"""Give the convolutions of an exported graph the names of their Keras layers.
 
 They are matched by their kernels, since exporters name a node after whatever was folded into it. A BatchNorm that was
 folded in has scaled each output channel's part of the kernel, which is therefore compared up to a factor. Knows ONNX
