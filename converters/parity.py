@@ -253,7 +253,7 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     """Each canonical node on the original's own values, so that a network that amplifies rounding is not blamed.
 
     Values that exist in both forms are compared; node by node they add up to the whole network. A file in another
-    number format is held against its plain form first, with the rounding of its format allowed for; then the plain
+    number format is held against its float32 form first, with the rounding of its format allowed for; then the float32
     form, which has none, against the normal form.
     """
     if model.plain.exact is not None:
@@ -292,7 +292,7 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
 def _original_against_float32(
     model: CanonicalModel, exact: onnx.ModelProto, batches: Sequence[np.ndarray]
 ) -> Iterator[Difference]:
-    """Each node of the plain form on the original's own values, in whatever batch the original takes."""
+    """Each node of the float32 form on the original's own values, in whatever batch the original takes."""
     own = {name for node in model.original.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
     used = {name for node in exact.graph.node for name in reads(node)} | {v.name for v in exact.graph.output}
     nodes = [node for node in exact.graph.node if own.intersection(node.output) and used.intersection(node.output)]

@@ -45,7 +45,7 @@ class Property(StrEnum):
     FED_INPUTS_CONSTANT = "fed inputs are constants, held once"
     BATCH_DECIDED = "the input declares the batch dimension that the normal form has"
     CONSTANTS_FOLDED = "no node computes a constant, and no branch or loop is decided by one"
-    FED_INPUTS_SPREAD = "fed inputs reach every operator in the batch's size"
+    FED_INPUTS_REPEATED = "fed inputs have the batch's size where an operator needs it"
     SORTED = "a node stands behind those whose results it reads"
     LAYERS_NAMED = "every convolution's name for its user is known"
     AFFINE_FOLDED = "factors and shifts of channels are part of the convolution before them"
@@ -166,7 +166,7 @@ def _name_nodes(draft: Draft) -> Result:
     return Result(modified)
 
 
-def _settle_fed_inputs(draft: Draft) -> Result:
+def _make_fed_inputs_constant(draft: Draft) -> Result:
     """Make inputs that were fed an array plain constants."""
     draft.from_fed_inputs = extra_inputs.make_constant(draft.model, draft.repeated)
     return Result(modified=bool(draft.repeated))
@@ -195,7 +195,7 @@ def _free_batch(draft: Draft) -> Result:
     return Result(modified=True, notes=(*notes, *fold_constants(draft.model, draft.memory)))
 
 
-def _spread_fed_inputs(draft: Draft) -> Result:
+def _repeat_fed_inputs(draft: Draft) -> Result:
     """Repeat fed arrays for each picture before operators that do not broadcast."""
     before = _wiring(draft.model)
     extra_inputs.repeat_for_batch(draft.model, draft.from_fed_inputs)
@@ -336,8 +336,8 @@ PASSES: tuple[Pass, ...] = (
         ensures=(_P.UNIQUE_NODE_NAMES,),
     ),
     Pass(
-        name="settle_fed_inputs",
-        run=_settle_fed_inputs,
+        name="make_fed_inputs_constant",
+        run=_make_fed_inputs_constant,
         requires=(_P.IN_ONNX_IR, _P.NO_FUNCTIONS),
         ensures=(_P.FED_INPUTS_CONSTANT,),
     ),
@@ -360,21 +360,21 @@ PASSES: tuple[Pass, ...] = (
         ensures=(_P.BATCH_DECIDED,),
     ),
     Pass(
-        name="spread_fed_inputs",
-        run=_spread_fed_inputs,
+        name="repeat_fed_inputs",
+        run=_repeat_fed_inputs,
         requires=(_P.IN_ONNX_IR, _P.CONSTANTS_FOLDED, _P.BATCH_DECIDED),
-        ensures=(_P.FED_INPUTS_SPREAD,),
+        ensures=(_P.FED_INPUTS_REPEATED,),
     ),
     Pass(
         name="sort_nodes",
         run=_sort_nodes,
-        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_SPREAD),
+        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_REPEATED),
         ensures=(_P.SORTED,),
     ),
     Pass(
         name="name_new_nodes",
         run=_name_nodes,
-        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_SPREAD),
+        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_REPEATED),
         ensures=(_P.UNIQUE_NODE_NAMES,),
     ),
     Pass(  # before fold_affine: a folded convolution's output carries its follower's name
