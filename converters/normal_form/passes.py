@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import onnx
@@ -89,6 +89,17 @@ class Pass:
     breaks: tuple[Property, ...] = ()  # may no longer hold after it
 
 
+def _pass(
+    requires: tuple[Property, ...], ensures: tuple[Property, ...] = (), breaks: tuple[Property, ...] = ()
+) -> Callable[[Callable[[Draft], Result]], Pass]:
+    """Make a pass of a function, under its name."""
+
+    def declare(run: Callable[[Draft], Result]) -> Pass:
+        return Pass(name=run.__name__.lstrip("_"), run=run, requires=requires, ensures=ensures, breaks=breaks)
+
+    return declare
+
+
 def run_passes(draft: Draft) -> list[str]:
     """Run all passes in order.
 
@@ -106,6 +117,7 @@ def run_passes(draft: Draft) -> list[str]:
     return notes
 
 
+@_pass(requires=(Property.IN_PROTOBUF, Property.RUNNABLE), ensures=(Property.DECLARED_INPUTS,))
 def _drop_declarations(draft: Draft) -> Result:
     """Copy the model without what it declares of constants and inner values."""
     before = draft.proto
@@ -122,11 +134,13 @@ def _drop_declarations(draft: Draft) -> Result:
     return Result(modified)
 
 
+@_pass(requires=(Property.IN_PROTOBUF,), ensures=(Property.KNOWN_OPERATORS,))
 def _cut_unknown_operators(draft: Draft) -> Result:
     """Cut off what nobody defines; UnsupportedOperatorError where a convolution needs it."""
     return _noted(cut_head.cut_unknown(draft.proto))
 
 
+@_pass(requires=(Property.IN_PROTOBUF, Property.KNOWN_OPERATORS), ensures=(Property.ONE_OPSET,))
 def _raise_opset(draft: Draft) -> Result:
     """Rewrite every standard operator as of opset 21."""
     before = draft.proto
@@ -135,6 +149,7 @@ def _raise_opset(draft: Draft) -> Result:
     return Result(modified or list(before.graph.node) != list(draft.proto.graph.node), tuple(notes))
 
 
+@_pass(requires=(Property.IN_PROTOBUF, Property.ONE_OPSET), ensures=(Property.FLOAT32,))
 def _rewrite_in_float32(draft: Draft) -> Result:
     """Rewrite 8-bit, half-precision and fused operators in float32 and standard operators."""
     draft.plain = to_float32_form(draft.proto)
@@ -142,17 +157,24 @@ def _rewrite_in_float32(draft: Draft) -> Result:
     return _noted(draft.plain.notes)
 
 
+@_pass(
+    requires=(Property.IN_PROTOBUF, Property.DECLARED_INPUTS, Property.FLOAT32),
+    ensures=(Property.IN_ONNX_IR,),
+    breaks=(Property.IN_PROTOBUF,),
+)
 def _read_into_ir(draft: Draft) -> Result:
     """Read the protobuf into onnx-ir's graph."""
     draft.model = ir.from_proto(draft.proto)
     return Result(modified=False)
 
 
+@_pass(requires=(Property.IN_ONNX_IR,), ensures=(Property.NO_FUNCTIONS,))
 def _inline_functions(draft: Draft) -> Result:
     """Put the bodies of the model's functions where they are called."""
     return _noted(inline_functions(draft.model))
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.NO_FUNCTIONS), ensures=(Property.UNIQUE_NODE_NAMES,))
 def _name_nodes(draft: Draft) -> Result:
     """Give each node a name of its own: exporters leave them empty or use one twice."""
     names: set[str] = set()
@@ -166,17 +188,24 @@ def _name_nodes(draft: Draft) -> Result:
     return Result(modified)
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.NO_FUNCTIONS), ensures=(Property.FED_INPUTS_CONSTANT,))
 def _make_fed_inputs_constant(draft: Draft) -> Result:
     """Make inputs that were fed an array plain constants."""
     draft.from_fed_inputs = extra_inputs.make_constant(draft.model, draft.repeated)
     return Result(modified=bool(draft.repeated))
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.FED_INPUTS_CONSTANT))
 def _fix_batch(draft: Draft) -> Result:
     """Declare the number of pictures where it is to be fixed."""
     return Result(draft.batch is not None and fix_batch(draft.model, draft.batch))
 
 
+@_pass(
+    requires=(Property.IN_ONNX_IR, Property.NO_FUNCTIONS, Property.ONE_OPSET, Property.FED_INPUTS_CONSTANT),
+    ensures=(Property.CONSTANTS_FOLDED,),
+    breaks=(Property.UNIQUE_NODE_NAMES,),
+)
 def _fold_constants(draft: Draft) -> Result:
     """Replace nodes that compute constants, and branches and loops that constants decide."""
     before = _wiring(draft.model)
@@ -184,6 +213,7 @@ def _fold_constants(draft: Draft) -> Result:
     return Result(before != _wiring(draft.model), tuple(notes))
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.CONSTANTS_FOLDED), ensures=(Property.BATCH_DECIDED,))
 def _free_batch(draft: Draft) -> Result:
     """Free the batch dimension where it is not fixed, and fold what the mended nodes read.
 
@@ -195,6 +225,10 @@ def _free_batch(draft: Draft) -> Result:
     return Result(modified=True, notes=(*notes, *fold_constants(draft.model, draft.memory)))
 
 
+@_pass(
+    requires=(Property.IN_ONNX_IR, Property.CONSTANTS_FOLDED, Property.BATCH_DECIDED),
+    ensures=(Property.FED_INPUTS_REPEATED,),
+)
 def _repeat_fed_inputs(draft: Draft) -> Result:
     """Repeat fed arrays for each picture before operators that do not broadcast."""
     before = _wiring(draft.model)
@@ -202,6 +236,7 @@ def _repeat_fed_inputs(draft: Draft) -> Result:
     return Result(before != _wiring(draft.model))
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.FED_INPUTS_REPEATED), ensures=(Property.SORTED,))
 def _sort_nodes(draft: Draft) -> Result:
     """Put each node behind those whose results it reads."""
     before = list(draft.model.graph)
@@ -209,18 +244,24 @@ def _sort_nodes(draft: Draft) -> Result:
     return Result(before != list(draft.model.graph))
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.UNIQUE_NODE_NAMES), ensures=(Property.LAYERS_NAMED,))
 def _name_layers(draft: Draft) -> Result:
     """Find the name that each convolution has for its user."""
     draft.layer_names = layer_names(draft.model)
     return Result(modified=False)
 
 
+@_pass(
+    requires=(Property.IN_ONNX_IR, Property.CONSTANTS_FOLDED, Property.UNIQUE_NODE_NAMES, Property.LAYERS_NAMED),
+    ensures=(Property.AFFINE_FOLDED,),
+)
 def _fold_affine(draft: Draft) -> Result:
     """Fold BatchNorms, biases and other factors and shifts of channels into the convolution before them."""
     notes, draft.normalised = fold_affine.fold_into_convolutions(draft.model)
     return _noted(notes)
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.CONSTANTS_FOLDED))
 def _note_rounding(draft: Draft) -> Result:
     """Count the values that are still rounded to 8 bits."""
     rounded = sum(node.op_type == "QuantizeLinear" for node in draft.model.graph)
@@ -232,6 +273,10 @@ def _note_rounding(draft: Draft) -> Result:
     )
 
 
+@_pass(
+    requires=(Property.IN_ONNX_IR, Property.UNIQUE_NODE_NAMES, Property.CONSTANTS_FOLDED),
+    ensures=(Property.HAS_LAYERS,),
+)
 def _check_layers(draft: Draft) -> Result:
     """Refuse convolutions inside a branch or loop that the picture decides: not every picture passes such a layer."""
     graph = draft.model.graph
@@ -246,17 +291,20 @@ def _check_layers(draft: Draft) -> Result:
     raise ModelError("no convolution leads from its image to its outputs")
 
 
+@_pass(requires=(Property.IN_ONNX_IR, Property.SORTED), ensures=(Property.IN_PROTOBUF,), breaks=(Property.IN_ONNX_IR,))
 def _write_protobuf(draft: Draft) -> Result:
     """Write onnx-ir's graph as protobuf."""
     draft.proto = ir.to_proto(draft.model)
     return Result(modified=False)
 
 
+@_pass(requires=(Property.IN_PROTOBUF, Property.SORTED, Property.HAS_LAYERS), ensures=(Property.DECIDED_SHAPES,))
 def _cut_undecided_results(draft: Draft) -> Result:
     """Cut off what stands behind the last convolutions and has no fixed shape or order."""
     return _noted(cut_head.cut_undecided(draft.proto))
 
 
+@_pass(requires=(Property.IN_PROTOBUF, Property.SORTED, Property.ONE_OPSET), ensures=(Property.SHAPES_DECLARED,))
 def _declare_shapes(draft: Draft) -> Result:
     """Infer the shape of every value."""
     before = list(draft.proto.graph.value_info)
@@ -264,6 +312,7 @@ def _declare_shapes(draft: Draft) -> Result:
     return Result(before != list(draft.proto.graph.value_info))
 
 
+@_pass(requires=(Property.IN_PROTOBUF, Property.SHAPES_DECLARED), ensures=(Property.FITS_MEMORY,))
 def _check_sizes(draft: Draft) -> Result:
     """Refuse a network one of whose values no memory holds."""
     graph = draft.proto.graph
@@ -289,140 +338,27 @@ def _wiring(model: ir.Model) -> list[tuple[str, tuple[str | None, ...], tuple[st
 
 
 BEFORE = (Property.RUNNABLE, Property.IN_PROTOBUF)  # as `feed_inputs` and `make_runnable` leave every file
-
-_P = Property
 PASSES: tuple[Pass, ...] = (
-    Pass(
-        name="drop_declarations",
-        run=_drop_declarations,
-        requires=(_P.IN_PROTOBUF, _P.RUNNABLE),
-        ensures=(_P.DECLARED_INPUTS,),
-    ),
-    Pass(
-        name="cut_unknown_operators",
-        run=_cut_unknown_operators,
-        requires=(_P.IN_PROTOBUF,),
-        ensures=(_P.KNOWN_OPERATORS,),
-    ),
-    Pass(
-        name="raise_opset",
-        run=_raise_opset,
-        requires=(_P.IN_PROTOBUF, _P.KNOWN_OPERATORS),
-        ensures=(_P.ONE_OPSET,),
-    ),
-    Pass(
-        name="rewrite_in_float32",
-        run=_rewrite_in_float32,
-        requires=(_P.IN_PROTOBUF, _P.ONE_OPSET),
-        ensures=(_P.FLOAT32,),
-    ),
-    Pass(
-        name="read_into_ir",
-        run=_read_into_ir,
-        requires=(_P.IN_PROTOBUF, _P.DECLARED_INPUTS, _P.FLOAT32),
-        ensures=(_P.IN_ONNX_IR,),
-        breaks=(_P.IN_PROTOBUF,),
-    ),
-    Pass(
-        name="inline_functions",
-        run=_inline_functions,
-        requires=(_P.IN_ONNX_IR,),
-        ensures=(_P.NO_FUNCTIONS,),
-    ),
-    Pass(  # before folding, which names all nodes "node"
-        name="name_nodes",
-        run=_name_nodes,
-        requires=(_P.IN_ONNX_IR, _P.NO_FUNCTIONS),
-        ensures=(_P.UNIQUE_NODE_NAMES,),
-    ),
-    Pass(
-        name="make_fed_inputs_constant",
-        run=_make_fed_inputs_constant,
-        requires=(_P.IN_ONNX_IR, _P.NO_FUNCTIONS),
-        ensures=(_P.FED_INPUTS_CONSTANT,),
-    ),
-    Pass(
-        name="fix_batch",
-        run=_fix_batch,
-        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_CONSTANT),  # which are repeated to the batch that the file declares
-    ),
-    Pass(
-        name="fold_constants",
-        run=_fold_constants,
-        requires=(_P.IN_ONNX_IR, _P.NO_FUNCTIONS, _P.ONE_OPSET, _P.FED_INPUTS_CONSTANT),
-        ensures=(_P.CONSTANTS_FOLDED,),
-        breaks=(_P.UNIQUE_NODE_NAMES,),
-    ),
-    Pass(
-        name="free_batch",
-        run=_free_batch,
-        requires=(_P.IN_ONNX_IR, _P.CONSTANTS_FOLDED),
-        ensures=(_P.BATCH_DECIDED,),
-    ),
-    Pass(
-        name="repeat_fed_inputs",
-        run=_repeat_fed_inputs,
-        requires=(_P.IN_ONNX_IR, _P.CONSTANTS_FOLDED, _P.BATCH_DECIDED),
-        ensures=(_P.FED_INPUTS_REPEATED,),
-    ),
-    Pass(
-        name="sort_nodes",
-        run=_sort_nodes,
-        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_REPEATED),
-        ensures=(_P.SORTED,),
-    ),
-    Pass(
-        name="name_new_nodes",
-        run=_name_nodes,
-        requires=(_P.IN_ONNX_IR, _P.FED_INPUTS_REPEATED),
-        ensures=(_P.UNIQUE_NODE_NAMES,),
-    ),
-    Pass(  # before fold_affine: a folded convolution's output carries its follower's name
-        name="name_layers",
-        run=_name_layers,
-        requires=(_P.IN_ONNX_IR, _P.UNIQUE_NODE_NAMES),
-        ensures=(_P.LAYERS_NAMED,),
-    ),
-    Pass(
-        name="fold_affine",
-        run=_fold_affine,
-        requires=(_P.IN_ONNX_IR, _P.CONSTANTS_FOLDED, _P.UNIQUE_NODE_NAMES, _P.LAYERS_NAMED),
-        ensures=(_P.AFFINE_FOLDED,),
-    ),
-    Pass(
-        name="note_rounding",
-        run=_note_rounding,
-        requires=(_P.IN_ONNX_IR, _P.CONSTANTS_FOLDED),
-    ),
-    Pass(
-        name="check_layers",
-        run=_check_layers,
-        requires=(_P.IN_ONNX_IR, _P.UNIQUE_NODE_NAMES, _P.CONSTANTS_FOLDED),
-        ensures=(_P.HAS_LAYERS,),
-    ),
-    Pass(
-        name="write_protobuf",
-        run=_write_protobuf,
-        requires=(_P.IN_ONNX_IR, _P.SORTED),
-        ensures=(_P.IN_PROTOBUF,),
-        breaks=(_P.IN_ONNX_IR,),
-    ),
-    Pass(
-        name="cut_undecided_results",
-        run=_cut_undecided_results,
-        requires=(_P.IN_PROTOBUF, _P.SORTED, _P.HAS_LAYERS),
-        ensures=(_P.DECIDED_SHAPES,),
-    ),
-    Pass(
-        name="declare_shapes",
-        run=_declare_shapes,
-        requires=(_P.IN_PROTOBUF, _P.SORTED, _P.ONE_OPSET),
-        ensures=(_P.SHAPES_DECLARED,),
-    ),
-    Pass(
-        name="check_sizes",
-        run=_check_sizes,
-        requires=(_P.IN_PROTOBUF, _P.SHAPES_DECLARED),
-        ensures=(_P.FITS_MEMORY,),
-    ),
+    _drop_declarations,
+    _cut_unknown_operators,
+    _raise_opset,
+    _rewrite_in_float32,
+    _read_into_ir,
+    _inline_functions,
+    _name_nodes,  # before folding, which names all nodes "node"
+    _make_fed_inputs_constant,
+    _fix_batch,  # after the fed inputs, which are repeated to the batch that the file declares
+    _fold_constants,
+    _free_batch,
+    _repeat_fed_inputs,
+    _sort_nodes,
+    replace(_name_nodes, name="name_new_nodes", requires=(Property.IN_ONNX_IR, Property.FED_INPUTS_REPEATED)),
+    _name_layers,  # before fold_affine: a folded convolution's output carries its follower's name
+    _fold_affine,
+    _note_rounding,
+    _check_layers,
+    _write_protobuf,
+    _cut_undecided_results,
+    _declare_shapes,
+    _check_sizes,
 )
