@@ -312,7 +312,7 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
             continue
         if not fixed_size:
             notes.append(
-                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; another size can be set."
+                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; `input_size` says another."
             )
         return [x]
     tried = f"{fixed_size[0]}×{fixed_size[1]}" if fixed_size else "any usual size"
