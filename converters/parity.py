@@ -66,8 +66,13 @@ class Difference:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Difference:
-        """Inverse of to_json."""
-        return cls(**{"actual" if key == "found" else key: value for key, value in content.items()})
+        """Inverse of to_json.
+
+        Raises:
+            TypeError, KeyError: it is no such content.
+        """
+        fields = {**content}
+        return cls(actual=fields.pop("found"), **fields)
 
 
 @dataclass(frozen=True, slots=True)
