@@ -1,4 +1,4 @@
-"""What opening a model costs is paid once: its normal form and the proof of its import, in the user's cache folder.
+"""The cache of opened models in the user's cache folder: each one's normal form and the proof of its import.
 
 Keyed by the file's hash, our version and the libraries' versions. Knows JSON and files.
 """
@@ -101,11 +101,11 @@ def _drop_oldest(place: Path) -> None:
 
 
 def _installed(names: Iterable[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _opened() -> Path:

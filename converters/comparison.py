@@ -1,4 +1,4 @@
-"""How far two values may be apart because one of them was rounded to the file's own number format, and no further.
+"""Compare two arrays, allowing for rounding to the file's number format and for nothing else.
 
 A half float is within half a unit in its last place of what was computed; an 8-bit number within half a step, as long
 as it is not at an end of its range. What goes beyond that is a difference. Knows ONNX's QuantizeLinear and numpy.
@@ -24,27 +24,27 @@ class Rounding:
     least: int  # the ends of its integers' range
     largest: int
 
-    def apart(self, found: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apart(self, actual: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Two arrays that differ by what the rounding does not explain.
 
         Args:
-            found: float, before rounding.
+            actual: float, before rounding.
             expected: integers, after it.
 
         Returns:
-            `found`, limited to the range and moved by up to half a step towards the other; and `expected` in floats.
+            `actual`, limited to the range and moved by up to half a step towards the other; and `expected` in floats.
         """
         low, high = ((end - self.zero_point) * self.scale for end in (self.least, self.largest))
-        wanted = (expected.astype(np.float64) - self.zero_point) * self.scale
-        limited = np.clip(found.astype(np.float64), low, high)
-        return _moved(limited, wanted, np.full(1, self.scale / 2)), wanted
+        dequantised = (expected.astype(np.float64) - self.zero_point) * self.scale
+        limited = np.clip(actual.astype(np.float64), low, high)
+        return _moved(limited, dequantised, np.full(1, self.scale / 2)), dequantised
 
 
 def roundings(model: onnx.ModelProto) -> dict[str, Rounding]:
     """Each QuantizeLinear of one constant scale, by the name of what it writes."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant" and n.attribute}
-    found = {}
+    written = {}
     for node in model.graph.node:
         if node.op_type != "QuantizeLinear" or not all(name in constants for name in node.input[1:]):
             continue
@@ -52,47 +52,51 @@ def roundings(model: onnx.ModelProto) -> dict[str, Rounding]:
         zero_point = zero[0] if zero else np.zeros((), np.uint8)
         if scale.size == 1 and zero_point.dtype.kind in "iu":
             limits = np.iinfo(zero_point.dtype)
-            found[node.output[0]] = Rounding(
-                node.input[0], float(scale.item()), int(zero_point.item()), int(limits.min), int(limits.max)
+            written[node.output[0]] = Rounding(
+                value=node.input[0],
+                scale=float(scale.item()),
+                zero_point=int(zero_point.item()),
+                least=int(limits.min),
+                largest=int(limits.max),
             )
-    return found
+    return written
 
 
-def beyond_rounding(found: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def beyond_rounding(actual: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two arrays that differ by what rounding to `expected`'s format does not explain.
 
     Args:
-        found: float32 where `expected` is of half floats; otherwise of its own type.
+        actual: float32 where `expected` is of half floats; otherwise of its own type.
         expected: as the file's own format has it.
     """
-    if expected.dtype != np.float16 or found.shape != expected.shape:
-        return found, expected
+    if expected.dtype != np.float16 or actual.shape != expected.shape:
+        return actual, expected
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the format's range both are infinite
         half = np.nan_to_num(np.spacing(np.abs(expected)).astype(np.float64) / 2)
-        kept = np.where(np.isinf(expected), found.astype(np.float16), found).astype(np.float64)
-    return _moved(kept, expected.astype(np.float64), half), expected.astype(np.float64)
+        finite = np.where(np.isinf(expected), actual.astype(np.float16), actual).astype(np.float64)
+    return _moved(finite, expected.astype(np.float64), half), expected.astype(np.float64)
 
 
-def _moved(found: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """`found`, moved towards `expected` by up to `allowed`; what is not finite stays as it is."""
-    if found.shape != expected.shape:
-        return found
+def _moved(actual: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """`actual`, moved towards `expected` by up to `allowed`; what is not finite stays as it is."""
+    if actual.shape != expected.shape:
+        return actual
     with np.errstate(invalid="ignore"):
-        gap = found - expected
+        gap = actual - expected
         moved = expected + np.sign(gap) * np.maximum(np.abs(gap) - allowed, 0)
-    return np.where(np.isfinite(gap), moved, found)
+    return np.where(np.isfinite(gap), moved, actual)
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray, least: float = 1e-6) -> tuple[float, float, float]:
+def relative_error(actual: np.ndarray, expected: np.ndarray, least: float = 1e-6) -> tuple[float, float, float]:
     """max |a − b| ÷ max(least, max |b|), and the two numbers where it is reached.
 
     NaNs and infinities that both sides have in the same place agree; on one side only they are an infinite error.
     """
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return math.inf, math.nan, math.nan
     if not expected.size:
         return 0.0, 0.0, 0.0
-    a, b = found.ravel(), expected.ravel()
+    a, b = actual.ravel(), expected.ravel()
     if a.dtype != np.float32 or b.dtype != np.float32:
         a, b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree. The lowest module of all: it imports nothing of ours.
+"""The errors that a user can mend, as a tree. The lowest module: it imports nothing of ours.
 
     FilterscopeError            the user can mend it: one line, exit code 2
     ├── ModelError              the model file: unreadable, unsafe, no CNN
@@ -22,7 +22,7 @@ STILL_LISTED = "; `filterscope inspect` still lists the layers"
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A convolution as its node and its weights alone tell; empty and None where they do not."""
+    """What a convolution's node and weights say of it; empty or None where they do not."""
 
     name: str
     op: str
@@ -63,7 +63,7 @@ class UnsupportedOperatorError(ModelError):
         self.convolutions = convolutions
 
     def beside_the_layers(self) -> UnsupportedOperatorError:
-        """The same for someone who has the layers before them: advice to list them would be odd."""
+        """The same error for a reader who sees the list of layers already, without the advice to list them."""
         listed = "; the network's layers are listed, and cannot be analysed"
         return UnsupportedOperatorError(str(self).replace(STILL_LISTED, listed), self.convolutions)
 

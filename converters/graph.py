@@ -81,18 +81,18 @@ class Graph:
                 gives, or a graph output that nothing gives.
         """
         names: set[str] = set()
-        known = {*self.inputs, *self.initializers}
+        written = {*self.inputs, *self.initializers}
         for node in self.nodes:
             if node.name in names:
                 raise ModelError(f"{node.name}: two nodes have this name; node names must be unique")
             names.add(node.name)
             for value in node.inputs:
-                if value and value not in known:
+                if value and value not in written:
                     raise ModelError(f"{node.name} ({node.op}): reads {value!r}, which no node before it writes")
             for value in node.outputs:
-                if value and value in known:
+                if value and value in written:
                     raise ModelError(f"{node.name} ({node.op}): writes {value!r}, which exists already")
-                known.add(value)
+                written.add(value)
         for value in self.outputs:
-            if value not in known:
+            if value not in written:
                 raise ModelError(f"graph output {value!r}: no node writes it")

@@ -3,8 +3,8 @@
 A. original ↔ canonical, both in ONNX Runtime: every value that exists in both, the outputs and the convolutions'
    outputs among them.
 B. canonical ↔ torch.
-C. a batch ↔ each picture alone (converters.alone): where it fails, pictures are computed one at a time, and A and B
-   are made on single pictures.
+C. a batch ↔ each picture alone (converters.batch_independence): where it fails, pictures are computed one at a time,
+   and A and B are made on single pictures.
 
 A and B go node by node: a node gets the reference's inputs of that node, so that each answers for itself and an
 ill-conditioned network is not refused for amplifying rounding. How far rounding adds up from the image to a layer is a
@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from filterscope.converters.chunks import fitting
 from filterscope.converters.comparison import beyond_rounding, relative_error, roundings
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.graph import Shape
-from filterscope.converters.normal_form.canonical import BATCH, CanonicalModel, fixed_batch
+from filterscope.converters.grouping import groups_within
+from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
+from filterscope.converters.normal_form.free_batch import BATCH
 from filterscope.converters.normal_form.sequences import OPERATORS as SEQUENCES
 from filterscope.converters.operator_facts import CONVOLUTIONS
 from filterscope.converters.runtime import Session, reads, shortened
@@ -56,12 +57,27 @@ class Difference:
     batch: int
     error: float
     expected: float  # the two numbers at the worst place
-    found: float
+    actual: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for the cache."""
+        content = asdict(self)
+        return content | {"found": content.pop("actual")}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Difference:
+        """Inverse of to_json.
+
+        Raises:
+            TypeError, KeyError: it is no such content.
+        """
+        fields = {**content}
+        return cls(actual=fields.pop("found"), **fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What comparison C found (converters.alone)."""
+    """What comparison C found (converters.batch_independence)."""
 
     difference: Difference | None  # worst between a batch and each picture alone; None where no batch was run
     of: str  # the model that was run: original, canonical; "" where none was
@@ -79,7 +95,8 @@ class Alone:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the cache."""
-        return asdict(self)
+        worst = None if self.difference is None else self.difference.to_json()
+        return {"difference": worst, "of": self.of, "reason": self.reason}
 
     def summary(self) -> dict[str, Any]:
         """What run.json says of it (docs/run-format.md)."""
@@ -95,7 +112,7 @@ class Alone:
     def from_json(cls, content: dict[str, Any]) -> Alone:
         """Inverse of to_json."""
         worst = content["difference"]
-        return cls(None if worst is None else Difference(**worst), content["of"], content["reason"])
+        return cls(None if worst is None else Difference.from_json(worst), content["of"], content["reason"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +128,14 @@ class Parity:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the cache."""
-        return asdict(self)
+        return {
+            "original": self.original.to_json(),
+            "nodes": self.nodes.to_json(),
+            "end_to_end": self.end_to_end.to_json(),
+            "layers": dict(self.layers),
+            "warnings": self.warnings,
+            "alone": None if self.alone is None else self.alone.to_json(),
+        }
 
     def summary(self) -> dict[str, Any]:
         """What run.json says of it (docs/run-format.md)."""
@@ -130,7 +154,7 @@ class Parity:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Parity:
         """Inverse of to_json; also of what it wrote before there was a comparison C."""
-        differences = {key: Difference(**content[key]) for key in ("original", "nodes", "end_to_end")}
+        differences = {key: Difference.from_json(content[key]) for key in ("original", "nodes", "end_to_end")}
         alone = content.get("alone")
         return cls(
             **differences,
@@ -209,7 +233,7 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
     if difference.error <= AGREES:
         return difference
     where = f"{difference.node} ({difference.op}, opset {_opset_of(model)})"
-    numbers = f"{difference.expected:.6g} against {difference.found:.6g} at batch {difference.batch}"
+    numbers = f"{difference.expected:.6g} against {difference.actual:.6g} at batch {difference.batch}"
     if difference.error > REFUSED:
         raise ParityError(
             f"{model.path}: {between} first differ at {where}: {numbers}, relative error {difference.error:.2g}, "
@@ -234,11 +258,11 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     """Each canonical node on the original's own values, so that a network that amplifies rounding is not blamed.
 
     Values that exist in both forms are compared; node by node they add up to the whole network. A file in another
-    number format is held against its plain form first, with the rounding of its format allowed for; then the plain
+    number format is held against its float32 form first, with the rounding of its format allowed for; then the float32
     form, which has none, against the normal form.
     """
     if model.plain.exact is not None:
-        yield from _said_plainly(model, model.plain.exact, batches)
+        yield from _original_against_float32(model, model.plain.exact, batches)
     reference = model.plain.proto if model.plain.notes else model.original
     fixed = fixed_batch(model)
     own = {name for node in reference.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
@@ -250,27 +274,30 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     for chunk in _chunks(model, [node for node in nodes if shared.intersection(node.output)], batches[-1].shape):
         parts = [
             forcing.part([name for node in group for name in node.output if name in shared])
-            for group in fitting(chunk, lambda node: 1, FORCED_NODES)
+            for group in groups_within(chunk, lambda node: 1, FORCED_NODES)
         ]
         original = Session(
-            reference, list(dict.fromkeys(name for part in parts for name in (*part.names, *part.given)))
+            reference, list(dict.fromkeys(name for part in parts for name in (*part.names, *part.inputs)))
         )
         expected = [
             original.run(x) if fixed in (None, len(x)) else _run_in_batches(model, original, x, fixed) for x in batches
         ]
-        for part, group in zip(parts, fitting(chunk, lambda node: 1, FORCED_NODES), strict=True):
-            _declare(part.proto, part.given, model.graph.dtypes, model.graph.shapes)
+        for part, group in zip(parts, groups_within(chunk, lambda node: 1, FORCED_NODES), strict=True):
+            _declare(part.proto, part.inputs, model.graph.dtypes, model.graph.shapes)
             canonical = Session(part.proto, [_own(name) for name in part.names])
             for x, values in zip(batches, expected, strict=True):
-                found = canonical.run(x, {name: values[name] for name in part.given})
+                results = canonical.run(x, {name: values[name] for name in part.inputs})
                 for node in group:
                     for name in node.output:
                         if name in shared:
-                            yield _difference(model, node, name, found[_own(name)], values[name], len(x))
+                            actual = results[_own(name)]
+                            yield _difference(model, node, name, actual=actual, expected=values[name], batch=len(x))
 
 
-def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequence[np.ndarray]) -> Iterator[Difference]:
-    """Each node of the plain form on the original's own values, in whatever batch the original takes."""
+def _original_against_float32(
+    model: CanonicalModel, exact: onnx.ModelProto, batches: Sequence[np.ndarray]
+) -> Iterator[Difference]:
+    """Each node of the float32 form on the original's own values, in whatever batch the original takes."""
     own = {name for node in model.original.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
     used = {name for node in exact.graph.node for name in reads(node)} | {v.name for v in exact.graph.output}
     nodes = [node for node in exact.graph.node if own.intersection(node.output) and used.intersection(node.output)]
@@ -282,33 +309,34 @@ def _said_plainly(model: CanonicalModel, exact: onnx.ModelProto, batches: Sequen
         names = [name for node in chunk for name in node.output if name in shared]
         before = [rounded[name].value for name in names if name in rounded]
         of_original, of_exact = forcings[0].part(names), forcings[1].part(names, before)
-        alone, read, forced, given = of_original.proto, of_original.given, of_exact.proto, of_exact.given
-        original = Session(model.original, list(dict.fromkeys([*read, *given, *names])), as_written=True)
+        alone, read, forced, inputs = of_original.proto, of_original.inputs, of_exact.proto, of_exact.inputs
+        original = Session(model.original, list(dict.fromkeys([*read, *inputs, *names])), as_written=True)
         sessions: list[Session] = []
         for x in batches:
             if fixed not in (None, len(x)):
                 x = np.repeat(x[:1], fixed, axis=0)
             values = original.run(x)
-            widened = {name: _in_plain(values[name]) for name in given}
+            widened = {name: _in_plain(values[name]) for name in inputs}
             if not sessions:
                 _declare(alone, read, {name: str(values[name].dtype) for name in read}, {})
-                _declare(forced, given, {name: str(value.dtype) for name, value in widened.items()}, {})
+                _declare(forced, inputs, {name: str(value.dtype) for name, value in widened.items()}, {})
                 sessions = [
                     Session(alone, [_own(name) for name in names], as_written=True),
                     Session(forced, [*(_own(name) for name in names), *before], as_written=True),
                 ]
             # Not `values` themselves: ONNX Runtime leaves rounding out where one half-precision node reads another.
             expected = sessions[0].run(x, {name: values[name] for name in read})
-            found = sessions[1].run(x, widened)
+            results = sessions[1].run(x, widened)
             for node in chunk:
                 for name in node.output:
                     if name in rounded:
-                        pair = rounded[name].apart(found[rounded[name].value], expected[_own(name)])
+                        pair = rounded[name].apart(results[rounded[name].value], expected[_own(name)])
                     elif name in shared:
-                        pair = beyond_rounding(found[_own(name)], expected[_own(name)])
+                        pair = beyond_rounding(results[_own(name)], expected[_own(name)])
                     else:
                         continue
-                    yield _difference(model, node, name, *pair, len(x))
+                    actual, wide = pair
+                    yield _difference(model, node, name, actual=actual, expected=wide, batch=len(x))
 
 
 def as_taken(model: CanonicalModel, samples: np.ndarray) -> np.ndarray:
@@ -332,7 +360,7 @@ class _Part:
 
     proto: onnx.ModelProto
     names: Sequence[str]  # of the shared values that it makes itself
-    given: list[str]  # of those that it reads, which are to be declared
+    inputs: list[str]  # of those that it reads, which are to be declared
 
 
 class _Forcing:
@@ -389,9 +417,10 @@ class _Forcing:
 
 
 def _declare(
-    forced: onnx.ModelProto, given: Sequence[str], dtypes: Mapping[str, str], shapes: Mapping[str, Shape]
+    forced: onnx.ModelProto, names: Sequence[str], dtypes: Mapping[str, str], shapes: Mapping[str, Shape]
 ) -> None:
-    for name in given:
+    """Declare values of these names as inputs of the graph."""
+    for name in names:
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtypes.get(name, "float32")))
         forced.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shapes.get(name)))
 
@@ -432,23 +461,29 @@ def _torch(
         for x in batches:
             values = canonical.run(x) | {model.input: x}
             for node in nodes:
-                given = {name: values[name] for name in node.input if name in values}
-                with _told(model, f"{node.name} ({node.op_type}, opset {_opset_of(model)})"):
-                    answers = twin.answer(node.name, given)
+                inputs = {name: values[name] for name in node.input if name in values}
+                with _refuse_where_torch_fails(model, f"{node.name} ({node.op_type}, opset {_opset_of(model)})"):
+                    answers = twin.answer(node.name, inputs)
                 pairs = zip(node.output, answers, strict=False)
-                yield node.name, [_difference(model, node, n, found, values[n], len(x)) for n, found in pairs if n], []
-            with torch.no_grad(), _told(model, "the whole network"):
+                differences = [
+                    _difference(model, node, name, actual=actual, expected=values[name], batch=len(x))
+                    for name, actual in pairs
+                    if name
+                ]
+                yield node.name, differences, []
+            with torch.no_grad(), _refuse_where_torch_fails(model, "the whole network"):
                 ends = dict(zip(convolutions, network(torch.from_numpy(x)), strict=True))
             for node in nodes:
                 for name in node.output:
                     if name in ends:
-                        whole = _difference(model, node, name, ends[name].numpy(), values[name], len(x))
+                        actual = ends[name].numpy()
+                        whole = _difference(model, node, name, actual=actual, expected=values[name], batch=len(x))
                         yield node.name, [], [whole]
 
 
 @contextlib.contextmanager
-def _told(model: CanonicalModel, what: str) -> Iterator[None]:
-    """What torch cannot compute at all is a difference too."""
+def _refuse_where_torch_fails(model: CanonicalModel, what: str) -> Iterator[None]:
+    """Refuse a model of which torch cannot compute something at all: that is a difference too."""
     try:
         yield
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -456,11 +491,11 @@ def _told(model: CanonicalModel, what: str) -> Iterator[None]:
 
 
 def _difference(
-    model: CanonicalModel, node: onnx.NodeProto, name: str, found: np.ndarray, expected: np.ndarray, batch: int
+    model: CanonicalModel, node: onnx.NodeProto, name: str, *, actual: np.ndarray, expected: np.ndarray, batch: int
 ) -> Difference:
-    error, want, got = relative_error(found, expected, RANGES.get(node.op_type, 1e-6))
+    error, want, got = relative_error(actual, expected, RANGES.get(node.op_type, 1e-6))
     shown = model.layer_names.get(node.name, node.name) or name
-    return Difference(name, shown, node.op_type, batch, error, want, got)
+    return Difference(value=name, node=shown, op=node.op_type, batch=batch, error=error, expected=want, actual=got)
 
 
 def _chunks(
@@ -468,6 +503,6 @@ def _chunks(
 ) -> Iterator[list[onnx.NodeProto]]:
     """Nodes in groups whose outputs, for an input of this shape, fit into CHUNK_BYTES together."""
     shapes = model.shapes_at((shape[0], shape[1], shape[2], shape[3]))
-    yield from fitting(
+    yield from groups_within(
         nodes, lambda node: sum(4 * math.prod(shapes.get(name, ())) for name in node.output), CHUNK_BYTES
     )

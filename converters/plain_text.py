@@ -1,4 +1,4 @@
-"""Text from files as people may see it: what is invisible or turns other text around is written out.
+"""Make text from files safe to show: characters that are invisible or turn other text around are written out.
 
 Knows Unicode; knows nothing of pages or terminals.
 """
@@ -20,7 +20,7 @@ NO_CHARACTER = re.compile("[\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Text in which each character is seen.
+    """Make every character of a text visible.
 
     Args:
         text: of a file: a name of a model, layer, image or class, or a sentence with one.
@@ -32,7 +32,7 @@ def visible(text: str, keep: str = "") -> str:
 
     Source: Unicode Standard Annex 9 (direction), Unicode Technical Standard 39 (names that deceive).
     """
-    return UNSURE.sub(lambda found: found[0] if found[0] in keep else _shown(found[0]), text)
+    return UNSURE.sub(lambda match: match[0] if match[0] in keep else _shown(match[0]), text)
 
 
 def visible_values(value: Any) -> Any:
@@ -49,8 +49,8 @@ def visible_values(value: Any) -> Any:
 def escaped_json(text: str) -> str:
     """JSON whose invisible characters are escapes: the same value, of which each character is seen."""
 
-    def escape(found: re.Match[str]) -> str:
-        character = found[0]
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
         plain = character == "\n" or _shown(character) == character
         return character if plain else json.dumps(character)[1:-1]
 

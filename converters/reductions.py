@@ -1,4 +1,4 @@
-"""Reductions appended to a network: what is asked of a map is computed beside it, and the map itself never leaves.
+"""Measure feature maps inside ONNX Runtime by operators appended to the network: the maps themselves are not fetched.
 
 ONNX Runtime's global pools cost a tenth of its ReduceMax and ReduceMean over the same axes, since they read the blocked
 layout that its convolutions write; so they are used wherever a question can be put as one. Knows ONNX; knows nothing
@@ -23,7 +23,7 @@ PREFIX = "filterscope/"  # of names that are ours: no exporter writes them
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one value, maps of (N, C, H, W), has to say of itself."""
+    """Measurements of one value, feature maps of shape (N, C, H, W)."""
 
     measures: np.ndarray  # (N, C, 6) float32: of each map maximum, minimum, mean, mean of max(0, a), of its square,
     # and the fraction of places above 0
@@ -32,7 +32,7 @@ class Measured:
 
 
 class MeasuringSession:
-    """Maps measured in ONNX Runtime, without being fetched.
+    """A session that measures maps in ONNX Runtime, without fetching them.
 
     Args:
         proto: the network, float32.
@@ -61,33 +61,33 @@ class MeasuringSession:
             for name, array in (("zero", np.array(0, np.float32)), ("flat", np.array([0, 0, -1])))
         )
         for places in sorted({height * width for height, width in values.values()}):
-            graph.input.append(helper.make_tensor_value_info(_asked(places), TensorProto.INT64, ["S"]))
+            graph.input.append(helper.make_tensor_value_info(_sample_input(places), TensorProto.INT64, ["S"]))
         for index, (value, size) in enumerate(values.items()):
             graph.node.extend(_measuring(value, f"{PREFIX}{index}/", size))
             graph.output.extend(onnx.ValueInfoProto(name=name) for name in _outputs(index))
         self._session = Session(part, frugal=True, one_at_a_time=one_at_a_time)
 
-    def run(self, x: np.ndarray, asked: Mapping[int, np.ndarray]) -> dict[str, Measured]:
+    def run(self, x: np.ndarray, samples: Mapping[int, np.ndarray]) -> dict[str, Measured]:
         """Measure the maps of a batch.
 
         Args:
             x: the image input in the network's own layout, float32.
-            asked: for each number of places that a value has: (S,) int64, which of them to sample.
+            samples: for each number of places that a value has: (S,) int64, which of them to sample.
 
         Raises:
             ModelError: the network does not run on this input.
         """
-        wanted = {height * width for height, width in self.values.values()}
-        found = self._session.run(x, {_asked(places): asked[places] for places in wanted})
-        told = {}
+        sizes = {height * width for height, width in self.values.values()}
+        outputs = self._session.run(x, {_sample_input(places): samples[places] for places in sizes})
+        results = {}
         for index, (value, (_, width)) in enumerate(self.values.items()):
-            measures, row, column, samples = (found[name] for name in _outputs(index))
-            told[value] = Measured(measures[..., 0], (row * width + column)[..., 0], samples)
-        return told
+            measures, row, column, sampled = (outputs[name] for name in _outputs(index))
+            results[value] = Measured(measures[..., 0], (row * width + column)[..., 0], sampled)
+        return results
 
 
 class PoolingSession:
-    """Maps made smaller in ONNX Runtime, each place the maximum of a window.
+    """A session that max-pools maps in ONNX Runtime before they are fetched.
 
     Args:
         proto: the network, float32.
@@ -122,11 +122,11 @@ class PoolingSession:
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The smaller maps of a batch: (N, C, ⌈H / window⌉, ⌈W / window⌉) float32 each."""
-        found = self._session.run(x)
-        return {value: found[f"{PREFIX}{index}"] for index, value in enumerate(self.values)}
+        outputs = self._session.run(x)
+        return {value: outputs[f"{PREFIX}{index}"] for index, value in enumerate(self.values)}
 
 
-def _asked(places: int) -> str:
+def _sample_input(places: int) -> str:
     return f"{PREFIX}places/{places}"
 
 
@@ -161,5 +161,5 @@ def _measuring(value: str, own: str, size: tuple[int, int]) -> Iterator[onnx.Nod
     for op, inputs, output, attributes in steps:
         yield helper.make_node(op, inputs, [own + output], **attributes)
     yield helper.make_node("Concat", [own + name for name in MEASURES], [own + "measures"], axis=2)
-    asked = _asked(height * width)
-    yield helper.make_node("Gather", [own + "flattened", asked], [own + "samples"], axis=2)
+    samples = _sample_input(height * width)
+    yield helper.make_node("Gather", [own + "flattened", samples], [own + "samples"], axis=2)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the judge of every number.
+"""Run models in ONNX Runtime, whose results are the reference for every number.
 
 Knows ONNX Runtime and how to cut a model down to the values wanted; knows nothing of layers or pictures.
 """
@@ -228,32 +228,32 @@ def extract(
         ModelError: a name that no node writes.
     """
     graph = proto.graph
-    wanted = list(outputs) or [value.name for value in graph.output]
+    names = list(outputs) or [value.name for value in graph.output]
     producers = {name: node for node in graph.node for name in node.output if name}
-    given = {value.name for value in (*graph.input, *graph.initializer)}
-    for name in wanted:
-        if name not in producers and name not in given:
+    inputs = {value.name for value in (*graph.input, *graph.initializer)}
+    for name in names:
+        if name not in producers and name not in inputs:
             raise ModelError(f"{name}: no node of the model writes this value")
-    needed = _ancestors(wanted, producers)
+    needed = _ancestors(names, producers)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     part.graph.name = graph.name
     part.graph.node.extend(node for node in graph.node if not needed.isdisjoint(node.output))
-    read = {*wanted, *(name for node in part.graph.node for name in reads(node))}
+    read = {*names, *(name for node in part.graph.node for name in reads(node))}
     part.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
     part.graph.sparse_initializer.extend(sparse for sparse in graph.sparse_initializer if sparse.values.name in read)
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {sparse.values.name for sparse in graph.sparse_initializer}
     part.graph.input.extend(value for value in graph.input if value.name not in constants)
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     if shape is not None:
         kind = part.graph.input[0].type.tensor_type.elem_type
         part.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info(part.graph.input[0].name, kind, shape))
     return part
 
 
-def _ancestors(wanted: Sequence[str], producers: Mapping[str, onnx.NodeProto]) -> set[str]:
-    """Names of all values that lead to the wanted ones, these among them."""
-    stack, seen = list(wanted), set[str]()
+def _ancestors(names: Sequence[str], producers: Mapping[str, onnx.NodeProto]) -> set[str]:
+    """Names of all values that lead to these, themselves among them."""
+    stack, seen = list(names), set[str]()
     while stack:
         name = stack.pop()
         if name in seen or name not in producers:
@@ -274,6 +274,6 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def shortened(error: BaseException, limit: int = 240) -> str:
-    """The first words of somebody else's error, on one line."""
+    """The first words of a library's error message, on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -16,7 +16,7 @@ import numpy as np
 from filterscope.analyzer.network.inputs import InputSpec
 from filterscope.analyzer.network.network import InputOptions, Network, assemble
 from filterscope.analyzer.network.preprocessing import Preprocessing
-from filterscope.converters import errors, onnx_file
+from filterscope.converters import errors
 from filterscope.converters.errors import (
     Convolution,
     FilterscopeError,
@@ -25,7 +25,8 @@ from filterscope.converters.errors import (
     UnsupportedOperatorError,
 )
 from filterscope.converters.normal_form.canonical import CanonicalModel
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file import model_file
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.parity import Alone
 from filterscope.converters.sources import live
 
@@ -75,7 +76,7 @@ def read(facts: Mapping[str, Any], folder: Path) -> Network:
     model = CanonicalModel(
         path=Path(facts["path"]),
         sha256=facts["sha256"],
-        proto=onnx_file.parse((folder / NORMAL).read_bytes()),
+        proto=model_file.parse((folder / NORMAL).read_bytes()),
         notes=tuple(facts["notes"]),
         converted=facts["converted"],
         layer_names=facts["layer_names"],
@@ -136,7 +137,7 @@ def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
     return ModelFile(
         path=Path(facts["path"]),
         sha256=facts["sha256"],
-        proto=onnx_file.parse(path.read_bytes()),
+        proto=model_file.parse(path.read_bytes()),
         notes=tuple(facts["notes"]),
         converted=facts["converted"],
     )

@@ -24,9 +24,9 @@ from filterscope.analyzer.boundary.limits import Limits, size_of
 from filterscope.analyzer.network.network import InputOptions, Network, open_here
 from filterscope.converters import cache
 from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.library_errors import as_model_error
 from filterscope.converters.sources import read
 from filterscope.converters.sources.options import SourceOptions
-from filterscope.converters.steps import file_step
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,7 @@ def open_network(
     )
     _current_folder()
     if not client.is_available():
-        with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
+        with as_model_error(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
             return open_here(read.read(source, request.source_options), request.options)
 
     def reopen() -> client.Worker:

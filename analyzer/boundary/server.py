@@ -43,9 +43,9 @@ def main(control_number: int) -> None:
 def _import_all() -> None:
     """What a worker needs, so that forking is all that a worker costs."""
     from filterscope.analyzer.network import network
-    from filterscope.converters.libraries import import_all
+    from filterscope.converters.preload import import_libraries
 
-    import_all()
+    import_libraries()
     _ = network
 
 

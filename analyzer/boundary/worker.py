@@ -25,7 +25,7 @@ from filterscope.analyzer.boundary.confinement import confine
 from filterscope.analyzer.boundary.limits import Limits, size_of
 from filterscope.analyzer.network.network import Network, open_here
 from filterscope.converters.errors import FilterscopeError, UnsupportedOperatorError
-from filterscope.converters.onnx_file import ModelFile, external_bytes
+from filterscope.converters.onnx_file.model_file import ModelFile, external_bytes
 from filterscope.converters.sources import read
 from filterscope.converters.sources.options import SourceOptions
 

@@ -18,7 +18,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import MAP_SCHEMA
 from filterscope.analyzer.run.writer import RunWriter
-from filterscope.converters.chunks import fitting
+from filterscope.converters.grouping import groups_within
 
 GROUP_BYTES = 1 << 28  # of maps of one image and of all statistics, held at a time
 MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are asked for
@@ -26,7 +26,7 @@ MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are ask
 
 def layer_groups(network: Network, layers: Sequence[ConvLayer], images: int) -> Iterator[list[ConvLayer]]:
     """Layers in network order, in groups that fit into GROUP_BYTES together."""
-    yield from fitting(
+    yield from groups_within(
         layers, lambda layer: 4 * math.prod(layer.output_shape) + 20 * images * layer.out_channels, GROUP_BYTES
     )
 

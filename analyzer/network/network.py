@@ -32,7 +32,7 @@ from filterscope.converters.runtime import Session
 if TYPE_CHECKING:
     from torch import nn
 
-    from filterscope.converters.onnx_file import ModelFile
+    from filterscope.converters.onnx_file.model_file import ModelFile
     from filterscope.converters.parity import Alone, Parity
     from filterscope.converters.torch_import.importer import TorchTwin
 
@@ -93,7 +93,7 @@ class Network:
         """
         if self.compared is not None:
             return self.compared
-        from filterscope.converters.alone import compare_alone
+        from filterscope.converters.batch_independence import compare_alone
 
         pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
         try:
@@ -115,7 +115,7 @@ class Network:
         Args:
             module: takes the model's input, returns a tuple of values.
         """
-        from filterscope.converters.alone import one_at_a_time
+        from filterscope.converters.batch_independence import one_at_a_time
 
         return one_at_a_time(module) if self.one_at_a_time else module
 

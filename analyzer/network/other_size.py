@@ -16,7 +16,7 @@ from filterscope.analyzer.network.inputs import LAYOUTS, image_input, layout_of
 from filterscope.converters.errors import ModelError, SettingsError, setting
 from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize
 from filterscope.converters.normal_form.declared import with_free_sides
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.runtime import Session
 
 if TYPE_CHECKING:

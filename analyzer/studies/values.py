@@ -22,8 +22,8 @@ from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.chunks import fitting
 from filterscope.converters.errors import SettingsError
+from filterscope.converters.grouping import groups_within
 from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS, Kind, operators
 
 KINDS = {  # what may be asked for → operators
@@ -75,7 +75,7 @@ class ValueStudy:
             context.notes.append("There are no maps: values are shown on the user's images (--images).")
         context.progress.stage("maps of values", len(values))
         tables = []
-        for group in fitting(values, lambda value: 4 * math.prod(value.shape), GROUP_BYTES):
+        for group in groups_within(values, lambda value: 4 * math.prod(value.shape), GROUP_BYTES):
             tables += _measure(context, group, names)
             context.progress.advance(len(group))
         table = pa.concat_tables(tables) if tables else VALUE_SCHEMA.empty_table()

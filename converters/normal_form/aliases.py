@@ -1,4 +1,4 @@
-"""What the optimiser must leave alone, and what it leaves over: second names for one value, undecided branches, sizes.
+"""Nodes hidden from onnxscript's optimiser because it rewrites them wrongly, and Identity nodes that it leaves behind.
 
 An Identity is taken out where nothing but its name is lost. It stays where it gives a graph output that is also the
 image, a constant or another output. Works on onnx-ir graphs; knows nothing of files.
@@ -20,8 +20,8 @@ HIDDEN = "filterscope.hidden"  # nodes of a domain without an opset are skipped 
 
 
 @contextlib.contextmanager
-def hidden(model: ir.Model) -> Iterator[None]:
-    """Keep the optimiser from nodes that it mends wrongly.
+def hide_from_optimiser(model: ir.Model) -> Iterator[None]:
+    """Hide from the optimiser the nodes that it rewrites wrongly.
 
     It would write out an If under names that may exist already, give a value that is two outputs one of the two
     names, and infer a size that a node does not give.
@@ -40,23 +40,23 @@ def hidden(model: ir.Model) -> Iterator[None]:
             node.domain = ""
 
 
-def drop_aliases(model: ir.Model) -> None:
-    """Take out each Identity that can be spared; a graph output keeps its name."""
+def remove_identities(model: ir.Model) -> None:
+    """Remove each Identity that can be spared; a graph output keeps its name."""
     for node in list(model.graph):
         source = node.inputs[0] if node.inputs else None
         if node.op_type != "Identity" or node.domain or source is None or _must_stay(node):
             continue
         output = node.outputs[0]
-        name, kept = output.name, output.is_graph_output()
+        name, is_output = output.name, output.is_graph_output()
         source.shape, source.type = source.shape or output.shape, source.type or output.type
         output.replace_all_uses_with(source, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
-        if kept:
+        if is_output:
             source.name = name
 
 
-def settle_sizes(model: ir.Model) -> int:
-    """Note, of nodes whose size ONNX may infer wrongly, what nobody disputes; for how many that was news."""
+def declare_undisputed_sizes(model: ir.Model) -> int:
+    """Declare the sizes on which ONNX's inference and ONNX Runtime agree; returns how many were not declared before."""
     news = 0
     for node in model.graph:
         source = node.inputs[0] if node.inputs else None
@@ -65,7 +65,7 @@ def settle_sizes(model: ir.Model) -> int:
         attributes = _plain_attributes(node)
         extents = [extent if isinstance(extent, int) else None for extent in source.shape]
         scales, sizes = _input(node, 2), _input(node, 3)
-        after = undisputed_extents(node.op_type, attributes, extents, scales, sizes)
+        after = undisputed_extents(node.op_type, attributes, extents, scales=scales, sizes=sizes)
         if after and extents[0] is None:
             after[0] = source.shape[0]  # the batch by its name
         for output, kind in zip(node.outputs, (source.type, ir.TensorType(ir.DataType.INT64)), strict=False):

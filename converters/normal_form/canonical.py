@@ -1,15 +1,14 @@
 """The canonical model: any ONNX file in one normal form.
 
 One opset, no functions, constants folded, a bias or BatchNorm that follows a convolution folded into it where that is
-exact, the batch dimension free, every node and every shape named. Knows ONNX; knows nothing of torch or pictures.
+exact, the batch dimension free, every node and every shape named (`passes.PASSES` lists how, in order). Knows ONNX;
+knows nothing of torch or pictures.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,31 +17,20 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 
-from filterscope.converters import limits
 from filterscope.converters.errors import LimitError, ModelError, UnsupportedOperatorError
 from filterscope.converters.graph import Graph, Node, Shape
-from filterscope.converters.normal_form import cut_head, extra_inputs, fold_affine
-from filterscope.converters.normal_form.aliases import drop_aliases, hidden, settle_sizes
-from filterscope.converters.normal_form.fold_constants import fold_several_outputs
-from filterscope.converters.normal_form.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
-from filterscope.converters.normal_form.fold_shapes import fold_extents, spell_reshapes
-from filterscope.converters.normal_form.free_batch import fix_batch, free_batch
-from filterscope.converters.normal_form.layer_names import layer_names
-from filterscope.converters.normal_form.runnable import runnable
-from filterscope.converters.normal_form.sequences import list_sequences
+from filterscope.converters.normal_form import cut_head, extra_inputs
+from filterscope.converters.normal_form.passes import Draft, run_passes
+from filterscope.converters.normal_form.runnable import make_runnable
 from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
-from filterscope.converters.normal_form.unroll_branches import write_out
-from filterscope.converters.onnx_file import ModelFile
-from filterscope.converters.operator_facts import CONTROL_FLOW, CONVOLUTIONS, FILE_CONVOLUTIONS
-from filterscope.converters.rewrites.float32 import Plain, plain_form
-from filterscope.converters.rewrites.opset_upgrade import opset_of, to_opset
+from filterscope.converters.onnx_file import limits
+from filterscope.converters.onnx_file.model_file import ModelFile
+from filterscope.converters.operator_facts import FILE_CONVOLUTIONS
+from filterscope.converters.rewrites.float32 import Float32Form
+from filterscope.converters.rewrites.opset_upgrade import opset_of
 from filterscope.converters.runtime import measured_shapes, shortened
-
-BATCH = "N"  # the name of the free batch dimension
-FOLD_LIMIT = 1 << 26  # elements of a constant that may be folded: a kernel behind a Transpose is large
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +38,7 @@ class Evidence:
     """What the normal form was made of, for the proof that both are one network."""
 
     original: onnx.ModelProto  # as it stood in the file
-    plain: Plain  # the same said in float32 and standard operators, where that is not what it is
+    plain: Float32Form  # the same said in float32 and standard operators, where that is not what it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +67,7 @@ class CanonicalModel:
         return self._evidence().original
 
     @property
-    def plain(self) -> Plain:
+    def plain(self) -> Float32Form:
         """The original said in float32 and standard operators."""
         return self._evidence().plain
 
@@ -149,14 +137,14 @@ class CanonicalModel:
             if part is None:
                 raise
             values = {value.name: _shape(value) for value in shapes_for(self.proto, shape) if _has_shape(value)}
-            known = {
+            inferred = {
                 name: tuple(extent for extent in extents if isinstance(extent, int))
                 for name, extents in values.items()
                 if all(isinstance(extent, int) for extent in extents)
             }
-            if any(name not in known for node in self.graph.nodes for name in node.outputs if name):
+            if any(name not in inferred for node in self.graph.nodes for name in node.outputs if name):
                 raise
-            return known | measured_shapes(part, shape)
+            return inferred | measured_shapes(part, shape)
 
 
 def canonicalize(
@@ -178,8 +166,8 @@ def canonicalize(
         SettingsError: `image` or `feeds` do not fit the inputs.
     """
     _check_kind(file)
-    fed = extra_inputs.feed(file, image, feeds)
-    file = runnable(fed.file)
+    fed = extra_inputs.feed_inputs(file, image, feeds)
+    file = make_runnable(fed.file)
     try:
         return _in_normal_form(file, fed.repeated, batch)
     except LimitError:  # ONNX Runtime would still be given the whole file
@@ -209,52 +197,34 @@ def _reason(error: ModelError, path: Path) -> str:
 
 
 def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | None) -> CanonicalModel:
-    notes = list(file.notes)
-    raised = _raise_opset(file, notes)
+    """Run the passes on the file's model.
+
+    Raises:
+        LimitError, UnsupportedOperatorError, ModelError: with the file's name before what a pass says.
+    """
+    draft = Draft(proto=file.proto, memory=file.memory, repeated=repeated, batch=batch)
     try:
-        plain = plain_form(raised)
-        notes.extend(plain.notes)
-        model = ir.from_proto(plain.proto)
-        notes.extend(_inline(model))
-        _name_nodes(model)  # before folding, which names them all "node"
-        following = extra_inputs.settle(model, repeated)
-        if batch is not None:
-            fix_batch(model, batch)
-        for step in STEPS:
-            if batch is None or step is not _free_batch:
-                notes.extend(step(model, file.memory))
-        extra_inputs.spread(model, following)
-        _sort(model)
-        _name_nodes(model)
-        names = layer_names(model)  # before folding: a folded convolution's output carries its follower's name
-        folded, normalised = fold_affine.fold_into_convolutions(model)
-        notes.extend(folded)
-        rounded = sum(node.op_type == "QuantizeLinear" for node in model.graph)
-        if rounded:
-            notes.append(f"{rounded} values are rounded to 8 bits as in the file; gradients pass them unchanged.")
-        _check_layers(model)
-        proto = ir.to_proto(model)
-        notes.extend(cut_head.cut_undecided(proto))
-        add_shapes(proto)
-        limits.check_values([*proto.graph.input, *proto.graph.value_info, *proto.graph.output])
+        notes = run_passes(draft)
     except LimitError as error:
         raise LimitError(f"{file.path}: {error}") from error
+    except UnsupportedOperatorError as error:
+        raise UnsupportedOperatorError(f"{file.path}: {error}", error.convolutions) from error
     except (ModelError, ir.serde.SerdeError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{file.path}: cannot be brought into normal form: {shortened(error)}") from error
     return CanonicalModel(
         path=file.path,
         sha256=file.sha256,
-        proto=proto,
-        notes=tuple(notes),
+        proto=draft.proto,
+        notes=(*file.notes, *notes),
         converted=file.converted,
-        layer_names=names,
-        normalised=normalised,
+        layer_names=draft.layer_names,
+        normalised=draft.normalised,
         opset=opset_of(file.proto),
         producer=f"{file.proto.producer_name} {file.proto.producer_version}".strip(),
         metadata={entry.key: entry.value for entry in file.proto.metadata_props},
         batch=batch,
         external=file.external,
-        evidence=Evidence(file.proto, plain),
+        evidence=Evidence(file.proto, draft.plain),
     )
 
 
@@ -275,166 +245,6 @@ def _operators(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterat
         for node in graph.node:
             yield node.op_type
             yield from _operators(attribute.g for attribute in node.attribute if attribute.HasField("g"))
-
-
-def _raise_opset(file: ModelFile, notes: list[str]) -> onnx.ModelProto:
-    plain = onnx.ModelProto()
-    plain.CopyFrom(file.proto)
-    constants = {tensor.name for tensor in plain.graph.initializer}
-    inputs = [value for value in plain.graph.input if value.name not in constants]
-    del plain.graph.input[:]
-    plain.graph.input.extend(inputs)
-    plain.ir_version = max(plain.ir_version, 4)  # before 4, every initializer had to be an input too
-    del plain.graph.value_info[:]  # what a file says of inner shapes may hold its own batch size
-    try:
-        notes.extend(cut_head.cut_unknown(plain))
-        raised, done = to_opset(plain)
-    except UnsupportedOperatorError as error:
-        raise UnsupportedOperatorError(f"{file.path}: {error}", error.convolutions) from error
-    except ModelError as error:
-        raise ModelError(f"{file.path}: {error}") from error
-    notes.extend(done)
-    return raised
-
-
-def _check_layers(model: ir.Model) -> None:
-    """Convolutions inside a branch or a loop that the picture decides are no layers that each picture passes."""
-    if any(node.op_type in CONVOLUTIONS and not node.domain for node in model.graph):
-        return
-    undecided = [f"{node.name} ({node.op_type})" for node in model.graph if node.op_type in CONTROL_FLOW]
-    if undecided:
-        raise ModelError(
-            f"its convolutions stand inside {undecided[0]}, where the picture decides whether they run; export the "
-            "network without that branch or loop"
-        )
-    raise ModelError("no convolution leads from its image to its outputs")
-
-
-def _inline(model: ir.Model) -> list[str]:
-    functions = len(model.functions)
-    with _names_counted_on():
-        passes.InlinePass()(model)
-    passes.RemoveInitializersFromInputsPass()(model)
-    return [f"{functions} functions were written out."] if functions else []
-
-
-@contextlib.contextmanager
-def _names_counted_on() -> Iterator[None]:
-    """Let onnx-ir's inliner find a free name where it left off; it tries all numbers again at each call."""
-    from onnx_ir.passes.common import inliner
-
-    theirs = getattr(inliner, "_make_unique_name", None)
-    if theirs is None:  # another version, which may count by itself
-        yield
-        return
-    last: dict[tuple[int, str], int] = {}
-
-    def unique(name: str, callstack: list[str], used_names: set[str]) -> str:
-        key, candidate = (id(used_names), name), name
-        number = last.get(key, 1)
-        if number > 1:
-            candidate = f"{name}_{number}"
-        while candidate in used_names:
-            number += 1
-            candidate = f"{name}_{number}"
-        last[key] = number
-        used_names.add(candidate)
-        return candidate
-
-    inliner._make_unique_name = unique
-    try:
-        yield
-    finally:
-        inliner._make_unique_name = theirs
-
-
-def _fold_constants(model: ir.Model, memory: int) -> list[str]:
-    """Fold constants, and write out the branches and loops that they decide, until nothing is left of either."""
-    sizes = FoldLimits(stored_bytes(model), memory)
-    folded, branches, loops = _fold(model, sizes), 0, 0
-    while any(found := (fold_extents(model) + list_sequences(model), *write_out(model), spell_reshapes(model))):
-        branches, loops = branches + found[1], loops + found[2]
-        folded += found[0] + _fold(model, sizes)
-    check_divisions(model)
-    notes = [f"{folded} nodes that compute constants were folded."] if folded else []
-    if branches:
-        notes.append(f"{branches} branches whose condition is constant were written out.")
-    if loops:
-        notes.append(f"{loops} loops whose trip count is constant were written out.")
-    return notes
-
-
-def _fold(model: ir.Model, sizes: FoldLimits) -> int:
-    """Fold constants once; how many nodes that saves."""
-    from onnxscript import optimizer
-
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it reports each node that it leaves alone
-    lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
-    before = model.graph.num_nodes()
-    is_new = True
-    while is_new:
-        lift(model)
-        try:
-            with hidden(model):
-                optimizer.fold_constants_ir(
-                    model,
-                    onnx_shape_inference=True,
-                    input_size_limit=FOLD_LIMIT,
-                    output_size_limit=FOLD_LIMIT,
-                    should_fold=lambda node: _may_fold(node, sizes),
-                )
-            is_new = fold_several_outputs(model, sizes) + settle_sizes(model) > 0
-        except LimitError:
-            raise
-        except Exception as error:  # it evaluates whatever the file says, and raises whatever comes of that
-            raise ModelError(f"its constants cannot be worked out ({shortened(error)})") from error
-    lift(model)
-    drop_aliases(model)
-    passes.RemoveUnusedNodesPass()(model)
-    return max(0, before - model.graph.num_nodes())
-
-
-def _may_fold(node: ir.Node, sizes: FoldLimits) -> bool | None:
-    """Whether a node of constants is folded; None leaves it to the optimiser, which looks at a result's size too late.
-
-    It would keep ConstantOfShape, which stands before many an Expand, and DequantizeLinear, which hides a kernel.
-
-    Raises:
-        ModelError: evaluating it, here or later in ONNX Runtime, would fill the memory or end the process.
-    """
-    sizes.check(node)
-    elements = result_size(node)
-    if elements is not None and elements > FOLD_LIMIT:
-        return False
-    return True if node.op_type in ("DequantizeLinear", "ConstantOfShape") else None
-
-
-def _free_batch(model: ir.Model, memory: int) -> list[str]:
-    """Folding again takes a third of the time that all of this takes: only where something changed."""
-    notes = free_batch(model, BATCH)
-    return [*notes, *_fold_constants(model, memory)] if notes else []
-
-
-def _name_nodes(model: ir.Model) -> list[str]:
-    """Give each node a name of its own: exporters leave them empty or use one twice."""
-    taken: set[str] = set()
-    for index, node in enumerate(ir.traversal.RecursiveGraphIterator(model.graph)):
-        wanted = node.name or f"{node.op_type}_{index}"
-        node.name = wanted if wanted not in taken else f"{wanted}_{index}"
-        taken.add(node.name)
-    return []
-
-
-def _sort(model: ir.Model) -> list[str]:
-    model.graph.sort()
-    return []
-
-
-# In this order; each is given `ModelFile.memory` and returns its notes.
-STEPS: tuple[Callable[[ir.Model, int], list[str]], ...] = (
-    _fold_constants,
-    _free_batch,
-)
 
 
 def graph_of(proto: onnx.ModelProto) -> Graph:
@@ -480,8 +290,8 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
-    known: bool = value.type.tensor_type.HasField("shape")
-    return known
+    has_shape: bool = value.type.tensor_type.HasField("shape")
+    return has_shape
 
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:

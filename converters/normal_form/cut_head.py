@@ -1,4 +1,4 @@
-"""What follows the last convolutions, cut off where nothing here could compute or import it.
+"""Cut off what follows the last convolutions where it can be neither computed nor imported.
 
 Detection and text networks end in operators that ONNX Runtime does not know (another program's own), or whose results
 depend on the picture in shape and order. None of that may stop the analysis of the layers before it. Works on
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import onnx
 
 from filterscope.converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
-from filterscope.converters.known_operators import unknown_to
+from filterscope.converters.onnx_file.known_operators import unknown_to
 from filterscope.converters.operator_facts import FILE_CONVOLUTIONS, Kind, operators
 from filterscope.converters.runtime import extract, reads
 
@@ -51,9 +51,9 @@ def cut_unknown(model: onnx.ModelProto) -> list[str]:
 
 
 def convolutions(model: onnx.ModelProto) -> tuple[Convolution, ...]:
-    """What nodes and weights alone tell of a model's convolutions, in the file's order."""
+    """List a model's convolutions, in the file's order, as far as nodes and weights alone describe them."""
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    found = []
+    layers = []
     for node in model.graph.node:
         if node.op_type not in FILE_CONVOLUTIONS:
             continue
@@ -65,23 +65,23 @@ def convolutions(model: onnx.ModelProto) -> tuple[Convolution, ...]:
         ends = (shape[0], shape[1] * groups) if shape else (None, None)
         before, after = ends if node.op_type == "ConvTranspose" else ends[::-1]
         held = [weights[name] for name in node.input[1:] if name in weights] if place == 1 else [shape]
-        found.append(
+        layers.append(
             Convolution(
-                node.name or node.output[0],
-                node.op_type,
-                kernel,
-                tuple(own.get("strides", (1,) * len(kernel))),
-                groups,
-                before,
-                after,
-                sum(math.prod(int(extent) for extent in extents) for extents in held) if shape else None,
+                name=node.name or node.output[0],
+                op=node.op_type,
+                kernel=kernel,
+                stride=tuple(own.get("strides", (1,) * len(kernel))),
+                groups=groups,
+                in_channels=before,
+                out_channels=after,
+                parameters=sum(math.prod(int(extent) for extent in extents) for extents in held) if shape else None,
             )
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def cut_undecided(model: onnx.ModelProto) -> list[str]:
-    """Cut off, in place, what follows the last convolutions from operators on whose results depend on the picture.
+    """Cut off, in place, operators behind the last convolutions whose results depend on the picture in shape or order.
 
     Returns:
         Notes, a sentence each.
@@ -129,25 +129,25 @@ def _cut(
     graph = model.graph
     gone: set[str] = set()
     from_layers: set[str] = set()
-    kept, out = [], []
+    remaining, out = [], []
     for node in graph.node:
         read = list(reads(node))
         if unwanted(node) or not gone.isdisjoint(read):
             out.append(node)
             gone.update(node.output)
         else:
-            kept.append(node)
+            remaining.append(node)
             if node.op_type in FILE_CONVOLUTIONS or not from_layers.isdisjoint(read):
                 from_layers.update(node.output)
     outputs = [value for value in graph.output if value.name not in gone]
     shown = {value.name for value in outputs}
     names = dict.fromkeys(name for node in out for name in reads(node))
     outputs += [onnx.ValueInfoProto(name=name) for name in names if name in from_layers and name not in shown]
-    wanted = {value.name for value in outputs}
+    needed = {value.name for value in outputs}
     leading = []
-    for node in reversed(kept):
-        if not wanted.isdisjoint(node.output):
-            wanted.update(reads(node))
+    for node in reversed(remaining):
+        if not needed.isdisjoint(node.output):
+            needed.update(reads(node))
             leading.append(node)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in out]
     _replace(graph.output, outputs)

@@ -1,4 +1,4 @@
-"""What a file declares of an input: its type, and its size, which can be taken out where the network does not need it.
+"""The type and size that a file declares of an input; the size can be freed where the network does not need it.
 
 Knows ONNX; knows nothing of pictures.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 
 
 def input_dtype(proto: onnx.ModelProto, name: str) -> str:

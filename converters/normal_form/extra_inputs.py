@@ -17,10 +17,10 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.normal_form.free_batch import BROADCAST, with_batch
-from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.runtime import reads
 
 FLOATS = (
@@ -39,7 +39,7 @@ class Fed:
     repeated: tuple[str, ...]  # fed inputs that have a batch dimension
 
 
-def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None) -> Fed:
+def feed_inputs(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarray] | None = None) -> Fed:
     """Make each input but the image's a part of the model.
 
     Args:
@@ -55,27 +55,29 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     feeds = feeds or {}
     inputs = _inputs(file.proto)
     read = {name for node in file.proto.graph.node for name in reads(node)}
-    chosen = _chosen(file, inputs, image, read, feeds)
+    chosen = _image_input(file, inputs, image, read=read, fed=feeds)
     others = {name: value for name, value in inputs.items() if name != chosen}
     unread = {name for name in others if name not in feeds and name not in read}
     for name in feeds:
         if name not in others:
             why = "takes the image" if name == chosen else "is no input of the model"
-            raise SettingsError(f"--feed {name}: {name!r} {why}; inputs: {_listed(inputs)}")
+            message = f"{setting('feed', name)}: {name!r} {why}; inputs: {_listed(inputs)}"
+            raise SettingsError(message, field="feed", value=name)
     missing = next((name for name in others if name not in feeds and name not in unread), None)
     if missing is not None:
         raise SettingsError(
             f"{file.path}: input {_described(others[missing])} gets nothing; the image goes to {chosen!r}: "
-            f"give --feed {missing}=FILE.npy with {_needed(others[missing])}"
+            f"give {setting('feed', f'{missing}=FILE.npy')} with {_needed(others[missing])}",
+            field="feed",
         )
     if not others:
         return Fed(file, ())
     proto = onnx.ModelProto()
     proto.CopyFrom(file.proto)
     proto.ir_version = max(proto.ir_version, 4)  # before 4, every initializer had to be an input too
-    kept = [value for value in proto.graph.input if value.name not in others]
+    images = [value for value in proto.graph.input if value.name not in others]
     del proto.graph.input[:]
-    proto.graph.input.extend(kept)
+    proto.graph.input.extend(images)
     digest = hashlib.sha256(f"{file.sha256}\n{chosen}".encode())
     nodes: list[onnx.NodeProto] = []
     notes, repeated = [], []
@@ -96,8 +98,8 @@ def feed(file: ModelFile, image: str | None = None, feeds: Mapping[str, np.ndarr
     return Fed(fed, tuple(repeated))
 
 
-def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
-    """Make fed inputs plain constants; only who asks for their shape still sees them repeated.
+def make_constant(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
+    """Make fed inputs constants of one picture; only a Shape node still sees them repeated along the batch.
 
     Returns:
         Names of all values that follow from fed inputs with a batch dimension and from constants alone.
@@ -109,7 +111,7 @@ def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
         output = node.outputs[0]
         if output.name in repeated and node.op_type == "Tile":
             array = constant(node.inputs[0])
-            assert array is not None  # `feed` wrote it
+            assert array is not None  # `feed_inputs` wrote it
             once = initializer(model, f"{output.name}_fed", np.repeat(array, count, axis=0))
             following.add(str(once.name))
             for reader, index in output.uses():
@@ -117,7 +119,9 @@ def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
                     reader.replace_input_with(index, once)
         elif node.op_type != "Shape":
             sources = [value for value in node.inputs if value is not None]
-            if any(v.name in following for v in sources) and all(v.name in following or _given(v) for v in sources):
+            if any(v.name in following for v in sources) and all(
+                v.name in following or _is_constant(v) for v in sources
+            ):
                 following.update(str(value.name) for value in node.outputs)
     for node in reversed(list(model.graph)):  # what repeats an array that nobody wants repeated
         if any(value.name in repeated for value in node.outputs) and not any(value.uses() for value in node.outputs):
@@ -125,7 +129,7 @@ def settle(model: ir.Model, repeated: tuple[str, ...]) -> frozenset[str]:
     return frozenset(following)
 
 
-def spread(model: ir.Model, following: frozenset[str]) -> None:
+def repeat_for_batch(model: ir.Model, following: frozenset[str]) -> None:
     """Repeat, for each picture of a batch, the constants that follow from fed inputs where an operator needs that."""
     for node in list(model.graph):
         for index, value in enumerate(node.inputs):
@@ -139,10 +143,10 @@ def spread(model: ir.Model, following: frozenset[str]) -> None:
                 node.replace_input_with(index, once)
             else:
                 target = with_batch(model, node, np.array(array.shape[1:], np.int64))
-                node.replace_input_with(index, inserted(model, node, "Expand", [once, target]))
+                node.replace_input_with(index, insert_node(model, node, "Expand", [once, target]))
 
 
-def _given(value: ir.Value) -> bool:
+def _is_constant(value: ir.Value) -> bool:
     producer = value.producer()
     return constant(value) is not None or (producer is not None and producer.op_type == "Constant")
 
@@ -153,16 +157,18 @@ def _inputs(proto: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     return {value.name: value for value in proto.graph.input if value.name not in constants}
 
 
-def _chosen(
+def _image_input(
     file: ModelFile,
     inputs: dict[str, onnx.ValueInfoProto],
     image: str | None,
+    *,
     read: set[str],
     fed: Collection[str],
 ) -> str:
     if image is not None:
         if image not in inputs:
-            raise SettingsError(f"--input {image}: the model has no such input; inputs: {_listed(inputs)}")
+            message = f"{setting('input', image)}: the model has no such input; inputs: {_listed(inputs)}"
+            raise SettingsError(message, field="input", value=image)
         return image
     if len(inputs) == 1:
         return next(iter(inputs))
@@ -173,8 +179,9 @@ def _chosen(
     if len(images) != 1:
         why = f"{len(images)} of them could take the image" if images else "none of them has the four axes of an image"
         raise SettingsError(
-            f"{file.path}: has several inputs ({_listed(inputs)}) and {why}; name the image's with --input, and give "
-            "the others --feed NAME=FILE.npy"
+            f"{file.path}: has several inputs ({_listed(inputs)}) and {why}; name the image's with "
+            f"{setting('input')}, and give the others {setting('feed', 'NAME=FILE.npy')}",
+            field="input",
         )
     return images[0]
 
@@ -217,8 +224,10 @@ def _fitting(value: onnx.ValueInfoProto, image: onnx.ValueInfoProto, array: np.n
     """The array with all axes of the input, and whether its first axis is to be repeated along the batch."""
     extents = _extents(value)
     wrong = SettingsError(
-        f"--feed {value.name}: holds {array.dtype} of shape {array.shape}; input {_described(value)} needs "
-        f"{_needed(value)}"
+        f"{setting('feed', value.name)}: holds {array.dtype} of shape {array.shape}; input {_described(value)} needs "
+        f"{_needed(value)}",
+        field="feed",
+        value=value.name,
     )
     if str(array.dtype) != _dtype(value):
         raise wrong

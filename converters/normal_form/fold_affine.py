@@ -1,4 +1,4 @@
-"""What scales and shifts the channels behind a convolution goes into it.
+"""Fold what scales and shifts the channels behind a convolution into the convolution.
 
 BatchNormalization, a bias that stands apart, and the same written as Mul, Add, Sub, Div and Neg, as tf2onnx writes a
 BatchNorm; with transposes, casts and axes of length 1 between. Works on onnx-ir graphs; knows nothing of files. Exact:
@@ -42,7 +42,7 @@ class Step:
 
 
 def fold_into_convolutions(model: ir.Model) -> tuple[list[str], frozenset[str]]:
-    """Fold what is an affine map of each channel into the convolution before it.
+    """Fold affine maps of single channels into the convolution before them.
 
     Only where the convolution feeds nothing else. Its output takes over the name of the value it now computes, so
     that the value can still be found in the original file. Where the affine map acts on another layout (NHWC), the
@@ -94,7 +94,7 @@ def _steps(conv: ir.Node) -> list[Step]:
     layout: Layout = tuple(range(weight.ndim))
     value, steps = conv.outputs[0], list[Step]()
     while (reader := _only_reader(value)) is not None:
-        step = _step(reader, value, layout, dtype, _output_channels(conv, weight))
+        step = _step(reader, value, layout, dtype=dtype, channels=_output_channels(conv, weight))
         if step is None:
             break
         steps.append(step)
@@ -121,7 +121,7 @@ def _only_reader(value: ir.Value) -> ir.Node | None:
     return consumers[0] if consumers[0].graph is producer.graph else None
 
 
-def _step(node: ir.Node, value: ir.Value, layout: Layout, dtype: ir.DataType, channels: int) -> Step | None:
+def _step(node: ir.Node, value: ir.Value, layout: Layout, *, dtype: ir.DataType, channels: int) -> Step | None:
     """What a reader does with a value; None where it is neither affine for each channel nor hands it on."""
     if node.domain or any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return None
@@ -240,9 +240,9 @@ def _per_channel(other: ir.Value | None, value: ir.Value, layout: Layout, channe
     for axis, extent in enumerate(aligned.shape):
         if axis == place or extent == 1:
             continue
-        known = None if value.shape is None else value.shape[axis]
+        length = None if value.shape is None else value.shape[axis]
         first = aligned.take([0], axis)
-        if known != extent or not np.array_equal(aligned, np.broadcast_to(first, aligned.shape)):
+        if length != extent or not np.array_equal(aligned, np.broadcast_to(first, aligned.shape)):
             return None
         aligned = first
     if aligned.shape[place] not in (1, channels):

@@ -1,4 +1,4 @@
-"""What may be worked out ahead of time: judged by its size and its divisions before it is evaluated.
+"""Limits on constant folding: a node's size and divisions are judged before it is evaluated.
 
 A file of some hundred bytes can name a constant of any size, and an integer division that ends the process: the
 processor raises an exception of its own at x / 0 and at the least integer / −1. Works on onnx-ir graphs.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from filterscope.converters.errors import LimitError
+from filterscope.converters.errors import LimitError, setting
 from filterscope.converters.normal_form.free_batch import BROADCAST
 from filterscope.converters.normal_form.ir_values import constant
 
@@ -21,12 +21,15 @@ TOTAL_BYTES = 1 << 29  # of all that is evaluated in one network, likewise
 RESIZED = 1 << 22  # elements that a Resize of a constant may give: the evaluator takes a microsecond or more for each
 GROWTH = 16  # times the bytes that the file holds: 4 bits become 64
 SHARE = 16  # of the memory that the user lets the opening use, what one constant may take
-ADVICE = "far more than the file holds; where you know who made it, --limit-memory 16G lets constants be larger"
+ADVICE = (
+    "far more than the file holds; where you know who made it, "
+    f"{setting('limit_memory', '16G')} lets constants be larger"
+)
 ELEMENT = 8  # bytes of one element at most, but for complex128
 
 
 class FoldLimits:
-    """How much the constants of one network may become.
+    """How large the folded constants of one network may become.
 
     Args:
         stored: bytes of all constants that the file holds.
@@ -57,7 +60,7 @@ class FoldLimits:
 
 
 def check_division(node: ir.Node) -> None:
-    """Find an integer division that the processor cannot do.
+    """Refuse an integer division that the processor cannot do.
 
     Raises:
         LimitError: a constant divisor holds 0, or −1 under the least integer of its type; or that integer is divided
@@ -83,7 +86,7 @@ def check_division(node: ir.Node) -> None:
 
 
 def check_divisions(model: ir.Model) -> None:
-    """Every division of the graph, those of the picture's values by constants among them."""
+    """Check every division of the graph, those of the picture's values by constants among them."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         check_division(node)
 

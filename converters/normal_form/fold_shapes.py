@@ -1,4 +1,4 @@
-"""What is asked of a shape and known, though the rest of that shape is free, is a constant.
+"""Fold the known extents of a shape whose other extents are free.
 
 Exporters read a channel count with Shape and Gather or Slice; with a free batch dimension the optimiser leaves most
 of these alone, and the branches that they decide with them. Works on onnx-ir graphs.
@@ -12,26 +12,26 @@ import onnx_ir as ir
 from filterscope.converters.normal_form.ir_values import constant, initializer
 
 
-def fold_extents(model: ir.Model) -> int:
-    """Make constants of what Gather and Slice take from a Shape, where those extents are known; how many."""
+def fold_shape_extents(model: ir.Model) -> int:
+    """Fold Gather and Slice of a Shape where the extents that they select are known; returns how many."""
     folded = 0
     for node in list(model.graph):
         if node.op_type not in ("Gather", "Slice") or node.domain or node.inputs[0] is None:
             continue
         extents = _extents(node.inputs[0].producer())
-        taken = None if extents is None else _taken(node, extents)
-        if taken is None or not all(isinstance(extent, int) for extent in taken.reshape(-1)):
+        selected = None if extents is None else _selected(node, extents)
+        if selected is None or not all(isinstance(extent, int) for extent in selected.reshape(-1)):
             continue
         output = node.outputs[0]
-        known = initializer(model, f"{output.name}_known", taken.astype(np.int64))
-        output.replace_all_uses_with(known, replace_graph_outputs=True)
+        extent_constant = initializer(model, f"{output.name}_known", selected.astype(np.int64))
+        output.replace_all_uses_with(extent_constant, replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
         folded += 1
     return folded
 
 
-def spell_reshapes(model: ir.Model) -> int:
-    """Note the extents that a Reshape is told one by one, of which some are computed; for how many that was news.
+def infer_reshape_targets(model: ir.Model) -> int:
+    """Declare the constant extents of a Reshape's target where others of it are computed; returns how many were new.
 
     Exporters join a batch size that they read with a channel count that they know. The optimiser, which cannot work
     out the first, forgets the second, and with it what decides a branch behind.
@@ -40,13 +40,13 @@ def spell_reshapes(model: ir.Model) -> int:
     for node in model.graph:
         if node.op_type != "Reshape" or node.domain or node.inputs[1] is None:
             continue
-        told = _joined(node.inputs[1].producer())
+        target = _joined(node.inputs[1].producer())
         output = node.outputs[0]
-        if told is None or (output.shape is not None and len(output.shape) != len(told)):
+        if target is None or (output.shape is not None and len(output.shape) != len(target)):
             continue
-        known = [None] * len(told) if output.shape is None else list(output.shape)
-        spelt = [old if isinstance(old, int) else new for old, new in zip(known, told, strict=True)]
-        if any(isinstance(new, int) and not isinstance(old, int) for old, new in zip(known, spelt, strict=True)):
+        before = [None] * len(target) if output.shape is None else list(output.shape)
+        spelt = [old if isinstance(old, int) else new for old, new in zip(before, target, strict=True)]
+        if any(isinstance(new, int) and not isinstance(old, int) for old, new in zip(before, spelt, strict=True)):
             output.shape = ir.Shape([extent if isinstance(extent, int) else None for extent in spelt])
             news += 1
     return news
@@ -56,16 +56,16 @@ def _joined(node: ir.Node | None) -> list[int | None] | None:
     """What a Concat of extents says: None where one is computed, and for 0 and −1, which are no extents."""
     if node is None or node.op_type != "Concat" or node.domain:
         return None
-    told: list[int | None] = []
+    extents: list[int | None] = []
     for value in node.inputs:
         array = constant(value)
         if array is not None:
-            told.extend(int(extent) if extent > 0 else None for extent in array.reshape(-1))
+            extents.extend(int(extent) if extent > 0 else None for extent in array.reshape(-1))
         elif value is not None and value.shape is not None and list(value.shape) == [1]:
-            told.append(None)
+            extents.append(None)
         else:
             return None
-    return told
+    return extents
 
 
 def _extents(node: ir.Node | None) -> np.ndarray | None:
@@ -80,7 +80,7 @@ def _extents(node: ir.Node | None) -> np.ndarray | None:
     return extents
 
 
-def _taken(node: ir.Node, extents: np.ndarray) -> np.ndarray | None:
+def _selected(node: ir.Node, extents: np.ndarray) -> np.ndarray | None:
     numbers = [array for value in node.inputs[1:] if (array := constant(value)) is not None]
     if len(numbers) < len(node.inputs) - 1:  # some are computed, or left out
         return None

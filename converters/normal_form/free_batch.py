@@ -1,4 +1,4 @@
-"""The batch dimension, made free in a network that was exported for one batch size.
+"""Free the batch dimension of a network that was exported for one batch size.
 
 Exporters write the size that they saw into constants: the targets of Reshape, Expand and Resize, constants to be
 joined with the data, first states of recurrent layers. Works on onnx-ir graphs. Whether the mended network is the old
@@ -13,9 +13,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
 from filterscope.converters.operator_facts import Broadcasting, Kind, operators
 
+BATCH = "N"  # the name of the free batch dimension
 BROADCAST = operators(  # operators that repeat an axis of length 1 by themselves
     lambda facts: facts.broadcasting is not Broadcasting.NONE or facts.kind is Kind.LOGIC
 )
@@ -47,11 +48,14 @@ def free_batch(model: ir.Model, name: str) -> list[str]:
     return [f"{note} ({mended} nodes mended)." if mended else f"{note}."]
 
 
-def fix_batch(model: ir.Model, batch: int) -> None:
-    """Have the input take so many pictures and no other number."""
+def fix_batch(model: ir.Model, batch: int) -> bool:
+    """Declare that the input takes this many pictures; returns whether it declared another number before."""
     image = model.graph.inputs[0]
-    if image.shape is not None and len(image.shape):
-        image.shape = ir.Shape([batch, *image.shape[1:]])
+    if image.shape is None or not len(image.shape):
+        return False
+    before = image.shape
+    image.shape = ir.Shape([batch, *before[1:]])
+    return image.shape != before
 
 
 def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:
@@ -60,15 +64,15 @@ def _reshape(model: ir.Model, node: ir.Node, batch: int) -> bool:
     if target is None or not target.size or target[0] < 1 or target[0] % batch:
         return False
     freed = target.copy()
-    known = _known_shape(node.inputs[0])
+    shape = _known_shape(node.inputs[0])
     extents = None if node.inputs[0] is None else node.inputs[0].shape
     first = extents[0] if extents else None
     if -1 not in target:
         freed[0] = -1
     elif target[0] == batch and not (isinstance(first, int) and first != batch):  # a bias has its channels there
         freed[0] = 0
-    elif known is not None and 0 not in target:
-        freed[target == -1] = known.prod() // -target.prod()
+    elif shape is not None and 0 not in target:
+        freed[target == -1] = shape.prod() // -target.prod()
         freed[0] = -1
     else:
         return False
@@ -94,8 +98,8 @@ def _resize(model: ir.Model, node: ir.Node, batch: int) -> bool:
     node.attributes["axes"] = ir.AttrInt64s("axes", range(1, len(sizes)))
     roi = constant(node.inputs[1])
     if roi is not None and roi.size == 2 * len(sizes):  # begins of all axes, then ends
-        kept = roi.reshape(2, -1)[:, 1:].reshape(-1)
-        node.replace_input_with(1, initializer(model, f"{node.name}_roi", kept))
+        remaining = roi.reshape(2, -1)[:, 1:].reshape(-1)
+        node.replace_input_with(1, initializer(model, f"{node.name}_roi", remaining))
     return True
 
 
@@ -110,7 +114,7 @@ def _concat(model: ir.Model, node: ir.Node, batch: int) -> bool:
             continue
         one = initializer(model, f"{node.name}_{index}", array[:1])
         target = with_batch(model, node, np.array(array.shape[1:], np.int64))
-        node.replace_input_with(index, inserted(model, node, "Expand", [one, target]))
+        node.replace_input_with(index, insert_node(model, node, "Expand", [one, target]))
         mended = True
     return mended
 
@@ -153,9 +157,9 @@ MENDS: dict[str, Callable[[ir.Model, ir.Node, int], bool]] = {  # each tells whe
 
 def with_batch(model: ir.Model, node: ir.Node, rest: np.ndarray) -> ir.Value:
     """The shape (N, *rest), N taken from the network's input at run time."""
-    batch = inserted(model, node, "Shape", [model.graph.inputs[0]], {"start": 0, "end": 1})
+    batch = insert_node(model, node, "Shape", [model.graph.inputs[0]], attributes={"start": 0, "end": 1})
     others = initializer(model, f"{node.name}_extents", rest.astype(np.int64))
-    return inserted(model, node, "Concat", [batch, others], {"axis": 0})
+    return insert_node(model, node, "Concat", [batch, others], attributes={"axis": 0})
 
 
 def _known_shape(value: ir.Value | None) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""The name that each convolution has for its user.
+"""Find the name that each convolution has for its user.
 
 Exporters leave it in the kernel's name, the node's or the output's, each in its own way. Knows those ways, and onnx-ir.
 """

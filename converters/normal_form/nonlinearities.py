@@ -1,4 +1,4 @@
-"""What tells non-linearities in several nodes from affine maps before simple ones. Knows numbers alone."""
+"""Tell a hard sigmoid that is written as several nodes from an affine map before a Clip. Knows numbers alone."""
 
 from __future__ import annotations
 

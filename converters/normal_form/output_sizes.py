@@ -1,4 +1,4 @@
-"""Sizes of what poolings and Resizes give, where ONNX's own inference rounds otherwise than ONNX Runtime computes.
+"""Output sizes of poolings and Resize, where ONNX's inference rounds otherwise than ONNX Runtime computes.
 
 A pooling with ceil_mode has no window that begins in the padding behind the image; a Resize multiplies in float32,
 where 20 · 0.7 is 14; with a policy it rounds half up. Knows integers; knows nothing of graphs.
@@ -45,6 +45,7 @@ def output_extents(
     op: str,
     attributes: Mapping[str, Any],
     extents: Extents,
+    *,
     scales: np.ndarray | None = None,
     sizes: np.ndarray | None = None,
 ) -> list[Any]:
@@ -57,7 +58,7 @@ def output_extents(
         scales, sizes: of a Resize, where they are constant.
     """
     if op == "Resize":
-        return _resized(attributes, extents, scales, sizes, _times)
+        return _resized(attributes, extents, scales, sizes, times=_times)
     return _pooled(attributes, extents, windows_along)
 
 
@@ -65,6 +66,7 @@ def undisputed_extents(
     op: str,
     attributes: Mapping[str, Any],
     extents: Extents,
+    *,
     scales: np.ndarray | None = None,
     sizes: np.ndarray | None = None,
 ) -> list[Any]:
@@ -72,17 +74,17 @@ def undisputed_extents(
 
     ONNX Runtime infers as ONNX does before it runs, and refuses a graph in which a constant contradicts that.
     """
-    computed = output_extents(op, attributes, extents, scales, sizes)
+    computed = output_extents(op, attributes, extents, scales=scales, sizes=sizes)
     if op != "Resize":
         inferred = _pooled(attributes, extents, _windows_as_inferred)
     elif attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         return [None] * len(extents)
     else:
-        inferred = _resized(attributes, extents, scales, sizes, lambda extent, scale: int(extent * scale))
+        inferred = _resized(attributes, extents, scales, sizes, times=lambda extent, scale: int(extent * scale))
     return [ours if ours == theirs else None for ours, theirs in zip(computed, inferred, strict=True)]
 
 
-def windows_along(extent: int, reach: int, stride: int, begin: int, end: int, *, ceil: bool) -> int:
+def windows_along(extent: int, reach: int, stride: int, *, begin: int, end: int, ceil: bool) -> int:
     """How many windows a pooling has along one axis.
 
     Args:
@@ -92,7 +94,7 @@ def windows_along(extent: int, reach: int, stride: int, begin: int, end: int, *,
         begin, end: padding.
         ceil: whether the last window may hang over the end.
     """
-    count = _windows_as_inferred(extent, reach, stride, begin, end, ceil=ceil)
+    count = _windows_as_inferred(extent, reach, stride, begin=begin, end=end, ceil=ceil)
     return count - 1 if ceil and (count - 1) * stride >= extent + begin else count
 
 
@@ -102,7 +104,7 @@ def common_scale(policy: str, lengths: Sequence[int], sizes: Sequence[int]) -> f
     return min(ratios) if policy == "not_larger" else max(ratios)
 
 
-def _windows_as_inferred(extent: int, reach: int, stride: int, begin: int, end: int, *, ceil: bool) -> int:
+def _windows_as_inferred(extent: int, reach: int, stride: int, *, begin: int, end: int, ceil: bool) -> int:
     room = extent + begin + end - reach
     if ceil:
         return math.ceil(room / stride) + 1
@@ -128,7 +130,7 @@ def _pooled(attributes: Mapping[str, Any], extents: Extents, windows: Callable[.
             result.append(math.ceil(extent / strides[axis]))
         else:
             begin, end = (0, 0) if mode == "VALID" else (int(pads[axis]), int(pads[rank + axis]))
-            result.append(windows(extent, reach, int(strides[axis]), begin, end, ceil=ceil))
+            result.append(windows(extent, reach, int(strides[axis]), begin=begin, end=end, ceil=ceil))
     return result
 
 
@@ -141,6 +143,7 @@ def _resized(
     extents: Extents,
     scales: np.ndarray | None,
     sizes: np.ndarray | None,
+    *,
     times: Callable[[int, float], int],
 ) -> list[Any]:
     rank = len(extents)
@@ -154,13 +157,13 @@ def _resized(
         return result
     if sizes is None or sizes.size != len(axes):
         return [None] * rank
-    wanted = [int(size) for size in sizes.reshape(-1)]
+    target = [int(size) for size in sizes.reshape(-1)]
     policy, lengths = attributes.get("keep_aspect_ratio_policy", "stretch"), [extents[axis] for axis in axes]
-    after: list[Any] = list(wanted)
+    after: list[Any] = list(target)
     if policy != "stretch":
-        known = all(isinstance(extent, int) for extent in lengths)
-        scale = common_scale(policy, lengths, wanted) if known else 0.0
-        after = [math.floor(scale * extent + 0.5) if known else None for extent in lengths]
+        all_known = all(isinstance(extent, int) for extent in lengths)
+        scale = common_scale(policy, lengths, target) if all_known else 0.0
+        after = [math.floor(scale * extent + 0.5) if all_known else None for extent in lengths]
     for axis, size in zip(axes, after, strict=True):
         result[axis] = size
     return result

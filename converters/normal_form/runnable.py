@@ -1,4 +1,4 @@
-"""The file's model, made fit to be read and run by everybody: each step changes the form and not the meaning, but one.
+"""Bring the file's model into a form that every library reads and runs.
 
 Sparse constants become dense ones; node names that stand twice are dropped; BatchNorms and Dropouts that were left in
 training mode are switched to inference, which does change what is computed and is said. Knows ONNX's protobuf alone.
@@ -15,13 +15,13 @@ import onnx
 from onnx import numpy_helper
 
 from filterscope.converters.errors import ModelError
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 
 Nodes = onnx.GraphProto | onnx.FunctionProto
 
 
-def runnable(file: ModelFile) -> ModelFile:
-    """The file with its model in that form, and a note where inference was switched on.
+def make_runnable(file: ModelFile) -> ModelFile:
+    """The file with sparse constants made dense, repeated node names dropped and training mode switched off.
 
     Raises:
         ModelError: a sparse constant is not what it should be, or a statistic of training is read.
@@ -100,9 +100,9 @@ def _switch_to_inference(proto: onnx.ModelProto) -> list[tuple[str, int]]:
                         "export the network in inference mode"
                     )
                 del node.output[1:]
-                kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
+                remaining = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
                 del node.attribute[:]
-                node.attribute.extend(kept)
+                node.attribute.extend(remaining)
                 switched["BatchNormalization"] += 1
             elif node.op_type == "Dropout" and len(node.input) > 2 and constants.get(node.input[2], np.False_).any():
                 node.input[2] = ""

@@ -1,4 +1,4 @@
-"""Sequences of tensors, brought to the forms that the optimiser takes apart.
+"""Rewrite operators on sequences of tensors in the forms that the optimiser folds.
 
 What a loop collects, or what a tensor is split into, is taken out again by number or joined: with the loop written
 out, each sequence is a list of known values. Works on onnx-ir graphs.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
 from filterscope.converters.operator_facts import operators
 
 OPERATORS = operators(lambda facts: facts.gives_no_tensor)
 
 
-def list_sequences(model: ir.Model) -> int:
+def rewrite_sequences(model: ir.Model) -> int:
     """Write each sequence whose members are known as a SequenceConstruct of them; how many."""
     listed = 0
     for node in list(model.graph):
@@ -41,7 +41,7 @@ def _insert(model: ir.Model, node: ir.Node) -> bool:
     members = list(producer.inputs)
     index = len(members) if place is None else int(place.reshape(-1)[0])
     members.insert(index, node.inputs[1])
-    written = inserted(model, node, "SequenceConstruct", members)
+    written = insert_node(model, node, "SequenceConstruct", members)
     output = node.outputs[0]
     name = output.name
     written.type = output.type

@@ -21,12 +21,12 @@ LARGE = 1024  # elements of a constant from which on its numbers cannot be a sha
 
 
 def add_shapes(proto: onnx.ModelProto) -> None:
-    """Say, in place, of every value what shape it has, as far as that can be inferred."""
+    """Declare, in place, the shape of every value, as far as it can be inferred."""
     inferred = _inferred(proto)
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(inferred.graph.value_info)
-    for value, known in zip(proto.graph.output, inferred.graph.output, strict=True):
-        value.CopyFrom(known)
+    for value, output in zip(proto.graph.output, inferred.graph.output, strict=True):
+        value.CopyFrom(output)
 
 
 def shapes_for(proto: onnx.ModelProto, shape: Sequence[int]) -> list[onnx.ValueInfoProto]:
@@ -66,14 +66,14 @@ def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
     settled: dict[str, list[Any]] = {}
     while True:
         inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(bare, data_prop=True)
-        known = {value.name: value.type.tensor_type for value in (*inferred.graph.input, *inferred.graph.value_info)}
+        types = {value.name: value.type.tensor_type for value in (*inferred.graph.input, *inferred.graph.value_info)}
         is_new = False
         for node, op, attributes, scales, sizes in sites:
-            source = known.get(node.input[0])
+            source = types.get(node.input[0])
             if source is None or not source.HasField("shape"):
                 continue
             extents = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in source.shape.dim]
-            after = output_extents(op, attributes, extents, scales, sizes)
+            after = output_extents(op, attributes, extents, scales=scales, sizes=sizes)
             if settled.get(node.output[0]) == after:
                 continue
             settled[node.output[0]], is_new = after, True

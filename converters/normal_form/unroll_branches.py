@@ -1,4 +1,4 @@
-"""Branches and loops, written out where the file itself decides them.
+"""Unroll branches and loops that constants of the file decide.
 
 An If whose condition is constant becomes the branch that is taken; a Loop whose trip count is constant, and which
 nothing else ends, becomes its body that often. Works on onnx-ir graphs; that the result is the old network is not
@@ -13,15 +13,15 @@ import numpy as np
 import onnx_ir as ir
 
 from filterscope.converters.errors import LimitError
-from filterscope.converters.limits import MOST_NODES
-from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.normal_form.ir_values import constant, initializer, insert_node
+from filterscope.converters.onnx_file.limits import MOST_NODES
 
 MOST_TRIPS = 64  # a loop that runs more often stays a loop
 MOST_RUNS = 10_000_000  # of nodes in a loop that stays one: some seconds in ONNX Runtime
 
 
-def write_out(model: ir.Model) -> tuple[int, int]:
-    """Write out what is decided so far; what comes to light inside may take another call.
+def unroll(model: ir.Model) -> tuple[int, int]:
+    """Unroll what is decided so far; what an unrolled body holds may take another call.
 
     Returns:
         How many branches and how many loops were written out.
@@ -44,7 +44,7 @@ def _write_branch(model: ir.Model, node: ir.Node) -> bool:
     if condition is None:
         return False
     name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
-    results = _insert(model, node, node.attributes[name].as_graph(), [], "")
+    results = _insert(model, node, node.attributes[name].as_graph(), inputs=[])
     _replace(model, node, results)
     return True
 
@@ -71,12 +71,12 @@ def _write_loop(model: ir.Model, node: ir.Node) -> bool:
     scans: list[list[ir.Value]] = [[] for _ in range(scanned)]
     for trip in range(count):
         number = initializer(model, f"{node.name}_trip", np.array(trip, np.int64))
-        results = _insert(model, node, body, [number, true, *carried], f"/{trip}")
+        results = _insert(model, node, body, inputs=[number, true, *carried], suffix=f"/{trip}")
         carried = list(results[1 : 1 + len(carried)])
         for scan, value in zip(scans, results[1 + len(carried) :], strict=True):
             scan.append(value)
     if not count:
-        carried = [inserted(model, node, "Identity", [value]) for value in carried]
+        carried = [insert_node(model, node, "Identity", [value]) for value in carried]
     _replace(model, node, [*carried, *(_stacked(model, node, scan) for scan in scans)])
     return True
 
@@ -140,21 +140,21 @@ def _number_of(value: ir.Value | None) -> np.ndarray | None:
     return array
 
 
-def _runs_on(condition: ir.Value | None, given: ir.Value | None) -> bool:
-    """Whether a loop's condition is always true, or is the one that the body was given."""
-    while condition is not None and condition is not given:
+def _runs_on(condition: ir.Value | None, body_input: ir.Value | None) -> bool:
+    """Whether a loop's condition is always true, or is the body's own input."""
+    while condition is not None and condition is not body_input:
         producer = condition.producer()
         if producer is None or producer.op_type not in ("Identity", "Cast"):
             break
         condition = producer.inputs[0]
-    if condition is None or condition is given:
+    if condition is None or condition is body_input:
         return True
     array = _number_of(condition)
     return array is not None and bool(array.reshape(-1)[0])
 
 
 def _insert(
-    model: ir.Model, before: ir.Node, graph: ir.Graph, inputs: Sequence[ir.Value | None], suffix: str
+    model: ir.Model, before: ir.Node, graph: ir.Graph, *, inputs: Sequence[ir.Value | None], suffix: str = ""
 ) -> list[ir.Value]:
     """Put a copy of a subgraph before a node, its values and nodes renamed; a value of its own for each output."""
     copy = graph.clone(allow_outer_scope_values=True)
@@ -183,19 +183,19 @@ def _insert(
         if result in own:
             own.remove(result)
         else:  # from outside, or an output twice
-            results[index] = inserted(model, before, "Identity", [result])
+            results[index] = insert_node(model, before, "Identity", [result])
     return results
 
 
 def _stacked(model: ir.Model, node: ir.Node, values: Sequence[ir.Value]) -> ir.Value:
     """One scan output: what each trip gave, along a new first axis."""
     axis = initializer(model, f"{node.name}_axis", np.array([0], np.int64))
-    rows = [inserted(model, node, "Unsqueeze", [value, axis]) for value in values]
-    return inserted(model, node, "Concat", rows, {"axis": 0})
+    rows = [insert_node(model, node, "Unsqueeze", [value, axis]) for value in values]
+    return insert_node(model, node, "Concat", rows, attributes={"axis": 0})
 
 
 def _replace(model: ir.Model, node: ir.Node, results: Sequence[ir.Value]) -> None:
-    """Let values of the written-out part take over the node's outputs, and their names."""
+    """Replace the node's outputs by values of the unrolled part, which take their names."""
     for output, result in zip(node.outputs, results, strict=True):
         name = output.name
         result.shape, result.type = result.shape or output.shape, result.type or output.type

@@ -1,1 +1,1 @@
-"""Operators said in other operators: older opsets, 8-bit and half-precision forms, what runtimes write."""
+"""Rewrite operators in others: older opsets, 8-bit and half-precision forms, operators that runtimes write."""

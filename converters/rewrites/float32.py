@@ -1,13 +1,14 @@
-"""The plain form: the file's nodes, one by one, said in float32 and in the standard operators.
+"""Rewrite a model's nodes, one by one, in float32 and in ONNX's standard operators.
 
-Between the file and the normal form, for files in other number formats (float16, 8 bits) or with fused operators. Each
-value keeps its name, so that comparison A can hold it against the file's own, allowing for the rounding of the file's
-format and nothing else. Knows ONNX; knows nothing of what is folded later.
+This form stands between the file and the normal form, for files in other number formats (float16, 8 bits) or with fused
+operators. Each value keeps its name, so that comparison A can hold it against the file's own, allowing for the rounding
+of the file's format and nothing else. Knows ONNX; knows nothing of what is folded later.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
@@ -17,31 +18,35 @@ from filterscope.converters.rewrites.rewriting import bodies
 
 UNFIT = ("bfloat16", "float64")  # ONNX Runtime has no convolution in these on a processor
 
+REWRITES: tuple[Callable[[onnx.ModelProto], list[str]], ...] = (  # in this order; each returns its notes
+    runtime_fused.write_out_fused,
+    quantized.dequantise,
+    half_precision.widen_to_float32,
+)
 TOKEN = re.compile(r"_token_\d+$")  # ONNX Runtime's mark in the names of nodes that it made; it will not read its own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plain:
-    """A model in plain form."""
+class Float32Form:
+    """A model in float32 and in standard operators."""
 
-    exact: (
-        onnx.ModelProto | None
-    )  # rounds wherever the file rounds to 8 bits; None: the file need not be compared with it
+    # Rounds wherever the file rounds to 8 bits; None: the file need not be compared with it.
+    exact: onnx.ModelProto | None
     proto: onnx.ModelProto  # what the normal form is made of
-    notes: tuple[str, ...]  # what was changed, a sentence each; none: the file is in plain form itself
+    notes: tuple[str, ...]  # what was changed, a sentence each; none: the file is in this form itself
 
 
-def plain_form(model: onnx.ModelProto) -> Plain:
-    """Bring a model of opset 21 into plain form; it is changed in place.
+def to_float32_form(model: onnx.ModelProto) -> Float32Form:
+    """Rewrite a model of opset 21 in float32 and standard operators; it is changed in place.
 
     Raises:
         ModelError: weights in an order that only one kind of processor reads.
     """
     _drop_tokens(model)
     unfit = next((kind for kind in half_precision.formats(model) if kind in UNFIT), None)
-    notes = [*runtime_fused.write_out(model), *quantized.dequantise(model), *half_precision.widen(model)]
+    notes = [note for rewrite in REWRITES for note in rewrite(model)]
     if not notes:
-        return Plain(None, model, ())
+        return Float32Form(None, model, ())
     exact = None if unfit else onnx.ModelProto.FromString(model.SerializeToString())
     if unfit:
         notes.append(
@@ -49,14 +54,14 @@ def plain_form(model: onnx.ModelProto) -> Plain:
             "float32."
         )
     notes += quantized.leave_dynamic_activations(model)
-    return Plain(exact, model, tuple(notes))
+    return Float32Form(exact, model, tuple(notes))
 
 
 def _drop_tokens(model: onnx.ModelProto) -> None:
     for body in bodies(model):
-        taken = {node.name for node in body.node}
+        names = {node.name for node in body.node}
         for node in body.node:
             if TOKEN.search(node.name):
                 name = TOKEN.sub("", node.name)
-                node.name = "" if name in taken else name
-                taken.add(name)
+                node.name = "" if name in names else name
+                names.add(name)

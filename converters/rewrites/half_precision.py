@@ -1,4 +1,4 @@
-"""Networks in other floats than 32 bits, said in float32.
+"""Rewrite networks of other float formats in float32.
 
 float16 and bfloat16 everywhere, float64 where the convolutions or the image are float64: constants, inputs, outputs
 and the types that operators are told. An image input of integers takes floats of the same values. Works on protobuf;
@@ -28,7 +28,7 @@ MOVES_NUMBERS = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.
 
 
 def formats(model: onnx.ModelProto) -> list[str]:
-    """The formats that `widen` would replace, as they are called."""
+    """The formats that `widen_to_float32` would replace, as they are called."""
     narrow = _narrow(model)
     kinds = {tensor.data_type for body in bodies(model) for tensor in _tensors(body)}
     kinds |= {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
@@ -36,14 +36,14 @@ def formats(model: onnx.ModelProto) -> list[str]:
     return [WORDS[kind] for kind in sorted(kinds & narrow)]
 
 
-def widen(model: onnx.ModelProto) -> list[str]:
-    """Say a network in float32, in place.
+def widen_to_float32(model: onnx.ModelProto) -> list[str]:
+    """Rewrite a network in float32, in place.
 
     Returns:
         Notes, a sentence each.
     """
     narrow = _narrow(model)
-    found = formats(model)
+    narrow_formats = formats(model)
     for body in bodies(model):
         for tensor in _tensors(body):
             if tensor.data_type in narrow:
@@ -57,8 +57,8 @@ def widen(model: onnx.ModelProto) -> list[str]:
                 if value.type.tensor_type.elem_type in narrow:
                     value.type.tensor_type.elem_type = TensorProto.FLOAT
     notes = []
-    if found:
-        notes.append(f"The file computes in {' and '.join(found)}; the normal form computes in float32.")
+    if narrow_formats:
+        notes.append(f"The file computes in {' and '.join(narrow_formats)}; the normal form computes in float32.")
     return notes + _float_image(model)
 
 

@@ -1,4 +1,4 @@
-"""What ONNX Runtime reads though the standard does not allow it, in the words of the standard.
+"""Mend what ONNX Runtime reads although the standard does not allow it.
 
 ONNX's checker is stricter than every runtime: it wants a name for the graph, nodes in order, constants of old files
 among the inputs. Each step mends one such thing in place and says so; none changes what is computed. Knows ONNX's
@@ -154,13 +154,13 @@ def _sort(proto: onnx.ModelProto) -> str:
 
 def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
     """The graph and all inside its nodes."""
-    found, waiting = [], [graph]
+    graphs, waiting = [], [graph]
     while waiting:
-        found.append(waiting.pop())
-        for node in found[-1].node:
+        graphs.append(waiting.pop())
+        for node in graphs[-1].node:
             for attribute in node.attribute:
                 waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    return found
+    return graphs
 
 
 def _sorted_graph(graph: onnx.GraphProto) -> bool:

@@ -1,4 +1,4 @@
-"""What changed in ONNX's operators, version by version: a step for each change that a file can show.
+"""The changes of ONNX's operators, version by version: a rule for each change that a file can show.
 
 A step turns one node as it stood before a version into that version's form. Changes that only allow more (a type,
 broadcasting, negative axes, a new attribute whose default is the old way) need no step; tests/test_opsets.py holds the
@@ -88,7 +88,7 @@ def align(node: onnx.NodeProto, site: Site) -> None:
     if first is None or second is None:
         put(node, broadcast=broadcast, axis=axis)
         raise CannotSayError("the ranks of its operands are not known")
-    _widen(node, site, 1, len(second), len(first) - axis - len(second))
+    _append_axes(node, site, rank=len(second), count=len(first) - axis - len(second))
 
 
 def slope_per_channel(node: onnx.NodeProto, site: Site) -> None:
@@ -96,13 +96,14 @@ def slope_per_channel(node: onnx.NodeProto, site: Site) -> None:
     if x is None or slope is None:
         raise CannotSayError("the ranks of its operands are not known")
     if len(slope) == 1 and slope[0] != 1:
-        _widen(node, site, 1, 1, len(x) - 2)
+        _append_axes(node, site, rank=1, count=len(x) - 2)
 
 
-def _widen(node: onnx.NodeProto, site: Site, position: int, rank: int, trailing: int) -> None:
-    if trailing > 0:
-        axes = site.array(range(rank, rank + trailing))
-        node.input[position] = site.op("Unsqueeze", node.input[position], axes)
+def _append_axes(node: onnx.NodeProto, site: Site, *, rank: int, count: int) -> None:
+    """Give the second operand, of this rank, axes of length 1 behind its last."""
+    if count > 0:
+        axes = site.array(range(rank, rank + count))
+        node.input[1] = site.op("Unsqueeze", node.input[1], axes)
 
 
 def per_position(node: onnx.NodeProto, site: Site) -> None:

@@ -11,8 +11,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 
-class Known(Protocol):
-    """What the upgrade knows of the model that it rewrites."""
+class ModelFacts(Protocol):
+    """What is known of the values of the model being rewritten."""
 
     numbers: itertools.count[int]  # of new names
     constants: dict[str, onnx.TensorProto]  # by the name of the value
@@ -23,33 +23,33 @@ class Known(Protocol):
 
 
 class Site:
-    """Where one node is rewritten: what a rule may ask, and where it puts nodes of its own."""
+    """One node being rewritten: what a rule may look up, and where it puts nodes of its own."""
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, facts: ModelFacts) -> None:
+        self._facts = facts
         self.before: list[onnx.NodeProto] = []  # in the words of opset 21
         self.after: list[onnx.NodeProto] = []  # in the words of the version at which the rule holds
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
         """What is known of a value's shape; None where not even its rank is."""
-        tensor = self._known.constants.get(name)
+        tensor = self._facts.constants.get(name)
         if tensor is not None:
             return tuple(tensor.dims)
-        kind = self._known.types.get(name, onnx.TypeProto()).tensor_type
+        kind = self._facts.types.get(name, onnx.TypeProto()).tensor_type
         if not kind.HasField("shape"):
             return None
         return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
 
     def dtype(self, name: str) -> np.dtype[Any] | None:
         """Of a value; None where it is not known."""
-        tensor = self._known.constants.get(name)
+        tensor = self._facts.constants.get(name)
         kind = tensor.data_type if tensor is not None else 0
-        kind = kind or self._known.types.get(name, onnx.TypeProto()).tensor_type.elem_type
+        kind = kind or self._facts.types.get(name, onnx.TypeProto()).tensor_type.elem_type
         return np.dtype(helper.tensor_dtype_to_np_dtype(kind)) if kind else None
 
     def constant(self, name: str) -> np.ndarray | None:
         """The array that a value always is, where the file says it."""
-        tensor = self._known.constants.get(name)
+        tensor = self._facts.constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def array(self, numbers: Any, dtype: Any = np.int64) -> str:
@@ -68,7 +68,7 @@ class Site:
 
     def name(self, op_type: str) -> str:
         """A name that nothing has."""
-        return f"opset{OPSET}_{op_type}_{next(self._known.numbers)}"
+        return f"opset{OPSET}_{op_type}_{next(self._facts.numbers)}"
 
 
 class CannotSayError(Exception):

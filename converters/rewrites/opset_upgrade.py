@@ -1,4 +1,4 @@
-"""One opset for every file: operators of opset 1 to the newest, each said as opset 21 says it.
+"""Rewrite operators of any opset, 1 to the newest, as operators of opset 21.
 
 A node is rewritten by itself, step by step through the versions at which its operator's meaning or form changed
 (`opset_rules` has the steps), so that no node can keep another from being read. What came after opset 21 is said in
@@ -35,7 +35,7 @@ def opset_of(model: onnx.ModelProto | onnx.FunctionProto) -> int:
 
 
 def to_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """The same network in the operators of opset 21.
+    """Rewrite a network in the operators of opset 21.
 
     Args:
         model: of any opset; it is not changed. Functions of its own are written out first.
@@ -52,9 +52,9 @@ def to_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     result.CopyFrom(model)
     work = _Work(model, version)
     work.rewrite(result.graph)
-    kept = [entry for entry in result.opset_import if entry.domain not in ("", "ai.onnx")]
+    other_domains = [entry for entry in result.opset_import if entry.domain not in ("", "ai.onnx")]
     del result.opset_import[:]
-    result.opset_import.extend([helper.make_opsetid("", OPSET), *kept])
+    result.opset_import.extend([helper.make_opsetid("", OPSET), *other_domains])
     result.ir_version = min(max(result.ir_version, 4), 10)  # from 4 on, an initializer need not be an input; 10: 2024
     if version != OPSET:
         notes.append(f"Operators were brought from opset {version} to opset {OPSET}.")
@@ -106,8 +106,8 @@ class _Work:
                     yield node
                     return
                 yield from site.before
-                for made in (node, *site.after):
-                    yield from self.rewritten(made, since)
+                for rewritten_node in (node, *site.after):
+                    yield from self.rewritten(rewritten_node, since)
                 return
         if node.op_type in WRITTEN_OUT or not _exists(node.op_type, OPSET):
             body = self.written_out(node, max(version, OPSET))
@@ -147,10 +147,10 @@ class _Work:
 
     def written_out(self, node: onnx.NodeProto, version: int) -> tuple[list[onnx.NodeProto], int] | None:
         """The nodes, and their opset, of the function that ONNX defines an operator with; None where there is none."""
-        known = min(version, onnx.defs.onnx_opset_version())
-        if not _exists(node.op_type, known):
+        defined = min(version, onnx.defs.onnx_opset_version())
+        if not _exists(node.op_type, defined):
             return None
-        schema: Any = onnx.defs.get_schema(node.op_type, known)  # Any: its stub leaves functions out
+        schema: Any = onnx.defs.get_schema(node.op_type, defined)  # Any: its stub leaves functions out
         if schema.function_opset_versions:
             body = schema.get_function_with_opset_version(schema.function_opset_versions[0])
         elif schema.context_dependent_function_opset_versions:
@@ -190,22 +190,22 @@ def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     with contextlib.suppress(onnx.shape_inference.InferenceError, RuntimeError):  # what it cannot tell stays unknown
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    known = [*light.graph.value_info, *light.graph.input, *light.graph.output]
-    return {value.name: value for value in known}
+    values = [*light.graph.value_info, *light.graph.input, *light.graph.output]
+    return {value.name: value for value in values}
 
 
 def _called(
     function: onnx.FunctionProto, node: onnx.NodeProto, schema: onnx.defs.OpSchema, prefix: str
 ) -> list[onnx.NodeProto]:
     """A function's nodes with the arguments of one call in them."""
-    given = {attribute.name: attribute for attribute in node.attribute}
+    passed = {attribute.name: attribute for attribute in node.attribute}
     defaults = {name: entry.default_value for name, entry in schema.attributes.items() if entry.default_value.name}
     names = dict(itertools.zip_longest(function.input, node.input[: len(function.input)], fillvalue=""))
     names |= {formal: actual for formal, actual in zip(function.output, node.output, strict=False) if actual}
     nodes = list(function.node)
     _rename(nodes, names, prefix)
     for inner in nodes:
-        _put_in_attributes(inner, {**defaults, **given})
+        _put_in_attributes(inner, {**defaults, **passed})
     return nodes
 
 

@@ -1,4 +1,4 @@
-"""Networks computed in 8 bits, said in floats that are rounded where the file rounds.
+"""Rewrite networks computed in 8 bits in floats that are rounded where the file rounds.
 
 QLinearConv and its like become the float operator on dequantised weights and inputs, so that a layer's values before
 its rounding can be seen. What follows rounds as the file does, from whole sums as integer arithmetic has them: a float
@@ -33,7 +33,7 @@ PRODUCTS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 
 
 def dequantise(model: onnx.ModelProto) -> list[str]:
-    """Say each quantised operator in floats, in place. What each rounds to is rounded to as before.
+    """Rewrite each quantised operator in floats, in place; results are rounded as before.
 
     Returns:
         Notes, a sentence each.
@@ -85,7 +85,7 @@ def _dequantised(w: Writer, value: str, scale: str, zero_point: str, axis: int =
 
 def _triple(w: Writer, first: int, axis: int = 1) -> str:
     """The value of three inputs: integers, their scale, their zero point."""
-    return _dequantised(w, w.input(first), w.input(first + 1), w.input(first + 2), axis)
+    return _dequantised(w, w.input(first), w.input(first + 1), w.input(first + 2), axis=axis)
 
 
 def _quantised(w: Writer, value: str, scale: str, zero_point: str) -> None:
@@ -314,8 +314,8 @@ def _sites(body: Body) -> Iterator[Site]:
             ranks[node.output[0]] = ranks[node.input[0]]
 
     def only_reader(name: str, op: str) -> onnx.NodeProto | None:
-        found = readers.get(name, [])
-        return found[0] if len(found) == 1 and name not in shown and found[0].op_type == op else None
+        nodes = readers.get(name, [])
+        return nodes[0] if len(nodes) == 1 and name not in shown and nodes[0].op_type == op else None
 
     for product in body.node:
         if product.op_type not in PRODUCTS or domain_of(product) or product.input[1] not in ranks:

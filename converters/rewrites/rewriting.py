@@ -1,4 +1,4 @@
-"""Operators said in other operators: a table of rules, applied node by node.
+"""Apply a table of rewriting rules, node by node.
 
 A rule writes the nodes that stand for one node; their last result has the name of the result that they replace, so
 that it can still be found in the original file. Knows ONNX's protobuf; what the rules say is their own business.
@@ -45,16 +45,16 @@ class Writer:
         name = self._page.fresh(f"{self.output}::constant")
         return self.add("Constant", [], name, value=numpy_helper.from_array(np.asarray(array), name))
 
-    def fresh(self, wanted: str) -> str:
+    def fresh(self, name: str) -> str:
         """This name, or one like it that nothing in the graph has."""
-        return self._page.fresh(wanted)
+        return self._page.fresh(name)
 
     def once(self, key: tuple[str, ...], write: Callable[[], str]) -> str:
         """The value that was written under this key earlier in the same graph, or else what `write` writes now."""
         return self._page.once(key, write)
 
     def like_the_node(self, *but: str) -> dict[str, Any]:
-        """The node's own attributes, some left out."""
+        """The node's own attributes, but for these."""
         return {name: value for name, value in self.attributes.items() if name not in but}
 
 
@@ -69,13 +69,13 @@ class Page:
         self.names.update(tensor.name for tensor in getattr(body, "initializer", ()))
         self._written: dict[tuple[str, ...], str] = {}
 
-    def fresh(self, wanted: str) -> str:
-        """This name, or one like it that is not taken; it is taken then."""
-        name, index = wanted, 1
-        while name in self.names:
-            name, index = f"{wanted}_{index}", index + 1
-        self.names.add(name)
-        return name
+    def fresh(self, name: str) -> str:
+        """This name, or one like it that nothing in the graph has; it counts as one of the graph's from then on."""
+        unique, index = name, 1
+        while unique in self.names:
+            unique, index = f"{name}_{index}", index + 1
+        self.names.add(unique)
+        return unique
 
     def once(self, key: tuple[str, ...], write: Callable[[], str]) -> str:
         """See Writer.once."""
@@ -124,15 +124,15 @@ def replace_nodes(body: Body, nodes: Iterable[onnx.NodeProto]) -> None:
 
 def bodies(model: onnx.ModelProto) -> list[Body]:
     """The graph, the functions, and the graphs inside nodes."""
-    found: list[Body] = []
+    every_body: list[Body] = []
     waiting: list[Body] = [model.graph, *model.functions]
     while waiting:
         body = waiting.pop()
-        found.append(body)
+        every_body.append(body)
         for node in body.node:
             for attribute in node.attribute:
                 waiting.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    return found
+    return every_body
 
 
 def domain_of(node: onnx.NodeProto) -> str:

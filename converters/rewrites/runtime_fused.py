@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime's optimiser writes into the models that it saves, said in the standard ones.
+"""Rewrite the fused operators of models that ONNX Runtime's optimiser saved in standard ones.
 
 Formulas: ONNX Runtime's ContribOperators.md. Works on protobuf.
 """
@@ -17,8 +17,8 @@ MS = "com.microsoft"
 FOR_ONE_PROCESSOR = "com.microsoft.nchwc"
 
 
-def write_out(model: onnx.ModelProto) -> list[str]:
-    """Say each fused operator in standard ones, in place.
+def write_out_fused(model: onnx.ModelProto) -> list[str]:
+    """Rewrite each fused operator in standard ones, in place.
 
     Returns:
         Notes, a sentence each.
@@ -43,8 +43,8 @@ def _activate(w: Writer, x: str, name: str, parameters: list[float]) -> None:
         w.add("Clip", [x, low, high], w.output)
     else:
         names = {"LeakyRelu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Elu": ["alpha"]}.get(name, [])
-        given: dict[str, Any] = dict(zip(names, parameters, strict=False))
-        w.add(name, [x], w.output, **given)
+        attributes: dict[str, Any] = dict(zip(names, parameters, strict=False))
+        w.add(name, [x], w.output, **attributes)
 
 
 def _fused_conv(w: Writer) -> None:

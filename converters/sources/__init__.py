@@ -1,1 +1,1 @@
-"""Whatever the user names as a model, read as ONNX: files, Keras, PyTorch, live models."""
+"""Read any supported model as ONNX: files, Keras, PyTorch, live models."""

@@ -1,4 +1,4 @@
-"""Another framework's model becomes ONNX in a process of its own, and is proven to have stayed the same.
+"""Convert another framework's model to ONNX in a process of its own, and prove that the result computes the same.
 
 A script of `scripts/` is given a request and a folder. It writes the model, and what the source answered to random
 images at batch 1 and 3; ONNX Runtime must give the same answers. With the process go the framework's memory and its
@@ -41,7 +41,7 @@ SLACK = 10  # roundings happen in every layer, that movement at the input alone
 SCRIPT_SECONDS = 10  # times the processor seconds that this process may use, and SCRIPT_SECONDS_MORE
 SCRIPT_SECONDS_MORE = 60
 SCRIPT_MEMORY_MORE = 6 << 30  # bytes of address space
-KEPT_LINES = 3  # of what a process wrote when it died without a word of its own
+LAST_LINES = 3  # of what a process wrote when it died without a word of its own
 
 
 class ExportError(ModelError):
@@ -86,7 +86,7 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
         folder = Path(place)
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        result = _run(script, folder, shown, search, environment or {})
+        result = _run(script, folder, shown, search=search, environment=environment or {})
         proto = onnx.load(folder / "model.onnx")
         with np.load(folder / "samples.npz") as samples:
             prove(proto, dict(samples), shown)
@@ -95,7 +95,7 @@ def convert(
 
 
 def prove(proto: onnx.ModelProto, samples: Mapping[str, np.ndarray], shown: str) -> None:
-    """See that ONNX Runtime answers as the source did.
+    """Check that ONNX Runtime computes the same outputs as the source did.
 
     Args:
         proto: the export.
@@ -112,43 +112,51 @@ def prove(proto: onnx.ModelProto, samples: Mapping[str, np.ndarray], shown: str)
     outputs = [value.name for value in proto.graph.output]
     names = [value.name for value in proto.graph.input]
     for batch in sorted({name[1:].partition(".")[0] for name in samples}):
-        given = [samples[f"x{batch}.{index}"] for index in range(sum(n.startswith(f"x{batch}.") for n in samples))]
+        arrays = [samples[f"x{batch}.{index}"] for index in range(sum(n.startswith(f"x{batch}.") for n in samples))]
         answered = [samples[f"y{batch}.{index}"] for index in range(sum(n.startswith(f"y{batch}.") for n in samples))]
-        if len(given) != len(names) or len(answered) != len(outputs):
+        if len(arrays) != len(names) or len(answered) != len(outputs):
             raise ExportError(f"{shown}: the exported ONNX has other inputs or outputs than the source; it is not used")
+        inputs = dict(zip(names, arrays, strict=True))
         try:
             session = Session(proto)
-            answers = session.run(given[0], dict(zip(names[1:], given[1:], strict=True)))
+            answers = _run_session(session, inputs)
         except ModelError as error:
             raise ExportError(f"{shown}: the exported ONNX {error}") from error
         for name, expected_output in zip(outputs, answered, strict=True):
-            distance, expected, found = relative_error(answers[name], expected_output)
-            if distance > LIMIT and distance > min(FAR, SLACK * _magnified(session, names, given, answers, name)):
+            distance, expected, actual = relative_error(answers[name], expected_output)
+            magnified = SLACK * _magnified_rounding(session, inputs, answers, name) if distance > LIMIT else 0.0
+            if distance > LIMIT and distance > min(FAR, magnified):
                 raise ExportError(
                     f"{shown}: the exported ONNX differs from the source at output {name!r}, batch {batch}: "
-                    f"{expected:.6g} against {found:.6g}, relative error {distance:.2g}; it is not used"
+                    f"{expected:.6g} against {actual:.6g}, relative error {distance:.2g}; it is not used"
                 )
 
 
-def _magnified(
-    session: Session, names: Sequence[str], given: Sequence[np.ndarray], answers: Mapping[str, np.ndarray], output: str
+def _run_session(session: Session, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Outputs by name; the first input is the image's."""
+    image, *others = inputs
+    return session.run(inputs[image], {name: inputs[name] for name in others})
+
+
+def _magnified_rounding(
+    session: Session, inputs: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray], output: str
 ) -> float:
     """Relative error at an output when the inputs move by about ten roundings."""
     from filterscope.converters.comparison import relative_error
 
     rng = np.random.default_rng(0)
-    moved = [
-        (x * (1 + MOVED * rng.standard_normal(x.shape))).astype(x.dtype) if x.dtype.kind == "f" else x for x in given
-    ]
-    others = dict(zip(names[1:], moved[1:], strict=True))
-    return relative_error(session.run(moved[0], others)[output], answers[output])[0]
+    moved = {
+        name: (x * (1 + MOVED * rng.standard_normal(x.shape))).astype(x.dtype) if x.dtype.kind == "f" else x
+        for name, x in inputs.items()
+    }
+    return relative_error(_run_session(session, moved)[output], answers[output])[0]
 
 
 def _run(
-    script: str, folder: Path, shown: str, search: Sequence[Path], environment: Mapping[str, str]
+    script: str, folder: Path, shown: str, *, search: Sequence[Path], environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    known = os.environ.get("PYTHONPATH")
-    paths = [*map(str, search), *([known] if known else [])]
+    inherited = os.environ.get("PYTHONPATH")
+    paths = [*map(str, search), *([inherited] if inherited else [])]
     variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(
         # -P: the script's own folder is not searched, where names such as "keras" are ours
@@ -165,8 +173,8 @@ def _run(
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        said = [line.strip() for line in printed.splitlines() if line.strip()][-KEPT_LINES:]
-        last = f": {' | '.join(said)[:500]}" if said else " and said nothing"
+        lines = [line.strip() for line in printed.splitlines() if line.strip()][-LAST_LINES:]
+        last = f": {' | '.join(lines)[:500]}" if lines else " and said nothing"
         raise ModelError(f"{shown}: the conversion to ONNX ended with code {process.returncode}{last}") from error
     if "error" in result:
         raise (ExportError if result.get("export") else ModelError)(f"{shown}: {result['error']}")

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filterscope.converters.errors import ModelError
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.errors import ModelError, setting
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources import child_process, keras_files
 from filterscope.converters.sources.keras_files import INSTALL, KerasFile
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCRIPT = "keras_export.py"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 BACKENDS = {"keras": "tensorflow", "tf_keras": "tensorflow", "saved_model": "tensorflow", "torch": "torch"}
-TRUST = "--trust runs it, where you know who made it"
+TRUST = f"{setting('trust')} runs it, where you know who made it"
 HASHED_AT_ONCE = 1 << 20  # bytes
 
 
@@ -103,8 +103,8 @@ def _has_keras_3() -> bool:
 
 def _convert(path: Path, request: Mapping[str, Any], ways: list[str], options: SourceOptions) -> ModelFile:
     """The first way that gives an export which answers as the model does."""
-    said = {"size": options.size, "channels": options.channels, "trust": options.trust}
-    given = dict(request) | said | {"path": str(path.absolute())}
+    settings = {"size": options.size, "channels": options.channels, "trust": options.trust}
+    whole = dict(request) | settings | {"path": str(path.absolute())}
     lacking = {way: _missing(way) for way in ways}
     failures: list[str] = []
     for way in ways:
@@ -113,18 +113,18 @@ def _convert(path: Path, request: Mapping[str, Any], ways: list[str], options: S
         environment = QUIET | {"KERAS_BACKEND": BACKENDS[way]}
         search = [Path.cwd()] if options.trust else []
         try:
-            made = child_process.convert(
-                SCRIPT, given | {"way": way}, str(path), search=search, environment=environment
+            conversion = child_process.convert(
+                SCRIPT, whole | {"way": way}, str(path), search=search, environment=environment
             )
         except child_process.ExportError as error:
             failures.append(str(error).removeprefix(f"{path}: "))
             continue
         tried = tuple(f"Tried before, without success: {failure}" for failure in failures)
-        return ModelFile(path, _digest(path), made.proto, (*made.notes, *tried), converted=True)
-    wanted = [command for command in lacking.values() if command]
+        return ModelFile(path, _digest(path), conversion.proto, (*conversion.notes, *tried), converted=True)
+    commands = [command for command in lacking.values() if command]
     if not failures:
-        raise ModelError(f"{path}: to open it, {wanted[0]}")
-    advice = f"; {wanted[-1]} gives another way" if wanted else ""  # the last of them installs the most
+        raise ModelError(f"{path}: to open it, {commands[0]}")
+    advice = f"; {commands[-1]} gives another way" if commands else ""  # the last of them installs the most
     raise ModelError(f"{path}: {failures[0]}{advice}")
 
 

@@ -1,4 +1,4 @@
-"""What a Keras file may name and still open without --trust: a list of what is allowed, never of what is not.
+"""The names that a Keras file may use without being trusted: a list of what is allowed, never of what is not.
 
 Written out from the public names of Keras 2.4 to 3.15 and tf_keras 2.21, without whatever can name a program, a symbol
 or a file: Lambda, ClassMethod, InstanceMethod, TFSMLayer, StringLookup and the like, losses, metrics and optimizers,

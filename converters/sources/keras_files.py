@@ -1,4 +1,4 @@
-"""What a Keras file says of itself, read before anything of it is loaded.
+"""Read a Keras file's configuration, before anything of the file is loaded.
 
 The configuration is JSON, inside a zip archive or as an attribute of an HDF5 file: its layers, and whether building
 them could run code that the file brings, which is so unless every class and function in it is one of keras_classes.
@@ -78,14 +78,14 @@ def read(path: Path) -> KerasFile:
     else:
         raise ModelError(f"{path}: {'is no Keras file' if start else 'is empty'}; save it again with model.save(file)")
     config = _without_compilation(config)
-    found = list(_objects(config))
+    objects = list(_objects(config))
     return KerasFile(
-        kind,
-        version,
-        config,
-        tuple(dict.fromkeys(danger for each in found if (danger := _danger(each)))),
-        tuple(dict.fromkeys(name for each in found if (name := _foreign(each)))),
-        tuple({str(inner["data_format"]) for each in found if (inner := _inner(each)).get("data_format")}),
+        kind=kind,
+        version=version,
+        config=config,
+        dangers=tuple(dict.fromkeys(danger for each in objects if (danger := _danger(each)))),
+        foreign=tuple(dict.fromkeys(name for each in objects if (name := _foreign(each)))),
+        formats=tuple({str(inner["data_format"]) for each in objects if (inner := _inner(each)).get("data_format")}),
     )
 
 
@@ -124,8 +124,12 @@ def _from_hdf5(path: Path) -> tuple[str, Mapping[str, Any]]:
     try:
         with h5py.File(path, "r") as file:
             limits = {"model_config": file_limits.TEXT_BYTES, "keras_version": file_limits.NOTE_BYTES}
-            said = {name: _attribute(file, name, limit) for name, limit in limits.items() if name in file.attrs}
-            config = file_limits.parse_json(said["model_config"], "model_config") if "model_config" in said else None
+            attributes = {name: _attribute(file, name, limit) for name, limit in limits.items() if name in file.attrs}
+            config = (
+                file_limits.parse_json(attributes["model_config"], "model_config")
+                if "model_config" in attributes
+                else None
+            )
             file_limits.check_hdf5(file, h5py, path.stat().st_size)
     except LimitError as error:
         raise ModelError(f"{path}: is no Keras file as Keras writes one, or damaged: {error}") from error
@@ -135,7 +139,7 @@ def _from_hdf5(path: Path) -> tuple[str, Mapping[str, Any]]:
         ) from error
     if not isinstance(config, dict):
         raise ModelError(f"{path}: holds weights and no network; {_whole_model()}")
-    return said.get("keras_version", ""), config
+    return attributes.get("keras_version", ""), config
 
 
 def _attribute(file: Any, name: str, limit: int) -> str:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import ModelError
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file import model_file
+from filterscope.converters.onnx_file.model_file import ModelFile
 
 if TYPE_CHECKING:
     from filterscope.converters.sources.options import SourceOptions
@@ -69,10 +69,10 @@ def read_as(path: Path, shown: str) -> ModelFile:
     """The model in a file of ours into which such bytes were put.
 
     Raises:
-        ModelError: as of `converters.onnx_file.read`, under the name that is shown.
+        ModelError: as of `converters.onnx_file.model_file.read`, under the name that is shown.
     """
     try:
-        file = onnx_file.read(path)
+        file = model_file.read(path)
     except ModelError as error:
         raise type(error)(str(error).replace(str(path), shown)) from error
     return replace(file, path=Path(shown), converted=True)  # no file holds it: a run keeps it

@@ -1,4 +1,4 @@
-"""How a source that is not ONNX is to be read."""
+"""Options for reading a model that is not ONNX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FACTORY = re.compile(r"(?P<module>.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What the user says of a model that is not ONNX yet; None where the model is to tell."""
+    """The user's settings for a model that is not ONNX yet; None where the model decides."""
 
     trust: bool = False  # may a file that is a program be run?
     weights: Path | None = None  # for a PyTorch factory

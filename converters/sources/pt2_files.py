@@ -1,4 +1,4 @@
-"""What an exported PyTorch program (.pt2) holds, read before anything of it is loaded, and its copy that is loaded.
+"""Check an exported PyTorch program (.pt2) before anything of it is loaded, and write the copy that is loaded.
 
 torch.export.load unpickles what the file marks as pickled, takes names for functions, imports modules that the shapes
 of X"""
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filterscope.converters.errors import ModelError
+from filterscope.converters.errors import ModelError, setting
 from filterscope.converters.sources import pt2_operators, size_expressions
 from filterscope.converters.sources.scripts import file_limits
 from filterscope.converters.sources.scripts.file_limits import LimitError
@@ -70,7 +70,7 @@ ITEMSIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16
 
 
 class ProgramError(ModelError):
-    """The file holds what torch would run, or what it does not write; --trust loads it as it is."""
+    """The file holds what torch would run, or what it does not write; only a trusted file is loaded as it is."""
 
 
 def is_program(names: list[str]) -> bool:
@@ -90,10 +90,12 @@ def write_copy(path: Path, copy: Path) -> None:
         ModelError: it is damaged.
     """
     try:
-        with file_limits.open_archive(path) as archive, zipfile.ZipFile(copy, "w") as made:
-            _copy(archive, made)
+        with file_limits.open_archive(path) as archive, zipfile.ZipFile(copy, "w") as target:
+            _copy(archive, target)
     except ProgramError as error:
-        raise ProgramError(f"{path}: {error}; --trust loads it as it is, where you know who made it") from error
+        raise ProgramError(
+            f"{path}: {error}; {setting('trust')} loads it as it is, where you know who made it"
+        ) from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except LimitError as error:
@@ -103,18 +105,18 @@ def write_copy(path: Path, copy: Path) -> None:
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged ({text})") from error
 
 
-def _copy(archive: zipfile.ZipFile, made: zipfile.ZipFile) -> None:
+def _copy(archive: zipfile.ZipFile, target: zipfile.ZipFile) -> None:
     names = _names(archive)
-    wanted = {short: kind for short, kind in names.items() if kind}
-    if GRAPH not in wanted and OLD_GRAPH not in wanted:
+    members = {short: kind for short, kind in names.items() if kind}
+    if GRAPH not in members and OLD_GRAPH not in members:
         raise ProgramError("holds no model of torch.export.save(program, file)")
     prefix = _prefix(archive)
-    sizes = {short: archive.getinfo(prefix + short).file_size for short in wanted}
-    place = "program/" if GRAPH in wanted else ""
-    for short, kind in wanted.items():
+    sizes = {short: archive.getinfo(prefix + short).file_size for short in members}
+    place = "program/" if GRAPH in members else ""
+    for short, kind in members.items():
         if kind == "bytes":
-            with archive.open(prefix + short) as source, made.open(place + short, "w", force_zip64=True) as target:
-                shutil.copyfileobj(source, target)
+            with archive.open(prefix + short) as source, target.open(place + short, "w", force_zip64=True) as member:
+                shutil.copyfileobj(source, member)
             continue
         limit = {"note": file_limits.NOTE_BYTES, "pickle": 1 << 62}.get(kind, file_limits.TEXT_BYTES)
         content = file_limits.read_member(archive, prefix + short, limit)
@@ -126,20 +128,20 @@ def _copy(archive: zipfile.ZipFile, made: zipfile.ZipFile) -> None:
             content = _pickle(content, short)
         elif NOTE.fullmatch(content) is None:
             raise LimitError(f"its {short} is no short text")
-        made.writestr(place + short, content)
+        target.writestr(place + short, content)
 
 
 def _names(archive: zipfile.ZipFile) -> dict[str, str]:
     """Members by their name inside the archive's folder, and how each is judged; empty where it is left out."""
     prefix = _prefix(archive)
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in archive.namelist():
         short = name.removeprefix(prefix)
         kinds = [kind for kind, pattern in MEMBERS.items() if pattern.fullmatch(short)]
         if not kinds and not IGNORED.fullmatch(short) and not short.endswith("/"):
             raise ProgramError(f"holds {short[:60]!r}, which is no part of a network alone and may be a program")
-        found[short] = kinds[0] if kinds else ""
-    return found
+        names[short] = kinds[0] if kinds else ""
+    return names
 
 
 def _prefix(archive: zipfile.ZipFile) -> str:
@@ -265,8 +267,8 @@ def _pickle(content: bytes, name: str) -> bytes:
         return content
     if not content.startswith(b"PK\x03\x04"):
         raise ProgramError(f"holds a pickle ({name}) that torch.save did not write, which is a program")
-    made = io.BytesIO()
-    with file_limits.open_archive(io.BytesIO(content)) as old, zipfile.ZipFile(made, "w") as new:
+    written = io.BytesIO()
+    with file_limits.open_archive(io.BytesIO(content)) as old, zipfile.ZipFile(written, "w") as new:
         prefix = _prefix(old)
         for member in old.namelist():
             short = member.removeprefix(prefix)
@@ -277,7 +279,7 @@ def _pickle(content: bytes, name: str) -> bytes:
             if short == "data.pkl" and not _is_plain(inner):
                 raise ProgramError(f"holds a pickle ({name}) of more than tensors, which is a program")
             new.writestr(f"archive/{short}", inner)
-    return made.getvalue()
+    return written.getvalue()
 
 
 def _is_plain(content: bytes) -> bool:

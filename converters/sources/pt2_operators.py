@@ -1,4 +1,4 @@
-"""Operators that an exported PyTorch program may call and still open without --trust: a list of what is allowed.
+"""Operators that an exported PyTorch program may call and still open untrusted: a list of what is allowed.
 
 torch.export.load takes any name that begins with torch, math or _operator for a function, torch.hub.load and
 torch.ops.aten.save among them, which the program then calls with values of the file. What is listed are functions

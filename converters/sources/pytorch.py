@@ -14,14 +14,15 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from filterscope.converters.errors import ModelError, SettingsError
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.errors import ModelError, SettingsError, setting
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources import child_process, pt2_files
 from filterscope.converters.sources.scripts import file_limits
 
@@ -35,8 +36,19 @@ TENSORS_ALONE = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # where torch falls back
 EXPORTERS = ("dynamo", "legacy", "fixed")  # tried in this order
 NEEDS_FACTORY = (
     "holds weights and no network; name what makes the network, and give the file as its weights: "
-    "filterscope inspect package.module:factory --weights {name}"
+    f"filterscope inspect package.module:factory {setting('weights', '{name}')}"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a network comes from, for its conversion in another process."""
+
+    shown: str  # as the user named it, for messages
+    path: Path
+    digest: str | None  # SHA-256 of its file; None: of the export's bytes
+    search: tuple[Path, ...]  # folders that its imports look into first
+    environment: Mapping[str, str] | None = None  # variables to set
 
 
 def read_file(path: Path, options: SourceOptions) -> ModelFile:
@@ -49,15 +61,17 @@ def read_file(path: Path, options: SourceOptions) -> ModelFile:
         raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     kind, danger = _kind(path)
     if danger and not options.trust:
-        raise ModelError(f"{path}: {danger}; --trust runs it, where you know who made it")
+        raise ModelError(f"{path}: {danger}; {setting('trust')} runs it, where you know who made it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if kind == "program" and not options.trust:
         with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
             copy = Path(place) / "model.pt2"
             pt2_files.write_copy(path, copy)
             request = {"kind": kind, "path": str(copy)}
-            return _convert(request, str(path), options, [], path, digest, TENSORS_ALONE)
-    return _convert({"kind": kind, "path": str(path.absolute())}, str(path), options, [Path.cwd()], path, digest)
+            source = Source(shown=str(path), path=path, digest=digest, search=(), environment=TENSORS_ALONE)
+            return _convert(request, source, options)
+    source = Source(shown=str(path), path=path, digest=digest, search=(Path.cwd(),))
+    return _convert({"kind": kind, "path": str(path.absolute())}, source, options)
 
 
 def read_factory(source: str, options: SourceOptions) -> ModelFile:
@@ -72,7 +86,8 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
     if options.weights is not None:
         if not options.weights.is_file():
             what = "is a folder" if options.weights.is_dir() else "no such file"
-            raise SettingsError(f"--weights {options.weights}: {what}")
+            message = f"{setting('weights', options.weights)}: {what}"
+            raise SettingsError(message, field="weights", value=options.weights)
         if zipfile.is_zipfile(options.weights):
             _members(options.weights)
         weights = str(options.weights.absolute())
@@ -80,9 +95,9 @@ def read_factory(source: str, options: SourceOptions) -> ModelFile:
     if is_file and not Path(module).is_file():
         raise ModelError(f"{source}: there is no file {module}")
     place = str(Path(module).absolute()) if is_file else module
-    search = [Path(place).parent if is_file else Path.cwd()]
+    search = (Path(place).parent if is_file else Path.cwd(),)
     request = {"kind": "factory", "path": place, "name": name, "weights": weights}
-    return _convert(request, source, options, search, Path(name), None)
+    return _convert(request, Source(shown=source, path=Path(name), digest=None, search=search), options)
 
 
 def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
@@ -103,12 +118,12 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
     request = {"channels": options.channels, "size": options.size}
     failures: list[Exception] = []
     for exporter in EXPORTERS:
-        said = list(notes)
+        own_notes = list(notes)
         with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
             folder = Path(place)
             try:
-                example = _examples(options.example) or pytorch_export._example(own, request, said)
-                said.append(pytorch_export.export(own, example, folder, exporter))
+                example = _examples(options.example) or pytorch_export._example(own, request, own_notes)
+                own_notes.append(pytorch_export.export(own, example, folder, exporter))
                 proto = onnx.load(folder / "model.onnx")
                 with np.load(folder / "samples.npz") as samples:
                     child_process.prove(proto, dict(samples), shown)
@@ -118,7 +133,7 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
             except pytorch_export.RefusedError as error:
                 raise ModelError(f"{shown}: {error}") from error
         digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-        return ModelFile(Path(shown), digest, proto, tuple(said), converted=True)
+        return ModelFile(Path(shown), digest, proto, tuple(own_notes), converted=True)
     raise _of_all(failures, shown) from failures[0]
 
 
@@ -129,33 +144,31 @@ def _examples(example: Any) -> list[Any]:
     return list(example) if isinstance(example, (tuple, list)) else [example]
 
 
-def _convert(
-    request: Mapping[str, Any],
-    shown: str,
-    options: SourceOptions,
-    search: list[Path],
-    path: Path,
-    digest: str | None,
-    environment: Mapping[str, str] | None = None,
-) -> ModelFile:
-    given = dict(request) | {"channels": options.channels, "size": options.size}
+def _convert(request: Mapping[str, Any], source: Source, options: SourceOptions) -> ModelFile:
+    """The export of the first exporter whose result answers as the source does."""
+    whole = dict(request) | {"channels": options.channels, "size": options.size}
     failures: list[Exception] = []
     for exporter in EXPORTERS:
         try:
-            made = child_process.convert(
-                SCRIPT, given | {"exporter": exporter}, shown, search=search, environment=environment
+            conversion = child_process.convert(
+                SCRIPT,
+                whole | {"exporter": exporter},
+                source.shown,
+                search=source.search,
+                environment=source.environment,
             )
         except child_process.ExportError as error:
             failures.append(error)
             continue
-        return ModelFile(path, digest or made.sha256, made.proto, made.notes, converted=True)
-    raise _of_all(failures, shown) from failures[0]
+        digest = source.digest or conversion.sha256
+        return ModelFile(source.path, digest, conversion.proto, conversion.notes, converted=True)
+    raise _of_all(failures, source.shown) from failures[0]
 
 
 def _of_all(failures: list[Exception], shown: str) -> ModelError:
     """What PyTorch's default exporter and its older one say, in one line."""
-    said = [str(failure).removeprefix(f"{shown}: ") for failure in failures[:2]]
-    return ModelError(f"{shown}: {'; by its older exporter: '.join(said)}")
+    reasons = [str(failure).removeprefix(f"{shown}: ") for failure in failures[:2]]
+    return ModelError(f"{shown}: {'; by its older exporter: '.join(reasons)}")
 
 
 def _kind(path: Path) -> tuple[str, str]:
@@ -201,7 +214,8 @@ def _pickled(path: Path) -> tuple[str, str]:
             return (
                 "pickle",
                 "is a pickle of more than tensors, which is a program (weights are safe: "
-                "torch.save(network.state_dict()); those inside go with a factory that makes the network: --weights)",
+                "torch.save(network.state_dict()); those inside go with a factory that makes the network: "
+                f"{setting('weights')})",
             )
     except Exception as error:  # a damaged archive fails in many ways
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged") from error

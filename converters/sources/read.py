@@ -1,4 +1,4 @@
-"""Whatever the user names as a model, read as ONNX.
+"""Read any supported model as ONNX.
 
 Which reader is asked: `files` for ONNX, `keras` for .keras, .h5, .hdf5 and SavedModel folders, `pytorch` for .pt2,
 TorchScript and factories, `live` for models in this process. Knows how each is recognised; knows nothing of what is
@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filterscope.converters import onnx_file
-from filterscope.converters.errors import SettingsError
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.errors import SettingsError, setting
+from filterscope.converters.onnx_file import model_file
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources.options import FACTORY, SourceOptions
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
         return pytorch.read_factory(str(source), options)
     if options.weights is not None:
         raise SettingsError(
-            f"--weights {options.weights}: goes with a factory that makes the network, such as "
-            f"package.module:factory or file.py:factory, not with {source}"
+            f"{setting('weights', options.weights)}: goes with a factory that makes the network, such as "
+            f"package.module:factory or file.py:factory, not with {source}",
+            field="weights",
+            value=options.weights,
         )
     if path.suffix.lower() in KERAS or (path / "saved_model.pb").is_file():
         from filterscope.converters.sources import keras
@@ -57,7 +59,7 @@ def read(source: str | Path | nn.Module, options: SourceOptions | None = None) -
         from filterscope.converters.sources import pytorch
 
         return pytorch.read_file(path, options)
-    return onnx_file.read(path)
+    return model_file.read(path)
 
 
 def is_factory(source: str | Path | nn.Module) -> bool:

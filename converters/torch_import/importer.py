@@ -85,18 +85,18 @@ class TorchTwin:
             return False
         return True
 
-    def answer(self, node: str, given: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-        """What one node's module makes of given inputs.
+    def answer(self, node: str, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Compute one node's outputs from its inputs.
 
         Args:
             node: name of a canonical node.
-            given: the node's inputs that are not constants, by value name.
+            inputs: the node's inputs that are not constants, by value name.
 
         Returns:
             One array an output.
         """
         call = self.calls[node]
-        tensors = {self.values[name]: torch.from_numpy(np.array(array)) for name, array in given.items()}
+        tensors = {self.values[name]: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
 
         def argument(source: fx.Node) -> torch.Tensor:
             if source.op == "get_attr":

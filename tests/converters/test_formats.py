@@ -20,7 +20,7 @@ from filterscope.analyzer.network.scores import scores
 from filterscope.converters.comparison import Rounding, beyond_rounding
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.normal_form.canonical import canonicalize
-from filterscope.converters.onnx_file import read
+from filterscope.converters.onnx_file.model_file import read
 from filterscope.converters.parity import verify
 from filterscope.converters.runtime import Session
 from filterscope.converters.torch_import.importer import import_torch

@@ -14,8 +14,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from filterscope.analyzer.network.network import open_here
-from filterscope.converters import onnx_file, runtime
+from filterscope.converters import runtime
 from filterscope.converters.errors import LimitError
+from filterscope.converters.onnx_file import model_file
 from filterscope.converters.parity import FORCED_NODES
 from support.networks import build
 
@@ -101,7 +102,7 @@ def nested_functions(count):
 
 def opened(path, model):
     onnx.save(model, path)
-    return open_here(onnx_file.read(path))
+    return open_here(model_file.read(path))
 
 
 def proven(path, model):

@@ -14,9 +14,9 @@ from filterscope.analyzer.network import network
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.cli import app
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import ModelError, UnsupportedOperatorError
 from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import model_file
 from filterscope.converters.runtime import refusal
 from support.networks import build, normal
 
@@ -492,7 +492,7 @@ def test_a_fault_of_our_copy_is_not_put_on_the_file(side, tmp_path, monkeypatch)
 
     monkeypatch.setattr(network, "canonicalize", spoilt)
     with pytest.raises(ModelError, match=r"the file itself runs, but not our copy of it at opset 21.*Crop"):
-        network.open_here(onnx_file.read(tmp_path / "model.onnx"))
+        network.open_here(model_file.read(tmp_path / "model.onnx"))
 
 
 def test_nothing_is_printed_of_a_file_that_onnx_runtime_cannot_read(capfd):

@@ -18,10 +18,11 @@ from torch import nn
 from filterscope.analyzer.boundary import opening
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.network import open_here
-from filterscope.converters import cache, onnx_file
-from filterscope.converters.alone import compare_alone
+from filterscope.converters import cache
+from filterscope.converters.batch_independence import compare_alone
 from filterscope.converters.comparison import relative_error
 from filterscope.converters.errors import ParityError
+from filterscope.converters.onnx_file import model_file
 from filterscope.converters.parity import AGREES, REFUSED, Parity, verify
 from filterscope.converters.rewrites.opset_site import OPSET
 from filterscope.converters.torch_import.importer import TorchTwin, import_torch
@@ -506,7 +507,7 @@ def test_a_refusal_is_not_kept(proven, monkeypatch):
     model = network()
     model.doc_string = "another"
     onnx.save_model(model, path)
-    opened = open_here(onnx_file.read(path))
+    opened = open_here(model_file.read(path))
     one_weight(opened.twin, opened.layers[1].node)
     assert not opened.one_at_a_time
     before = set(cache._folder().iterdir())

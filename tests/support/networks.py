@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from filterscope.analyzer.network.network import open_here
 from filterscope.converters.normal_form.canonical import canonicalize
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.sources import read
 from support.paths import DATA
 

@@ -1,4 +1,4 @@
-"""How much of a stranger's archive, JSON or HDF5 file is read, judged before any of it is.
+"""Limits on archives, JSON and HDF5 files from untrusted sources, checked before they are read.
 
 Each check is linear in the file's own bytes, never in what the file declares. Knows the three formats; knows nothing of
 models. Used by our process and by the scripts beside it; imports nothing of ours.

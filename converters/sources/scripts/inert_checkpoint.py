@@ -160,22 +160,22 @@ def is_module(content: Any) -> bool:
 
 def names_of_inert(content: Any, most: int = 3) -> list[str]:
     """Classes and functions that were passed over, each once, in order."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     seen: set[int] = set()
     left = [content]
-    while left and len(found) < most:
+    while left and len(names) < most:
         value = left.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, Inert):
-            found |= {str(value.maker): None} if isinstance(value.maker, Name) and value.maker != ARRAY else {}
+            names |= {str(value.maker): None} if isinstance(value.maker, Name) and value.maker != ARRAY else {}
             left += [value.state, value.items, value.members, value.arguments]
         elif isinstance(value, Mapping):
             left += reversed(list(value.values()))
         elif isinstance(value, (list, tuple)):
             left += reversed(value)
-    return list(found)
+    return list(names)
 
 
 def _of_dictionary(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
@@ -199,7 +199,7 @@ def _attributes(content: Any) -> dict[Any, Any]:
 
 def _of_module(module: Inert) -> dict[str, torch.Tensor]:
     """The state dict that a pickled nn.Module would have."""
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     left: list[tuple[str, Any]] = [("", module)]
     seen: set[int] = set()
     while left:
@@ -209,9 +209,9 @@ def _of_module(module: Inert) -> dict[str, torch.Tensor]:
         seen.add(id(inner))
         attributes = _attributes(inner)
         for kind in ("_parameters", "_buffers"):
-            found |= {f"{prefix}{name}": tensor for name, tensor in _of_dictionary(attributes[kind]).items()}
+            tensors |= {f"{prefix}{name}": tensor for name, tensor in _of_dictionary(attributes[kind]).items()}
         left += [(f"{prefix}{name}.", part) for name, part in parts_of(attributes["_modules"]).items()]
-    return found
+    return tensors
 
 
 def _content(file: IO[bytes], budget: _Budget, depth: int) -> Any:
@@ -238,14 +238,14 @@ def _of_archive(file: IO[bytes], budget: _Budget, depth: int) -> Any:
             raise CheckpointError("it is an archive, and not one of torch.save")
         root = pickles[0].removesuffix("data.pkl")
         order = _member(archive, f"{root}byteorder") if f"{root}byteorder" in archive.namelist() else b"little"
-        kept: dict[str, torch.Tensor] = {}
+        storages: dict[str, torch.Tensor] = {}
 
         def storage(key: str, dtype: torch.dtype, numel: int) -> torch.Tensor:
-            if key not in kept:
+            if key not in storages:
                 name = f"{root}data/{key}"
                 budget.take_bytes(archive.getinfo(name).file_size)
-                kept[key] = _filled(_member(archive, name), order == b"big", dtype)
-            return _as_type(kept[key], dtype, numel)
+                storages[key] = _filled(_member(archive, name), order == b"big", dtype)
+            return _as_type(storages[key], dtype, numel)
 
         if archive.getinfo(pickles[0]).file_size > MOST_BYTES:
             raise CheckpointError(f"its pickle is larger than {MOST_BYTES >> 20} MiB")
@@ -263,15 +263,15 @@ def _of_stream(file: IO[bytes], budget: _Budget, depth: int) -> Any:
     """What torch.save wrote before 1.6: three pickles of constants, the content, names of storages, the storages."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    kept: dict[str, tuple[torch.Tensor, int]] = {}  # key → memory as bytes, bytes an element
+    storages: dict[str, tuple[torch.Tensor, int]] = {}  # key → memory as bytes, bytes an element
 
     def storage(key: str, dtype: torch.dtype, numel: int) -> torch.Tensor:
-        if key not in kept:
+        if key not in storages:
             if not 0 <= numel * dtype.itemsize <= size:
                 raise CheckpointError("its tensors are larger than the file")
             budget.take_bytes(numel * dtype.itemsize)
-            kept[key] = torch.zeros(numel * dtype.itemsize, dtype=torch.uint8), dtype.itemsize
-        return _as_type(kept[key][0], dtype, numel)
+            storages[key] = torch.zeros(numel * dtype.itemsize, dtype=torch.uint8), dtype.itemsize
+        return _as_type(storages[key][0], dtype, numel)
 
     machine = _Machine(budget, storage, depth)
     content = machine.run(file)
@@ -280,10 +280,10 @@ def _of_stream(file: IO[bytes], budget: _Budget, depth: int) -> Any:
     _version, system = machine.run(file), machine.run(file)
     content, keys = machine.run(file), machine.run(file)
     is_big = isinstance(system, Mapping) and system.get("little_endian") is False
-    if not isinstance(keys, list) or len(keys) != len(kept) or not all(isinstance(key, str) for key in keys):
+    if not isinstance(keys, list) or len(keys) != len(storages) or not all(isinstance(key, str) for key in keys):
         raise CheckpointError("it is only a part of a file, or damaged; save or copy it again")
     for key in keys:
-        memory, itemsize = kept[key]
+        memory, itemsize = storages[key]
         count = int.from_bytes(_exactly(file, 8), "little")
         if count * itemsize != len(memory):
             raise CheckpointError("a storage has another size than its tensors say; save or copy it again")
@@ -392,9 +392,9 @@ class _Machine:
         """What a class or function of RULES gives; an Inert for every other, and where the arguments do not fit."""
         rule = RULES.get((maker.module, maker.name)) if isinstance(maker, Name) else None
         if rule is not None and isinstance(arguments, tuple):
-            made = rule(self, arguments)
-            if made is not None:
-                return made
+            result = rule(self, arguments)
+            if result is not None:
+                return result
         return Inert(maker, arguments)
 
     def storage(self, pid: Any) -> Any:
@@ -532,7 +532,7 @@ def _array(target: Inert, state: Any, budget: _Budget) -> torch.Tensor | None:
         content = content.encode("latin-1")  # of Python 2
     if not isinstance(entry, _Entry) or not isinstance(content, (bytes, bytearray)):
         return None
-    return _of_bytes(content, entry, shape, "F" if is_fortran else "C", budget)
+    return _of_bytes(content, entry, shape, order="F" if is_fortran else "C", budget=budget)
 
 
 def _of_bytes(content: bytes | bytearray, entry: _Entry, shape: Any, order: Any, budget: _Budget) -> torch.Tensor:
@@ -612,8 +612,8 @@ def _make_of_type(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
     """A tensor of some class: (function, class, its arguments, state). The class is passed over."""
     if len(arguments) != 4 or _is(arguments[0], OF_TYPE):
         return None
-    made = machine.make(arguments[0], arguments[2])
-    return made if isinstance(made, torch.Tensor) else None
+    result = machine.make(arguments[0], arguments[2])
+    return result if isinstance(result, torch.Tensor) else None
 
 
 def _make_from_file(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
@@ -625,10 +625,10 @@ def _make_from_file(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
 
 
 def _make_dict(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
-    given = arguments[0] if arguments else ()
-    if isinstance(given, (Name, Inert)):
+    content = arguments[0] if arguments else ()
+    if isinstance(content, (Name, Inert)):
         return {}  # a defaultdict and what it makes of nothing
-    pairs = list(given.items()) if isinstance(given, Mapping) else given
+    pairs = list(content.items()) if isinstance(content, Mapping) else content
     if not isinstance(pairs, (list, tuple)) or any(not isinstance(p, (list, tuple)) or len(p) != 2 for p in pairs):
         return None
     machine.budget.take_steps(len(pairs))
@@ -636,11 +636,11 @@ def _make_dict(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
 
 
 def _make_list(machine: _Machine, arguments: tuple[Any, ...]) -> Any:
-    given = arguments[0] if arguments else []
-    if not isinstance(given, (list, tuple)):
+    content = arguments[0] if arguments else []
+    if not isinstance(content, (list, tuple)):
         return None
-    machine.budget.take_steps(len(given))
-    return list(given)
+    machine.budget.take_steps(len(content))
+    return list(content)
 
 
 def _make_size(machine: _Machine, arguments: tuple[Any, ...]) -> Any:

@@ -84,7 +84,7 @@ def _keras(request: Mapping[str, Any], folder: Path, notes: list[str]) -> Source
     copying = importlib.import_module("keras_copy")
     try:
         path, changes = copying.write(Path(request["path"]), request["kind"], request["config"], folder)
-    except copying.limits.LimitError as error:
+    except copying.file_limits.LimitError as error:
         raise RefusedError(str(error)) from error
     except Exception as error:  # each layer of a damaged archive fails in its own way
         raise RefusedError(f"is damaged ({_short(error)}); save or copy it again") from error
@@ -97,16 +97,27 @@ def _keras(request: Mapping[str, Any], folder: Path, notes: list[str]) -> Source
     names, shapes, dtypes = _inputs(model)
 
     def call(*tensors: Any) -> dict[str, Any]:
-        found = list(_flat(model(_packed(model, tensors, legacy), training=False)))
-        wanted = getattr(model, "output_names", None) or []
-        outputs = wanted if len(wanted) == len(found) else [f"output_{index}" for index in range(len(found))]
-        return dict(zip(_unique(outputs), found, strict=True))
+        results = list(_flat(model(_packed(model, tensors, legacy), training=False)))
+        output_names = getattr(model, "output_names", None) or []
+        outputs = (
+            output_names if len(output_names) == len(results) else [f"output_{index}" for index in range(len(results))]
+        )
+        return dict(zip(_unique(outputs), results, strict=True))
 
-    known = importlib.import_module("keras_layer_names").kernels(model)
+    kernels = importlib.import_module("keras_layer_names").kernels(model)
     if request["way"] == "torch":
         model.eval()
     scales = any(type(layer).__name__ in PREPROCESSING for layer in model._flatten_layers())
-    return Source(call, names, shapes, dtypes, known, made_by, model, 255.0 if scales else 1.0)
+    return Source(
+        call,
+        names=names,
+        shapes=shapes,
+        dtypes=dtypes,
+        kernels=kernels,
+        made_by=made_by,
+        module=model,
+        brightest=255.0 if scales else 1.0,
+    )
 
 
 def _saved_model(request: Mapping[str, Any], folder: Path, notes: list[str]) -> Source:
@@ -128,11 +139,11 @@ def _saved_model(request: Mapping[str, Any], folder: Path, notes: list[str]) -> 
 
     return Source(
         call,
-        _unique(list(specs)),
-        tuple(tuple(spec.shape.as_list()) for spec in specs.values()),
-        tuple(spec.dtype.name for spec in specs.values()),
-        named.kernels_of_variables(serving.variables),
-        f"a SavedModel on TensorFlow {tf.__version__}",
+        names=_unique(list(specs)),
+        shapes=tuple(tuple(spec.shape.as_list()) for spec in specs.values()),
+        dtypes=tuple(spec.dtype.name for spec in specs.values()),
+        kernels=named.kernels_of_variables(serving.variables),
+        made_by=f"a SavedModel on TensorFlow {tf.__version__}",
     )
 
 
@@ -141,18 +152,18 @@ LOADERS = {"keras": _keras, "tf_keras": _keras, "torch": _keras, "saved_model": 
 
 def _custom_objects(value: Any) -> dict[str, Any]:
     """The classes and functions of the user's own modules that a configuration names, by the name it has for them."""
-    found: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
     if isinstance(value, list):
         for inner in value:
-            found |= _custom_objects(inner)
+            objects |= _custom_objects(inner)
     elif isinstance(value, dict):
         module, name = value.get("module"), value.get("class_name")
         if isinstance(module, str) and module.partition(".")[0] not in ("keras", "tf_keras", "builtins", "__main__"):
             name = value["config"] if name == "function" else name
-            found[str(value.get("registered_name") or name)] = getattr(importlib.import_module(module), str(name))
+            objects[str(value.get("registered_name") or name)] = getattr(importlib.import_module(module), str(name))
         for inner in value.values():
-            found |= _custom_objects(inner)
-    return found
+            objects |= _custom_objects(inner)
+    return objects
 
 
 def _load_failure(error: BaseException, kind: str) -> str:
@@ -232,20 +243,20 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 def _examples(source: Source, request: Mapping[str, Any], notes: list[str]) -> list[tuple[int, ...]]:
     """A shape without its batch for each input, on which the model runs."""
     open_sides = any(len(shape) == 4 and None in shape[1:] for shape in source.shapes)
-    given = tuple(request["size"]) if request["size"] else None
+    fixed = tuple(request["size"]) if request["size"] else None
     failure: Exception | None = None
-    for size in [given] if given else [(side, side) for side in SIDES if open_sides or side == SIDES[0]]:
+    for size in [fixed] if fixed else [(side, side) for side in SIDES if open_sides or side == SIDES[0]]:
         shapes = [_closed(shape, size, request.get("channels") or 3) for shape in source.shapes]
         try:
             source.call(*(_tensors(source, shapes, 1, request["way"])))
         except Exception as error:
             failure = failure or error
             continue
-        if open_sides and not given:
+        if open_sides and not fixed:
             notes.append(f"It was tried on images of {size[0]}×{size[1]}, the first size that runs.")
         return shapes
     assert failure is not None
-    tried = f" at {given[0]}×{given[1]}" if open_sides and given else " at any usual size" if open_sides else ""
+    tried = f" at {fixed[0]}×{fixed[1]}" if open_sides and fixed else " at any usual size" if open_sides else ""
     raise ExportError(f"{source.made_by} does not run it{tried}: {_short(failure)}")
 
 
@@ -288,9 +299,9 @@ def _by_tf2onnx(source: Source, shapes: Sequence[tuple[int, ...]], folder: Path,
     open_shapes = [(None, *shape[1:]) for shape in source.shapes]
     closed_shapes = [(None, *shape) for shape in shapes]
     failure: Exception | None = None
-    given = [open_shapes] if open_shapes == closed_shapes else [open_shapes, closed_shapes]
+    signatures = [open_shapes] if open_shapes == closed_shapes else [open_shapes, closed_shapes]
     ways: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = (_without_copies, contextlib.nullcontext)
-    for tried, lean in itertools.product(given, ways):
+    for tried, lean in itertools.product(signatures, ways):
         signature = [
             tf.TensorSpec(shape, dtype, name=name)
             for shape, dtype, name in zip(tried, source.dtypes, source.names, strict=True)
@@ -309,7 +320,7 @@ def _by_tf2onnx(source: Source, shapes: Sequence[tuple[int, ...]], folder: Path,
         raise ExportError(f"tf2onnx cannot export it: {_short(failure)}") from failure
     _settle(proto, {inside.name: value for value, inside in captures if value.dtype != tf.resource})
     notes.append(f"Exported from {source.made_by} by tf2onnx {tf2onnx.__version__}.")
-    _finish(proto, source, shapes, folder, notes, "tensorflow")
+    _finish(proto, source, shapes, folder, notes=notes, way="tensorflow")
 
 
 @contextlib.contextmanager
@@ -330,7 +341,7 @@ def _without_copies() -> Iterator[None]:
         return graph
 
     base.optimize = in_place
-    optimizer.optimize_graph = lambda graph, *_, **said: optimize_graph(graph, catch_errors=False)
+    optimizer.optimize_graph = lambda graph, *_, **__: optimize_graph(graph, catch_errors=False)
     try:
         yield
     finally:
@@ -343,7 +354,7 @@ def _without_xla() -> Iterator[None]:
     import tensorflow as tf
 
     compiled = tf.function
-    tf.function = lambda *given, jit_compile=None, **said: compiled(*given, **said)
+    tf.function = lambda *arguments, jit_compile=None, **options: compiled(*arguments, **options)
     try:
         yield
     finally:
@@ -413,7 +424,7 @@ def _by_torch(source: Source, shapes: Sequence[tuple[int, ...]], folder: Path, n
     notes.append(f"Exported from {source.made_by} by its {exporter} exporter.")
     if any(None in shape[1:] for shape in source.shapes):
         notes.append("Its height and width, which are open in Keras, are fixed in this export.")
-    _finish(onnx.load(path), source, shapes, folder, notes, "torch")
+    _finish(onnx.load(path), source, shapes, folder, notes=notes, way="torch")
 
 
 def _finish(

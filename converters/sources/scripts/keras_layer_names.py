@@ -1,4 +1,4 @@
-"""Convolutions of an exported graph get back the names of the Keras layers they come from.
+"""Give the convolutions of an exported graph the names of their Keras layers.
 
 They are matched by their kernels, since exporters name a node after whatever was folded into it. A BatchNorm that was
 folded in has scaled each output channel's part of the kernel, which is therefore compared up to a factor. Knows ONNX
@@ -40,7 +40,7 @@ def kernels_of_variables(variables: Sequence[Any]) -> list[Kernel]:
 
     What kind of layer a variable was in is forgotten, so that each is read in every way that its layer may mean it.
     """
-    found: list[Kernel] = []
+    kernels: list[Kernel] = []
     for variable in variables:
         path = re.fullmatch(r"(.+)/(depthwise_|pointwise_)?kernel(:0)?", variable.name)
         values = _array(variable)
@@ -50,8 +50,8 @@ def kernels_of_variables(variables: Sequence[Any]) -> list[Kernel]:
         whole = path[1] + (f"/{path[2].rstrip('_')}" if halved and path[2] else "")
         name = whole[path[1].rfind("/") + 1 :]
         readings = (depthwise(values), plain(values), plain(np.swapaxes(values, -1, -2)))
-        found.extend(Kernel(name, whole, reading) for reading in readings)
-    return found
+        kernels.extend(Kernel(name, whole, reading) for reading in readings)
+    return kernels
 
 
 def _kernels(holder: Any, path: str, seen: set[int]) -> Iterator[Kernel]:
@@ -68,16 +68,16 @@ def _own(layer: Any) -> Iterator[tuple[str, np.ndarray]]:
     """A layer's kernels as (output channels, everything else); none where it is no convolution."""
     kinds = " ".join(kind.__name__ for kind in type(layer).__mro__)
     arrays = {name: getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")}
-    known = {name: _array(value) for name, value in arrays.items() if value is not None and len(value.shape) >= 3}
-    if "Separable" in kinds and len(known) == 2:
-        yield "/depthwise", depthwise(known["depthwise_kernel"])
-        yield "/pointwise", plain(known["pointwise_kernel"])
-    elif "Depthwise" in kinds and known:
-        yield "", depthwise(next(iter(known.values())))
-    elif "Transpose" in kinds and "kernel" in known:
-        yield "", plain(np.swapaxes(known["kernel"], -1, -2))
-    elif "Conv" in kinds and "kernel" in known:
-        yield "", plain(known["kernel"])
+    kernels = {name: _array(value) for name, value in arrays.items() if value is not None and len(value.shape) >= 3}
+    if "Separable" in kinds and len(kernels) == 2:
+        yield "/depthwise", depthwise(kernels["depthwise_kernel"])
+        yield "/pointwise", plain(kernels["pointwise_kernel"])
+    elif "Depthwise" in kinds and kernels:
+        yield "", depthwise(next(iter(kernels.values())))
+    elif "Transpose" in kinds and "kernel" in kernels:
+        yield "", plain(np.swapaxes(kernels["kernel"], -1, -2))
+    elif "Conv" in kinds and "kernel" in kernels:
+        yield "", plain(kernels["kernel"])
 
 
 def _array(variable: Any) -> np.ndarray:
@@ -96,18 +96,18 @@ def depthwise(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1]).T
 
 
-def rename(proto: onnx.ModelProto, known: Sequence[Kernel]) -> int:
+def rename(proto: onnx.ModelProto, kernels: Sequence[Kernel]) -> int:
     """Name each convolution's node `LAYER/Conv`; a layer's name is its path where two layers share it.
 
     Returns:
         How many have a kernel that differs from their layer's by a factor a channel: a BatchNorm was folded in.
     """
-    counts = Counter(name for name, _ in {(kernel.name, kernel.path) for kernel in known})
-    names = [kernel.name if counts[kernel.name] == 1 else kernel.path for kernel in known]
-    rows = [_normalised(kernel.values) for kernel in known]
+    counts = Counter(name for name, _ in {(kernel.name, kernel.path) for kernel in kernels})
+    names = [kernel.name if counts[kernel.name] == 1 else kernel.path for kernel in kernels]
+    rows = [_normalised(kernel.values) for kernel in kernels]
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     producers = {output: node for node in proto.graph.node for output in node.output}
-    taken = {node.name for node in proto.graph.node}
+    names_in_use = {node.name for node in proto.graph.node}
     uses: Counter[int] = Counter()
     scaled = 0
     for node in proto.graph.node:
@@ -120,30 +120,31 @@ def rename(proto: onnx.ModelProto, known: Sequence[Kernel]) -> int:
         values = values.reshape(len(values), -1)
         own = _normalised(values)
         scopes = set(re.split(r"[/.;]", node.name))
-        told = [kernel.name.partition("/")[0] in scopes for kernel in known]
+        is_named = [kernel.name.partition("/")[0] in scopes for kernel in kernels]
         # A kernel of zeros looks like no other: then the name that the exporter gave is all there is.
         fitting = [index for index, other in enumerate(rows) if _alike(own, other)] or [
-            index for index, other in enumerate(rows) if told[index] and own.shape == other.shape
+            index for index, other in enumerate(rows) if is_named[index] and own.shape == other.shape
         ]
         if not fitting:
             continue
         # Of layers with one kernel, the one that the node's old name speaks of, then the one not met yet.
-        chosen = min(fitting, key=lambda index: (not told[index], uses[index], index))
+        chosen = min(fitting, key=lambda index: (not is_named[index], uses[index], index))
         uses[chosen] += 1
-        scaled += not np.allclose(values, known[chosen].values, rtol=1e-3, atol=1e-6)
-        taken.discard(node.name)
-        node.name = _free(f"{names[chosen]}/{node.op_type}", taken)
-        taken.add(node.name)
+        scaled += not np.allclose(values, kernels[chosen].values, rtol=1e-3, atol=1e-6)
+        names_in_use.discard(node.name)
+        node.name = _free(f"{names[chosen]}/{node.op_type}", names_in_use)
+        names_in_use.add(node.name)
         del node.metadata_props[:]  # PyTorch's exporter notes there which of its modules a node is in
     return scaled
 
 
-def _free(name: str, taken: set[str]) -> str:
-    number, found = 0, name
-    while found in taken:
+def _free(name: str, names_in_use: set[str]) -> str:
+    """The name, or the first NAME_1, NAME_2, … that is not in use."""
+    number, unique = 0, name
+    while unique in names_in_use:
         number += 1
-        found = f"{name}_{number}"
-    return found
+        unique = f"{name}_{number}"
+    return unique
 
 
 def _normalised(values: np.ndarray) -> np.ndarray:

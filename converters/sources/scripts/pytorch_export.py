@@ -103,7 +103,7 @@ def export(module: Any, example: Sequence[torch.Tensor], folder: Path, exporter:
                 )
     except Exception as error:
         raise ExportError(f"PyTorch's {exporter} exporter cannot export it: {_short(error)}") from error
-    _write_samples(module.module() if program else module, arguments, folder, exporter, program)
+    _write_samples(module.module() if program else module, arguments, folder, exporter=exporter, program=program)
     kind = "default" if exporter == "dynamo" else "older"
     batch = ", for a batch of one" if exporter == "fixed" else ""
     return f"Exported from PyTorch {torch.__version__} by its {kind} exporter{batch}."
@@ -162,7 +162,7 @@ def _module(request: Mapping[str, Any]) -> tuple[Any, list[str]]:
     elif request["kind"] == "pickle":
         module = _unpickled(path)
     else:
-        module = _made(path, request["name"])
+        module = _run_factory(path, request["name"])
     module, notes = prepared(unwrapped(module))
     if request.get("weights"):
         notes += _load_weights(module, request["weights"])
@@ -171,15 +171,15 @@ def _module(request: Mapping[str, Any]) -> tuple[Any, list[str]]:
 
 def _loaded(path: str) -> Any:
     """An exported program. What goes wrong, torch writes to its log and raises another error."""
-    said: list[str] = []
+    messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(str((record.exc_info or (None, ""))[1]))  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(str((record.exc_info or (None, ""))[1]))  # type: ignore[method-assign]
     log = logging.getLogger("torch.export")
     log.addHandler(handler)
     try:
         return torch.export.load(path)
     except Exception as error:
-        why = next((text for text in said if text), str(error))
+        why = next((text for text in messages if text), str(error))
         operator = re.search(r"failed to resolve torch\.ops\.([\w.]+) ", why)
         if operator:
             raise RefusedError(
@@ -206,21 +206,21 @@ def _unpickled(path: str) -> nn.Module:
     raise RefusedError(f"the pickle holds a {type(content).__name__} and no nn.Module")
 
 
-def _made(source: str, name: str) -> nn.Module:
-    """What the factory of a user's module or file makes."""
+def _run_factory(source: str, name: str) -> nn.Module:
+    """The network that the factory of a user's module or file makes."""
     try:
         try:
-            found: Any = _imported(source)
+            value: Any = _imported(source)
         except RuntimeError as error:
             if "torchvision::" not in str(error):
                 raise
             _let_torchvision_load()
-            found = _imported(source)
+            value = _imported(source)
         for part in name.split("."):
-            if not hasattr(found, part):
-                raise RefusedError(f"there is no {part} in it{_perhaps(part, found)}")
-            found = getattr(found, part)
-        made = _called(found)
+            if not hasattr(value, part):
+                raise RefusedError(f"there is no {part} in it{_perhaps(part, value)}")
+            value = getattr(value, part)
+        module = _called(value)
     except RefusedError:
         raise
     except ModuleNotFoundError as error:
@@ -233,9 +233,9 @@ def _made(source: str, name: str) -> nn.Module:
         raise RefusedError(f"raised {type(error).__name__}: {_short(error)}{where}") from error
     except SystemExit as error:
         raise RefusedError(f"ended Python with code {error.code} instead of making a network") from error
-    if not isinstance(made, nn.Module):
-        raise RefusedError(f"makes {_named(made)}; {NEEDED}")
-    return made
+    if not isinstance(module, nn.Module):
+        raise RefusedError(f"makes {_named(module)}; {NEEDED}")
+    return module
 
 
 def _called(factory: Any) -> Any:
@@ -259,7 +259,7 @@ def _named(value: Any) -> str:
 
 
 def _perhaps(name: str, place: Any) -> str:
-    near = difflib.get_close_matches(name, [known for known in dir(place) if known[0] != "_"], n=1)
+    near = difflib.get_close_matches(name, [other for other in dir(place) if other[0] != "_"], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -295,14 +295,14 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
     if len(needed) > 1:
         raise RefusedError(
             f"takes several inputs ({', '.join(needed)}): export it to ONNX or .pt2 with an example of each, then "
-            "--input says which takes the image and --feed what the others get"
+            "`input` says which takes the image and `feed` what the others get"
         )
     channels = request["channels"] or _channels(module)
     own = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None) or {}
     own_size = tuple(own["input_size"][1:]) if isinstance(own, Mapping) and own.get("input_size") else None
-    given = tuple(request["size"]) if request["size"] else own_size
+    fixed_size = tuple(request["size"]) if request["size"] else own_size
     failure: Exception | None = None
-    for size in [given] if given else [(side, side) for side in SIZES]:
+    for size in [fixed_size] if fixed_size else [(side, side) for side in SIZES]:
         x = torch.rand(2, channels, *size)
         try:
             with _silence(), torch.no_grad():
@@ -310,15 +310,15 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
         except Exception as error:
             failure = failure or error
             continue
-        if not given:
+        if not fixed_size:
             notes.append(
-                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; --input-size says another."
+                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; `input_size` says another."
             )
         return [x]
-    tried = f"{given[0]}×{given[1]}" if given else "any usual size"
+    tried = f"{fixed_size[0]}×{fixed_size[1]}" if fixed_size else "any usual size"
     assert failure is not None
     raise RefusedError(
-        f"does not run on {channels} channels at {tried} ({_short(failure)}); give --input-size and --input-channels"
+        f"does not run on {channels} channels at {tried} ({_short(failure)}); give `input_size` and `input_channels`"
     )
 
 
@@ -346,16 +346,16 @@ def _channels(module: nn.Module) -> int:
 
 def _load_weights(module: nn.Module, path: str) -> list[str]:
     """Put a file's tensors into the module; returns what has to be said of it."""
-    wanted = module.state_dict()
-    found, notes = _fitting(_tensors(path), wanted)
-    counters = [key for key in found if key.endswith(IGNORED)]
-    unexpected = [key for key in found if key not in wanted and key not in counters]
-    misshaped = [key for key in found if key in wanted and found[key].shape != wanted[key].shape]
-    missing = [key for key in wanted if key not in found and not key.endswith(IGNORED)]
+    expected = module.state_dict()
+    tensors, notes = _fitting(_tensors(path), expected)
+    counters = [key for key in tensors if key.endswith(IGNORED)]
+    unexpected = [key for key in tensors if key not in expected and key not in counters]
+    misshaped = [key for key in tensors if key in expected and tensors[key].shape != expected[key].shape]
+    missing = [key for key in expected if key not in tensors and not key.endswith(IGNORED)]
     head = [key for key in missing if key in _after_last_convolution(module)]
     if unexpected or misshaped or len(missing) > len(head):
-        raise RefusedError(_misfit(missing, unexpected, misshaped, found, wanted))
-    module.load_state_dict({key: value for key, value in found.items() if key in wanted}, strict=False)
+        raise RefusedError(_misfit(missing, unexpected, misshaped, tensors=tensors, expected=expected))
+    module.load_state_dict({key: value for key, value in tensors.items() if key in expected}, strict=False)
     if head:
         notes.append(
             f"{len(head)} tensors after the last convolution are not among the weights ({head[0]}, …): the layers are "
@@ -364,15 +364,15 @@ def _load_weights(module: nn.Module, path: str) -> list[str]:
     return notes
 
 
-def _misfit(missing: list[str], unexpected: list[str], misshaped: list[str], found: Any, wanted: Any) -> str:
+def _misfit(missing: list[str], unexpected: list[str], misshaped: list[str], *, tensors: Any, expected: Any) -> str:
     parts = []
     if missing:
-        parts.append(f"{len(missing)} of the network's {len(wanted)} tensors are missing, the first is {missing[0]}")
+        parts.append(f"{len(missing)} of the network's {len(expected)} tensors are missing, the first is {missing[0]}")
     if unexpected:
         parts.append(f"{len(unexpected)} are unexpected, the first is {unexpected[0]}")
     if misshaped:
         key = misshaped[0]
-        shapes = f"{list(found[key].shape)} where the network has {list(wanted[key].shape)}"
+        shapes = f"{list(tensors[key].shape)} where the network has {list(expected[key].shape)}"
         parts.append(f"{len(misshaped)} have another shape, the first is {key}: {shapes}")
     return f"the weights do not fit: {'; '.join(parts)}"
 
@@ -428,15 +428,15 @@ def _neighbour(name: str) -> Any:
     return sys.modules[own]
 
 
-def _fitting(content: Any, wanted: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+def _fitting(content: Any, expected: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The state dict inside a checkpoint that fits the network best, under the network's names.
 
     A prefix may stand before all names, and wrappers' names anywhere in them, as torch.compile and DataParallel write.
     """
-    plain = _by_plain_name(wanted)
+    plain = _by_plain_name(expected)
     best: tuple[tuple[int, int], str, str, dict[str, torch.Tensor]] | None = None
     for place, tensors in _state_dicts(content):
-        score, prefix = _best_prefix(tensors, wanted, plain)
+        score, prefix = _best_prefix(tensors, expected, plain)
         if best is None or score > best[0]:
             best = (score, place, prefix, tensors)
     passed_over = _neighbour("inert_checkpoint").names_of_inert(content)
@@ -445,7 +445,7 @@ def _fitting(content: Any, wanted: Mapping[str, torch.Tensor]) -> tuple[dict[str
         raise RefusedError(f"the weights file holds {what} and no state dict")
     _, place, prefix, tensors = best
     stripped = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-    found, wrappers = _renamed(stripped, wanted, plain)
+    renamed, wrappers = _renamed(stripped, expected, plain)
     notes = [f"The weights are the checkpoint's {place!r}."] if place else []
     if passed_over:
         notes.append(f"Beside tensors the weights file holds {', '.join(passed_over)}; nothing of it was run.")
@@ -453,11 +453,11 @@ def _fitting(content: Any, wanted: Mapping[str, torch.Tensor]) -> tuple[dict[str
         notes.append(f"The prefix {prefix!r} was taken off the weights' names.")
     if wrappers:
         notes.append(f"{', '.join(map(repr, wrappers))} was taken out of the weights' names.")
-    return found, notes
+    return renamed, notes
 
 
 def _best_prefix(
-    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], plain: Mapping[str, str]
+    tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], plain: Mapping[str, str]
 ) -> tuple[tuple[int, int], str]:
     """The prefix without which most names fit the network; how many do, and how many of them as they stand."""
     fits: dict[str, tuple[int, int]] = {"": (0, 0)}
@@ -466,8 +466,8 @@ def _best_prefix(
         for count in range(min(len(parts), LONGEST_PREFIX + 1)):
             prefix = "".join(f"{part}." for part in parts[:count])
             name = key[len(prefix) :]
-            target = name if name in wanted else plain.get(_plain(name))
-            if target is not None and wanted[target].shape == value.shape:
+            target = name if name in expected else plain.get(_plain(name))
+            if target is not None and expected[target].shape == value.shape:
                 fit, exact = fits.get(prefix, (0, 0))
                 fits[prefix] = (fit + 1, exact + (target == name))
     prefix = max(fits, key=lambda prefix: (fits[prefix], -len(prefix)))
@@ -475,27 +475,27 @@ def _best_prefix(
 
 
 def _renamed(
-    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], plain: Mapping[str, str]
+    tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], plain: Mapping[str, str]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Tensors under the network's names, and the wrappers that are not in these."""
-    found = {key: value for key, value in tensors.items() if key in wanted}
+    renamed = {key: value for key, value in tensors.items() if key in expected}
     wrappers: dict[str, None] = {}
     for key, value in tensors.items():
         target = plain.get(_plain(key), key)
-        if key in wanted:
+        if key in expected:
             continue
-        if target in found:  # two for one: neither is taken for the other
+        if target in renamed:  # two for one: neither is taken for the other
             target = key
-        found[target] = value
+        renamed[target] = value
         if target != key:
             wrappers |= {part: None for part in key.split(".") if part in WRAPPERS and part not in target.split(".")}
-    return found, list(wrappers)
+    return renamed, list(wrappers)
 
 
-def _by_plain_name(wanted: Mapping[str, torch.Tensor]) -> dict[str, str]:
+def _by_plain_name(expected: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """The network's names by what they are without wrappers, where that is one name's alone."""
     names: dict[str, list[str]] = {}
-    for key in wanted:
+    for key in expected:
         names.setdefault(_plain(key), []).append(key)
     return {name: keys[0] for name, keys in names.items() if len(keys) == 1}
 

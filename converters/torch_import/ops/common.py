@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
 
 class Operation(nn.Module):
-    """A function of a node's inputs, of which some are known already."""
+    """A function of a node's inputs, some of which are constants."""
 
     def __init__(
         self,
         function: Callable[..., Any],
+        *,
         count: int,
-        known: dict[int, Any],
+        constants: dict[int, Any],
         numbers: frozenset[int],
         options: dict[str, Any],
         typed: bool = False,
     ) -> None:
-        """`count` inputs in all; `known` by position; those at `numbers` become Python values at run time.
+        """`count` inputs in all; `constants` by position; those at `numbers` become Python values at run time.
 
         A `typed` function is given `like`, an empty tensor of the type that float32 has in this module: after
         `.double()` it is float64.
@@ -44,18 +45,18 @@ class Operation(nn.Module):
             self.register_buffer("like", torch.empty(0), persistent=False)
         self.function = function
         self.count = count
-        self.known = known
+        self.constants = constants
         self.numbers = numbers
         self.options = options
         self.typed = typed
 
     def forward(self, *values: torch.Tensor) -> Any:
-        """`values`: the inputs that are not known, in the node's order."""
+        """`values`: the inputs that are no constants, in the node's order."""
         arriving = iter(values)
         arguments = []
         for position in range(self.count):
-            if position in self.known:
-                arguments.append(self.known[position])
+            if position in self.constants:
+                arguments.append(self.constants[position])
             elif position in self.numbers:
                 arguments.append(next(arriving).tolist())
             else:
@@ -78,16 +79,23 @@ def bind(
     **options: Any,
 ) -> "OperationConverterResult":
     """The node as `function(*inputs, **options)`; absent inputs are None, those at `numbers` plain Python values."""
-    known: dict[int, Any] = {}
+    constants: dict[int, Any] = {}
     arriving = []
     for position, name in enumerate(node.input_values):
         if not name:
-            known[position] = None
+            constants[position] = None
         elif position in numbers and name in graph.initializers:
-            known[position] = graph.initializers[name].to_torch().tolist()
+            constants[position] = graph.initializers[name].to_torch().tolist()
         else:
             arriving.append(name)
-    module = Operation(function, len(node.input_values), known, frozenset(numbers), options, typed)
+    module = Operation(
+        function,
+        count=len(node.input_values),
+        constants=constants,
+        numbers=frozenset(numbers),
+        options=options,
+        typed=typed,
+    )
     return result(node, module, arriving)
 
 

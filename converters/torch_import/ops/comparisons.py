@@ -38,8 +38,8 @@ def is_nan(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
 
 
 def is_inf(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    positive, negative = bool(given.get("detect_positive", 1)), bool(given.get("detect_negative", 1))
+    attrs = attributes(node)
+    positive, negative = bool(attrs.get("detect_positive", 1)), bool(attrs.get("detect_negative", 1))
     return bind(node, graph, _is_inf, positive=positive, negative=negative)
 
 

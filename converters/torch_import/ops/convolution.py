@@ -74,7 +74,7 @@ def _computed_conv(
     windows = Windows.of(weight.shape[2:], attributes)
     padded = spatial_pad(x, windows.padding(x.shape[2:]))
     return _FUNCTIONS[windows.rank](
-        padded, weight, bias, windows.stride, 0, windows.dilation, attributes.get("group", 1)
+        padded, weight, bias, stride=windows.stride, dilation=windows.dilation, groups=attributes.get("group", 1)
     )
 
 
@@ -120,10 +120,10 @@ def _general_conv_transpose(
     windows = Windows.of(weight.shape[2:], attributes)
     groups = attributes.get("group", 1)
     full = _TRANSPOSED_FUNCTIONS[windows.rank](
-        x, weight, None, windows.stride, 0, 0, groups=groups, dilation=windows.dilation
+        x, weight, stride=windows.stride, groups=groups, dilation=windows.dilation
     )
     extra = attributes.get("output_padding") or [0] * windows.rank
-    pads = _transposed_pads(windows, full.shape[2:], x.shape[2:], extra, attributes.get("output_shape"))
+    pads = _transposed_pads(windows, full.shape[2:], x.shape[2:], extra, sizes_after=attributes.get("output_shape"))
     cut = spatial_pad(full, tuple((-begin, more - end) for (begin, end), more in zip(pads, extra, strict=True)))
     return cut if bias is None else cut + bias.reshape(-1, *[1] * windows.rank)
 
@@ -133,15 +133,16 @@ def _transposed_pads(
     full: Sequence[int],
     sizes: Sequence[int],
     extra: Sequence[int],
-    wanted: Sequence[int] | None,
+    *,
+    sizes_after: Sequence[int] | None,
 ) -> tuple[tuple[int, int], ...]:
-    """What to cut from the `full` output for the `wanted` sizes, or with auto_pad SAME for at most input × stride."""
-    if not wanted and windows.auto_pad in ("NOTSET", "VALID"):
+    """What to cut from the `full` output for `sizes_after`, or with auto_pad SAME for at most input × stride."""
+    if not sizes_after and windows.auto_pad in ("NOTSET", "VALID"):
         return windows.padding(sizes)
-    targets = wanted or [size * stride for size, stride in zip(sizes, windows.stride, strict=True)]
+    targets = sizes_after or [size * stride for size, stride in zip(sizes, windows.stride, strict=True)]
     pads = []
     for length, more, target in zip(full, extra, targets[-windows.rank :], strict=True):
-        total = length + more - target if wanted else max(length + more - target, 0)  # SAME cuts and never grows
+        total = length + more - target if sizes_after else max(length + more - target, 0)  # SAME cuts and never grows
         less = total // 2
         pads.append((less, total - less) if windows.auto_pad == "SAME_UPPER" else (total - less, less))
     return tuple(pads)

@@ -18,14 +18,14 @@ _MODES = {"linear": "bilinear", "nearest": "nearest", "cubic": "bicubic"}  # ONN
 
 
 def grid_sample(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
+    attrs = attributes(node)
     return bind(
         node,
         graph,
         F.grid_sample,
-        mode=_MODES[given.get("mode", "linear")],
-        padding_mode=given.get("padding_mode", "zeros"),
-        align_corners=bool(given.get("align_corners", 0)),
+        mode=_MODES[attrs.get("mode", "linear")],
+        padding_mode=attrs.get("padding_mode", "zeros"),
+        align_corners=bool(attrs.get("align_corners", 0)),
     )
 
 
@@ -71,11 +71,11 @@ def _deformable_conv(
     begin = torch.tensor([first for first, _ in windows.pads], device=x.device)
     place = torch.cartesian_prod(torch.arange(rows, device=x.device), torch.arange(columns, device=x.device))
     place = place * torch.tensor(windows.stride, device=x.device) - begin  # (h·w, 2)
-    moved = offset.reshape(n, parts, taps, 2, rows * columns).movedim(3, -1) + (tap[:, None] + place).to(x.dtype)
+    moved = offset.reshape((n, parts, taps, 2, rows * columns)).movedim(3, -1) + (tap[:, None] + place).to(x.dtype)
     read = _read(x.reshape(n * parts, channels // parts, height, width), moved.reshape(n * parts, -1, 2))
-    read = read.reshape(n, parts, channels // parts, taps, rows * columns)
+    read = read.reshape((n, parts, channels // parts, taps, rows * columns))
     if mask is not None:
-        read = read * mask.reshape(n, parts, 1, taps, rows * columns)
+        read = read * mask.reshape((n, parts, 1, taps, rows * columns))
     read = read.reshape(n, groups, channels // groups * taps, rows * columns)
     kernel = weight.reshape(groups, weight.shape[0] // groups, -1)
     y = (kernel @ read).reshape(n, weight.shape[0], rows, columns)

@@ -100,8 +100,8 @@ def _non_zero(x: torch.Tensor) -> torch.Tensor:
 
 
 def cumulative_sum(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    exclusive, reverse = bool(given.get("exclusive", 0)), bool(given.get("reverse", 0))
+    attrs = attributes(node)
+    exclusive, reverse = bool(attrs.get("exclusive", 0)), bool(attrs.get("reverse", 0))
     return bind(node, graph, _cumulative_sum, numbers=(1,), exclusive=exclusive, reverse=reverse)
 
 

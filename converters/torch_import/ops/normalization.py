@@ -78,7 +78,7 @@ def _batch_statistics(
     """Training mode: normalised by the batch's own statistics; weight standardisation is exported in this form."""
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)
     batch_mean, batch_variance = x.mean(dim=axes), x.var(dim=axes, correction=0)
-    y = _batch_normalization(x, gamma, beta, batch_mean, batch_variance, epsilon=epsilon)
+    y = _batch_normalization(x, gamma, beta, mean=batch_mean, variance=batch_variance, epsilon=epsilon)
     running_mean = mean * momentum + batch_mean * (1 - momentum)
     running_variance = variance * momentum + batch_variance * (1 - momentum)
     return y if outputs == 1 else (y, running_mean, running_variance)[:outputs]
@@ -91,7 +91,7 @@ def instance_normalization(node: "OnnxNode", graph: "OnnxGraph") -> "OperationCo
 def _instance_normalization(
     x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, *, epsilon: float
 ) -> torch.Tensor:
-    return F.group_norm(x, x.shape[1], gamma, beta, epsilon)
+    return F.group_norm(x, x.shape[1], gamma, beta, eps=epsilon)
 
 
 def group_normalization(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
@@ -102,17 +102,17 @@ def group_normalization(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConve
 def _group_normalization(
     x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, *, groups: int, epsilon: float
 ) -> torch.Tensor:
-    return F.group_norm(x, groups, gamma, beta, epsilon)
+    return F.group_norm(x, groups, gamma, beta, eps=epsilon)
 
 
 def layer_normalization(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
+    attrs = attributes(node)
     return bind(
         node,
         graph,
         _layer_normalization,
-        axis=given.get("axis", -1),
-        epsilon=given.get("epsilon", 1e-5),
+        axis=attrs.get("axis", -1),
+        epsilon=attrs.get("epsilon", 1e-5),
         outputs=len(node.output_values),
     )
 
@@ -129,7 +129,7 @@ def _layer_normalization(
     first = axis % x.ndim
     shape = x.shape[first:]
     if outputs == 1 and gamma.shape == shape and (beta is None or beta.shape == shape):
-        return F.layer_norm(x, shape, gamma, beta, epsilon)
+        return F.layer_norm(x, shape, gamma, beta, eps=epsilon)
     axes = tuple(range(first, x.ndim))
     mean = x.mean(dim=axes, keepdim=True)
     inverse = torch.rsqrt(x.var(dim=axes, correction=0, keepdim=True) + epsilon)

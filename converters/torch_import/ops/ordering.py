@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def top_k(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    return bind(node, graph, _top_k, numbers=(1,), axis=given.get("axis", -1), largest=bool(given.get("largest", 1)))
+    attrs = attributes(node)
+    return bind(node, graph, _top_k, numbers=(1,), axis=attrs.get("axis", -1), largest=bool(attrs.get("largest", 1)))
 
 
 def _top_k(x: torch.Tensor, count: list[int], *, axis: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,13 +24,13 @@ def _top_k(x: torch.Tensor, count: list[int], *, axis: int, largest: bool) -> tu
 
 
 def unique(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
+    attrs = attributes(node)
     return bind(
         node,
         graph,
         _unique,
-        axis=given.get("axis"),
-        ordered=bool(given.get("sorted", 1)),
+        axis=attrs.get("axis"),
+        ordered=bool(attrs.get("sorted", 1)),
         outputs=len(node.output_values),
     )
 
@@ -55,15 +55,15 @@ def compress(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult"
     return bind(node, graph, _compress, axis=attributes(node).get("axis"))
 
 
-def _compress(x: torch.Tensor, wanted: torch.Tensor, *, axis: int | None) -> torch.Tensor:
+def _compress(x: torch.Tensor, condition: torch.Tensor, *, axis: int | None) -> torch.Tensor:
     """The slices whose truth value is true; there may be fewer truth values than slices."""
-    places = wanted.nonzero().reshape(-1)
+    places = condition.nonzero().reshape(-1)
     return x.reshape(-1).index_select(0, places) if axis is None else x.index_select(axis, places)
 
 
 def reverse_sequence(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    return bind(node, graph, _reverse, batch=given.get("batch_axis", 1), time=given.get("time_axis", 0))
+    attrs = attributes(node)
+    return bind(node, graph, _reverse, batch=attrs.get("batch_axis", 1), time=attrs.get("time_axis", 0))
 
 
 def _reverse(x: torch.Tensor, lengths: torch.Tensor, *, batch: int, time: int) -> torch.Tensor:

@@ -39,9 +39,9 @@ def _max_pool(x: torch.Tensor, *, windows: Windows) -> torch.Tensor:
     pool = _MAX_POOLS[windows.rank]
     symmetric = _torch_padding(windows)
     if symmetric is not None:
-        return pool(x, windows.kernel, windows.stride, symmetric, windows.dilation)
+        return pool(x, windows.kernel, windows.stride, padding=symmetric, dilation=windows.dilation)
     padded = spatial_pad(x, windows.reach(x.shape[2:]), -torch.inf)
-    return pool(padded, windows.kernel, windows.stride, 0, windows.dilation)
+    return pool(padded, windows.kernel, windows.stride, dilation=windows.dilation)
 
 
 def _max_pool_with_places(x: torch.Tensor, *, windows: Windows, by_columns: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +50,7 @@ def _max_pool_with_places(x: torch.Tensor, *, windows: Windows, by_columns: bool
     pads = windows.reach(sizes)
     padded = spatial_pad(x if x.is_floating_point() else x.float(), pads, -torch.inf)
     pool = _MAX_POOLS[windows.rank]
-    maxima, places = pool(padded, windows.kernel, windows.stride, 0, windows.dilation, return_indices=True)
+    maxima, places = pool(padded, windows.kernel, windows.stride, dilation=windows.dilation, return_indices=True)
     inner = torch.zeros_like(places)  # torch counts within one padded plane
     step = 1
     strides = [math.prod(sizes[axis + 1 :]) for axis in range(windows.rank)]

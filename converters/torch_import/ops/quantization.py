@@ -40,16 +40,16 @@ def _dequantize(
 
 
 def quantize_linear(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    target = given.get("output_dtype", 0)
+    attrs = attributes(node)
+    target = attrs.get("output_dtype", 0)
     if target and target not in DTYPES:
         refuse(node, f"quantises to ONNX data type {target}, which torch lacks")
     return bind(
         node,
         graph,
         _quantize,
-        axis=given.get("axis", 1),
-        block=given.get("block_size", 0),
+        axis=attrs.get("axis", 1),
+        block=attrs.get("block_size", 0),
         dtype=DTYPES[target] if target else torch.uint8,
         as_floats=_is_dequantized(node.output_values[0], graph),
     )

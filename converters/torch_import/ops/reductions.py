@@ -16,15 +16,15 @@ _Reduction = Callable[[torch.Tensor, tuple[int, ...], bool], torch.Tensor]
 
 
 def _reduced(node: "OnnxNode", graph: "OnnxGraph", reduction: _Reduction) -> "OperationConverterResult":
-    given = attributes(node)
+    attrs = attributes(node)
     return bind(
         node,
         graph,
         _reduce,
         numbers=(1,),
         reduction=reduction,
-        keep=bool(given.get("keepdims", 1)),
-        none_is_none=bool(given.get("noop_with_empty_axes", 0)),
+        keep=bool(attrs.get("keepdims", 1)),
+        none_is_none=bool(attrs.get("noop_with_empty_axes", 0)),
     )
 
 

@@ -62,14 +62,14 @@ class Axis:
 
 
 def resize(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
+    attrs = attributes(node)
     sampling = Sampling(
-        mode=given.get("mode", "nearest"),
-        coordinates=given.get("coordinate_transformation_mode", "half_pixel"),
-        nearest=given.get("nearest_mode", "round_prefer_floor"),
-        cubic_a=given.get("cubic_coeff_a", -0.75),
-        exclude_outside=bool(given.get("exclude_outside", 0)),
-        antialias=bool(given.get("antialias", 0)),
+        mode=attrs.get("mode", "nearest"),
+        coordinates=attrs.get("coordinate_transformation_mode", "half_pixel"),
+        nearest=attrs.get("nearest_mode", "round_prefer_floor"),
+        cubic_a=attrs.get("cubic_coeff_a", -0.75),
+        exclude_outside=bool(attrs.get("exclude_outside", 0)),
+        antialias=bool(attrs.get("antialias", 0)),
     )
     if sampling.mode not in ("nearest", "linear", "cubic") or sampling.coordinates not in _COORDINATES:
         refuse(node, f"has the unknown mode {sampling.mode!r} or coordinates {sampling.coordinates!r}")
@@ -79,9 +79,9 @@ def resize(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
         _resize,
         numbers=(1, 2, 3),
         sampling=sampling,
-        axes=given.get("axes"),
-        policy=given.get("keep_aspect_ratio_policy", "stretch"),
-        extrapolation=given.get("extrapolation_value", 0.0),
+        axes=attrs.get("axes"),
+        policy=attrs.get("keep_aspect_ratio_policy", "stretch"),
+        extrapolation=attrs.get("extrapolation_value", 0.0),
     )
 
 
@@ -102,11 +102,15 @@ def _resize(
         counts = [int(np.float32(length) * np.float32(scale)) for length, scale in zip(lengths, scales, strict=True)]
     else:
         counts, scales = _counts_and_scales(lengths, sizes or lengths, policy)
-    crops = zip(roi[: len(places)], roi[len(places) :], strict=True) if roi else [(0.0, 1.0)] * len(places)
+    crops = list(zip(roi[: len(places)], roi[len(places) :], strict=True)) if roi else [(0.0, 1.0)] * len(places)
     cropping = sampling.coordinates == "tf_crop_and_resize"
+    axes_to_resize = [
+        Axis(index=index, length=lengths[place], count=counts[place], scale=scales[place], crop=crops[place])
+        for place, index in enumerate(places)
+    ]
     todo = [
         axis
-        for axis in map(Axis, places, lengths, counts, scales, crops)
+        for axis in axes_to_resize
         if axis.count != axis.length or axis.scale != 1.0 or (cropping and axis.crop != (0.0, 1.0))
     ]
     if not todo or list(counts) == lengths:  # ONNX Runtime copies then, whatever the scales and the crop

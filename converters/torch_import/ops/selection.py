@@ -27,12 +27,12 @@ def _slice(
     for start, end, axis, step in zip(
         starts, ends, axes or range(len(starts)), steps or [1] * len(starts), strict=True
     ):
-        taken = range(*slice(start, end, step).indices(x.shape[axis]))  # ONNX clamps as Python does
+        positions = range(*slice(start, end, step).indices(x.shape[axis]))  # ONNX clamps as Python does
         if step > 0:
-            x = x.narrow(axis, taken.start, max(taken.stop - taken.start, 0))
+            x = x.narrow(axis, positions.start, max(positions.stop - positions.start, 0))
             x = x if step == 1 else x[(slice(None),) * (axis % x.ndim) + (slice(None, None, step),)]
         else:
-            x = x.index_select(axis, torch.tensor(taken, dtype=torch.int64, device=x.device))
+            x = x.index_select(axis, torch.tensor(positions, dtype=torch.int64, device=x.device))
     return x
 
 
@@ -45,8 +45,8 @@ def _split(
 ) -> torch.Tensor | tuple[torch.Tensor, ...]:
     length = x.shape[axis]
     whole = -(-length // parts)  # without sizes all parts are equal; only the last may be smaller
-    wanted = sizes or [min(whole, max(length - part * whole, 0)) for part in range(parts)]
-    pieces = x.split_with_sizes(wanted, dim=axis)
+    lengths = sizes or [min(whole, max(length - part * whole, 0)) for part in range(parts)]
+    pieces = x.split_with_sizes(lengths, dim=axis)
     return pieces[0] if parts == 1 else pieces  # the builder indexes only where a node has several outputs
 
 
@@ -93,11 +93,11 @@ def _pad(
         return F.pad(x, flat, value=fill)
     for axis, (begin, end) in ends.items():
         if begin or end:
-            x = x.index_select(axis, _border_indices(x.shape[axis], begin, end, mode, x.device))
+            x = x.index_select(axis, _border_indices(x.shape[axis], begin, end, mode=mode, device=x.device))
     return x
 
 
-def _border_indices(length: int, begin: int, end: int, mode: str, device: torch.device) -> torch.Tensor:
+def _border_indices(length: int, begin: int, end: int, *, mode: str, device: torch.device) -> torch.Tensor:
     """(begin + length + end,) int64: which of the `length` positions stands at each place of the padded axis."""
     places = torch.arange(-begin, length + end, device=device)
     if mode == "edge":

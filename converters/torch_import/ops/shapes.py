@@ -52,9 +52,9 @@ def unsqueeze(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult
 
 
 def _unsqueeze(x: torch.Tensor, axes: list[int] | int) -> torch.Tensor:
-    wanted = [axes] if isinstance(axes, int) else axes
-    rank = x.ndim + len(wanted)
-    for axis in sorted(axis % rank for axis in wanted):  # axes count in the result
+    axes = [axes] if isinstance(axes, int) else axes
+    rank = x.ndim + len(axes)
+    for axis in sorted(axis % rank for axis in axes):  # axes count in the result
         x = x.unsqueeze(axis)
     return x
 
@@ -98,9 +98,9 @@ def _depth_to_space(x: torch.Tensor, *, block: int, columns_first: bool) -> torc
     n, c, h, w = x.shape
     depth = c // block**2
     if columns_first:
-        apart = x.reshape(n, depth, block, block, h, w).permute(0, 1, 4, 2, 5, 3)
+        apart = x.reshape((n, depth, block, block, h, w)).permute((0, 1, 4, 2, 5, 3))
     else:
-        apart = x.reshape(n, block, block, depth, h, w).permute(0, 3, 4, 1, 5, 2)
+        apart = x.reshape((n, block, block, depth, h, w)).permute((0, 3, 4, 1, 5, 2))
     return apart.reshape(n, depth, h * block, w * block)
 
 
@@ -110,5 +110,5 @@ def space_to_depth(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterR
 
 def _space_to_depth(x: torch.Tensor, *, block: int) -> torch.Tensor:
     n, c, h, w = x.shape
-    apart = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    apart = x.reshape((n, c, h // block, block, w // block, block)).permute((0, 3, 5, 1, 2, 4))
     return apart.reshape(n, c * block**2, h // block, w // block)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def discrete_fourier(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    inverse, half = bool(given.get("inverse", 0)), bool(given.get("onesided", 0))
+    attrs = attributes(node)
+    inverse, half = bool(attrs.get("inverse", 0)), bool(attrs.get("onesided", 0))
     return bind(node, graph, _discrete_fourier, numbers=(1, 2), inverse=inverse, half=half)
 
 

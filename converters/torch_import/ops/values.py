@@ -43,15 +43,15 @@ class Value(nn.Module):
 
 
 def constant_(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    if "value" in given:
-        value = given["value"].to_torch()
-    elif "value_float" in given or "value_floats" in given:
-        value = torch.tensor(given.get("value_float", given.get("value_floats")), dtype=torch.float32)
-    elif "value_int" in given or "value_ints" in given:
-        value = torch.tensor(given.get("value_int", given.get("value_ints")), dtype=torch.int64)
+    attrs = attributes(node)
+    if "value" in attrs:
+        value = attrs["value"].to_torch()
+    elif "value_float" in attrs or "value_floats" in attrs:
+        value = torch.tensor(attrs.get("value_float", attrs.get("value_floats")), dtype=torch.float32)
+    elif "value_int" in attrs or "value_ints" in attrs:
+        value = torch.tensor(attrs.get("value_int", attrs.get("value_ints")), dtype=torch.int64)
     else:
-        refuse(node, f"holds a {', '.join(given)}, which is no tensor of numbers")
+        refuse(node, f"holds a {', '.join(attrs)}, which is no tensor of numbers")
     return result(node, Value(value), ())
 
 
@@ -71,11 +71,11 @@ def _own(dtype: torch.dtype, like: torch.Tensor) -> torch.dtype:
 
 
 def eye_like(node: "OnnxNode", graph: "OnnxGraph") -> "OperationConverterResult":
-    given = attributes(node)
-    target = given.get("dtype", 0)
+    attrs = attributes(node)
+    target = attrs.get("dtype", 0)
     if target and target not in DTYPES:
         refuse(node, f"makes ONNX data type {target}, which torch lacks")
-    return bind(node, graph, _eye, typed=True, diagonal=given.get("k", 0), dtype=DTYPES.get(target))
+    return bind(node, graph, _eye, typed=True, diagonal=attrs.get("k", 0), dtype=DTYPES.get(target))
 
 
 def _eye(x: torch.Tensor, *, like: torch.Tensor, diagonal: int, dtype: torch.dtype | None) -> torch.Tensor:

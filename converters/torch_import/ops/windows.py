@@ -77,17 +77,17 @@ class Windows:
         """Number of windows per axis for an input of these spatial sizes."""
         axes = zip(sizes, self.extents, self.stride, self.padding(sizes), strict=True)
         return tuple(
-            windows_along(size, extent, stride, begin, end, ceil=self.ceil)
+            windows_along(size, extent, stride, begin=begin, end=end, ceil=self.ceil)
             for size, extent, stride, (begin, end) in axes
         )
 
     def reach(self, sizes: Sequence[int]) -> Pads:
         """Pads after which the windows fit exactly: the end may be more than `padding` (ceil) or less (rest cut)."""
+        last = [(count - 1) * stride for count, stride in zip(self.outputs(sizes), self.stride, strict=True)]
+        covered = [begin + extent for begin, extent in zip(last, self.extents, strict=True)]
         return tuple(
-            (begin, (count - 1) * stride + extent - size - begin)
-            for size, stride, extent, count, (begin, _) in zip(
-                sizes, self.stride, self.extents, self.outputs(sizes), self.padding(sizes), strict=True
-            )
+            (begin, length - size - begin)
+            for size, length, (begin, _) in zip(sizes, covered, self.padding(sizes), strict=True)
         )
 
 

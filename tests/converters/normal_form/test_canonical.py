@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from filterscope.converters.errors import ModelError
 from filterscope.converters.normal_form.canonical import canonicalize
-from filterscope.converters.onnx_file import read
+from filterscope.converters.onnx_file.model_file import read
 from filterscope.converters.rewrites.opset_site import OPSET
 from support.networks import MODELS, answers, build, canonical, needs_data, normal
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.converters.errors import ModelError, SettingsError
 from filterscope.converters.normal_form.canonical import canonicalize
-from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.runtime import Session
 from support.networks import build, normal, opened_here
 
@@ -196,7 +196,7 @@ REFUSED = {  # model, image, feeds, the words
         SCALED,
         "x",
         {},
-        r"m.onnx: input 's' \[N, 4, 1, 1\] float gets nothing; the image goes to 'x': give --feed s=FILE.npy with an "
+        r"m.onnx: input 's' \[N, 4, 1, 1\] float gets nothing; the image goes to 'x': give `feed=s=FILE.npy` with an "
         r"array of float32, shape \(1, 4, 1, 1\)",
     ),
     "two that could be the image": (
@@ -204,26 +204,26 @@ REFUSED = {  # model, image, feeds, the words
         None,
         {},
         r"m.onnx: has several inputs \('x' \[N, 3, 16, 16\] float, 'right' \[N, 3, 16, 16\] float\) and 2 of them "
-        "could take the image; name the image's with --input",
+        "could take the image; name the image's with `input`",
     ),
     "none that could be the image": (
         model(TWO, {"s": ("float32", ["N", 4, 1, 1])}, shape=(3, 16, 16)),
         None,
         {},
-        "give --feed x=FILE.npy",
+        "give `feed=x=FILE.npy`",
     ),
-    "an image input that is not there": (PAIR, "left", {}, "--input left: the model has no such input; inputs: 'x'"),
-    "a name that no input has": (SCALED, "x", {"t": ONES}, "--feed t: 't' is no input of the model; inputs: 'x'"),
-    "the image fed": (SCALED, "x", {"x": ONES}, "--feed x: 'x' takes the image"),
+    "an image input that is not there": (PAIR, "left", {}, "`input=left`: the model has no such input; inputs: 'x'"),
+    "a name that no input has": (SCALED, "x", {"t": ONES}, "`feed=t`: 't' is no input of the model; inputs: 'x'"),
+    "the image fed": (SCALED, "x", {"x": ONES}, "`feed=x`: 'x' takes the image"),
     "another shape": (
         SCALED,
         "x",
         {"s": ONES.reshape(1, 2, 2, 1)},
-        r"--feed s: holds float32 of shape \(1, 2, 2, 1\); input 's' \[N, 4, 1, 1\] float needs an array of float32, ",
+        r"`feed=s`: holds float32 of shape \(1, 2, 2, 1\); input 's' \[N, 4, 1, 1\] float needs an array of float32, ",
     ),
-    "several pictures'": (SCALED, "x", {"s": np.ones((3, 4, 1, 1), np.float32)}, r"--feed s: holds float32 of shape"),
+    "several pictures'": (SCALED, "x", {"s": np.ones((3, 4, 1, 1), np.float32)}, r"`feed=s`: holds float32 of shape"),
     "another kind": (SCALED, "x", {"s": ONES.astype(np.float64)}, r"holds float64 of .* needs an array of float32"),
-    "an empty array": (SCALED, "x", {"s": ONES[:0]}, r"--feed s: holds float32 of shape \(0, 4, 1, 1\)"),
+    "an empty array": (SCALED, "x", {"s": ONES[:0]}, r"`feed=s`: holds float32 of shape \(0, 4, 1, 1\)"),
     "a feed where there is one input": (model([CONV], {}), None, {"s": ONES}, "'s' is no input of the model"),
 }
 

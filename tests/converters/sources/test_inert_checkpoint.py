@@ -491,7 +491,7 @@ def test_a_factory_with_a_training_checkpoint_opens_without_trust(tmp_path):
 
 def test_a_network_of_several_inputs_is_told_what_to_do(tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
-    with pytest.raises(ModelError, match=r"takes several inputs \(image, depth\): export it to ONNX or \.pt2.*--feed"):
+    with pytest.raises(ModelError, match=r"takes several inputs \(image, depth\): export it to ONNX or \.pt2.*`feed`"):
         read(f"{tmp_path}/nets.py:Two")
     namespace = {"__name__": "nets"}
     exec(NETS, namespace)

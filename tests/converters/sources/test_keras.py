@@ -157,7 +157,7 @@ def test_losses_and_metrics_never_reach_keras(tmp_path):
 
 def test_a_saved_model_is_refused_unless_trusted(calls, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(ModelError, match="a SavedModel is a program that TensorFlow runs; --trust runs it"):
+    with pytest.raises(ModelError, match="a SavedModel is a program that TensorFlow runs; `trust` runs it"):
         read(tmp_path)
     assert not calls
     with pytest.raises(ModelError, match="saved_model cannot"):
@@ -231,7 +231,7 @@ def test_weights_that_lie_in_another_file_are_refused(kind, tmp_path):
         else:
             file["conv2d/conv2d"] = file["conv2d"]
     (tmp_path / "copy").mkdir()
-    with pytest.raises(keras_copy.limits.LimitError, match="that is refused"):
+    with pytest.raises(keras_copy.file_limits.LimitError, match="that is refused"):
         keras_copy.write(path, "h5", network(), tmp_path / "copy")
 
 

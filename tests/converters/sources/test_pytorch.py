@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import ModelError, SettingsError
 from filterscope.converters.normal_form.canonical import canonicalize
+from filterscope.converters.onnx_file import model_file
 from filterscope.converters.sources import pytorch
 from filterscope.converters.sources.options import SourceOptions
 from filterscope.converters.sources.read import read
@@ -156,7 +156,7 @@ def test_the_older_exporters_branch_on_an_extent_behind_a_computed_batch_size_is
         nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3), nn.LocalResponseNorm(3), nn.Conv2d(4, 2, 3)
     )
     pytorch_export.export(module.eval(), [torch.rand(2, 3, 12, 12)], tmp_path, "legacy")
-    model = onnx_file.read(tmp_path / "model.onnx")
+    model = model_file.read(tmp_path / "model.onnx")
     assert "If" in [node.op_type for node in model.proto.graph.node]
     form = canonicalize(model)
     assert "If" not in [node.op for node in form.graph.nodes]
@@ -185,7 +185,7 @@ def test_programs_run_when_they_are_trusted(place, network):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated; the files are not
         torch.jit.trace(network, torch.randn(2, 3, 16, 16)).save("script.pt")
-    with pytest.raises(ModelError, match=r"script\.pt: is TorchScript, which is a program; --trust runs it"):
+    with pytest.raises(ModelError, match=r"script\.pt: is TorchScript, which is a program; `trust` runs it"):
         read("script.pt")
     assert_same(read("script.pt", SourceOptions(trust=True, size=(16, 16))), network)
 
@@ -261,20 +261,20 @@ def save_state_dict(path):
 
 
 REFUSED = [  # how the file is made, its name, words of the refusal
-    (save_pickled_module, "whole.pt", "is a pickle of more than tensors, which is a program.*--trust"),
-    (save_legacy, "whole.pth", "is a pickle of more than tensors, which is a program.*--trust"),
-    (save_planted, "planted.ckpt", "is a program.*--trust"),
+    (save_pickled_module, "whole.pt", "is a pickle of more than tensors, which is a program.*`trust`"),
+    (save_legacy, "whole.pth", "is a pickle of more than tensors, which is a program.*`trust`"),
+    (save_planted, "planted.ckpt", "is a program.*`trust`"),
     (
         save_state_dict,
         "weights.pth",
-        r"\(weight, bias, …\): holds weights and no network.*factory --weights weights\.pth",
+        r"\(weight, bias, …\): holds weights and no network.*factory `weights=weights\.pth`",
     ),
     (lambda path: path.write_bytes(b"nothing of the kind"), "text.pt", "is no PyTorch file"),
     (save_half, "half.pt", "is only a part of a PyTorch file, or damaged"),
     (lambda path: path.write_bytes(b""), "empty.pth", "is empty"),
-    (lambda path: path.write_bytes(b"{}"), "w.safetensors", r"holds weights and no network.*--weights w\.safetensors"),
+    (lambda path: path.write_bytes(b"{}"), "w.safetensors", r"holds weights and no network.*`weights=w\.safetensors"),
     (lambda path: path.write_bytes(pickle.dumps({"a": Path()})), "net.pkl", "is a pickle of more than tensors"),
-    (save_state_dict, "net.pth.tar", r"holds weights and no network.*--weights net\.pth\.tar"),
+    (save_state_dict, "net.pth.tar", r"holds weights and no network.*`weights=net\.pth\.tar`"),
     (lambda path: path.mkdir(), "folder.pt", "is a folder"),
     (lambda path: None, "missing.pt", "no such file"),
 ]
@@ -306,7 +306,7 @@ def test_an_exported_program_with_a_pickle_inside_is_a_program(place):
     saved_program("net.pt2")
     planted = pickle.dumps(Planted(place / "x.ran"))
     rewritten("net.pt2", lambda name, content: planted if "sample_inputs" in name else content)
-    with pytest.raises(ModelError, match=r"holds a pickle .*sample_inputs.*--trust"):
+    with pytest.raises(ModelError, match=r"holds a pickle .*sample_inputs.*`trust`"):
         read("net.pt2")
     assert not list(place.glob("*.ran"))
 
@@ -382,7 +382,7 @@ def test_a_weights_file_that_is_not_whole_is_called_so(place, name):
 def test_a_factory_in_a_file_that_is_not_there_is_refused(place):
     with pytest.raises(ModelError, match=r"there is no file absent\.py"):
         read("absent.py:make")
-    with pytest.raises(SettingsError, match=r"--weights absent\.pth: no such file"):
+    with pytest.raises(SettingsError, match=r"`weights=absent\.pth`: no such file"):
         read("nets.py:Net", SourceOptions(weights=Path("absent.pth")))
 
 

@@ -503,14 +503,14 @@ def imported(name, content):
 
 CONV2D = b"torch.ops.aten.conv2d.default"
 PROGRAMS = {  # name: how the archive is changed, with the canary's place; words of the refusal
-    "weights pickled, protocol 0": (lambda canary: pickled(canary, 0), "holds a pickle .*weight.*--trust"),
-    "weights pickled, protocol 4": (lambda canary: pickled(canary, 4), "holds a pickle .*weight.*--trust"),
-    "inputs pickled, protocol 0": (lambda canary: sample(canary, 0), "holds a pickle .*sample_inputs.*--trust"),
-    "inputs pickled, protocol 2": (lambda canary: sample(canary, 2), "holds a pickle .*sample_inputs.*--trust"),
-    "inputs pickled, protocol 5": (lambda canary: sample(canary, 5), "holds a pickle .*sample_inputs.*--trust"),
-    "inputs that unfold": (unfolding, "holds a pickle .*sample_inputs.*of more than tensors.*--trust"),
-    "inputs saved by torch.save": (saved, "holds a pickle .*sample_inputs.*of more than tensors.*--trust"),
-    "a function that loads": (lambda _: in_graph(CONV2D, b"torch.hub.load"), r"calls torch\.hub\.load.*--trust"),
+    "weights pickled, protocol 0": (lambda canary: pickled(canary, 0), "holds a pickle .*weight.*`trust`"),
+    "weights pickled, protocol 4": (lambda canary: pickled(canary, 4), "holds a pickle .*weight.*`trust`"),
+    "inputs pickled, protocol 0": (lambda canary: sample(canary, 0), "holds a pickle .*sample_inputs.*`trust`"),
+    "inputs pickled, protocol 2": (lambda canary: sample(canary, 2), "holds a pickle .*sample_inputs.*`trust`"),
+    "inputs pickled, protocol 5": (lambda canary: sample(canary, 5), "holds a pickle .*sample_inputs.*`trust`"),
+    "inputs that unfold": (unfolding, "holds a pickle .*sample_inputs.*of more than tensors.*`trust`"),
+    "inputs saved by torch.save": (saved, "holds a pickle .*sample_inputs.*of more than tensors.*`trust`"),
+    "a function that loads": (lambda _: in_graph(CONV2D, b"torch.hub.load"), r"calls torch\.hub\.load.*`trust`"),
     "a function of os": (lambda _: in_graph(CONV2D, b"torch.os.system"), r"calls torch\.os\.system"),
     "an operator that writes": (lambda _: in_graph(CONV2D, b"torch.ops.aten.save.default"), r"aten\.save"),
     "an operator that reads": (lambda _: in_graph(CONV2D, b"torch.ops.aten.from_file.default"), r"aten\.from_file"),

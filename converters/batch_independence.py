@@ -1,4 +1,4 @@
-"""Comparison C: whether a picture's values in a batch are those that it has alone.
+"""Comparison C: does a picture have the same values in a batch as alone?
 
 BatchNorm on batch statistics, a maximum over the whole batch or a softmax over axis 0 make a picture's values depend on
 what stands beside it; kernels made from the picture do not run on several at once. Such networks are computed one
@@ -16,9 +16,9 @@ import onnx
 import torch
 from torch import nn
 
-from filterscope.converters.chunks import fitting
 from filterscope.converters.comparison import relative_error
 from filterscope.converters.errors import ModelError
+from filterscope.converters.grouping import groups_within
 from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
 from filterscope.converters.operator_facts import CONVOLUTIONS
 from filterscope.converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken
@@ -68,7 +68,7 @@ def _compare(model: CanonicalModel, writers: Mapping[str, onnx.NodeProto], sampl
             return Alone(None, of, f"The network does not run on {PICTURES} pictures at once ({shortened(error, 160)})")
         for name, node in nodes.items():
             apart = [values[name] for values in alone]
-            difference = _difference(model, node, name, apart, batch[name], beside[name])
+            difference = _difference(model, node, name, alone=apart, batch=batch[name], beside=beside[name])
             if worst is None or difference.error > worst.error:
                 worst = difference
     if worst is None or worst.error <= AGREES:
@@ -82,7 +82,7 @@ def _compare(model: CanonicalModel, writers: Mapping[str, onnx.NodeProto], sampl
 
 
 def one_at_a_time(module: nn.Module) -> nn.Module:
-    """A module that takes a batch and hands it on picture by picture: no value or gradient of one depends on another.
+    """Wrap a module so that it computes a batch picture by picture: no value or gradient of one depends on another.
 
     Args:
         module: takes (N, …), returns a tuple of tensors that hold one picture after the other.
@@ -152,7 +152,7 @@ def _chunks(
     def size(name: str) -> int:
         return 4 * RUNS * math.prod(shapes.get(name, ()))
 
-    for names in fitting(writers, size, CHUNK_BYTES):
+    for names in groups_within(writers, size, CHUNK_BYTES):
         yield {name: writers[name] for name in names}
 
 
@@ -160,6 +160,7 @@ def _difference(
     model: CanonicalModel,
     node: onnx.NodeProto,
     name: str,
+    *,
     alone: Sequence[np.ndarray],
     batch: np.ndarray,
     beside: np.ndarray,
@@ -179,7 +180,9 @@ def _difference(
         errors = [relative_error(batch, side_by_side(alone, axis), least), *_middle(batch, beside, axis, least)]
     error, expected, got = max(errors, key=lambda numbers: numbers[0])
     shown = model.layer_names.get(node.name, node.name) or name
-    return Difference(name, shown, node.op_type, PICTURES, error, expected, got)
+    return Difference(
+        value=name, node=shown, op=node.op_type, batch=PICTURES, error=error, expected=expected, actual=got
+    )
 
 
 def _middle(batch: np.ndarray, beside: np.ndarray, axis: int, least: float) -> Iterator[tuple[float, float, float]]:

@@ -1,4 +1,4 @@
-"""How large a network may be, judged from the file alone, before anything of it is evaluated.
+"""Limits on the size of a network, checked on the file alone, before anything of it is evaluated.
 
 Each limit lies far above every network that we know, and far below what would fill a machine. Knows ONNX's protobuf;
 loads and computes nothing.

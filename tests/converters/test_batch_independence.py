@@ -12,7 +12,7 @@ from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.execution.plan import Settings, selection
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
-from filterscope.converters.alone import one_at_a_time
+from filterscope.converters.batch_independence import one_at_a_time
 from filterscope.converters.errors import ModelError
 from filterscope.converters.parity import AGREES, Parity
 from support.batch_networks import (

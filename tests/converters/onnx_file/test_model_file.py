@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, external_data_helper, helper
 
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import ModelError
+from filterscope.converters.onnx_file import model_file
 from support.networks import DATA, MODELS, build, needs_data, normal
 
 
@@ -201,7 +201,7 @@ BAD = {  # name: what to open, the words of the refusal
 def test_a_bad_file_is_refused_in_one_line(make, words, tmp_path):
     path = make(tmp_path)
     with pytest.raises(ModelError, match=words) as refusal:
-        onnx_file.read(path)
+        model_file.read(path)
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).startswith(str(path))
     assert len(str(refusal.value)) < len(str(path)) + 450
@@ -218,7 +218,7 @@ def test_a_real_model_cut_off_anywhere_is_refused(name, tmp_path):
     for cut in sorted(cuts):
         path.write_bytes(content[:cut])
         with pytest.raises(ModelError):
-            onnx_file.read(path)
+            model_file.read(path)
 
 
 @needs_data
@@ -231,7 +231,7 @@ def test_a_real_model_with_flipped_bytes_is_read_or_refused_and_nothing_else(tmp
         for place in rng.integers(0, len(content), 4):
             damaged[place] ^= int(rng.integers(1, 256))
         try:
-            onnx_file.read(write(tmp_path / "model.onnx", damaged))
+            model_file.read(write(tmp_path / "model.onnx", damaged))
         except ModelError:
             refused += 1
     assert refused
@@ -243,7 +243,7 @@ def test_reading_changes_nothing(strange, tmp_path):
     if strange:  # what the checker alone refuses
         model.graph.output[0].type.tensor_type.ClearField("shape")
         model.graph.node.add(op_type="Convolute", input=["y"], output=["z"])
-    found = onnx_file.read(write(tmp_path / "model.onnx", model.SerializeToString()))
+    found = model_file.read(write(tmp_path / "model.onnx", model.SerializeToString()))
     assert found.proto == model
     assert found.path == tmp_path / "model.onnx"
     assert found.sha256 == hashlib.sha256(model.SerializeToString()).hexdigest()
@@ -257,24 +257,24 @@ def test_external_data_inside_the_folder_is_read_in(location, tmp_path):
     tensor.ClearField("raw_data")
     (tmp_path / "sub").mkdir()
     write(tmp_path / location, bytes(16) + weights.tobytes())
-    found = onnx_file.read(write(tmp_path / "model.onnx", model.SerializeToString()))
+    found = model_file.read(write(tmp_path / "model.onnx", model.SerializeToString()))
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(found.proto.graph.initializer[0]), weights)
 
 
 def test_the_hash_follows_the_external_data(tmp_path):
     onnx.save_model(small(), tmp_path / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    first = onnx_file.read(tmp_path / "model.onnx").sha256
-    assert onnx_file.read(tmp_path / "model.onnx").sha256 == first
+    first = model_file.read(tmp_path / "model.onnx").sha256
+    assert model_file.read(tmp_path / "model.onnx").sha256 == first
     content = bytearray((tmp_path / "w.bin").read_bytes())
     content[7] ^= 1
     write(tmp_path / "w.bin", content)
-    assert onnx_file.read(tmp_path / "model.onnx").sha256 != first
+    assert model_file.read(tmp_path / "model.onnx").sha256 != first
 
 
 @needs_data
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
 def test_every_real_model_is_read(path):
-    assert onnx_file.read(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model_file.read(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @needs_data
@@ -282,4 +282,4 @@ def test_every_real_model_is_read(path):
 def test_real_models_of_other_frameworks_are_told_to_be_exported(folder):
     for path in (DATA / "models" / folder).iterdir():
         with pytest.raises(ModelError, match="export it to ONNX"):
-            onnx_file.read(path)
+            model_file.read(path)

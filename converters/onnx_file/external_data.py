@@ -1,4 +1,4 @@
-"""Tensors kept outside the model's file: read from the model's folder and from nowhere else.
+"""Read tensors that are kept outside the model's file, from the model's folder and from nowhere else.
 
 The file decides the name, so each name is judged by where it leads: no way up, no absolute path, no link, symbolic or
 hard, out of the folder (CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34447, CVE-2026-34446). Bytes are read
@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from filterscope.converters.errors import ModelError
-from filterscope.converters.tensors import declared_bytes
+from filterscope.converters.onnx_file.tensor_content import declared_bytes
 
 
 def files_of(path: Path, tensors: Iterable[onnx.TensorProto]) -> list[Path]:

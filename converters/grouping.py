@@ -1,4 +1,4 @@
-"""Items in order, in groups that fit into memory together.
+"""Group items, in order, so that each group fits into memory.
 
 Knows numbers; knows nothing of what the items are.
 """
@@ -11,8 +11,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def fitting(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
-    """Groups of neighbours whose sizes come to at most `limit`; what is larger alone stands alone.
+def groups_within(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Group neighbouring items whose sizes sum to at most `limit`; a larger item forms a group of its own.
 
     Args:
         size: bytes of one item.

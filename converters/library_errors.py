@@ -1,7 +1,7 @@
-"""The seam between a file that a stranger made and the libraries that take it apart.
+"""Turn what a library raises while it reads a file into one line that names the file.
 
 protobuf, onnx, onnx-ir, onnxscript, ONNX Runtime, numpy and torch each fail in their own way on what they did not
-expect of a file, and none says in which. Here it becomes one line that names the file, the step and the reason.
+expect of a file, and none says in which. The line names the file, the step and the reason.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from filterscope.converters.errors import FilterscopeError, ModelError
+from filterscope.converters.errors import FilterscopeError, ModelError, setting
 
 WORDS = 200  # characters of a library's own message
 
 
 @contextlib.contextmanager
-def file_step(where: object, step: str) -> Iterator[None]:
+def as_model_error(where: object, step: str) -> Iterator[None]:
     """Turn what a library raises while a file is read into one line.
 
     Args:
@@ -30,7 +30,8 @@ def file_step(where: object, step: str) -> Iterator[None]:
     except FilterscopeError:
         raise
     except MemoryError as error:
-        raise ModelError(f"{where}: needs more memory than there is when {step}; try a smaller --input-size") from error
+        advice = f"try a smaller {setting('input_size')}"
+        raise ModelError(f"{where}: needs more memory than there is when {step}; {advice}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:WORDS]
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Which operators some runtime gives a meaning to: ONNX's own, ONNX Runtime's, and a model's own functions."""
+"""The operators that ONNX, ONNX Runtime or the model's own functions define."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 
 
 def unknown_to(model: onnx.ModelProto) -> Callable[[onnx.NodeProto], bool]:
-    """Tells of a node whether nobody defines its operator: neither ONNX, nor ONNX Runtime, nor the model."""
+    """A test for nodes whose operator neither ONNX, nor ONNX Runtime, nor the model itself defines."""
     own = {(function.domain, function.name) for function in model.functions}
     theirs: set[tuple[str, str]] = set()
 

@@ -1,8 +1,8 @@
-"""What opening a model imports, all at once: for the process that forks one that opens."""
+"""Import everything that opening a model needs: for the server process, whose forked workers then start at once."""
 
 
-def import_all() -> None:
-    """Import it, and let onnx2torch's parts find each other."""
+def import_libraries() -> None:
+    """Import the libraries and our modules that open and prove a model, and register onnx2torch's converters."""
     import onnxruntime
     import torch
     from onnxscript import optimizer

@@ -1,4 +1,4 @@
-"""Reading an ONNX file that a stranger made: whole, safe and small enough, or one clear line.
+"""Read an ONNX file from an untrusted source: whole, safe and small enough, or refused in one clear line.
 
 Knows ONNX's protobuf and the file system; changes nothing in the model.
 """
@@ -14,15 +14,15 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from filterscope.converters import external, limits
 from filterscope.converters.errors import LimitError, ModelError
-from filterscope.converters.known_operators import unknown_to
 from filterscope.converters.memory import physical_memory
+from filterscope.converters.onnx_file import external_data, limits
+from filterscope.converters.onnx_file.known_operators import unknown_to
+from filterscope.converters.onnx_file.tensor_content import check_content, declared_bytes
 from filterscope.converters.rewrites.irregular import references_in, regularise
 from filterscope.converters.rewrites.opset_rules import EXPERIMENTAL
 from filterscope.converters.rewrites.opset_upgrade import opset_of
 from filterscope.converters.runtime import refusal
-from filterscope.converters.tensors import check_content, declared_bytes
 
 OWN = ("", "ai.onnx")  # the domain of the operators that ONNX defines
 LARGEST_OF_GRAPHS = 1 << 26  # bytes of a file without its tensors
@@ -75,7 +75,7 @@ def read(path: str | Path) -> ModelFile:
         raise LimitError(f"{path}: {error}") from error
     tensors = list(_tensors(proto))
     _check_sizes(path, [*tensors, *_written_out(proto)])
-    outside = external.read_in(path, tensors)
+    outside = external_data.read_in(path, tensors)
     for part in outside.values():
         digest.update(part)
     try:
@@ -132,7 +132,7 @@ def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def parse(content: bytes) -> onnx.ModelProto:
-    """A model from the bytes that we wrote of it ourselves.
+    """Parse a model from bytes that this program wrote itself.
 
     Raises:
         ValueError: they are not such.
@@ -153,7 +153,7 @@ def external_bytes(path: Path) -> int:
         if path.suffix.lower() in OTHER_FRAMEWORKS or path.stat().st_size > LARGEST_OF_GRAPHS:
             return 0
         proto = onnx.ModelProto.FromString(path.read_bytes())
-        return sum(file.stat().st_size for file in external.files_of(path, _tensors(proto)))
+        return sum(file.stat().st_size for file in external_data.files_of(path, _tensors(proto)))
     except (OSError, DecodeError, UnicodeDecodeError, ModelError):  # told when it is read
         return 0
 

@@ -1,4 +1,4 @@
-"""Whether a tensor holds exactly what its dimensions and its type say.
+"""Check that a tensor holds exactly as many numbers as its dimensions and its type declare.
 
 Its bytes, or the numbers in the field of its type, are counted before anybody reads them: ONNX's own checker lets a
 tensor pass that holds more than its dimensions say, and each of its readers fails in a way of its own. Knows ONNX's
@@ -47,7 +47,7 @@ def declared_bytes(tensor: TensorProto) -> int:
 
 
 def check_content(tensor: TensorProto) -> None:
-    """Count what a tensor holds inside the file.
+    """Check how many numbers a tensor holds inside the file.
 
     Raises:
         ValueError: it holds more or less than it declares, in another type's field, or text that is not UTF-8.

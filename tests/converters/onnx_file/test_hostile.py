@@ -13,11 +13,11 @@ import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from filterscope.analyzer.boundary.opening import open_network
-from filterscope.converters import onnx_file
 from filterscope.converters.errors import FilterscopeError, LimitError, ModelError
 from filterscope.converters.normal_form.canonical import canonicalize
-from filterscope.converters.onnx_file import ModelFile
-from filterscope.converters.tensors import check_content
+from filterscope.converters.onnx_file import model_file
+from filterscope.converters.onnx_file.model_file import ModelFile
+from filterscope.converters.onnx_file.tensor_content import check_content
 from support.networks import build, normal
 from support.paths import HOSTILE, ROOT
 
@@ -144,7 +144,7 @@ def test_too_long_a_tensor_is_refused_wherever_it_stands(place, tmp_path):
     place(model)
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=r"tensor 'long' declares .* 12 bytes, and holds 16"):
-        onnx_file.read(tmp_path / "m.onnx")
+        model_file.read(tmp_path / "m.onnx")
 
 
 # --- external data, a case for each published hole
@@ -166,12 +166,12 @@ def with_data_at(folder, location, **entries):
 @pytest.mark.parametrize("location", ["../secret", "a/../../secret", "./../secret"])
 def test_cve_2022_25882_and_2024_27318_a_way_up_is_refused(location, tmp_path):
     with pytest.raises(ModelError, match="outside the model's folder"):
-        onnx_file.read(with_data_at(tmp_path, location))
+        model_file.read(with_data_at(tmp_path, location))
 
 
 def test_an_absolute_path_is_refused(tmp_path):
     with pytest.raises(ModelError, match="outside the model's folder"):
-        onnx_file.read(with_data_at(tmp_path, str(tmp_path / "secret")))
+        model_file.read(with_data_at(tmp_path, str(tmp_path / "secret")))
 
 
 def as_a_functions_default(model, tensor):
@@ -202,7 +202,7 @@ def test_data_outside_the_folder_is_refused_wherever_the_tensor_stands(place, tm
     path.write_bytes(model.SerializeToString())
     monkeypatch.chdir(path.parent)  # where a library would look
     with pytest.raises(ModelError, match="outside the model's folder"):
-        onnx_file.read(path)
+        model_file.read(path)
 
 
 @pytest.mark.parametrize("location", ["x" * 5000, "sub/" * 2000, "loop", "loop/data"])
@@ -210,7 +210,7 @@ def test_what_is_no_files_name_is_refused_in_one_line(location, tmp_path):
     path = with_data_at(tmp_path, location)
     (path.parent / "loop").symlink_to("loop")
     with pytest.raises(ModelError, match=r"which is no file's name|is missing") as raised:
-        onnx_file.read(path)
+        model_file.read(path)
     assert len(str(raised.value)) < 300 + len(str(path))
 
 
@@ -218,7 +218,7 @@ def test_cve_2026_27489_a_symbolic_link_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link")
     (path.parent / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="outside the model's folder"):
-        onnx_file.read(path)
+        model_file.read(path)
 
 
 @pytest.mark.parametrize("place", ["link", "link/x", "link/../../secret"])
@@ -227,28 +227,28 @@ def test_links_in_a_circle_are_refused(place, tmp_path):
     (path.parent / "link").symlink_to("other")
     (path.parent / "other").symlink_to("link")
     with pytest.raises(ModelError, match=r"is missing|outside the model's folder"):
-        onnx_file.read(path)
+        model_file.read(path)
 
 
 def test_cve_2026_34447_a_link_to_a_folder_on_the_way_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link/secret")
     (path.parent / "link").symlink_to(tmp_path)
     with pytest.raises(ModelError, match="outside the model's folder"):
-        onnx_file.read(path)
+        model_file.read(path)
 
 
 def test_cve_2026_34446_a_hard_link_is_refused(tmp_path):
     path = with_data_at(tmp_path, "link")
     os.link(tmp_path / "secret", path.parent / "link")
     with pytest.raises(ModelError, match="is a hard link"):
-        onnx_file.read(path)
+        model_file.read(path)
 
 
 def test_cve_2026_34445_keys_of_the_file_change_nothing(tmp_path):
     path = with_data_at(tmp_path, "w.bin", basepath=str(tmp_path), __class__="x", file_path="../secret")
     weights = normal(4, 3, 3, 3)
     (path.parent / "w.bin").write_bytes(weights.tobytes())
-    tensor = onnx_file.read(path).proto.graph.initializer[0]
+    tensor = model_file.read(path).proto.graph.initializer[0]
     np.testing.assert_array_equal(numpy_helper.to_array(tensor), weights)
     assert not tensor.external_data
 
@@ -259,7 +259,7 @@ def test_data_without_a_length_is_read_as_long_as_it_is_declared(tmp_path):
     del model.graph.initializer[0].external_data[1:]
     path.write_bytes(model.SerializeToString())
     (path.parent / "w.bin").write_bytes(bytes(432 + 64))
-    assert len(onnx_file.read(path).proto.graph.initializer[0].raw_data) == 432
+    assert len(model_file.read(path).proto.graph.initializer[0].raw_data) == 432
 
 
 # --- constants that are never made
@@ -339,7 +339,7 @@ def test_branches_inside_one_another_have_a_limit(tmp_path):
     model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="deep"):
-        onnx_file.read(tmp_path / "m.onnx")
+        model_file.read(tmp_path / "m.onnx")
 
 
 def test_functions_that_call_themselves_are_refused(tmp_path):
@@ -348,7 +348,7 @@ def test_functions_that_call_themselves_are_refused(tmp_path):
     model.functions.append(helper.make_function("own", "F", ["a"], ["b"], [call], [helper.make_opsetid("own", 1)]))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(LimitError, match="without end"):
-        onnx_file.read(tmp_path / "m.onnx")
+        model_file.read(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("attribute", ["pads", "strides", "dilations", "kernel_shape"])
@@ -357,7 +357,7 @@ def test_a_window_wider_than_any_image_is_refused(attribute, tmp_path):
     model.graph.node[0].attribute.append(helper.make_attribute(attribute, [1 << 30] * 2))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(LimitError, match=f"its {attribute} 1073741824 is wider"):
-        onnx_file.read(tmp_path / "m.onnx")
+        model_file.read(tmp_path / "m.onnx")
 
 
 def many_attributes(model):
@@ -399,7 +399,7 @@ def test_parts_and_names_have_limits(change, word, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(LimitError, match=word):
-        onnx_file.read(path)
+        model_file.read(path)
 
 
 def test_remarks_and_notes_may_be_long(tmp_path):
@@ -408,7 +408,7 @@ def test_remarks_and_notes_may_be_long(tmp_path):
     model.metadata_props.add(key="names", value="a class, " * 20_000)
     path = tmp_path / "model.onnx"
     onnx.save_model(model, path)
-    assert onnx_file.read(path).notes == ()
+    assert model_file.read(path).notes == ()
 
 
 def test_cve_2024_5187_nothing_is_downloaded_or_unpacked():
