@@ -54,6 +54,8 @@ class Explained:
 class Answer:
     """Explained pictures, and how the methods stood the randomisation test."""
 
+    __module__ = "filterscope"  # its public name
+
     pictures: tuple[Explained, ...]  # one an image and target
     sanity: tuple[dict[str, Any], ...]  # rows of SANITY_SCHEMA; none where it was not asked for
     notes: tuple[str, ...]  # what was left out, and why

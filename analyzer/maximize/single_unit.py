@@ -30,6 +30,8 @@ METHODS = ("ascent", "vertex", "analytic", "certified")
 class Portrait:
     """Pictures of units of one layer, and what they make the network answer."""
 
+    __module__ = "filterscope"  # its public name
+
     layer: str
     objective: str
     method: str

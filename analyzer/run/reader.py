@@ -50,6 +50,8 @@ class Run:
         RunError: no run there, a newer schema, or a damaged file (named).
     """
 
+    __module__ = "filterscope"  # its public name
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not is_run(self.folder):
