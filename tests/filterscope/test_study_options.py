@@ -30,5 +30,5 @@ def test_studies_in_order(tmp_path):
     assert StudyOptions(tuning="none").of_network(network, ()) == []
     options = StudyOptions(truth=True, values=("Relu",), has_images=True)
     assert [study.name for study in options.of_network(network, ())] == ["values", "tuning", "truth"]
-    with pytest.raises(SettingsError, match="values.Gelu"):
+    with pytest.raises(SettingsError, match=r"values.Gelu"):
         StudyOptions(tuning="none", values=("Gelu",), has_images=True).of_network(network, ())
