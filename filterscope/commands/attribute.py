@@ -15,11 +15,11 @@ from filterscope.commands.options import (
     MADE,
     OUTPUT,
     Json,
-    Labels,
     NoResize,
     OneDevice,
     Quiet,
     Resize,
+    TargetLabels,
     White,
     as_options,
     one_of,
@@ -40,7 +40,7 @@ def attribute(
     resize: Resize = "auto",
     no_resize: NoResize = False,
     white: White = None,
-    labels: Labels = None,
+    labels: TargetLabels = None,
     target: Annotated[
         list[str] | None,
         typer.Option(

@@ -116,6 +116,14 @@ Labels = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+TargetLabels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Class names: a file with one a line, a .csv with a name column, or imagenet.",
+        show_default="none",
+        rich_help_panel=INPUT,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
