@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from importlib import import_module
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +37,7 @@ class TableView:
             SettingsError: pandas is not installed.
         """
         try:
-            import pandas  # noqa: F401
+            import_module("pandas")
         except ImportError as error:
             raise SettingsError("to_pandas: pandas is not installed; install it with: pip install pandas") from error
         return self.table.to_pandas(**options)
