@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import warnings
 
 import numpy as np
 import onnx
@@ -151,7 +152,10 @@ def write_other_frameworks(line):
     if "model.keras" in line:
         keras = pytest.importorskip("keras")
         layers = [keras.layers.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, activation="relu")]
-        keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]).save("model.keras")
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Keras's own, of NumPy 2
+            keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]).save(
+                "model.keras"
+            )
 
 
 @pytest.mark.parametrize("code", python_examples())

@@ -17,11 +17,11 @@ from filterscope.commands.options import (
     DATA,
     INPUT,
     MACHINE,
-    MADE,
     OBJECTIVES,
     OUTPUT,
     PRESETS,
     QUALITIES,
+    RESULT,
     Device,
     JsonLog,
     Labels,
@@ -59,14 +59,14 @@ def analyze(
     labels: Labels = None,
     quality: Annotated[
         str,
-        typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=MADE),
+        typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
     ] = "draft",
     preset: Annotated[
         str,
         typer.Option(
             help=f"Recipe of the ascent: {', '.join(PRESETS)}.",
             **one_of(*PRESETS, metavar="<preset>"),
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = "filterscope",
     objective: Annotated[
@@ -75,21 +75,21 @@ def analyze(
             help="What is maximised of a unit. May be repeated.",
             **one_of(*OBJECTIVES[:-1]),
             show_default="channel",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="Names or globs. May be repeated.", show_default="all", rich_help_panel=MADE),
+        typer.Option(help="Names or globs. May be repeated.", show_default="all", rich_help_panel=RESULT),
     ] = None,
     channels: Annotated[
         str,
-        typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=MADE),
+        typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
     ] = "auto",
     maps: Annotated[
-        int, typer.Option(help="Images whose activation maps go into the pages.", rich_help_panel=MADE)
+        int, typer.Option(help="Images whose activation maps go into the pages.", rich_help_panel=RESULT)
     ] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=MADE)] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=RESULT)] = 0,
     examples: Annotated[
         list[str] | None,
         typer.Option(
@@ -232,7 +232,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=OUTPUT)] = Path("demo-filterscope"),
     quality: Annotated[
         str,
-        typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=MADE),
+        typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
     ] = "standard",
     quiet: Quiet = False,
     json_log: JsonLog = False,

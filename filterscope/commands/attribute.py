@@ -12,8 +12,8 @@ import typer
 from filterscope.commands.opening import Opening, note_assumptions, opens_a_model
 from filterscope.commands.options import (
     ATTRIBUTIONS,
-    MADE,
     OUTPUT,
+    RESULT,
     Json,
     NoResize,
     OneDevice,
@@ -47,7 +47,7 @@ def attribute(
             help="A class by number or (with --labels) by name, LAYER:CHANNEL or LAYER:CHANNEL@ROW,COLUMN of any layer "
             "or value. May be repeated.",
             show_default="what the network answers with",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     method: Annotated[
@@ -56,7 +56,7 @@ def attribute(
             help=f"{', '.join(ATTRIBUTIONS)}. May be repeated.",
             **one_of(*ATTRIBUTIONS, metavar="<method>"),
             show_default="all",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     layer: Annotated[
@@ -64,7 +64,7 @@ def attribute(
         typer.Option(
             help="Whose maps Grad-CAM weighs.",
             show_default="the last convolution before the target",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     sanity: Annotated[
@@ -72,10 +72,10 @@ def attribute(
         typer.Option(
             "--sanity",
             help="Compare with randomised weights, layer by layer (Adebayo et al. 2018).",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same noise.", rich_help_panel=MADE)] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same noise.", rich_help_panel=RESULT)] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the pictures.", show_default="IMAGE-attribution", rich_help_panel=OUTPUT),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from filterscope.commands.options import MADE, OUTPUT, as_options, one_of
+from filterscope.commands.options import OUTPUT, RESULT, as_options, one_of
 from filterscope.converters.plain_text import escaped_json, visible
 from filterscope.exit_codes import path_text
 
@@ -21,7 +21,7 @@ def compare(
         typer.Option(
             help="index: same number, same unit; activation: by what they answer to the same images.",
             **one_of("index", "activation"),
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = "index",
     out: Annotated[

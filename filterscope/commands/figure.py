@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from filterscope.commands.options import MADE, OUTPUT, RunFolder, one_of
+from filterscope.commands.options import OUTPUT, RESULT, RunFolder, one_of
 from filterscope.converters.plain_text import visible
 from filterscope.exit_codes import say
 
@@ -15,25 +15,25 @@ from filterscope.exit_codes import say
 def figure(
     run: RunFolder,
     layer: Annotated[
-        str, typer.Option(help="Name of the layer, or a glob or #number that fits one.", rich_help_panel=MADE)
+        str, typer.Option(help="Name of the layer, or a glob or #number that fits one.", rich_help_panel=RESULT)
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The file to write: .pdf, .svg or .png.", rich_help_panel=OUTPUT)
     ],
     channels: Annotated[
         str,
-        typer.Option(help="all, or numbers and ranges in the order wanted: 0,4,8-11.", rich_help_panel=MADE),
+        typer.Option(help="all, or numbers and ranges in the order wanted: 0,4,8-11.", rich_help_panel=RESULT),
     ] = "all",
     objective: Annotated[
         str,
         typer.Option(
             help="channel, neuron, negative, diversity-1, …",
             autocompletion=one_of("channel", "neuron", "negative", "diversity-1")["autocompletion"],
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = "channel",
     method: Annotated[
-        str, typer.Option(help="How the pictures were made.", **one_of("ascent", "analytic"), rich_help_panel=MADE)
+        str, typer.Option(help="How the pictures were made.", **one_of("ascent", "analytic"), rich_help_panel=RESULT)
     ] = "ascent",
     columns: Annotated[
         int | None, typer.Option(help="Of the grid.", show_default="nearly a square", rich_help_panel=OUTPUT)

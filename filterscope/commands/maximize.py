@@ -14,12 +14,12 @@ import typer
 from filterscope.commands.opening import Opening, note_assumptions, opens_a_model, sides
 from filterscope.commands.options import (
     MACHINE,
-    MADE,
     METHODS,
     OBJECTIVES,
     OUTPUT,
     PRESETS,
     QUALITIES,
+    RESULT,
     Json,
     Labels,
     OneDevice,
@@ -42,10 +42,10 @@ def maximize(
     labels: Labels = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="Name of the layer, or a glob that fits one.", show_default="none", rich_help_panel=MADE),
+        typer.Option(help="Name of the layer, or a glob that fits one.", show_default="none", rich_help_panel=RESULT),
     ] = None,
     channel: Annotated[
-        int | None, typer.Option(help="Which channel of it.", show_default="none", rich_help_panel=MADE)
+        int | None, typer.Option(help="Which channel of it.", show_default="none", rich_help_panel=RESULT)
     ] = None,
     class_name: Annotated[
         str | None,
@@ -53,7 +53,7 @@ def maximize(
             "--class",
             help="Instead: a class, by number or (with --labels) by name.",
             show_default="none",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     pair: Annotated[
@@ -61,7 +61,7 @@ def maximize(
         typer.Option(
             help="Instead: A,B for half of two channels, A,B:5 for five steps from A to B.",
             show_default="none",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     direction: Annotated[
@@ -69,50 +69,50 @@ def maximize(
         typer.Option(
             help="Instead: a .npy of one number a channel, or several rows of them.",
             show_default="none",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     objective: Annotated[
-        str, typer.Option(help="What is maximised.", **one_of(*OBJECTIVES), rich_help_panel=MADE)
+        str, typer.Option(help="What is maximised.", **one_of(*OBJECTIVES), rich_help_panel=RESULT)
     ] = "channel",
     method: Annotated[
         str,
         typer.Option(
             help="analytic and certified are of one neuron (need --objective neuron).",
             **one_of(*METHODS),
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = "ascent",
     quality: Annotated[
-        str, typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=MADE)
+        str, typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT)
     ] = "standard",
     preset: Annotated[
         str,
         typer.Option(
             help=f"Recipe of the ascent: {', '.join(PRESETS)}.",
             **one_of(*PRESETS, metavar="<preset>"),
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = "filterscope",
     steps: Annotated[
         int | None,
-        typer.Option(help="Of the ascent.", show_default="the quality's or the preset's", rich_help_panel=MADE),
+        typer.Option(help="Of the ascent.", show_default="the quality's or the preset's", rich_help_panel=RESULT),
     ] = None,
     restrain: Annotated[
         list[str] | None,
         typer.Option(
             help="NAME=NUMBER: l2, lp, tv, decay, blur, small-norm, small-contribution. May be repeated.",
             show_default="the preset's",
-            rich_help_panel=MADE,
+            rich_help_panel=RESULT,
         ),
     ] = None,
     canvas: Annotated[
         str | None,
         typer.Option(
-            help="HEIGHTxWIDTH of the picture.", show_default="fitted to what the unit sees", rich_help_panel=MADE
+            help="HEIGHTxWIDTH of the picture.", show_default="fitted to what the unit sees", rich_help_panel=RESULT
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=MADE)] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=RESULT)] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="The picture to write.", show_default="LAYER-UNIT.png", rich_help_panel=OUTPUT),

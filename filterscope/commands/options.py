@@ -15,11 +15,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 INPUT = "Model and input"  # the groups of a command's help, in order
-MADE = "What is made"
+RESULT = "What is made"
 DATA = "Data and studies"
 OUTPUT = "Output"
 MACHINE = "Machine"
-GROUPS = (None, INPUT, MADE, DATA, OUTPUT, MACHINE)  # None: arguments
+GROUPS = (None, INPUT, RESULT, DATA, OUTPUT, MACHINE)  # None: arguments
 
 PREPROCESSINGS = ("unit", "imagenet", "symmetric", "raw255", "caffe-bgr")  # literal, as --help waits for no import:
 QUALITIES = ("draft", "standard", "fine")  # tests/filterscope/test_options.py sees that they are the library's
