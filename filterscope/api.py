@@ -298,8 +298,8 @@ def report(
 
     Args:
         run: from `analyze`, or a run's folder.
-        single_file: one HTML file of at most 20 MB to be sent, which shows the most responsive channels of each layer
-            where all do not fit, instead of a folder.
+        single_file: one HTML file of at most 20 MB to be sent, instead of a folder; where not all channels fit, it
+            shows those whose pictures rise highest above random images.
         out: the folder [RUN/site] or the file [RUN/report.html].
         png: whether each maximised picture is written as a PNG of its own too, into the folder's `png`.
 

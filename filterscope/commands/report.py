@@ -17,7 +17,8 @@ def report(
         bool,
         typer.Option(
             "--single-file",
-            help="One HTML file under 20 MB, to be sent: the finest channels.",
+            help="One HTML file under 20 MB, to be sent; where not all fits, the channels whose pictures rise highest "
+            "above random images.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
