@@ -49,10 +49,12 @@ OTHERS = ("a channel of features.7.conv.0", "a neuron of features.14.conv.0@5,6"
 HEAD = """# Which pixels speak for it
 
     filterscope attribute model.onnx photo.jpg --target cat --labels labels.txt
-    filterscope attribute model.onnx photo.jpg --target LAYER:CHANNEL@ROW,COLUMN --method integrated-gradients --sanity
+    filterscope attribute model.onnx photo.jpg --target features.3:17@2,3 --method integrated-gradients --sanity
     filterscope analyze model.onnx --images photos/ --attribution default
 
-    answer = fs.attribute(model, "photo.jpg", "LAYER:CHANNEL")
+    import filterscope as fs
+    model = fs.open("model.onnx")
+    answer = fs.attribute(model, "photo.jpg", "features.3:17")
     answer["grad-cam"].signed            # (H, W); the answer itself shows its pictures in a notebook
 
 A **target** is a class (its score before softmax), a channel (the sum of its map) or a neuron, of any value of the

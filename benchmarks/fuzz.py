@@ -219,7 +219,7 @@ def _decode_and_end(kind: str, path: Path, said: Path) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         from filterscope.converters.errors import FilterscopeError
         from filterscope.converters.sources.scripts.pytorch_export import RefusedError
-        from filterscope.errors import fault_of_the_system
+        from filterscope.exit_codes import fault_of_the_system
 
         try:
             (_read_weights if kind.startswith("weights") else _read_pictures)(path)

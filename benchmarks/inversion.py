@@ -48,13 +48,12 @@ together.
 In Python:
 
     import filterscope as fs
-    from filterscope.analyzer.studies.inversion import Inversion, invert
-    from filterscope.analyzer.studies.groups import Groups, factorise
 
     model = fs.open("model.onnx")
-    fs.analyze(model, "photos/", "run/", studies=[Inversion(), Groups()])   # added to a run, finished or not
-    invert(model, "features.14", picture)                                   # one picture; shows itself in a notebook
-    invert(model, "features.14", picture, kind="caricature")
+    run = fs.analyze(model, "photos/", "run/", studies=[fs.Inversion(), fs.Groups()])  # added to a run, finished or not
+    picture = run.image(0)                                           # (H, W, C) uint8 at the input's size
+    fs.invert(model, "features.14", picture)                         # one picture; shows itself in a notebook
+    fs.invert(model, "features.14", picture, kind="caricature")
 
 ## How
 

@@ -45,6 +45,8 @@ def setting(name: str, value: object = None) -> str:
 class FilterscopeError(Exception):
     """Something the user can mend. Its text is one line: where, what, what next."""
 
+    __module__ = "filterscope"  # its public name
+
 
 class ModelError(FilterscopeError):
     """The model cannot be read, is not safe to read, or is not what this program analyses."""

@@ -1,6 +1,6 @@
-"""What Python callers use: open a model, analyse it, make its report.
+"""What Python callers use: keywords become a request, the same that the command line makes of its options.
 
-Knows which room does what; does nothing itself.
+Checks nothing and computes nothing itself: a request is checked at birth, and its `run` does the work.
 """
 
 from __future__ import annotations
@@ -9,41 +9,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filterscope.analyzer.analysis import Analysis
-from filterscope.analyzer.boundary.limits import Limits
-from filterscope.analyzer.boundary.opening import open_network
-from filterscope.analyzer.execution.plan import Settings
-from filterscope.analyzer.network.network import InputOptions, Network
-from filterscope.analyzer.network.preprocessing import Preprocessing, preset
+from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress, Silent
 from filterscope.analyzer.run.reader import Run
-from filterscope.analyzer.run.run_locks import reporting
-from filterscope.analyzer.studies.study import Study
-from filterscope.converters.errors import FilterscopeError, SettingsError
+from filterscope.requests.labels import class_names
+from filterscope.requests.opening import OpenRequest
 
 if TYPE_CHECKING:
     import numpy as np
 
     from filterscope.analyzer.attribution.explained import Answer
-    from filterscope.analyzer.data.images import Source
+    from filterscope.analyzer.execution.plan import Settings
     from filterscope.analyzer.maximize.presets import Recipe
     from filterscope.analyzer.maximize.single_unit import Portrait
+    from filterscope.analyzer.network.preprocessing import Preprocessing
+    from filterscope.analyzer.studies.study import Study
     from filterscope.analyzer.units.objectives import Objective
     from filterscope.reports.compare.comparison import Comparison
     from filterscope.reports.figures.figures import Figure
-
-__all__ = [
-    "FilterscopeError",
-    "Run",
-    "analyze",
-    "attribute",
-    "compare",
-    "convert",
-    "figure",
-    "maximize",
-    "open",
-    "report",
-]
 
 
 def open(  # the name users expect: fs.open(...)
@@ -52,11 +35,11 @@ def open(  # the name users expect: fs.open(...)
     weights: str | Path | None = None,
     trust: bool = False,
     preprocess: str | Preprocessing | None = None,
-    size: tuple[int, int] | None = None,
+    input_size: tuple[int, int] | None = None,
     layout: str | None = None,
-    channels: int | None = None,
-    image: str | None = None,
-    feeds: Mapping[str, np.ndarray] | None = None,
+    input_channels: int | None = None,
+    input: str | None = None,
+    feed: Mapping[str, np.ndarray] | None = None,
     limit_memory: int | None = None,
     limit_seconds: float | None = None,
 ) -> Network:
@@ -69,22 +52,32 @@ def open(  # the name users expect: fs.open(...)
         trust: whether a source that is a program (Lambda layers, SavedModel, TorchScript, a pickle) may be run.
         preprocess: a preset (unit, imagenet, symmetric, raw255, caffe-bgr) or a Preprocessing; None: as the graph
             shows it, else an assumption that `network.input.why` states.
-        size: height and width to analyse at, where the file leaves them open, or where the network runs at others than
-            it was traced at.
+        input_size: height and width to analyse at, where the file leaves them open, or where the network runs at
+            others than it was traced at.
         layout: NCHW or NHWC, where the graph does not tell.
-        channels: of the input, where the graph does not tell.
-        image: name of the image input, where the network has several.
-        feeds: what the other inputs get, by name, without a batch dimension or with one of 1.
+        input_channels: channels of the input, where the graph does not tell.
+        input: name of the image input, where the network has several.
+        feed: what the other inputs get, by name, without a batch dimension or with one of 1.
         limit_memory: bytes that opening it may use; None: as its size suggests.
         limit_seconds: of processor time that opening it may use; None: as its size suggests.
 
     Raises:
-        FilterscopeError: the source, or an option that contradicts it, or opening it takes more than it may.
+        FilterscopeError: the source, or a setting that contradicts it, or opening it takes more than it may.
     """
-    chosen = preset(preprocess) if isinstance(preprocess, str) else preprocess
-    options = InputOptions(layout, channels, size, chosen, image, feeds or {})
-    limits = Limits(limit_memory, limit_seconds)
-    return open_network(source, options, weights=None if weights is None else Path(weights), trust=trust, limits=limits)
+    request = OpenRequest(
+        source=source,
+        weights=weights,
+        trust=trust,
+        preprocess=preprocess,
+        input_size=input_size,
+        layout=layout,
+        input_channels=input_channels,
+        input=input,
+        feed=feed or {},
+        limit_memory=limit_memory,
+        limit_seconds=limit_seconds,
+    )
+    return request.run()
 
 
 def analyze(
@@ -93,27 +86,45 @@ def analyze(
     out: str | Path = "filterscope-run",
     *,
     settings: Settings | None = None,
+    quality: str | None = None,
+    preset: str | None = None,
+    objective: str | Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
+    channels: str | int | Sequence[int] | None = None,
+    seed: int | None = None,
+    maps: int | None = None,
+    resize: str | None = None,
+    time_budget: str | float | None = None,
+    studies: Sequence[Study] = (),
+    labels: str | Path | Sequence[str] = (),
     device: str = "auto",
-    labels: Sequence[str] = (),
+    white: float | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
-    studies: Sequence[Study] = (),
-    white: float | None = None,
 ) -> Run:
     """Analyse a network, or go on with an analysis of the same plan in the same folder.
 
     Args:
         model: from `open`, or a path.
-        images: files, folders, globs or arrays on which activation maps are shown.
+        images: files, folders, globs or array files on which activation maps are shown.
         out: folder of the run; made where it is missing.
-        settings: quality, objectives, layers, channels, seed.
+        settings: all settings of pictures and maps in one object; the keywords below change them.
+        quality: draft, standard or fine [draft].
+        preset: filterscope, distill, maco, yosinski, paper or notebook-2018 [filterscope].
+        objective: channel, neuron, negative, diversity, or several of these [channel].
+        layers: names or globs [all].
+        channels: "auto", "all", "16/layer", numbers and ranges such as "0,4,8-11", or numbers [auto].
+        seed: same seed, same pictures [0].
+        maps: images whose activation maps go into the pages [12].
+        resize: auto, crop, cover, squash, fit or none [auto].
+        time_budget: seconds for the ascent, or text such as "10m" [no limit].
+        studies: what else is done, such as Examples("dataset/"); may be added to a run that is finished.
+        labels: class names in order, a file of them, or "imagenet".
         device: auto or cuda: all GPUs share the work, where there are any; cpu or cuda:1: that one alone.
-        labels: class names in order.
-        command: what the run's record says it was started with.
-        progress: who is told how far the work is.
-        studies: what else is asked, such as Examples; may be added to a run that is finished.
         white: the number that is white in 16-bit and float pictures and in arrays; None: what their files state, else
             the most that their numbers can be.
+        command: what the run's record says it was started with.
+        progress: is told how far the work is.
 
     Returns:
         The finished run.
@@ -121,20 +132,29 @@ def analyze(
     Raises:
         FilterscopeError: the model, the images or the folder.
     """
-    network = model if isinstance(model, Network) else open(model)
-    given = [images] if isinstance(images, (str, Path)) else list(images)
-    analysis = Analysis(
-        network,
-        settings or Settings(),
-        _found(given, white),
-        Path(out),
-        device,
-        labels,
-        command,
-        progress or Silent(),
-        studies,
+    from filterscope.requests.analyze import AnalyzeRequest, settings_with
+
+    request = AnalyzeRequest(
+        images=[images] if isinstance(images, (str, Path)) else list(images),
+        out=Path(out),
+        settings=settings_with(
+            settings,
+            quality=quality,
+            preset=preset,
+            objective=objective,
+            layers=layers,
+            channels=channels,
+            seed=seed,
+            maps=maps,
+            resize=resize,
+            time_budget=time_budget,
+        ),
+        studies=studies,
+        labels=class_names(labels),
+        device=device,
+        white=white,
     )
-    return analysis.run()
+    return request.run(_network(model), progress or Silent(), command)
 
 
 def maximize(
@@ -158,10 +178,10 @@ def maximize(
         model: from `open`, or a path.
         layer: its name; None: the scores of the classes, before softmax.
         channels: units of the layer, or classes, or what an objective of your own counts.
-        objective: channel, neuron, negative, diversity, layer; or an object of analyzer.units.objectives, such as
+        objective: channel, neuron, negative, diversity, layer; or an object of `filterscope.objectives`, such as
             Direction(vectors) or one of your own.
         quality: draft, standard, fine.
-        preset: of analyzer.maximize.presets.
+        preset: filterscope, distill, maco, yosinski, paper, notebook-2018.
         recipe: instead of quality and preset, one of your own.
         method: ascent, vertex; for neurons also analytic (layers that see the image) and certified (with a proof).
         seed: same seed, same pictures.
@@ -169,22 +189,28 @@ def maximize(
         canvas: height and width of the picture; None: fitted to what the unit sees.
         seconds: that a proof may take, each unit.
 
+    Returns:
+        The pictures and their numbers, which show themselves in a notebook; `save("17.png")` writes them.
+
     Raises:
         FilterscopeError: the model, or something that does not fit it.
     """
     import numpy as np
 
-    from filterscope.analyzer.maximize.presets import Recipe, preset_named
-    from filterscope.analyzer.maximize.presets import quality as quality_named
-    from filterscope.analyzer.maximize.single_unit import Question, answer, only_layer
-    from filterscope.analyzer.network.scores import scores
+    from filterscope.requests.maximize import MaximizeRequest, recipe_of
 
-    network = model if isinstance(model, Network) else open(model)
-    asked = scores(network) if layer is None else only_layer(network, layer)
-    units = tuple(int(unit) for unit in np.atleast_1d(channels))
-    how = recipe or Recipe(preset_named(preset), quality_named(quality))
-    network.prove()
-    return answer(network, Question(asked, objective, units, how, method, seed, device, canvas, seconds))
+    request = MaximizeRequest(
+        layer=layer,
+        channels=[int(channel) for channel in np.atleast_1d(channels)],
+        objective=objective,
+        recipe=recipe or recipe_of(quality, preset),
+        method=method,
+        seed=seed,
+        device=device,
+        canvas=canvas,
+        seconds=seconds,
+    )
+    return request.run(_network(model))
 
 
 def attribute(
@@ -194,12 +220,13 @@ def attribute(
     method: str | Sequence[str] = "all",
     *,
     layer: str | None = None,
-    labels: Sequence[str] = (),
+    labels: str | Path | Sequence[str] = (),
     sanity: bool = False,
+    resize: str = "auto",
+    white: float | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
-    white: float | None = None,
 ) -> Answer:
     """Which pixels of a picture speak for a class, a channel or a neuron, and which against it.
 
@@ -208,14 +235,16 @@ def attribute(
         image: a file, folder, glob or array file; or (H, W, C) numbers in RGB order; or several of these.
         target: a class by number or label, "LAYER:CHANNEL" or "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or
             several of these; None: what the network answers with.
-        method: all, default, or names of analyzer.attribution.methods.METHODS.
+        method: all, default, or saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet,
+            grad-cam, occlusion; or several of these.
         layer: whose maps Grad-CAM weighs; None: the last convolution before the target.
-        labels: class names in order.
+        labels: class names in order, a file of them, or "imagenet".
         sanity: whether the methods are tried on randomised weights (Adebayo et al. 2018).
+        resize: as in `analyze`.
+        white: as in `analyze`.
         seed: of SmoothGrad's noise and of the random weights.
         device: auto, cpu, cuda, cuda:1.
-        progress: who is told how far the work is.
-        white: as in `analyze`.
+        progress: is told how far the work is.
 
     Returns:
         The answer, which shows itself in a notebook; `answer["grad-cam"].signed` is an (H, W) array.
@@ -223,13 +252,22 @@ def attribute(
     Raises:
         FilterscopeError: the model, the image, or something that does not fit the network.
     """
-    from filterscope.attributing import Asked
+    from filterscope.requests.attribute import AttributeRequest
 
-    network = model if isinstance(model, Network) else open(model)
-    targets = [] if target is None else [target] if isinstance(target, (str, int)) else list(target)
-    methods = [method] if isinstance(method, str) else list(method)
-    asked = Asked(image, [str(one) for one in targets], methods, layer, labels, sanity, seed, device, "auto", white)
-    return asked.answer(network, progress or Silent())
+    targets = [] if target is None else [target] if isinstance(target, (str, int)) else target
+    request = AttributeRequest(
+        image=image,
+        target=[str(name) for name in targets],
+        method=[method] if isinstance(method, str) else list(method),
+        layer=layer,
+        labels=class_names(labels),
+        sanity=sanity,
+        resize=resize,
+        white=white,
+        seed=seed,
+        device=device,
+    )
+    return request.run(_network(model), progress or Silent())
 
 
 def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = False) -> Path:
@@ -238,7 +276,8 @@ def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = F
     Args:
         model: from `open`, or a path.
         out: the file to write.
-        canonical: the normal form that is analysed; otherwise the export of another framework's model as it came.
+        canonical: whether to write the normal form that is analysed, rather than the export of another framework's
+            model as it came.
 
     Returns:
         `out`.
@@ -247,19 +286,9 @@ def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = F
         FilterscopeError: the model is ONNX already and no normal form is asked for, the normal form is not the same
             network, or the file cannot be written.
     """
-    network = model if isinstance(model, Network) else open(model)
-    if not canonical and not network.model.converted:
-        raise SettingsError(f"{network.model.path}: is ONNX already; canonical writes its normal form")
-    if canonical:
-        network.prove()
-    form = network.model
-    content = form.proto.SerializeToString(deterministic=True) if canonical else form.exported()
-    path = Path(out)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be written ({error.strerror})") from error
-    return path
+    from filterscope.requests.convert import ConvertRequest
+
+    return ConvertRequest(out=Path(out), canonical=canonical).run(_network(model))
 
 
 def report(
@@ -268,9 +297,9 @@ def report(
     """Make the report of a run, finished or not.
 
     Args:
-        run: finished or not.
-        single_file: one HTML file of at most 20 MB to be sent, which shows the finest channels of each layer where
-            all do not fit, instead of a folder.
+        run: from `analyze`, or a run's folder.
+        single_file: one HTML file of at most 20 MB to be sent, instead of a folder; where not all channels fit, it
+            shows those whose pictures rise highest above random images.
         out: the folder [RUN/site] or the file [RUN/report.html].
         png: whether each maximised picture is written as a PNG of its own too, into the folder's `png`.
 
@@ -280,15 +309,9 @@ def report(
     Raises:
         FilterscopeError: no run there, a damaged one, or a place that cannot be written.
     """
-    from filterscope.reports.site.site import render, render_single
+    from filterscope.requests.runs import ReportRequest
 
-    opened = run if isinstance(run, Run) else Run(run)
-    place = None if out is None else Path(out)
-    if single_file and png:
-        raise SettingsError("--png: a single file holds no files; make the folder for them")
-    with reporting(opened.folder):
-        opened = Run(opened.folder)  # as it is now that no other report is under way
-        return render_single(opened, place) if single_file else render(opened, place, png=png)
+    return ReportRequest(single_file=single_file, out=None if out is None else Path(out), png=png).run(run)
 
 
 def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:
@@ -303,10 +326,9 @@ def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -
     Raises:
         FilterscopeError: no run there, a damaged one, or nothing that could be compared.
     """
-    from filterscope.reports.compare import compare as comparing
+    from filterscope.requests.runs import CompareRequest
 
-    runs = [run if isinstance(run, Run) else Run(run) for run in (a, b)]
-    return comparing.compare(runs[0], runs[1], match)
+    return CompareRequest(match=match).run(a, b)
 
 
 def figure(
@@ -317,7 +339,7 @@ def figure(
     objective: str = "channel",
     method: str = "ascent",
     columns: int | None = None,
-    labels: str = "channel",
+    captions: str = "channel",
     width: str | float = 85.0,
     dpi: float = 300.0,
 ) -> Figure:
@@ -330,35 +352,27 @@ def figure(
         objective: channel, neuron, negative, diversity-1, …
         method: ascent or analytic.
         columns: of the grid; None: nearly a square.
-        labels: none, channel, or activation (the channel's number, then its activation).
+        captions: none, channel, or activation (the channel's number, then its activation).
         width: of the figure: millimetres, or text such as "3.3in".
         dpi: pixels an inch, at least: each pixel of a picture becomes a whole square of pixels.
 
     Raises:
         FilterscopeError: something does not fit the run, or nobody could read it.
     """
-    from filterscope.reports.figures import figures
+    from filterscope.requests.runs import FigureRequest
 
-    opened = run if isinstance(run, Run) else Run(run)
-    return figures.figure(
-        opened,
-        layer,
-        channels,
+    request = FigureRequest(
+        layer=layer,
+        channels=channels,
         objective=objective,
         method=method,
         columns=columns,
-        labels=labels,
+        captions=captions,
         width=width,
         dpi=dpi,
     )
+    return request.run(run)
 
 
-def _found(given: Sequence[str | Path], white: float | None) -> list[Source]:
-    from filterscope.analyzer.data.white import check_white
-
-    check_white(white)
-    if not given:
-        return []
-    from filterscope.analyzer.data.images import find
-
-    return find(given, white)
+def _network(model: Network | str | Path) -> Network:
+    return model if isinstance(model, Network) else open(model)

@@ -1,6 +1,6 @@
-"""The command line: reads options, calls the API, prints results on stdout and everything else on stderr.
+"""The command line: puts the commands together and runs them; exit codes and interrupts are decided here.
 
-Only this module and its commands print; exit codes are decided here. Heavy imports happen inside the commands.
+Results go to stdout and everything else to stderr. Heavy imports happen inside the commands.
 """
 
 from __future__ import annotations
@@ -8,17 +8,26 @@ from __future__ import annotations
 import codecs
 import errno
 import io
-import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from filterscope import interrupts, run_commands, unit_commands
-from filterscope.errors import (
+from filterscope import interrupts
+from filterscope.commands.analyze import analyze, demo
+from filterscope.commands.attribute import attribute
+from filterscope.commands.compare import compare
+from filterscope.commands.convert import convert
+from filterscope.commands.figure import figure
+from filterscope.commands.inspect import inspect
+from filterscope.commands.maximize import maximize
+from filterscope.commands.options import Command, Group, examples
+from filterscope.commands.report import clean, report
+from filterscope.exit_codes import (
     DONE,
     INTERRUPTED,
     USERS_INPUT,
@@ -26,21 +35,40 @@ from filterscope.errors import (
     fault_of_the_system,
     flush_output,
     our_fault,
-    path_text,
     say,
-    say_how_pictures_go,
 )
-from filterscope.labels import read_labels
-from filterscope.options import JsonLog, Opening, Quiet, White, note_assumptions, opens_a_model
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from filterscope.analyzer.network.network import Network
-    from filterscope.analyzer.studies.study import Study
-    from filterscope.converters.parity import Parity
+OUT_OF_MEMORY = "this machine's memory does not hold it; give a smaller --input-size, --canvas or network"
+EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {  # in the order in which the help lists the commands
+    inspect: ("filterscope inspect model.onnx", "filterscope inspect model.onnx --input-size 240x320 --json"),
+    analyze: (
+        "filterscope analyze model.onnx --images photos/",
+        "filterscope analyze model.onnx --images photos/ --quality standard --channels all --labels labels.txt",
+        "filterscope analyze nets.py:Net --weights net.pth --preprocess imagenet --examples dataset/",
+    ),
+    demo: (),
+    convert: ("filterscope convert model.keras", "filterscope convert nets.py:Net --weights net.pth --out net.onnx"),
+    maximize: (
+        "filterscope maximize model.onnx --layer features.3 --channel 17",
+        "filterscope maximize model.onnx --class zebra --labels labels.txt --quality fine",
+        "filterscope maximize model.onnx --layer features.0 --channel 5 --objective neuron --method certified",
+    ),
+    attribute: (
+        "filterscope attribute model.onnx photo.jpg",
+        "filterscope attribute model.onnx photo.jpg --target cat --labels labels.txt",
+        "filterscope attribute model.onnx photo.jpg --target features.3:17 --method grad-cam --sanity",
+    ),
+    report: ("filterscope report RUN", "filterscope report RUN --single-file -o report.html"),
+    compare: (
+        "filterscope compare RUN_A RUN_B -o compare/",
+        "filterscope compare RUN_A RUN_B --match activation --json",
+    ),
+    figure: ("filterscope figure RUN --layer features.3 --channels 0,4,8-11 -o fig.pdf",),
+    clean: (),
+}
 
 app = typer.Typer(
+    cls=Group,
     help="See what every filter of a trained convolutional network responds to.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -48,8 +76,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         from importlib.metadata import version
 
         typer.echo(f"filterscope {version('filterscope')}")
@@ -59,249 +87,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     _show: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """See what every filter of a trained convolutional network responds to."""
 
 
-@app.command()
-@opens_a_model
-def inspect(
-    opening: Opening,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).")] = False,
-) -> None:
-    """List a network's convolution layers, its input as understood, and the proof of its import."""
-    from filterscope import inspection
-    from filterscope.converters.errors import ModelError, UnsupportedOperatorError
-
-    try:
-        network = opening.open()
-    except UnsupportedOperatorError as error:
-        if not error.convolutions:
-            raise
-        refusal = error.beside_the_layers()
-        listed = json.dumps(inspection.raw_json(refusal), indent=1) if as_json else inspection.raw_table(refusal)
-        typer.echo(listed)
-        raise refusal from error
-    parity: Parity | None = None
-    failure: ModelError | None = None
-    if not as_json:
-        typer.echo(inspection.table(network))
-        typer.echo(inspection.totals(network))
-    try:
-        parity = network.prove()
-    except ModelError as error:
-        failure = error.beside_the_layers() if isinstance(error, UnsupportedOperatorError) else error
-    if as_json:
-        typer.echo(json.dumps(inspection.as_json(network, parity, failure), indent=1))
-    elif parity is not None:
-        typer.echo(inspection.parity_lines(parity))
-    if failure is not None:
-        raise failure
-
-
-@app.command()
-@opens_a_model
-def analyze(
-    opening: Opening,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Photos: a file, folder, glob, .npz or .npy (file.npz:0-99 for some). May be repeated."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: MODEL-filterscope).")] = None,
-    quality: Annotated[str, typer.Option(help="draft, standard or fine: 32, 128 or 512 steps.")] = "draft",
-    preset: Annotated[
-        str, typer.Option(help="filterscope, distill, maco, yosinski, paper, notebook-2018.")
-    ] = "filterscope",
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(help="channel, neuron, negative, diversity; may be repeated (default: channel)."),
-    ] = None,
-    layers: Annotated[list[str] | None, typer.Option(help="Names or globs; may be repeated (default: all).")] = None,
-    channels: Annotated[str, typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.")] = "auto",
-    time_budget: Annotated[
-        str | None, typer.Option(help="90s, 10m, 1h for the ascent; steps are shared out where they help most.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    device: Annotated[
-        str, typer.Option(help="auto or cuda: all GPUs share the work; cpu or cuda:1: that one alone.")
-    ] = "auto",
-    resize: Annotated[str, typer.Option(help="auto, crop, cover, squash or fit.")] = "auto",
-    no_resize: Annotated[bool, typer.Option("--no-resize", help="Refuse images of another size.")] = False,
-    white: White = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
-    ] = None,
-    maps: Annotated[int, typer.Option(help="Images whose activation maps go into the pages.")] = 12,
-    examples: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A data set to find each unit's strongest images in: a folder (with one a class inside), .npz, .npy, "
-            "files of CIFAR, MNIST, SVHN. May be repeated."
-        ),
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Pictures of classes: auto (10 at draft, 24, 100 at fine; those of your images first), all, how many, "
-            "or numbers and names. May be repeated."
-        ),
-    ] = None,
-    inversion: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Images from activations alone: auto (3 layers of 1 image at draft, 6 of 3, 12 of 6 at fine), or "
-            "names and globs of layers. May be repeated."
-        ),
-    ] = None,
-    groups: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Channels that act together on your images: auto (1 layer of 1 image at draft, 2 of 3, 3 of 6 at "
-            "fine), or names and globs of layers. May be repeated."
-        ),
-    ] = None,
-    attribution: Annotated[
-        str | None, typer.Option(help="Which pixels speak for the answer: default, all, or methods by name, commas.")
-    ] = None,
-    sanity: Annotated[
-        bool, typer.Option("--sanity", help="With --attribution: again with randomised weights (Adebayo et al. 2018).")
-    ] = False,
-    tuning: Annotated[
-        str, typer.Option(help="Responses to gratings, edges, bars, colours: auto (first layers), all or none.")
-    ] = "auto",
-    truth: Annotated[bool, typer.Option("--truth", help="Compare maximised pictures with your images.")] = False,
-    values: Annotated[
-        list[str] | None,
-        typer.Option(help="Maps of other values: all, pool, activation, dense, an operator or a name; repeatable."),
-    ] = None,
-    quiet: Quiet = False,
-    json_log: JsonLog = False,
-) -> None:
-    """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
-    from filterscope import attributing, insight, questions
-    from filterscope.analyzer.execution.budget import seconds_of
-    from filterscope.analyzer.execution.plan import Settings
-
-    questions.check(tuning, truth, values or (), bool(images), bool(examples), white)
-    settings = Settings(
-        quality=quality,
-        preset=preset,
-        objectives=tuple(dict.fromkeys(objective or ["channel"])),
-        layers=tuple(layers or ()),
-        channels=channels,
-        seed=seed,
-        map_pictures=maps,
-        resize="none" if no_resize else resize,
-        time_budget=None if time_budget is None else seconds_of(time_budget),
-    )
-    pixels = attributing.studies(attribution, sanity)
-    names = read_labels(labels) if labels else ()
-    studies = _studies(examples, white)
-    network = opening.open()
-    insights = insight.studies(network, classes or (), inversion or (), groups or (), names, bool(images))
-    folder = out or Path(f"{opening.stem}-filterscope")
-    note_assumptions(network)
-    say_how_pictures_go(network)
-    asked = [*studies, *pixels, *insights, *questions.studies(network, tuning, truth, values or ())]
-    _analyze(network, images or [], folder, settings, device, names, quiet, json_log, asked, white)
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("demo-filterscope"),
-    quality: Annotated[str, typer.Option(help="draft, standard or fine.")] = "standard",
-    quiet: Quiet = False,
-    json_log: JsonLog = False,
-) -> None:
-    """Analyse the bundled CIFAR-10 network on a handful of real photos."""
-    from filterscope import demo as bundled
-    from filterscope import questions
-
-    network = bundled.network()
-    settings = bundled.settings(quality)
-    asked = questions.studies(network, "auto", True, ("all",))
-    _analyze(network, bundled.photos(), out, settings, "auto", bundled.labels(), quiet, json_log, asked)
-
-
-@app.command()
-@opens_a_model
-def convert(
-    opening: Opening,
-    out: Annotated[Path | None, typer.Option(help="The file to write (default: MODEL.onnx).")] = None,
-    canonical: Annotated[
-        bool, typer.Option("--canonical", help="The normal form that is analysed: float32, constants folded.")
-    ] = False,
-) -> None:
-    """Write a Keras or PyTorch network as ONNX, proven to answer as its source does."""
-    from filterscope import api
-
-    typer.echo(api.convert(opening.open(), out or Path(f"{opening.stem}.onnx"), canonical=canonical))
-
-
-def _analyze(
-    network: Network,
-    images: list[str] | list[Path],
-    out: Path,
-    settings: Any,
-    device: str,
-    labels: Any,
-    quiet: bool,
-    json_log: bool,
-    studies: Sequence[Study] = (),
-    white: float | None = None,
-) -> None:
-    from filterscope import api
-    from filterscope.progress import choose
-
-    progress = choose(quiet, json_log)
-    interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
-    try:
-        run = api.analyze(
-            network,
-            images,
-            out,
-            settings=settings,
-            device=device,
-            labels=labels,
-            command=["filterscope", *sys.argv[1:]],
-            progress=progress,
-            studies=studies,
-            white=white,
-        )
-        progress.stage("making pages", 1)
-        page = api.report(run)
-        progress.advance()
-    except KeyboardInterrupt as error:
-        progress.close()
-        if not (out / "run.json").is_file():
-            interrupts.set_line("interrupted; nothing was written yet: run the same command again to go on")
-        interrupts.say_line()
-        raise typer.Exit(INTERRUPTED) from error
-    finally:
-        progress.close()
-    typer.echo(path_text(page))
-
-
-def _studies(examples: list[str] | None, white: float | None) -> list[Study]:
-    """What else is asked of the network; what is wrong with it is said before the long work."""
-    if not examples:
-        return []
-    from filterscope.analyzer.studies.examples.examples import Examples
-
-    return [Examples(examples, white=white)]
-
-
-for command in (
-    unit_commands.maximize,
-    unit_commands.attribute,
-    run_commands.report,
-    run_commands.compare,
-    run_commands.figure,
-    run_commands.clean,
-):
-    app.command()(command)
+for _command, _lines in EXAMPLES.items():
+    app.command(cls=Command, epilog=examples(*_lines) if _lines else None)(_command)
 
 
 def main() -> NoReturn:
@@ -340,7 +133,7 @@ def _exit_code(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except MemoryError:
-        say("error: this machine's memory does not hold it; give a smaller --input-size, --canvas or network")
+        say(f"error: {OUT_OF_MEMORY}")
         return USERS_INPUT
     except SystemExit as error:  # of typer and rich, whose reader has gone
         code = DONE if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)

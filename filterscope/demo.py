@@ -47,10 +47,10 @@ def photos() -> list[Path]:
     if spec is None or not spec.submodule_search_locations:
         raise InputError("the demo's photos come with scikit-image; install it with: pip install 'filterscope[demo]'")
     folder = Path(spec.submodule_search_locations[0]) / "data"
-    found = [folder / name for name in PHOTOS if (folder / name).is_file()]
-    if not found:
+    files = [folder / name for name in PHOTOS if (folder / name).is_file()]
+    if not files:
         raise InputError(f"{folder}: none of the demo's photos is there; update scikit-image")
-    return found
+    return files
 
 
 def _facts() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Who may import what, and the public surface. The order of packages and rooms is import-linter's (`make lint`)."""
 
 import ast
+import pydoc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,13 +92,29 @@ def test_the_command_answers_before_anything_heavy_is_loaded(code):
     assert not modules_after(code) & (HEAVY - {"numpy", "PIL"})
 
 
+PUBLIC = (
+    "Attribution Classes Examples FilterscopeError Groups Inversion Preprocessing Recipe Run Settings Truth Tuning "
+    "Values __version__ analyze attribute compare convert factorise figure invert maximize objectives open report"
+)
+
+
 def test_the_public_names_are_there_and_no_others():
     for name in filterscope.__all__:
         assert getattr(filterscope, name) is not None
-    public = "FilterscopeError Run __version__ analyze attribute compare convert figure maximize open report"
-    assert sorted(filterscope.__all__) == public.split()
+    assert dir(filterscope) == sorted(filterscope.__all__) == PUBLIC.split()
     with pytest.raises(AttributeError, match="module 'filterscope' has no attribute 'analyse'"):
         _ = filterscope.analyse
+
+
+def test_help_lists_the_public_names():
+    text = pydoc.render_doc(filterscope, renderer=pydoc.plaintext)
+    assert [name for name in PUBLIC.split() if name not in text] == ["__version__"]
+    assert "import filterscope as fs" in text
+
+
+@pytest.mark.parametrize("name", ["Run", "FilterscopeError"])
+def test_results_say_the_name_that_users_know(name):
+    assert repr(getattr(filterscope, name)) == f"<class 'filterscope.{name}'>"
 
 
 def test_what_is_raised_is_what_the_public_name_catches():

@@ -28,6 +28,8 @@ from filterscope.converters.plain_text import visible
 if TYPE_CHECKING:
     import torch
 
+SHOWN_PICTURES = 4  # in an answer's one line
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explained:
@@ -50,9 +52,11 @@ class Explained:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Answer:
     """Explained pictures, and how the methods stood the randomisation test."""
+
+    __module__ = "filterscope"  # its public name
 
     pictures: tuple[Explained, ...]  # one an image and target
     sanity: tuple[dict[str, Any], ...]  # rows of SANITY_SCHEMA; none where it was not asked for
@@ -104,6 +108,13 @@ class Answer:
         """Rows with the columns of ATTRIBUTION_SCHEMA, image by its name, and the test's rows."""
         rows = [{"image": p.image} | e.to_json() for p in self.pictures for e in p.explanations]
         return {"attributions": rows, "sanity": list(self.sanity), "notes": list(self.notes)}
+
+    def __repr__(self) -> str:
+        explained = [(picture.image, picture.explanations[0]) for picture in self.pictures[:SHOWN_PICTURES]]
+        scores = ", ".join(f"{image}: {first.target.name} {first.score:.4g}" for image, first in explained)
+        more = ", …" if len(self.pictures) > SHOWN_PICTURES else ""
+        methods = ", ".join(dict.fromkeys(explanation.method for explanation in self))
+        return f"<Answer for {scores or 'no picture'}{more}; by {methods or 'no method'}>"
 
     def _repr_html_(self) -> str:
         return "".join(_row(picture) for picture in self.pictures) + _test(self.sanity)

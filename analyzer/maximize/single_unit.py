@@ -23,12 +23,15 @@ from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Objective, objective_for
 from filterscope.converters.errors import FilterscopeError, SettingsError
 
+SHOWN_UNITS = 8  # in a portrait's one line
 METHODS = ("ascent", "vertex", "analytic", "certified")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Portrait:
     """Pictures of units of one layer, and what they make the network answer."""
+
+    __module__ = "filterscope"  # its public name
 
     layer: str
     objective: str
@@ -69,6 +72,13 @@ class Portrait:
             }
             for i, unit in enumerate(self.units)
         ]
+
+    def __repr__(self) -> str:
+        pairs = list(zip(self.units, self.activation, strict=True))
+        numbers = ", ".join(f"{unit}: {activation:.4g}" for unit, activation in pairs[:SHOWN_UNITS])
+        more = ", …" if len(pairs) > SHOWN_UNITS else ""
+        height, width = self.tiles.shape[1:3]
+        return f"<Portrait of {self.layer}, {self.objective} by {self.method}, {height}×{width}: {numbers}{more}>"
 
     def _repr_html_(self) -> str:
         from filterscope.analyzer.run.notebook import figure

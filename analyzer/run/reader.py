@@ -36,6 +36,7 @@ from filterscope.analyzer.run.files import (
 from filterscope.analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
 from filterscope.analyzer.run.records import ImageInfo, LayerInfo, RunInfo, StudyInfo
 from filterscope.analyzer.run.rows import StoredPicture
+from filterscope.analyzer.run.table_view import TableView
 from filterscope.analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
 from filterscope.converters.errors import RunError
 
@@ -53,12 +54,22 @@ class Run:
         RunError: no run there, a newer schema, or a damaged file (named).
     """
 
+    __module__ = "filterscope"  # its public name
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not is_run(self.folder):
             raise RunError(f"{self.folder}: is not a run of filterscope (it has no run.json)")
         self.info: RunInfo = read_info(self.folder)
         self._atlas = lru_cache(maxsize=4)(self._read_picture)
+
+    def __repr__(self) -> str:
+        analysed = [layer for layer in self.layers if layer["analysed"]]
+        channels = sum(len(layer["channels"]) for layer in analysed)
+        return (
+            f"<filterscope.Run {self.folder}: {self.info['status']}, {len(analysed)} of {len(self.layers)} layers, "
+            f"{channels} channels>"
+        )
 
     def __getitem__(self, layer: str) -> LayerView:
         """One layer, which shows itself in a notebook; `run["conv4"][17]` is one of its channels."""
@@ -72,10 +83,10 @@ class Run:
         return read_layers(self.folder)
 
     @cached_property
-    def units(self) -> pa.Table:
+    def units(self) -> TableView:
         """UNIT_SCHEMA: a row a unit and kind. Gathered from finished tasks while the run is under way."""
         path = self.folder / "units.parquet"
-        return read_table(path, UNIT_SCHEMA) if path.is_file() else gather_units(self.folder)
+        return TableView(read_table(path, UNIT_SCHEMA) if path.is_file() else gather_units(self.folder))
 
     @cached_property
     def images(self) -> list[ImageInfo]:
@@ -104,9 +115,9 @@ class Run:
         """Whether anything of a study is there, finished or not."""
         return (self.folder / name).is_dir()
 
-    def table(self, relative: str) -> pa.Table:
+    def table(self, relative: str) -> TableView:
         """A table of a study, such as "examples/units.parquet" (`tables.TABLES`); empty where it is missing."""
-        return self._table_or_empty(relative, TABLES[relative])
+        return TableView(self._table_or_empty(relative, TABLES[relative]))
 
     def examples(self, slug: str) -> pa.Table:
         """EXAMPLE_SCHEMA of one layer; empty where no data set was given or the layer is not done."""

@@ -5,7 +5,7 @@ Reads a run through its reader; knows nothing of networks or of the report's pag
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,14 +20,14 @@ SHOWN = 64  # channels of a layer that show themselves
 SIDE = 160  # pixels of the longer side of a picture on the screen
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class UnitView:
     """One channel: `rows` as in units.parquet, a row a kind of picture."""
 
-    run: Run = field(repr=False)
+    run: Run
     layer: str
     channel: int
-    rows: list[dict[str, Any]] = field(repr=False)
+    rows: list[dict[str, Any]]
 
     def picture(self, objective: str = "channel", method: str = "ascent") -> np.ndarray | None:
         """The picture of one kind, (H, W, C) uint8; None where it has none.
@@ -41,17 +41,21 @@ class UnitView:
         kinds = ", ".join(f"{row['objective']} {row['method']}" for row in self.rows)
         raise SettingsError(f"{self.layer}, channel {self.channel}: has {kinds}; not {objective} {method}")
 
+    def __repr__(self) -> str:
+        numbers = ", ".join(_activation(row) for row in self.rows)
+        return f"<channel {self.channel} of {self.layer}: {numbers}>"
+
     def _repr_html_(self) -> str:
         return "".join(_figure(self.run, row, f"{row['objective']}, {row['method']}") for row in self.rows)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LayerView:
     """One layer of a run; `view[17]` is one of its channels."""
 
-    run: Run = field(repr=False)
+    run: Run
     layer: str
-    rows: list[dict[str, Any]] = field(repr=False)
+    rows: list[dict[str, Any]]
 
     @property
     def channels(self) -> list[int]:
@@ -68,6 +72,10 @@ class LayerView:
 
     def __len__(self) -> int:
         return len(self.channels)
+
+    def __repr__(self) -> str:
+        kinds = dict.fromkeys(f"{row['objective']} by {row['method']}" for row in self.rows)
+        return f"<layer {self.layer}: {len(self)} channels; {', '.join(kinds) or 'no pictures'}>"
 
     def _repr_html_(self) -> str:
         leading = [next(row for row in self.rows if row["channel"] == channel) for channel in self.channels[:SHOWN]]
@@ -94,6 +102,11 @@ def layer_view(run: Run, name: str) -> LayerView:
     rows = [row for row in run.units.to_pylist() if row["layer"] == name]
     pictured = sorted(rows, key=lambda row: (row["channel"], row["space"] != "image", row["objective"], row["method"]))
     return LayerView(run, name, pictured)
+
+
+def _activation(row: dict[str, Any]) -> str:
+    number = "–" if row["activation"] is None else f"{row['activation']:.4g}"
+    return f"{row['objective']} by {row['method']} {number}"
 
 
 def _figure(run: Run, row: dict[str, Any], title: str) -> str:

@@ -18,6 +18,7 @@ from torch import nn
 from filterscope.analyzer.boundary import opening
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.network import open_here
+from filterscope.commands.inspect import parity_lines
 from filterscope.converters import cache
 from filterscope.converters.batch_independence import compare_alone
 from filterscope.converters.comparison import relative_error
@@ -26,7 +27,6 @@ from filterscope.converters.onnx_file import model_file
 from filterscope.converters.parity import AGREES, REFUSED, Parity, verify
 from filterscope.converters.rewrites.opset_site import OPSET
 from filterscope.converters.torch_import.importer import TorchTwin, import_torch
-from filterscope.inspection import parity_lines
 from support.networks import MODELS, build, canonical, needs_data, normal
 
 SAME = {"pads": [1, 1, 1, 1]}

@@ -16,7 +16,7 @@ from filterscope import cli
 from filterscope.analyzer.run.notebook import figure
 from filterscope.analyzer.run.reader import Run
 from filterscope.converters.plain_text import escaped_json, visible
-from filterscope.errors import path_text, say
+from filterscope.exit_codes import path_text, say
 from filterscope.reports.compare.compare import compare
 from filterscope.reports.site.site import render, render_single
 from support.synthetic_run import synthetic_run

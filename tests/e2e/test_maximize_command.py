@@ -10,8 +10,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from filterscope import asking
 from filterscope.analyzer.maximize import engine
+from filterscope.requests.maximize import FIRST
 from support.networks import answers, build, normal
 
 CLASSES = ["crane", "cane", "zebra"]
@@ -108,7 +108,7 @@ def test_a_published_presets_first_picture_is_no_second_ascent(ask, place, monke
     assert note.startswith("note: preset notebook-2018 shows its pictures with contrast stretched")
     assert first.startswith("book.png: a first picture, ")
     assert json.loads(out)[0]["steps"] == 40
-    assert len(taken) == asking.FIRST.steps + 40
+    assert len(taken) == FIRST.steps + 40
 
 
 def counting(method, calls):

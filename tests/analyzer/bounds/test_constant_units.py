@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import filterscope as fs
-from filterscope import asking, cli
+from filterscope import cli
 from filterscope.analyzer.bounds.constant_units import is_constant
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
+from filterscope.commands.maximize import table
 from filterscope.reports.site import summary
 from filterscope.reports.site.site import render
 from support.synthetic_run import synthetic_run
@@ -123,7 +124,7 @@ def test_maximize_says_unraised_where_it_is(half_zero, tmp_path, monkeypatch, ca
     found = fs.maximize(network, "conv", [0, 1], quality="draft", device="cpu")
     assert found.status == ("unraised", "ok")
     assert [row["status"] for row in found.to_json()] == ["unraised", "ok"]
-    lines = asking.told(found, tmp_path / "x.png").splitlines()
+    lines = table(found, tmp_path / "x.png").splitlines()
     assert "unraised: constant" in lines[0]
     assert "unraised" not in lines[1]
     monkeypatch.chdir(tmp_path)

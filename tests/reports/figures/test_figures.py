@@ -75,7 +75,7 @@ def test_the_table_of_a_pdf_says_where_each_object_begins(run):
 
 def test_pdfium_draws_the_pictures_where_the_layout_says_and_reads_the_labels(run):
     pdfium = pytest.importorskip("pypdfium2", reason="needs pypdfium2 (extra dev)")
-    made = fs.figure(run, LAYER, CHANNELS, columns=2, labels="activation", width="60mm")
+    made = fs.figure(run, LAYER, CHANNELS, columns=2, captions="activation", width="60mm")
     document = pdfium.PdfDocument(made.pdf())
     page = document[0]
     np.testing.assert_allclose(np.array(page.get_size()) / pdf.POINTS, (60, made.height), atol=1e-3)
@@ -121,8 +121,8 @@ def test_labels_are_drawn_on_a_png_and_left_out_on_demand(run):
         pixels = np.asarray(Image.open(io.BytesIO(made.png())))
         return int((pixels[made.factor * made.shape[0] :] < 128).sum())
 
-    assert ink(fs.figure(run, LAYER, [0], labels="channel")) > 50
-    assert ink(fs.figure(run, LAYER, [0], labels="none")) == 0
+    assert ink(fs.figure(run, LAYER, [0], captions="channel")) > 50
+    assert ink(fs.figure(run, LAYER, [0], captions="none")) == 0
 
 
 @pytest.mark.parametrize("form", [Figure.pdf, Figure.svg, Figure.png])
@@ -156,7 +156,7 @@ def test_a_figure_says_which_units_claim_nothing(run):
 
 
 def test_the_widest_label_fits_below_its_picture(run):
-    made = fs.figure(run, LAYER, "0-5", columns=6, labels="activation", width="43mm")
+    made = fs.figure(run, LAYER, "0-5", columns=6, captions="activation", width="43mm")
     widest = max(pdf.text_width(tile.label) for tile in made.tiles) * made.font / pdf.POINTS
     assert made.font < figures.FONT
     assert widest <= made.tile[1] + figures.GAP

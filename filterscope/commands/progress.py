@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from filterscope.errors import write_stderr
+from filterscope.exit_codes import write_stderr
 
 EVERY = 10.0  # seconds between plain lines
 
@@ -19,15 +19,9 @@ class Terminal:
     """A bar that the stages share."""
 
     def __init__(self) -> None:
-        self._bar = Bar(
-            TextColumn("{task.description:<18}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        name, rate = TextColumn("{task.description:<18}"), TextColumn("{task.fields[rate]}")
+        columns = (name, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
         self._started = 0.0
         self._task = self._bar.add_task("opening", total=None, rate="")
         self._bar.start()
@@ -54,26 +48,26 @@ class Lines:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
         self._name, self._total, self._done = "", 0, 0
-        self._started = self._said = time.monotonic()
+        self._started = self._reported = time.monotonic()
 
     def stage(self, name: str, total: int) -> None:
         """A stage begins."""
         self._name, self._total, self._done = name, total, 0
-        self._started = self._said = time.monotonic()
-        self._say()
+        self._started = self._reported = time.monotonic()
+        self._report()
 
     def advance(self, count: int = 1) -> None:
         """Some of it is done."""
         self._done += count
         now = time.monotonic()
-        if now - self._said >= EVERY or self._done >= self._total:
-            self._said = now
-            self._say()
+        if now - self._reported >= EVERY or self._done >= self._total:
+            self._reported = now
+            self._report()
 
     def close(self) -> None:
         """Nothing is left open."""
 
-    def _say(self) -> None:
+    def _report(self) -> None:
         seconds = time.monotonic() - self._started
         rate = self._done / seconds if seconds > 0 and self._done else 0.0
         left = (self._total - self._done) / rate if rate else None
@@ -86,7 +80,7 @@ class Lines:
 
 
 class Quiet:
-    """Nothing."""
+    """No progress at all."""
 
     def stage(self, name: str, total: int) -> None:
         """Nothing."""
@@ -98,8 +92,11 @@ class Quiet:
         """Nothing."""
 
 
-def choose(quiet: bool, json_log: bool) -> Terminal | Lines | Quiet:
-    """What suits the options and the terminal."""
+Reporter = Terminal | Lines | Quiet
+
+
+def choose(quiet: bool, json_log: bool) -> Reporter:
+    """The progress that suits the options and the terminal."""
     if quiet:
         return Quiet()
     return Terminal() if sys.stderr.isatty() and not json_log else Lines(json_log)

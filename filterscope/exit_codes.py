@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from filterscope.analyzer.network.network import Network
 
+from filterscope.commands.options import as_options
 from filterscope.converters.plain_text import visible
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -26,8 +27,11 @@ UNUSABLE = (  # files and folders as they are on the user's machine, not as we t
 
 
 def say(text: str) -> None:
-    """One line on stderr; text that came from a file is data: controls in it are not obeyed, marks are seen."""
-    write_stderr(visible(text) + "\n")
+    """One line on stderr, which names settings as the command's options.
+
+    Text that came from a file is data: controls in it are not obeyed, marks are seen.
+    """
+    write_stderr(visible(as_options(text)) + "\n")
 
 
 def path_text(path: Path) -> str:

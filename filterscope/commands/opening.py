@@ -16,28 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from filterscope.errors import say
+from filterscope.commands.options import INPUT, MACHINE, PREPROCESSINGS, one_of
+from filterscope.exit_codes import say
 
 if TYPE_CHECKING:
     from filterscope.analyzer.network.network import Network
     from filterscope.analyzer.network.preprocessing import Preprocessing
+    from filterscope.requests.opening import OpenRequest
 
 LARGEST_SIDE = 1 << 14  # of --input-size, pixels
-
-White = Annotated[
-    float | None,
-    typer.Option(
-        help="The number that is white in 16-bit and float pictures and arrays, such as 4095 (default: what the file "
-        "states, else the most that its numbers can be)."
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-JsonLog = Annotated[bool, typer.Option("--json-log", help="Progress as JSON lines.")]
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What the user says of a model and its input."""
+    """What the user says of a model and its input, as it was typed."""
 
     model: Annotated[
         str,
@@ -48,42 +40,120 @@ class Opening:
         ),
     ]
     weights: Annotated[
-        Path | None, typer.Option(help="Of a PyTorch factory: .pth, .pt or .safetensors, a state dict or a checkpoint.")
+        Path | None,
+        typer.Option(
+            help="Of a PyTorch factory: .pth, .pt or .safetensors, a state dict or a checkpoint.",
+            show_default="the factory's own",
+            rich_help_panel=INPUT,
+        ),
     ] = None
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run a model that is a program: Lambda layers, SavedModel, TorchScript.")
+        bool,
+        typer.Option(
+            "--trust",
+            help="Run a model that is a program: Lambda layers, SavedModel, TorchScript.",
+            rich_help_panel=INPUT,
+        ),
     ] = False
     preprocess: Annotated[
-        str | None, typer.Option(help="unit, imagenet, symmetric, raw255 or caffe-bgr; otherwise found in the graph.")
+        str | None,
+        typer.Option(
+            help="How the network wants its pixels.",
+            **one_of(*PREPROCESSINGS),
+            show_default="as the graph shows it",
+            rich_help_panel=INPUT,
+        ),
     ] = None
     mean: Annotated[
-        str | None, typer.Option(help="Subtracted from each channel, such as 0.5 or 0.485,0.456,0.406.")
+        str | None,
+        typer.Option(
+            help="Subtracted from each channel, such as 0.5 or 0.485,0.456,0.406.",
+            show_default="as --preprocess says",
+            rich_help_panel=INPUT,
+        ),
     ] = None
     std: Annotated[
-        str | None, typer.Option(help="Each channel is divided by it, such as 0.5 or 0.229,0.224,0.225.")
+        str | None,
+        typer.Option(
+            help="Each channel is divided by it, such as 0.5 or 0.229,0.224,0.225.",
+            show_default="as --preprocess says",
+            rich_help_panel=INPUT,
+        ),
     ] = None
-    high: Annotated[float | None, typer.Option(help="What white (8-bit 255) is before --mean and --std: 1 or 255.")] = (
-        None
-    )
-    order: Annotated[str | None, typer.Option(help="Channel order of the network: RGB or BGR.")] = None
-    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the graph does not tell.")] = None
+    high: Annotated[
+        float | None,
+        typer.Option(
+            help="What white (8-bit 255) is before --mean and --std: 1 or 255.",
+            show_default="as --preprocess says",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="Channel order of the network.",
+            **one_of("RGB", "BGR"),
+            show_default="as --preprocess says",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the graph does not tell.",
+            **one_of("NCHW", "NHWC"),
+            show_default="as the graph shows it",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
     input_channels: Annotated[
-        int | None, typer.Option(help="Channels of the input, where the graph does not tell.")
+        int | None,
+        typer.Option(
+            help="Channels of the input, where the graph does not tell.",
+            show_default="as the graph shows it",
+            rich_help_panel=INPUT,
+        ),
     ] = None
     input_size: Annotated[
         str | None,
-        typer.Option(help="HEIGHTxWIDTH to analyse at, where the file leaves it open or the network runs at others."),
+        typer.Option(
+            help="HEIGHTxWIDTH to analyse at, where the file leaves it open or the network runs at others.",
+            show_default="as the graph shows it",
+            rich_help_panel=INPUT,
+        ),
     ] = None
     limit_memory: Annotated[
-        str | None, typer.Option(help="What opening the model may use, such as 8G (default: as its size suggests).")
+        str | None,
+        typer.Option(
+            help="What opening the model may use, such as 8G.",
+            show_default="as its size suggests",
+            rich_help_panel=MACHINE,
+        ),
     ] = None
     limit_seconds: Annotated[
-        float | None, typer.Option(help="Processor time that opening it may use (default: as its size suggests).")
+        float | None,
+        typer.Option(
+            help="Processor time that opening it may use.",
+            show_default="as its size suggests",
+            rich_help_panel=MACHINE,
+        ),
     ] = None
-    input: Annotated[str | None, typer.Option(help="Name of the image input, where the network has several.")] = None
-    feed: Annotated[list[str] | None, typer.Option(help="NAME=FILE.npy: what another input gets. May be repeated.")] = (
-        None
-    )
+    input: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the image input, where the network has several.",
+            show_default="the only one",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    feed: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE.npy: what another input gets. May be repeated.",
+            show_default="nothing",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
 
     @property
     def stem(self) -> str:
@@ -100,21 +170,38 @@ class Opening:
             FilterscopeError: the model, or an option that does not fit it.
         """
         from filterscope.analyzer.boundary import client
-        from filterscope.analyzer.boundary.limits import Limits, parse_memory
 
         if client.is_available():
             client.start_early(self.model)  # before the imports below, which take as long as its own
-        from filterscope.analyzer.boundary.opening import open_network
-        from filterscope.analyzer.network.network import InputOptions
         from filterscope.converters.sources.read import is_converted
 
-        preprocessing, size = self._preprocessing(), self._size()
-        options = InputOptions(self.layout, self.input_channels, size, preprocessing, self.input, self._feeds())
+        request = self.request()
         if is_converted(self.model):
             say(f"{self.model}: converting to ONNX …")
-        memory = None if self.limit_memory is None else parse_memory(self.limit_memory)
-        limits = Limits(memory, self.limit_seconds)
-        return open_network(self.model, options, weights=self.weights, trust=self.trust, limits=limits)
+        return request.run()
+
+    def request(self) -> OpenRequest:
+        """The options, read.
+
+        Raises:
+            SettingsError: an option that cannot be read.
+        """
+        from filterscope.analyzer.boundary.limits import parse_memory
+        from filterscope.requests.opening import OpenRequest
+
+        return OpenRequest(
+            source=self.model,
+            weights=self.weights,
+            trust=self.trust,
+            preprocess=self._preprocessing(),
+            input_size=self._size(),
+            layout=self.layout,
+            input_channels=self.input_channels,
+            input=self.input,
+            feed=self._feeds(),
+            limit_memory=None if self.limit_memory is None else parse_memory(self.limit_memory),
+            limit_seconds=self.limit_seconds,
+        )
 
     def _preprocessing(self) -> Preprocessing | None:
         from filterscope.analyzer.network.preprocessing import custom, preset
@@ -126,17 +213,14 @@ class Opening:
         listed = max(len(means), len(stds))  # the network's own count is compared with it once it is open
         count = self.input_channels or (listed if listed > 1 else 3)
         high = base.high if self.high is None else self.high
-        return custom(high, means, stds, (self.order or base.order).upper(), count)
+        return custom(high, means, stds, order=(self.order or base.order).upper(), channels=count)
 
     def _size(self) -> tuple[int, int] | None:
         from filterscope.converters.errors import SettingsError
 
         if self.input_size is None:
             return None
-        sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.input_size, re.ASCII | re.IGNORECASE)
-        if not sides:
-            raise SettingsError(f"--input-size {self.input_size}: give HEIGHTxWIDTH, such as 240x320")
-        size = (int(sides[1]), int(sides[2]))
+        size = sides("--input-size", self.input_size, "240x320")
         if max(size) > LARGEST_SIDE:
             raise SettingsError(f"--input-size {self.input_size}: a side has at most {LARGEST_SIDE} pixels")
         return size
@@ -184,14 +268,28 @@ def opens_a_model(command: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(command)
-    def wrapped(**given: Any) -> None:
-        opening = Opening(**{field.name: given.pop(field.name) for field in fields(Opening)})
-        command(opening=opening, **given)
+    def wrapped(**options: Any) -> None:
+        opening = Opening(**{field.name: options.pop(field.name) for field in fields(Opening)})
+        command(opening=opening, **options)
 
     wrapped.__signature__ = inspect.Signature([*shared, *rest])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in [*shared, *rest]}
     del wrapped.__wrapped__  # or Typer would read the command's own hints
     return wrapped
+
+
+def sides(option: str, text: str, example: str) -> tuple[int, int]:
+    """Height and width in pixels, of text such as 240x320.
+
+    Raises:
+        SettingsError: it is not written so.
+    """
+    from filterscope.converters.errors import SettingsError
+
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
+    if not match:
+        raise SettingsError(f"{option} {text}: give HEIGHTxWIDTH, such as {example}")
+    return int(match[1]), int(match[2])
 
 
 def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,14 +1,15 @@
-"""What `filterscope inspect` prints: the layers as a table of 100 columns, the input, the totals, the parity.
-
-Knows an opened network; computes nothing.
-"""
+"""`filterscope inspect`: the layers as a table of 100 columns, the input, the totals, the proof of the import."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from filterscope.analyzer.network.ultralytics import export_of
+import typer
+
+from filterscope.commands.opening import Opening, opens_a_model
+from filterscope.commands.options import OUTPUT, as_options
 from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
@@ -20,7 +21,43 @@ if TYPE_CHECKING:
 WIDTH = 100
 SCHEMA = 1
 COLUMNS = "{:>3}  {:<27} {:<10} {:>11} {:>9} {:>9} {:>7} {:>7} {}"
-HEAD = COLUMNS.format("#", "layer", "kernel", "channels", "output", "field", "params", "MACs", "then")
+TITLES = ("#", "layer", "kernel", "channels", "output", "field", "params", "MACs", "then")
+HEAD = COLUMNS.format(*TITLES)
+
+
+@opens_a_model
+def inspect(
+    opening: Opening,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """List a network's convolution layers, its input as understood, and the proof of its import."""
+    from filterscope.converters.errors import ModelError, UnsupportedOperatorError
+
+    try:
+        network = opening.open()
+    except UnsupportedOperatorError as error:
+        if not error.convolutions:
+            raise
+        refusal = error.beside_the_layers()
+        typer.echo(json.dumps(raw_json(refusal), indent=1) if as_json else raw_table(refusal))
+        raise refusal from error
+    parity: Parity | None = None
+    failure: ModelError | None = None
+    if not as_json:
+        typer.echo(table(network))
+        typer.echo(totals(network))
+    try:
+        parity = network.prove()
+    except ModelError as error:
+        failure = error.beside_the_layers() if isinstance(error, UnsupportedOperatorError) else error
+    if as_json:
+        typer.echo(json.dumps(to_json(network, parity, failure), indent=1))
+    elif parity is not None:
+        typer.echo(parity_lines(parity))
+    if failure is not None:
+        raise failure
 
 
 def table(network: Network) -> str:
@@ -42,12 +79,14 @@ def raw_json(refusal: UnsupportedOperatorError) -> dict[str, Any]:
         "input": None,
         "layers": layers,
         "parity": None,
-        "refusal": str(refusal),
+        "refusal": as_options(str(refusal)),
     }
 
 
 def totals(network: Network) -> str:
     """Sums, and the input as understood."""
+    from filterscope.analyzer.network.ultralytics import export_of
+
     channels = sum(layer.out_channels for layer in network.layers)
     spec = network.input
     export = export_of(network.model.metadata)
@@ -58,10 +97,10 @@ def totals(network: Network) -> str:
         f"Input {visible(spec.name)}: {spec.layout}, {spec.channels} channel{'s' if spec.channels != 1 else ''}, "
         f"{spec.height}×{spec.width}{order}, preprocessing {spec.preprocessing.name} "
         f"({_range(network)}).",
-        visible(spec.why),
-        *([visible(spec.size_why)] if spec.size_why else []),
+        visible(as_options(spec.why)),
+        *([visible(as_options(spec.size_why))] if spec.size_why else []),
         *([] if export is None else [visible(export.sentence())]),
-        *(visible(note) for note in network.model.notes),
+        *(visible(as_options(note)) for note in network.model.notes),
         *_computed(network),
     ]
     return "\n".join(lines)
@@ -90,7 +129,7 @@ def parity_lines(parity: Parity) -> str:
         f"{parity.end_to_end.error:.1e}. Limit of each {_power(limits['limit'])}; node by node, refused above "
         f"{_power(limits['refuse'])}.",
         *_alone(alone),
-        *(f"Warning: {visible(warning)}" for warning in parity.warnings),
+        *(f"Warning: {visible(as_options(warning))}" for warning in parity.warnings),
     ]
     return "\n".join(lines)
 
@@ -99,7 +138,7 @@ def _alone(alone: Alone | None) -> list[str]:
     if alone is None:
         return []
     if alone.one_at_a_time:
-        return [f"Note: {visible(alone.sentence)}"]
+        return [f"Note: {visible(as_options(alone.sentence))}"]
     worst = alone.difference
     return (
         []
@@ -114,7 +153,7 @@ def _power(limit: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def as_json(network: Network, parity: Parity | None, refusal: ModelError | None = None) -> dict[str, Any]:
+def to_json(network: Network, parity: Parity | None, refusal: ModelError | None = None) -> dict[str, Any]:
     """Everything, versioned (docs/run-format.md); why there is no parity, where there is none."""
     spec = network.input
     return {
@@ -131,9 +170,9 @@ def as_json(network: Network, parity: Parity | None, refusal: ModelError | None 
             "mean": list(spec.preprocessing.mean),
             "std": list(spec.preprocessing.std),
             "order": spec.preprocessing.order,
-            "why": spec.why,
+            "why": as_options(spec.why),
             "certain": spec.certain,
-            "size_why": spec.size_why,
+            "size_why": as_options(spec.size_why),
             "size_certain": spec.size_certain,
         },
         "layers": [
@@ -141,7 +180,7 @@ def as_json(network: Network, parity: Parity | None, refusal: ModelError | None 
             for layer in network.layers
         ],
         "parity": None if parity is None else parity.summary(),
-        "refusal": None if refusal is None else str(refusal),
+        "refusal": None if refusal is None else as_options(str(refusal)),
     }
 
 
@@ -164,7 +203,7 @@ def _line(layer: ConvLayer) -> str:
     if layer.groups > 1:
         kernel += " dw" if layer.groups == layer.in_channels else f" g{layer.groups}"
     output = "×".join(map(str, layer.output_shape[1:]))
-    cells = COLUMNS.format(
+    cells = (
         layer.index,
         _clipped(visible(layer.name), 27),
         kernel,
@@ -175,7 +214,7 @@ def _line(layer: ConvLayer) -> str:
         short(layer.macs),
         layer.nonlinearity,
     )
-    return cells[:WIDTH]
+    return COLUMNS.format(*cells)[:WIDTH]
 
 
 def _raw_line(index: int, convolution: Convolution) -> str:
@@ -187,8 +226,8 @@ def _raw_line(index: int, convolution: Convolution) -> str:
         kernel += " dw" if convolution.groups == convolution.in_channels else f" g{convolution.groups}"
     parameters = short(convolution.parameters) if convolution.parameters is not None else "?"
     name = _clipped(visible(convolution.name), 27)
-    cells = COLUMNS.format(index, name, kernel, f"{before}→{after}", "?", "?", parameters, "?", "?")
-    return cells[:WIDTH]
+    cells = (index, name, kernel, f"{before}→{after}", "?", "?", parameters, "?", "?")
+    return COLUMNS.format(*cells)[:WIDTH]
 
 
 def _field(layer: ConvLayer) -> str:

@@ -1,0 +1,389 @@
+"""`filterscope analyze` and `filterscope demo`: a network, and perhaps images, become a run and its report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from filterscope import interrupts
+from filterscope.commands.opening import Opening, note_assumptions, opens_a_model
+from filterscope.commands.options import (
+    ATTRIBUTIONS,
+    DATA,
+    INPUT,
+    MACHINE,
+    OBJECTIVES,
+    OUTPUT,
+    PRESETS,
+    QUALITIES,
+    RESULT,
+    Device,
+    JsonLog,
+    Labels,
+    NoResize,
+    Quiet,
+    Resize,
+    White,
+    one_of,
+)
+from filterscope.exit_codes import INTERRUPTED, path_text, say_how_pictures_go
+
+if TYPE_CHECKING:
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.studies.study import Study
+    from filterscope.commands.progress import Reporter
+    from filterscope.requests.analyze import AnalyzeRequest
+
+TUNINGS = ("auto", "all", "none")
+
+
+@opens_a_model
+def analyze(
+    opening: Opening,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Photos: a file, folder, glob, .npz or .npy (file.npz:0-99 for some). May be repeated.",
+            show_default="none",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    resize: Resize = "auto",
+    no_resize: NoResize = False,
+    white: White = None,
+    labels: Labels = None,
+    quality: Annotated[
+        str,
+        typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
+    ] = "draft",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=f"Recipe of the ascent: {', '.join(PRESETS)}.",
+            **one_of(*PRESETS, metavar="<preset>"),
+            rich_help_panel=RESULT,
+        ),
+    ] = "filterscope",
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is maximised of a unit. May be repeated.",
+            **one_of(*OBJECTIVES[:-1]),
+            show_default="channel",
+            rich_help_panel=RESULT,
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Names or globs. May be repeated.", show_default="all", rich_help_panel=RESULT),
+    ] = None,
+    channels: Annotated[
+        str,
+        typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
+    ] = "auto",
+    maps: Annotated[
+        int, typer.Option(help="Images whose activation maps go into the pages.", rich_help_panel=RESULT)
+    ] = 12,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=RESULT)] = 0,
+    examples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A data set to find each unit's strongest images in: a folder (with one a class inside), .npz, .npy, "
+            "files of CIFAR, MNIST, SVHN. May be repeated.",
+            show_default="none",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pictures of classes: auto (10 at draft, 24, 100 at fine; those of your images first), all, how many, "
+            "or numbers and names. May be repeated.",
+            show_default="none",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    inversion: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images from activations alone: auto (3 layers of 1 image at draft, 6 of 3, 12 of 6 at fine), or "
+            "names and globs of layers. May be repeated.",
+            show_default="none",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Channels that act together on your images: auto (1 layer of 1 image at draft, 2 of 3, 3 of 6 at "
+            "fine), or names and globs of layers. May be repeated.",
+            show_default="none",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    attribution: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Which pixels speak for the answer, by methods separated by commas: {', '.join(ATTRIBUTIONS)}.",
+            **one_of(*ATTRIBUTIONS, metavar="<methods>"),
+            show_default="none",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    sanity: Annotated[
+        bool,
+        typer.Option(
+            "--sanity",
+            help="With --attribution: again with randomised weights (Adebayo et al. 2018).",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
+    tuning: Annotated[
+        str,
+        typer.Option(
+            help="Responses to gratings, edges, bars, colours; auto: of the first layers.",
+            **one_of(*TUNINGS),
+            rich_help_panel=DATA,
+        ),
+    ] = "auto",
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Compare maximised pictures with your images.", rich_help_panel=DATA)
+    ] = False,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Maps of other values: all, pool, activation, dense, an operator or a name. May be repeated.",
+            show_default="none",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run.", show_default="MODEL-filterscope", rich_help_panel=OUTPUT),
+    ] = None,
+    quiet: Quiet = False,
+    json_log: JsonLog = False,
+    device: Device = "auto",
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="90s, 10m, 1h for the ascent; steps are shared out where they help most.",
+            show_default="no limit",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+) -> None:
+    """Analyse a network and make its report. Run again in the same folder to go on where it stopped."""
+    from dataclasses import replace
+
+    from filterscope.commands.progress import choose
+    from filterscope.requests.analyze import AnalyzeRequest, settings_with
+    from filterscope.requests.labels import read_labels
+
+    options = StudyOptions(
+        examples=tuple(examples or ()),
+        classes=tuple(classes or ()),
+        inversion=tuple(inversion or ()),
+        groups=tuple(groups or ()),
+        attribution=attribution,
+        sanity=sanity,
+        tuning=tuning,
+        truth=truth,
+        values=tuple(values or ()),
+        has_images=bool(images),
+        white=white,
+    )
+    request = AnalyzeRequest(
+        images=images or (),
+        settings=settings_with(
+            None,
+            quality=quality,
+            preset=preset,
+            objective=objective or "channel",
+            layers=layers,
+            channels=channels,
+            seed=seed,
+            maps=maps,
+            resize="none" if no_resize else resize,
+            time_budget=time_budget,
+        ),
+        studies=options.of_data(),
+        labels=read_labels(labels) if labels else (),
+        device=device,
+        white=white,
+    )
+    network = opening.open()
+    request = replace(
+        request,
+        out=out or Path(f"{opening.stem}-filterscope"),
+        studies=[*request.studies, *options.of_network(network, request.labels)],
+    )
+    note_assumptions(network)
+    say_how_pictures_go(network)
+    run_and_report(request, network, choose(quiet, json_log))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=OUTPUT)] = Path("demo-filterscope"),
+    quality: Annotated[
+        str,
+        typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
+    ] = "standard",
+    quiet: Quiet = False,
+    json_log: JsonLog = False,
+) -> None:
+    """Analyse the bundled CIFAR-10 network on a handful of real photos."""
+    from filterscope import demo as bundled
+    from filterscope.commands.progress import choose
+    from filterscope.requests.analyze import AnalyzeRequest
+
+    network = bundled.network()
+    request = AnalyzeRequest(
+        images=bundled.photos(),
+        out=out,
+        settings=bundled.settings(quality),
+        studies=StudyOptions(truth=True, values=("all",), has_images=True).of_network(network, ()),
+        labels=bundled.labels(),
+    )
+    run_and_report(request, network, choose(quiet, json_log))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOptions:
+    """The options that add studies to a run, checked before the network is opened.
+
+    Raises:
+        SettingsError: an option that makes no sense, or one about images where there are none.
+    """
+
+    examples: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    inversion: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    attribution: str | None = None
+    sanity: bool = False
+    tuning: str = "auto"
+    truth: bool = False
+    values: Sequence[str] = ()
+    has_images: bool = False
+    white: float | None = None
+
+    def __post_init__(self) -> None:
+        from filterscope.analyzer.data.white import check_white
+        from filterscope.converters.errors import SettingsError
+
+        check_white(self.white)
+        has_pictures = self.has_images or bool(self.examples)
+        if self.white is not None and not has_pictures:
+            raise SettingsError("--white: is of your pictures; give --images or --examples")
+        if self.tuning not in TUNINGS:
+            raise SettingsError(f"--tuning {self.tuning}: give one of {', '.join(TUNINGS)}")
+        if self.truth and not has_pictures:
+            raise SettingsError("--truth: compares pictures with natural images; give --images or --examples")
+        if self.values and not self.has_images:
+            raise SettingsError("--values: shows values on your images; give --images")
+        if self.sanity and self.attribution is None:
+            raise SettingsError("--sanity: is of attributions; give --attribution too")
+
+    def of_data(self) -> list[Study]:
+        """The studies that need no network to be checked.
+
+        Raises:
+            FilterscopeError: a data set that cannot be read, or no such method.
+        """
+        studies: list[Study] = []
+        if self.attribution is not None:
+            from filterscope.analyzer.attribution.methods import methods_named
+            from filterscope.analyzer.studies.attribution import Attribution
+
+            methods = methods_named(self.attribution, "--attribution")
+            studies.append(Attribution(methods, sanity=self.sanity))
+        if self.examples:
+            from filterscope.analyzer.studies.examples.examples import Examples
+
+            studies.insert(0, Examples(list(self.examples), white=self.white))
+        return studies
+
+    def of_network(self, network: Network, labels: Sequence[str]) -> list[Study]:
+        """The studies of classes, layers and values, in the order in which they are done.
+
+        Args:
+            labels: class names in order; none: the network's own.
+
+        Raises:
+            SettingsError: a class, layer or value that the network does not have, or no images where one needs them.
+        """
+        from filterscope.analyzer.studies.truth import TruthStudy
+        from filterscope.analyzer.studies.tuning.tuning import TuningStudy
+        from filterscope.analyzer.studies.values import ValueStudy, chosen_values
+
+        studies = self._of_classes_and_layers(network, labels)
+        if self.values:
+            chosen_values(network, self.values)
+            studies.append(ValueStudy(tuple(self.values)))
+        if self.tuning != "none":
+            studies.append(TuningStudy(self.tuning == "all"))
+        if self.truth:  # compares with what other studies may have found
+            studies.append(TruthStudy())
+        return studies
+
+    def _of_classes_and_layers(self, network: Network, labels: Sequence[str]) -> list[Study]:
+        from filterscope.analyzer.network.scores import own_labels
+        from filterscope.converters.errors import SettingsError
+
+        studies: list[Study] = []
+        if self.classes:
+            from filterscope.analyzer.studies.classes import Classes
+
+            classes = Classes(self.classes[0] if len(self.classes) == 1 else tuple(self.classes))
+            classes.check(network, labels or own_labels(network))
+            studies.append(classes)
+        for option, names in (("--inversion", self.inversion), ("--groups", self.groups)):
+            if names and not self.has_images:
+                raise SettingsError(f"{option}: is of your images; give --images")
+        if self.inversion:
+            from filterscope.analyzer.studies.inversion import Inversion
+
+            inversion = Inversion(_layers(self.inversion))
+            inversion.chosen(network, (), 1)
+            studies.append(inversion)
+        if self.groups:
+            from filterscope.analyzer.studies.groups import Groups
+
+            groups = Groups(_layers(self.groups))
+            if groups.layers:
+                groups.chosen(network, (), 1)
+            studies.append(groups)
+        return studies
+
+
+def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter) -> None:
+    """Run the analysis, make the pages, and print where they are; an interrupt says how to go on."""
+    from filterscope.requests.runs import ReportRequest
+
+    out = request.out
+    interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
+    try:
+        run = request.run(network, progress, ["filterscope", *sys.argv[1:]])
+        progress.stage("making pages", 1)
+        page = ReportRequest().run(run)
+        progress.advance()
+    except KeyboardInterrupt as error:
+        progress.close()
+        if not (out / "run.json").is_file():
+            interrupts.set_line("interrupted; nothing was written yet: run the same command again to go on")
+        interrupts.say_line()
+        raise typer.Exit(INTERRUPTED) from error
+    finally:
+        progress.close()
+    typer.echo(path_text(page))
+
+
+def _layers(names: Sequence[str]) -> tuple[str, ...]:
+    """Names and globs; none for auto."""
+    return () if list(names) == ["auto"] else tuple(names)

@@ -1,0 +1,112 @@
+"""The request to analyse a network: the images, the settings and the studies of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filterscope.analyzer.data.white import check_white
+from filterscope.analyzer.execution.plan import Settings
+
+if TYPE_CHECKING:
+    from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.progress import Progress
+    from filterscope.analyzer.run.reader import Run
+    from filterscope.analyzer.studies.study import Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnalyzeRequest:
+    """What one run is made of.
+
+    Raises:
+        SettingsError: `white` is no number that can be white.
+    """
+
+    images: Sequence[str | Path] = ()  # files, folders, globs or array files
+    out: Path = Path("filterscope-run")  # folder of the run
+    settings: Settings = field(default_factory=Settings)
+    studies: Sequence[Study] = ()
+    labels: Sequence[str] = ()  # class names in order, or none
+    device: str = "auto"
+    white: float | None = None
+
+    def __post_init__(self) -> None:
+        check_white(self.white)
+
+    def run(self, network: Network, progress: Progress, command: Sequence[str] = ()) -> Run:
+        """Analyse the network, or go on with an analysis of the same plan in the same folder.
+
+        Args:
+            network: the opened network.
+            progress: is told how far the work is.
+            command: what the run's record says it was started with.
+
+        Raises:
+            FilterscopeError: the images, the folder, or something that does not fit the network.
+        """
+        from filterscope.analyzer.analysis import Analysis
+        from filterscope.analyzer.data.images import find
+
+        return Analysis(
+            network=network,
+            settings=self.settings,
+            sources=find(list(self.images), self.white) if self.images else [],
+            out=self.out,
+            device=self.device,
+            labels=self.labels,
+            command=command,
+            progress=progress,
+            studies=self.studies,
+        ).run()
+
+
+def settings_with(
+    settings: Settings | None,
+    *,
+    quality: str | None = None,
+    preset: str | None = None,
+    objective: str | Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
+    channels: str | int | Sequence[int] | None = None,
+    seed: int | None = None,
+    maps: int | None = None,
+    resize: str | None = None,
+    time_budget: str | float | None = None,
+) -> Settings:
+    """The settings of an analysis, with those changed that are not None.
+
+    Args:
+        settings: what the others change; None: the defaults.
+        channels: "auto", "all", "16/layer", numbers and ranges as text, or numbers.
+        time_budget: seconds, or text such as "10m".
+
+    Raises:
+        SettingsError: one of them makes no sense.
+    """
+    from filterscope.analyzer.execution.budget import seconds_of
+
+    changes: dict[str, Any] = {
+        "quality": quality,
+        "preset": preset,
+        "objectives": _unique(objective),
+        "layers": _unique(layers),
+        "channels": channels if channels is None or isinstance(channels, str) else _numbers(channels),
+        "seed": seed,
+        "map_pictures": maps,
+        "resize": resize,
+        "time_budget": seconds_of(time_budget) if isinstance(time_budget, str) else time_budget,
+    }
+    return replace(settings or Settings(), **{name: value for name, value in changes.items() if value is not None})
+
+
+def _unique(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    return tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+
+
+def _numbers(channels: int | Sequence[int]) -> str:
+    return ",".join(map(str, [channels] if isinstance(channels, int) else channels))
