@@ -42,7 +42,7 @@ from filterscope.analyzer.run.writer import RunWriter, refuse_foreign
 from filterscope.analyzer.studies.study import Context, Study, perform
 from filterscope.analyzer.studies.weights import Weights
 from filterscope.converters import cache
-from filterscope.converters.errors import FilterscopeError, SettingsError
+from filterscope.converters.errors import FilterscopeError, SettingsError, setting
 
 if TYPE_CHECKING:
     from filterscope.converters.parity import Parity
@@ -184,9 +184,15 @@ class Analysis:
         outputs = self.network.model.graph.outputs
         if answer is None:
             listed = ", ".join(f"{name} {list(self.network.shapes.get(name, ()))}" for name in outputs[:TOP])
-            raise SettingsError(f"--labels: no output of the network is a list of scores: {listed}; leave it out")
+            raise SettingsError(
+                f"{setting('labels')}: no output of the network is a list of scores: {listed}; leave it out",
+                field="labels",
+            )
         if len(self.labels) != answer[1]:
-            raise SettingsError(f"--labels: {len(self.labels)} names for {answer[1]} outputs; give one name a line")
+            raise SettingsError(
+                f"{setting('labels')}: {len(self.labels)} names for {answer[1]} outputs; give one name a line",
+                field="labels",
+            )
 
     def _execute(self, writer: RunWriter, shop: Workshop, plan: Plan, pictures: list[np.ndarray]) -> None:
         names = slugs([layer.name for layer in self.network.layers])

@@ -175,7 +175,7 @@ def studies(methods: str | None, sanity: bool) -> list[Study]:
     from filterscope.analyzer.attribution.methods import methods_named
     from filterscope.analyzer.studies.attribution import Attribution
 
-    return [Attribution(methods_named(methods, "--attribution"), sanity=sanity)]
+    return [Attribution(methods_named(methods, "attribution"), sanity=sanity)]
 
 
 def folder_of(image: str) -> Path:

@@ -20,7 +20,7 @@ from filterscope.analyzer.attribution.rectifiers import Rectifier, rectifiers
 from filterscope.analyzer.compute.frozen_convolutions import with_frozen_convolutions
 from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.network.network import Network
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.runtime import Session
 from filterscope.converters.torch_import.importer import ancestors
 
@@ -96,7 +96,9 @@ class Ways:
             if lost is not None:
                 raise SettingsError(
                     f"{lost}: stands behind operators that cannot be imported into torch, so no gradient leads to it; "
-                    "give a --target before it, such as LAYER:CHANNEL"
+                    f"give a {setting('target')} before it, such as LAYER:CHANNEL",
+                    field="target",
+                    value=lost,
                 )
             cut = self._cut(names, rule)
             frozen = with_frozen_convolutions(cut, torch.float32).to(self.device)

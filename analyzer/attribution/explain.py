@@ -17,7 +17,7 @@ from filterscope.analyzer.attribution.methods import METHODS, Question
 from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
 from filterscope.analyzer.network import scores
 from filterscope.analyzer.network.network import Network
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,8 @@ class Explainer:
         last = self.values.last_layer()
         if last is None:
             raise SettingsError(
-                "the network has neither class scores nor 2-d convolutions; give --target VALUE:CHANNEL"
+                f"the network has neither class scores nor 2-d convolutions; give {setting('target', 'VALUE:CHANNEL')}",
+                field="target",
             )
         return self.values.unit(last.name, strongest_channel(self.ways.measured(pixels[None], last.value)))
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from filterscope.analyzer.attribution.backpropagation import Ways
 from filterscope.analyzer.attribution.targets import Target
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 SAMPLES = 50  # noisy pictures of SmoothGrad
 NOISE = 0.15  # their deviation, as a part of the picture's range
@@ -168,7 +168,9 @@ def grad_cam(question: Question) -> torch.Tensor:
         (gradient,) = torch.autograd.grad(question.target.of(value).sum(), maps, allow_unused=True)
     if gradient is None:
         raise SettingsError(
-            f"grad-cam: {question.at} does not stand before {question.target.name}; give another --layer"
+            f"grad-cam: {question.at} does not stand before {question.target.name}; give another {setting('layer')}",
+            field="layer",
+            value=question.at,
         )
     if question.at_last:
         maps, gradient = maps.movedim(-1, 1), gradient.movedim(-1, 1)
@@ -220,7 +222,7 @@ METHODS: dict[str, Method] = {
 DEFAULT = ("saliency", "integrated-gradients", "guided", "grad-cam")
 
 
-def methods_named(names: str | list[str] | tuple[str, ...], option: str = "--method") -> tuple[str, ...]:
+def methods_named(names: str | list[str] | tuple[str, ...], field: str = "method") -> tuple[str, ...]:
     """Methods by name, in the table's order; `all` and `default` stand for several.
 
     Raises:
@@ -230,6 +232,8 @@ def methods_named(names: str | list[str] | tuple[str, ...], option: str = "--met
     wanted: set[str] = set()
     for name in (part.strip() for text in listed for part in text.split(",")):
         if name not in (*METHODS, "all", "default"):
-            raise SettingsError(f"{option} {name}: give all, default or some of {', '.join(METHODS)}")
+            raise SettingsError(
+                f"{setting(field, name)}: give all, default or some of {', '.join(METHODS)}", field=field, value=name
+            )
         wanted.update({"all": tuple(METHODS), "default": DEFAULT}.get(name, (name,)))
     return tuple(name for name in METHODS if name in wanted)

@@ -18,7 +18,7 @@ from filterscope.analyzer.network.gradient_paths import has_gradient
 from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import FieldWalk
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
 
@@ -73,10 +73,11 @@ class Values:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
         try:
-            layer = scores.scores(self.network, instead="give LAYER:CHANNEL")
+            layer = scores.scores(self.network, "target", "give LAYER:CHANNEL")
             index = scores.class_index(text, labels, layer.out_channels)
         except SettingsError as error:
-            raise SettingsError(str(error).replace("--class", "--target", 1)) from error
+            message = str(error).replace("`class=", "`target=", 1)
+            raise SettingsError(message, field="target", value=text) from error
         return self.klass(layer, index, labels)
 
     def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
@@ -93,28 +94,29 @@ class Values:
         value, name = self.find(layer)
         shape, axes = self.network.shapes[value], self._walk.axes.get(value)
         axis = 3 if axes == (1, 2) else 1
-        said = f"--target {layer}:{channel}"
+        text = f"{layer}:{channel}" + ("" if place is None else f"@{place[0]},{place[1]}")
         if len(shape) < 2 or shape[0] != 1:
-            raise SettingsError(f"{said}: {value} {list(shape)} has no channels")
+            raise _does_not_fit(f"{layer}:{channel}", f"{value} {list(shape)} has no channels")
         if not has_gradient(self.network.model.graph, value, self.network.input.name):
             kind = self.network.model.graph.dtypes.get(value, "float32")
-            raise SettingsError(f"{said}: no gradient leads to {name} ({kind}); give a value before it")
+            raise _does_not_fit(f"{layer}:{channel}", f"no gradient leads to {name} ({kind}); give a value before it")
         if not 0 <= channel < shape[axis]:
-            raise SettingsError(f"{said}: {name} has channels 0 to {shape[axis] - 1}")
+            raise _does_not_fit(f"{layer}:{channel}", f"{name} has channels 0 to {shape[axis] - 1}")
         if place is None:
             return Target(value, name, channel, axis=axis)
         if axes is None or len(shape) != 4:
-            raise SettingsError(f"{said}@{place[0]},{place[1]}: {name} {list(shape)} has no rows and columns")
+            raise _does_not_fit(text, f"{name} {list(shape)} has no rows and columns")
         height, width = (shape[side] for side in axes)
         if not (0 <= place[0] < height and 0 <= place[1] < width):
-            raise SettingsError(
-                f"{said}@{place[0]},{place[1]}: the maps of {name} have rows 0 to {height - 1} and columns 0 to "
-                f"{width - 1}"
-            )
+            raise _does_not_fit(text, f"the maps of {name} have rows 0 to {height - 1} and columns 0 to {width - 1}")
         return Target(value, name, channel, None, *place, axis)
 
-    def find(self, wanted: str, option: str = "--target") -> tuple[str, str]:
+    def find(self, wanted: str, field: str = "target") -> tuple[str, str]:
         """The value that a name stands for, and the name to show for it.
+
+        Args:
+            wanted: name of a layer, a value or a node.
+            field: the setting that holds it, for the message.
 
         Raises:
             SettingsError: there is none, or several; near names are given.
@@ -134,10 +136,16 @@ class Values:
         except SettingsError as error:
             names = [layer.name for layer in layers] + [name for node in graph.nodes for name in node.outputs if name]
             near = difflib.get_close_matches(wanted, names, 3, 0.5) or names[:3]
-            raise SettingsError(f"{option}: no layer or value is called {wanted!r}; near: {', '.join(near)}") from error
+            raise SettingsError(
+                f"{setting(field)}: no layer or value is called {wanted!r}; near: {', '.join(near)}",
+                field=field,
+                value=wanted,
+            ) from error
         if len(found) > 1:
             listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
-            raise SettingsError(f"{option}: {wanted} fits {len(found)} layers, {listed}; name one")
+            raise SettingsError(
+                f"{setting(field)}: {wanted} fits {len(found)} layers, {listed}; name one", field=field, value=wanted
+            )
         return found[0].value, found[0].name
 
     def maps(self, wanted: str) -> tuple[str, str]:
@@ -149,11 +157,15 @@ class Values:
         Raises:
             SettingsError: no such value, or one without rows and columns.
         """
-        value, name = self.find(wanted, "--layer")
+        value, name = self.find(wanted, "layer")
         if any(layer.value == value and layer.name == name for layer in self.network.layers):
             value = self.handed_on(value)
         if self._walk.axes.get(value) is None or len(self.network.shapes[value]) != 4:
-            raise SettingsError(f"--layer {wanted}: {name} has no maps, only {list(self.network.shapes[value])}")
+            raise SettingsError(
+                f"{setting('layer', wanted)}: {name} has no maps, only {list(self.network.shapes[value])}",
+                field="layer",
+                value=wanted,
+            )
         return value, name
 
     def channels_last(self, value: str) -> bool:
@@ -185,6 +197,10 @@ class Values:
         return node.op in ("Add", "Sum") and not any(
             name in self.network.model.graph.initializers for name in node.inputs
         )
+
+
+def _does_not_fit(text: str, reason: str) -> SettingsError:
+    return SettingsError(f"{setting('target', text)}: {reason}", field="target", value=text)
 
 
 ELEMENTWISE = frozenset(

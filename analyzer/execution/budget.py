@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
     from filterscope.analyzer.execution.tasks import Workshop
@@ -50,7 +50,9 @@ def seconds_of(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|)", text.strip(), re.ASCII)
     if not found or not float(found[1]):
-        raise SettingsError(f"--time-budget {text}: give a time such as 90s, 10m or 1.5h")
+        raise SettingsError(
+            f"{setting('time_budget', text)}: give a time such as 90s, 10m or 1.5h", field="time_budget", value=text
+        )
     return float(found[1]) * UNITS[found[2]]
 
 

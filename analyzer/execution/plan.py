@@ -18,7 +18,7 @@ from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
 from filterscope.analyzer.units.objectives import OBJECTIVES
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 AUTO_ALL = 1024  # a network of at most so many channels is analysed whole
 AUTO_PER_LAYER = 16
@@ -45,15 +45,27 @@ class Settings:
         _ = self.recipe
         for objective in self.objectives:
             if objective not in CHANNEL_OBJECTIVES:
-                raise SettingsError(f"--objective {objective}: give one of {', '.join(CHANNEL_OBJECTIVES)}")
+                raise SettingsError(
+                    f"{setting('objective', objective)}: give one of {', '.join(CHANNEL_OBJECTIVES)}",
+                    field="objective",
+                    value=objective,
+                )
         if self.resize not in RESIZES:
-            raise SettingsError(f"--resize {self.resize}: give one of {', '.join(RESIZES)}")
+            raise SettingsError(
+                f"{setting('resize', self.resize)}: give one of {', '.join(RESIZES)}",
+                field="resize",
+                value=self.resize,
+            )
         _check_form(self.channels)
         if self.time_budget is not None and not 0 < self.time_budget < float("inf"):
-            raise SettingsError(f"--time-budget {self.time_budget}: give more than 0 seconds")
-        for option, number in (("seed", self.seed), ("maps", self.map_pictures)):
+            raise SettingsError(
+                f"{setting('time_budget', self.time_budget)}: give more than 0 seconds",
+                field="time_budget",
+                value=self.time_budget,
+            )
+        for name, number in (("seed", self.seed), ("maps", self.map_pictures)):
             if number < 0:
-                raise SettingsError(f"--{option} {number}: give 0 or more")
+                raise SettingsError(f"{setting(name, number)}: give 0 or more", field=name, value=number)
 
     @property
     def recipe(self) -> Recipe:
@@ -167,8 +179,10 @@ def choose_channels(layers: Sequence[ConvLayer], wanted: str) -> dict[str, tuple
     for layer in layers:
         if highest >= layer.out_channels:
             raise SettingsError(
-                f"--channels {wanted}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
-                "choose its layer with --layers, or other channels"
+                f"{setting('channels', wanted)}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
+                f"choose its layer with {setting('layers')}, or other channels",
+                field="channels",
+                value=wanted,
             )
     listed = tuple(sorted({channel for first, last in ranges for channel in range(first, last + 1)}))
     return {layer.name: listed for layer in layers}
@@ -188,7 +202,9 @@ def _check_form(wanted: str) -> None:
         numbers = re.fullmatch(r" *(\d{1,9})(?:-(\d{1,9}))? *", part, re.ASCII)
         if not numbers or int(numbers[2] or numbers[1]) < int(numbers[1]):
             raise SettingsError(
-                f"--channels {wanted}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11"
+                f"{setting('channels', wanted)}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11",
+                field="channels",
+                value=wanted,
             )
 
 

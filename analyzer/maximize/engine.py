@@ -31,7 +31,7 @@ from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.objectives import Objective
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 3 << 17  # of all canvases of a batch: 42 of 96 px, beyond which a processor gains nothing
@@ -123,7 +123,10 @@ def _halved(size: int, together: int) -> int:
     """
     smaller = size // together // 2 * together
     if not smaller:
-        raise SettingsError("this device's memory does not hold one picture's ascent; give --device cpu or --canvas")
+        raise SettingsError(
+            "this device's memory does not hold one picture's ascent; "
+            f"give {setting('device', 'cpu')} or {setting('canvas')}"
+        )
     torch.cuda.empty_cache()
     _say_once("a batch did not fit into the device's memory; smaller ones go on")
     return smaller

@@ -13,7 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
 from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")
@@ -72,7 +72,9 @@ def quality(name: str) -> Quality:
         SettingsError: there is none.
     """
     if name not in QUALITIES:
-        raise SettingsError(f"--quality {name}: give one of {', '.join(QUALITIES)}")
+        raise SettingsError(
+            f"{setting('quality', name)}: give one of {', '.join(QUALITIES)}", field="quality", value=name
+        )
     return QUALITIES[name]
 
 
@@ -238,7 +240,7 @@ def preset_named(name: str) -> Preset:
         SettingsError: there is none.
     """
     if name not in PRESETS:
-        raise SettingsError(f"--preset {name}: give one of {', '.join(PRESETS)}")
+        raise SettingsError(f"{setting('preset', name)}: give one of {', '.join(PRESETS)}", field="preset", value=name)
     return PRESETS[name]
 
 

@@ -21,7 +21,7 @@ from filterscope.analyzer.run import atlas
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Objective, objective_for
-from filterscope.converters.errors import FilterscopeError, SettingsError
+from filterscope.converters.errors import FilterscopeError, SettingsError, setting
 
 METHODS = ("ascent", "vertex", "analytic", "certified")
 
@@ -97,21 +97,35 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise SettingsError(f"--method {self.method}: give one of {', '.join(METHODS)}")
+            raise SettingsError(
+                f"{setting('method', self.method)}: give one of {', '.join(METHODS)}",
+                field="method",
+                value=self.method,
+            )
         if self.method in ("analytic", "certified") and self.objective != "neuron":
-            raise SettingsError(f"--method {self.method}: is of one neuron; add --objective neuron")
+            raise SettingsError(
+                f"{setting('method', self.method)}: is of one neuron; add {setting('objective', 'neuron')}",
+                field="method",
+                value=self.method,
+            )
         if not self.layer.has_maps:
             kind = f"a {self.layer.rank}-d" if self.layer.rank != 2 else "with channels that stand as pictures, this"
             raise SettingsError(f"{self.layer.name}: {kind} convolution is listed and not maximised")
         name = self.objective if isinstance(self.objective, str) else self.objective.name
         if self.layer.op == "Scores" and name in ("neuron", "diversity"):
-            raise SettingsError(f"--objective {name}: is of a layer's maps; class scores have none")
+            raise SettingsError(
+                f"{setting('objective', name)}: is of a layer's maps; class scores have none",
+                field="objective",
+                value=name,
+            )
         if not self.units:
             raise SettingsError("no channel is asked for; give one or more")
         if self.seed < 0:
-            raise SettingsError(f"--seed {self.seed}: give 0 or more")
+            raise SettingsError(f"{setting('seed', self.seed)}: give 0 or more", field="seed", value=self.seed)
         if not self.seconds > 0:
-            raise SettingsError(f"--seconds {self.seconds}: give more than 0")
+            raise SettingsError(
+                f"{setting('seconds', self.seconds)}: give more than 0", field="seconds", value=self.seconds
+            )
 
 
 def answer(network: Network, question: Question, prior: Prior | None = None) -> Portrait:
@@ -125,11 +139,17 @@ def answer(network: Network, question: Question, prior: Prior | None = None) -> 
     given = question.objective
     objective = objective_for(given, canvas) if isinstance(given, str) else given
     if question.method == "vertex" and objective.pictures > 1:
-        raise SettingsError(f"--method vertex: makes one picture a unit, and {objective.name} asks for several")
+        raise SettingsError(
+            f"{setting('method', 'vertex')}: makes one picture a unit, and {objective.name} asks for several",
+            field="method",
+            value="vertex",
+        )
     highest = objective.units(layer.out_channels) - 1
     for unit in question.units:
         if not 0 <= unit <= highest:
-            raise SettingsError(f"--channel {unit}: {layer.name} has channels 0 to {highest}")
+            raise SettingsError(
+                f"{setting('channel', unit)}: {layer.name} has channels 0 to {highest}", field="channel", value=unit
+            )
         objective.direction(unit, layer.out_channels)  # says so where it does not fit the layer
     tiles, bound, steps = _made(network, question, canvas, objective, prior)
     units = np.repeat(np.array(question.units), objective.pictures)
@@ -156,20 +176,28 @@ def _canvas(network: Network, question: Question) -> Canvas:
     full = (network.input.height, network.input.width)
     if layer.op == "Scores":
         if given not in (None, full):
-            raise SettingsError(f"--canvas: the scores are of whole images, {full[0]}x{full[1]}")
+            raise SettingsError(
+                f"{setting('canvas')}: the scores are of whole images, {full[0]}x{full[1]}",
+                field="canvas",
+                value=given,
+            )
         return Canvas(*full, None, None)
     if given is None:
         return canvas_for(network, layer, "neuron" if name == "neuron" else "channel", question.recipe.quality.cap)
     if name == "neuron":
-        raise SettingsError("--canvas: a neuron's canvas is its receptive field; leave it out")
+        raise SettingsError(
+            f"{setting('canvas')}: a neuron's canvas is its receptive field; leave it out", field="canvas", value=given
+        )
     meter = Meter(network, layer, Canvas(*given, None, None))
     try:
         meter.all_units(np.zeros((1, *given, network.input.channels), np.uint8))
     except FilterscopeError as error:
         least = canvas_for(network, layer, "channel", 1)
         raise SettingsError(
-            f"--canvas {given[0]}x{given[1]}: {layer.name} does not run on it; "
-            f"give {least.height}x{least.width} or more"
+            f"{setting('canvas', f'{given[0]}x{given[1]}')}: {layer.name} does not run on it; "
+            f"give {least.height}x{least.width} or more",
+            field="canvas",
+            value=given,
         ) from error
     return Canvas(*given, None, None)
 
@@ -215,7 +243,9 @@ def save(tiles: np.ndarray, path: str | Path) -> Path:
     try:
         Path(path).write_bytes(atlas.to_png(atlas.pack(tiles)))
     except OSError as error:
-        raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
+        raise SettingsError(
+            f"{setting('out', path)}: cannot be written ({error.strerror})", field="out", value=path
+        ) from error
     return Path(path)
 
 
@@ -226,9 +256,11 @@ def check_file(path: str | Path) -> None:
         SettingsError: the name is not of a PNG, or there is no such folder.
     """
     if Path(path).suffix.lower() != ".png":
-        raise SettingsError(f"--out {path}: give a name that ends in .png")
+        raise SettingsError(f"{setting('out', path)}: give a name that ends in .png", field="out", value=path)
     if not Path(path).parent.is_dir():
-        raise SettingsError(f"--out {path}: cannot be written (no folder {Path(path).parent})")
+        raise SettingsError(
+            f"{setting('out', path)}: cannot be written (no folder {Path(path).parent})", field="out", value=path
+        )
 
 
 def at_quality(question: Question, quality: Quality) -> Question:
@@ -247,7 +279,9 @@ def only_layer(network: Network, wanted: str) -> ConvLayer:
     found: Sequence[ConvLayer] = select(network.layers, [wanted])
     if len(found) > 1:
         listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
-        raise SettingsError(f"--layer {wanted}: fits {len(found)} layers, {listed}; name one")
+        raise SettingsError(
+            f"{setting('layer', wanted)}: fits {len(found)} layers, {listed}; name one", field="layer", value=wanted
+        )
     return found[0]
 
 

@@ -26,7 +26,7 @@ from filterscope.analyzer.network.scores import class_index, scores
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import CLASS_SCHEMA
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 FEW = {"draft": 10, "standard": 24, "fine": 100}  # classes, where not all or others are asked for
 ASKED = 100  # images whose answers say which classes come first
@@ -75,11 +75,7 @@ class Classes:
         whole = isinstance(self.wanted, str) and self.wanted in labels  # a label may hold a comma
         names = [str(self.wanted)] if whole else _names(self.wanted)
         if names is not None:
-            try:
-                found = {class_index(name, labels, count) for name in names}
-            except SettingsError as error:
-                raise SettingsError(str(error).replace("--class ", "--classes ", 1)) from error
-            return tuple(sorted(found))
+            return tuple(sorted({class_index(name, labels, count, field="classes") for name in names}))
         if self.wanted == "all":
             return tuple(range(count))
         few = FEW["draft" if context is None else context.settings.quality]
@@ -189,7 +185,7 @@ def entropy(distribution: np.ndarray) -> float:
 
 
 def _scores(network: Network) -> ConvLayer:
-    return scores(network, "--classes", "leave it out")
+    return scores(network, "classes", "leave it out")
 
 
 def _names(wanted: str | tuple[str, ...]) -> list[str] | None:
@@ -197,12 +193,20 @@ def _names(wanted: str | tuple[str, ...]) -> list[str] | None:
     if isinstance(wanted, str):
         if wanted in ("auto", "all") or (wanted.isascii() and wanted.isdigit()):
             if wanted.isdigit() and not int(wanted):
-                raise SettingsError("--classes 0: give how many, all, or classes by number or name")
+                raise SettingsError(
+                    f"{setting('classes', 0)}: give how many, all, or classes by number or name",
+                    field="classes",
+                    value=wanted,
+                )
             return None
         wanted = tuple(wanted.split(","))
     names = [name.strip() for name in wanted if name.strip()]
     if not names:
-        raise SettingsError("--classes: names no class; give auto, all, how many, or classes by number or name")
+        raise SettingsError(
+            f"{setting('classes')}: names no class; give auto, all, how many, or classes by number or name",
+            field="classes",
+            value=wanted,
+        )
     return names
 
 

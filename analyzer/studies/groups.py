@@ -25,7 +25,7 @@ from filterscope.analyzer.run.tables import GRID_SCHEMA, GROUP_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Direction
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 GROUPS = 6
 STRONGEST = 5  # channels named with a group or a place
@@ -133,7 +133,7 @@ class Groups:
             SettingsError: a name that fits no two-dimensional layer.
         """
         if self.layers:
-            return select_two_dimensional(network.layers, self.layers, "--groups")
+            return select_two_dimensional(network.layers, self.layers, "groups")
         known = [layer for layer in network.layers if layer.name in analysed]
         # One place has no parts, and activations that are not rectified lose half of what they say.
         known = [layer for layer in known if min(layer.output_shape[1:]) > 1] or known
@@ -144,7 +144,9 @@ class Groups:
     def run(self, context: Context) -> None:
         """Take apart, draw, save."""
         if not context.pictures:
-            raise SettingsError("--groups: takes activations on your images apart; give --images")
+            raise SettingsError(
+                f"{setting('groups')}: takes activations on your images apart; give {setting('images')}", field="groups"
+            )
         told = self.settings(context)
         context.notes.append(
             f"the first {told['images']} of {len(context.pictures)} images; activations before the non-linearity, "

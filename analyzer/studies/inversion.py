@@ -22,7 +22,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import INVERSION_SCHEMA
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
     from filterscope.analyzer.maximize.feature_inversion import Matched, Restraint
@@ -183,13 +183,16 @@ class Inversion:
             SettingsError: a name that fits no two-dimensional layer.
         """
         if self.layers:
-            return select_two_dimensional(network.layers, self.layers, "--inversion")
+            return select_two_dimensional(network.layers, self.layers, "inversion")
         return spread([layer for layer in network.layers if layer.name in analysed], count)
 
     def run(self, context: Context) -> None:
         """Invert, measure, save."""
         if not context.pictures:
-            raise SettingsError("--inversion: inverts activations of your images; give --images")
+            raise SettingsError(
+                f"{setting('inversion')}: inverts activations of your images; give {setting('images')}",
+                field="inversion",
+            )
         from filterscope.analyzer.maximize.feature_inversion import Matcher
 
         told, shop = self.settings(context), context.shop

@@ -27,7 +27,7 @@ from filterscope.analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
 from filterscope.analyzer.studies.strongest_responses import Peak, natural_peaks, parts, saved_peaks
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.units.canvas import Canvas
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 STRONGEST = 4  # natural images of a unit, at most
 RANDOM = 8  # natural cuts that are nobody's strongest
@@ -60,7 +60,10 @@ class TruthStudy:
         place = "examples/study.json"
         examples = context.writer.read_json(place).get("identity") if context.writer.has(place) else None
         if not context.pictures and examples is None:
-            raise SettingsError("--truth: compares with natural images; give --images or --examples")
+            raise SettingsError(
+                f"{setting('truth')}: compares with natural images; give {setting('images')} or {setting('examples')}",
+                field="truth",
+            )
         quality = context.settings.quality
         return {"units": PATH_UNITS[quality], "layers": PATH_LAYERS[quality], "examples": examples}
 

@@ -25,7 +25,7 @@ from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.chunks import fitting
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 KINDS = {  # what may be asked for → operators
     "pool": {
@@ -76,7 +76,7 @@ class ValueStudy:
         values = chosen_values(context.network, self.wanted)
         names = slugs([value.name for value in values])
         if not context.pictures:
-            context.notes.append("There are no maps: values are shown on the user's images (--images).")
+            context.notes.append(f"There are no maps: values are shown on the user's images ({setting('images')}).")
         context.progress.stage("maps of values", len(values))
         tables = []
         for group in fitting(values, lambda value: 4 * math.prod(value.shape), GROUP_BYTES):
@@ -104,8 +104,10 @@ def chosen_values(network: Network, wanted: Sequence[str]) -> list[Value]:
             names = [value.name for value in known]
             near = difflib.get_close_matches(pattern, [*KINDS, *names], 3, 0.3) or names[:3]
             raise SettingsError(
-                f"--values {pattern}: no value of the network matches; give all, pool, activation, dense, an operator "
-                f"or a name, such as {', '.join(near)}"
+                f"{setting('values', pattern)}: no value of the network matches; give all, pool, activation, dense, an "
+                f"operator or a name, such as {', '.join(near)}",
+                field="values",
+                value=pattern,
             )
         chosen |= found
     return [value for value in known if value.name in chosen]

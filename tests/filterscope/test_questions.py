@@ -30,5 +30,5 @@ def test_studies_in_order(tmp_path):
     check("none", True, (), False, True)
     assert studies(network, "none", False, ()) == []
     assert [study.name for study in studies(network, "auto", True, ("Relu",))] == ["values", "tuning", "truth"]
-    with pytest.raises(SettingsError, match="--values Gelu"):
+    with pytest.raises(SettingsError, match="`values=Gelu`"):
         studies(network, "auto", False, ("Gelu",))

@@ -26,6 +26,7 @@ from filterscope.analyzer.studies.tuning.selectivity import Tuning, tuning
 from filterscope.analyzer.studies.tuning.stimuli import GREY, Stimuli
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.measure import Meter
+from filterscope.converters.errors import setting
 
 CLIMB = Recipe(preset_named("filterscope"), quality("draft"))  # what finds a strong response to compare with
 PASSES = 3  # forward passes that a step of it costs, about
@@ -67,7 +68,7 @@ class TuningStudy:
             context.notes.append(
                 f"Stimuli were shown to {len(chosen)} of {len(chosen) + len(left_out)} layers, from the image "
                 f"onwards; beyond {chosen[-1].name if chosen else 'the image'} they cost more than this quality spends "
-                "(--tuning all shows them to every layer)."
+                f"({setting('tuning', 'all')} shows them to every layer)."
             )
 
     def _affordable(self, context: Context) -> tuple[list[ConvLayer], list[ConvLayer]]:

@@ -245,12 +245,12 @@ def test_targets_are_found_by_number_name_layer_and_place(explainer, pixels):
 
 
 WRONG = {
-    "gas mask": r"^--target gas mask: no label is called that; did you mean gasmask\?$",
-    "5": "^--target 5: the network has classes 0 to 4$",
-    "conv4:1": "^--target: no layer or value is called 'conv4'; near: conv",
-    "conv2:8": "^--target conv2:8: conv2 has channels 0 to 7$",
-    "conv2:0@12,0": "^--target conv2:0@12,0: the maps of conv2 have rows 0 to 11 and columns 0 to 11$",
-    "conv*:0": "^--target: conv\\* fits 3 layers, conv1, conv2, conv3; name one$",
+    "gas mask": r"^`target=gas mask`: no label is called that; did you mean gasmask\?$",
+    "5": "^`target=5`: the network has classes 0 to 4$",
+    "conv4:1": "^`target`: no layer or value is called 'conv4'; near: conv",
+    "conv2:8": "^`target=conv2:8`: conv2 has channels 0 to 7$",
+    "conv2:0@12,0": "^`target=conv2:0@12,0`: the maps of conv2 have rows 0 to 11 and columns 0 to 11$",
+    "conv*:0": "^`target`: conv\\* fits 3 layers, conv1, conv2, conv3; name one$",
 }
 
 
@@ -271,7 +271,7 @@ def test_grad_cam_weighs_maps_before_the_target_alone(explainer, pixels):
     assert explainer.maps(first) is None
     assert "no layer with maps stands before conv1:0" in explainer.why_not("grad-cam", first)
     assert explainer.maps(second)[1] == "conv1"
-    with pytest.raises(SettingsError, match="does not stand before conv2:1; give another --layer"):
+    with pytest.raises(SettingsError, match="does not stand before conv2:1; give another `layer`"):
         explainer.explain(pixels, second, "grad-cam", "conv3")
     with pytest.raises(SettingsError, match=r"has no maps, only \[1, 5\]"):
         explainer.maps(first, explainer.target(pixels).value)
@@ -288,7 +288,7 @@ def test_a_layer_stands_for_what_it_hands_on_and_a_value_for_itself(explainer, n
 def test_methods_by_name():
     assert methods_named("all") == tuple(METHODS)
     assert methods_named(["occlusion", "saliency,guided"]) == ("saliency", "guided", "occlusion")
-    with pytest.raises(SettingsError, match=r"^--method gradcam: give all, default or some of saliency, "):
+    with pytest.raises(SettingsError, match=r"^`method=gradcam`: give all, default or some of saliency, "):
         methods_named("gradcam")
 
 
