@@ -20,7 +20,7 @@ from filterscope.converters.chunks import fitting
 from filterscope.converters.comparison import relative_error
 from filterscope.converters.errors import ModelError
 from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
-from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
+from filterscope.converters.operator_facts import CONVOLUTIONS
 from filterscope.converters.parity import AGREES, CHUNK_BYTES, RANGES, Alone, Difference, as_taken
 from filterscope.converters.runtime import Session, shortened, side_by_side
 

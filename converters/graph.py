@@ -4,7 +4,7 @@ What the analyzer reads of a model. Names, numbers and shapes only: it knows not
 of files, so that any floor may take it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,6 @@ import numpy as np
 from filterscope.converters.errors import ModelError
 
 Shape = tuple[int | str | None, ...]  # int: known; str: a named free dimension; None: unknown
-
-HANDING_ON = frozenset(  # operators that hand integers on, so that it is all the same to them what type these have
-    ("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq: arrays among the attributes compare element by element
@@ -60,6 +56,22 @@ class Graph:
     def consumers(self, value: str) -> tuple[Node, ...]:
         """Nodes that read `value`, in graph order, each once however often it reads it."""
         return self._consumers.get(value, ()) if value else ()
+
+    def ancestors(self, *values: str, through: Callable[[str], bool] = bool) -> set[str]:
+        """Values that some values are computed from, these themselves, inputs and constants among them.
+
+        Args:
+            values: where to begin.
+            through: whether a value counts; one that does not is left out, and what leads to it is not followed.
+        """
+        seen, pending = set[str](), list(values)
+        while pending:
+            value = pending.pop()
+            if value and value not in seen and through(value):
+                seen.add(value)
+                node = self._producers.get(value)
+                pending.extend(() if node is None else node.inputs)
+        return seen
 
     def check(self) -> None:
         """Prove that the graph can be walked.

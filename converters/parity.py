@@ -29,8 +29,8 @@ from filterscope.converters.comparison import beyond_rounding, relative_error, r
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.graph import Shape
 from filterscope.converters.normal_form.canonical import BATCH, CanonicalModel, fixed_batch
-from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
 from filterscope.converters.normal_form.sequences import OPERATORS as SEQUENCES
+from filterscope.converters.operator_facts import CONVOLUTIONS
 from filterscope.converters.runtime import Session, reads, shortened
 
 if TYPE_CHECKING:

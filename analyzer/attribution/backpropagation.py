@@ -59,14 +59,7 @@ class Ways:
 
     def before(self, value: str) -> set[str]:
         """A value and all that it is computed from, constants too."""
-        graph, found, stack = self.network.model.graph, set[str](), [value]
-        while stack:
-            name = stack.pop()
-            if name not in found:
-                found.add(name)
-                node = graph.producer(name)
-                stack.extend(() if node is None else (part for part in node.inputs if part))
-        return found
+        return self.network.model.graph.ancestors(value)
 
     def batch(self, value: str) -> int:
         """How many pictures may go through the network at once, gradients kept. By the plan alone, not by the machine:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from filterscope.converters.graph import Graph, Node
+from filterscope.converters.operator_facts import operators
 
-LEAKY = ("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu")
+LEAKY = operators(lambda facts: facts.rectifies)
 GREATER, LESS = ("Greater", "GreaterOrEqual"), ("Less", "LessOrEqual")
-SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sum", "BatchNormalization")  # whose results may be negative
+SUMS = operators(lambda facts: facts.gives_pre_activations)  # whose results may be negative
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from filterscope.analyzer.attribution.targets import Target
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress
 from filterscope.converters.graph import Node
+from filterscope.converters.operator_facts import CONVOLUTIONS, Kind, operators
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED = CONVOLUTIONS | operators(lambda facts: facts.kind is Kind.MATRIX_PRODUCT)
 STAGES = 8  # depths at which attributions are compared
 PICTURES = 4  # on which they are, at most
 

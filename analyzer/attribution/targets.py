@@ -19,7 +19,9 @@ from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError, setting
+from filterscope.converters.operator_facts import operators
 
+LAYER_ENDS = operators(lambda facts: facts.ends_layer)
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
 
 
@@ -72,12 +74,8 @@ class Values:
         if unit is not None:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
-        try:
-            layer = scores.scores(self.network, "target", "give LAYER:CHANNEL")
-            index = scores.class_index(text, labels, layer.out_channels)
-        except SettingsError as error:
-            message = str(error).replace("`class=", "`target=", 1)
-            raise SettingsError(message, field="target", value=text) from error
+        layer = scores.scores(self.network, "target", "give LAYER:CHANNEL")
+        index = scores.class_index(text, labels, layer.out_channels, field="target")
         return self.klass(layer, index, labels)
 
     def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
@@ -185,7 +183,7 @@ class Values:
             gated = next((node for node in readers if node.op == "Mul"), None)  # x · sigmoid(x) and its like
             if len(readers) == 2 and gated is not None and any(set(r.outputs) & set(gated.inputs) for r in readers):
                 following = gated
-            elif len(readers) == 1 and (readers[0].op in ELEMENTWISE or self._adds(readers[0])):
+            elif len(readers) == 1 and (readers[0].op in LAYER_ENDS or self._adds(readers[0])):
                 following = readers[0]
             else:
                 return value
@@ -201,14 +199,6 @@ class Values:
 
 def _does_not_fit(text: str, reason: str) -> SettingsError:
     return SettingsError(f"{setting('target', text)}: {reason}", field="target", value=text)
-
-
-ELEMENTWISE = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Clip", "Max", "Elu", "Selu", "Celu", "Gelu", "Mish"),
-        *("HardSwish", "Swish", "Softplus", "Tanh", "BatchNormalization"),
-    }
-)
 
 
 def strongest_channel(maps: np.ndarray) -> int:

@@ -27,13 +27,13 @@ import numpy as np
 
 from filterscope.analyzer.boundary.limits import Allowance
 from filterscope.converters import cache
-from filterscope.converters.errors import FilterscopeError, ModelError
+from filterscope.converters.errors import FilterscopeError, ModelError, setting
 
 STARTING = 120.0  # seconds that importing the libraries may take, on a cold disk
 OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "unable to allocate", "can't allocate", "cannot allocate")
 SOON = 10.0  # seconds in which a process that is killed has ended
 FROM_OUTSIDE = (1, 2, 9, 15)  # SIGHUP, SIGINT, SIGKILL, SIGTERM: what nothing does to itself
-KEPT = 300  # characters of what a process printed before it died
+LONGEST_EXCERPT = 300  # characters of what a process printed before it died
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Server:
         """The last that it wrote."""
         self._printed.seek(0)
         lines = self._printed.read().decode("utf-8", "replace").split("\n")
-        return " ".join(line.strip() for line in lines[-4:] if line.strip())[-KEPT:]
+        return " ".join(line.strip() for line in lines[-4:] if line.strip())[-LONGEST_EXCERPT:]
 
     def close(self) -> None:
         """End it; its workers end when their connections close."""
@@ -181,7 +181,7 @@ class Worker:
         connection = self._server.connect()
         self._connection = connection
         self._lines = connection.makefile("rb")
-        self._finalizer = weakref.finalize(self, _close, self.owner, connection, self._lines, scratch)
+        self._finalizer = weakref.finalize(self, _close, self.owner, connection, lines=self._lines, scratch=scratch)
         # A conversion loads another framework, and has limits of its own; the first answer waits for our imports too.
         self._seconds = None if request["converts"] else STARTING + allowance.wall
         self._write(request)
@@ -269,7 +269,7 @@ class Worker:
         raised = f"{max(60, 10 * self._allowance.seconds):.0f}"
         return ModelError(
             f"{self._shown}: opening it was stopped {when}, while {self._stage}; where you know who made it, "
-            f"--limit-seconds {raised} lets it take longer"
+            f"{setting('limit_seconds', raised)} lets it take longer"
         )
 
     def _lost(self) -> ModelError:
@@ -284,7 +284,7 @@ class Worker:
         more = max(4, round(4 * gibibytes))
         return ModelError(
             f"{self._shown}: opening it needs more than the {gibibytes:.1f} GiB of memory that it may use, while "
-            f"{self._stage}; where you know who made it, --limit-memory {more}G lets it use more"
+            f"{self._stage}; where you know who made it, {setting('limit_memory', f'{more}G')} lets it use more"
         )
 
     def _fault(self, text: str, trace: str) -> ModelError:
@@ -292,7 +292,7 @@ class Worker:
             return self._heavy()
         with tempfile.NamedTemporaryFile("w", prefix="filterscope-", suffix=".txt", delete=False) as file:
             file.write(trace)
-        first = " ".join(text.split())[:KEPT]
+        first = " ".join(text.split())[:LONGEST_EXCERPT]
         return ModelError(
             f"{self._shown}: cannot be opened: {first}, while {self._stage}; where other programs run it, please "
             f"report this with {file.name}"

@@ -29,6 +29,7 @@ ABSTRACT_SOCKETS_AND_SIGNALS = 0b11  # since version 6
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # the others only a folder can have
 
 SET_NO_NEW_PRIVILEGES, SET_SECCOMP, MODE_FILTER = 38, 22, 2  # prctl
+UNUSED = (0, 0, 0)  # arguments that a call has no use for, and that the kernel wants to be 0
 X32 = 0x40000000  # system calls from here on are x86-64's second set
 # Architecture: its audit number, and the calls that are refused there: socket, ptrace, process_vm_readv and _writev,
 # io_uring_setup (which opens sockets past any filter).
@@ -55,7 +56,7 @@ def confine(readable: Iterable[Path], writable: Iterable[Path]) -> tuple[str, ..
     if not sys.platform.startswith("linux"):
         return ()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+    if libc.prctl(SET_NO_NEW_PRIVILEGES, 1, *UNUSED):
         return ()
     version = _restrict_files(libc, [*readable, *map(Path, SYSTEM), *_python()], [*writable, Path("/dev/null")])
     in_force = [f"landlock {version}"] if version else []
@@ -101,7 +102,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, place: Path, rights: int) -> None:
         try:
             granted = rights if place.is_dir() else rights & OF_A_FILE
             rule = struct.pack("=Qi", granted, opened)
-            if libc.syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0):
+            if libc.syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, *UNUSED[:1]):
                 raise OSError(ctypes.get_errno(), f"Landlock refuses a rule for {place}")
         finally:
             os.close(opened)
@@ -127,4 +128,4 @@ def _filter_calls(libc: ctypes.CDLL) -> bool:
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(packed, len(packed))
     head = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    return bool(libc.prctl(SET_SECCOMP, MODE_FILTER, head, 0, 0) == 0)
+    return bool(libc.prctl(SET_SECCOMP, MODE_FILTER, head, *UNUSED[:2]) == 0)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.memory import physical_memory
 
 # An 8-bit MobileNetV2 of 3.6 MB, the costliest for its size of the real networks at hand, takes 4.3 s and 1.1 GB of
@@ -41,13 +41,13 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.memory is not None and self.memory <= 0:
-            raise SettingsError(f"--limit-memory {self.memory}: give a size above 0, such as 8G")
+            raise _unfit("limit_memory", self.memory, "give a size above 0, such as 8G")
         if self.memory is not None and self.memory > MOST_MEMORY:
-            raise SettingsError(f"--limit-memory {self.memory}: at most {MOST_MEMORY >> 40}T can be set")
+            raise _unfit("limit_memory", self.memory, f"at most {MOST_MEMORY >> 40}T can be set")
         if self.seconds is not None and self.seconds > MOST_SECONDS:
-            raise SettingsError(f"--limit-seconds {self.seconds:g}: at most {MOST_SECONDS:.0f} can be set")
+            raise _unfit("limit_seconds", f"{self.seconds:g}", f"at most {MOST_SECONDS:.0f} can be set")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise SettingsError(f"--limit-seconds {self.seconds}: give a number of seconds above 0, such as 60")
+            raise _unfit("limit_seconds", self.seconds, "give a number of seconds above 0, such as 60")
 
     def for_size(self, size: int) -> Allowance:
         """The limits of a model of this many bytes, its external data included."""
@@ -95,8 +95,12 @@ def parse_memory(text: str) -> int:
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
-        raise SettingsError(f"--limit-memory {text}: give a size such as 8G or 900M")
+        raise _unfit("limit_memory", text, "give a size such as 8G or 900M")
     return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2].upper())))
+
+
+def _unfit(field: str, value: object, fault: str) -> SettingsError:
+    return SettingsError(f"{setting(field, value)}: {fault}", field=field, value=value)
 
 
 def size_of(path: Path) -> int:

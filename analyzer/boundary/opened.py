@@ -17,7 +17,13 @@ from filterscope.analyzer.network.inputs import InputSpec
 from filterscope.analyzer.network.network import InputOptions, Network, assemble
 from filterscope.analyzer.network.preprocessing import Preprocessing
 from filterscope.converters import errors, onnx_file
-from filterscope.converters.errors import Convolution, FilterscopeError, ModelError, UnsupportedOperatorError
+from filterscope.converters.errors import (
+    Convolution,
+    FilterscopeError,
+    ModelError,
+    SettingsError,
+    UnsupportedOperatorError,
+)
 from filterscope.converters.normal_form.canonical import CanonicalModel
 from filterscope.converters.onnx_file import ModelFile
 from filterscope.converters.parity import Alone
@@ -128,11 +134,11 @@ def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
     if not facts["is_read"]:
         return live.read_as(path, facts["path"])
     return ModelFile(
-        Path(facts["path"]),
-        facts["sha256"],
-        onnx_file.parse(path.read_bytes()),
-        tuple(facts["notes"]),
-        facts["converted"],
+        path=Path(facts["path"]),
+        sha256=facts["sha256"],
+        proto=onnx_file.parse(path.read_bytes()),
+        notes=tuple(facts["notes"]),
+        converted=facts["converted"],
     )
 
 
@@ -141,6 +147,8 @@ def error_to_json(error: FilterscopeError, convolutions: Iterable[Convolution]) 
     return {
         "kind": type(error).__name__,
         "text": str(error),
+        "field": getattr(error, "field", ""),
+        "value": _plain(getattr(error, "value", None)),
         "convolutions": [dataclasses.asdict(convolution) for convolution in convolutions],
     }
 
@@ -152,9 +160,19 @@ def error_from_json(content: Mapping[str, Any]) -> FilterscopeError:
     if kind is UnsupportedOperatorError:
         listed = tuple(Convolution(**_tuples(each)) for each in content["convolutions"])
         return UnsupportedOperatorError(text, listed)
+    if kind is SettingsError:
+        (value,) = _tuples({"value": content["value"]}).values()
+        return SettingsError(text, field=str(content["field"]), value=value)
     if not (isinstance(kind, type) and issubclass(kind, FilterscopeError)):
         kind = ModelError
     return kind(text)
+
+
+def _plain(value: object) -> object:
+    """What JSON can say of a setting's value."""
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:

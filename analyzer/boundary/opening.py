@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 LARGEST_KEPT = 1 << 30  # bytes of a normal form in the cache
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """What is to be opened, and how."""
+
+    source: str | Path | nn.Module
+    options: InputOptions
+    weights: Path | None
+    trust: bool
+    limits: Limits
+
+    @property
+    def source_options(self) -> SourceOptions:
+        """What the readers of other frameworks' files need to know."""
+        return SourceOptions(self.trust, self.weights, self.options.channels, self.options.size)
 
 
 def open_network(
@@ -56,24 +72,29 @@ def open_network(
         InputError: its input cannot be understood, or runs at no size.
         SettingsError: an option contradicts the graph.
     """
-    options = options or InputOptions()
-    limits = limits or Limits()
+    request = _Request(
+        source=source,
+        options=options or InputOptions(),
+        weights=weights,
+        trust=trust,
+        limits=limits or Limits(),
+    )
     _current_folder()
     if not client.is_available():
         with file_step(source if isinstance(source, (str, Path)) else type(source).__name__, "it is opened"):
-            return open_here(read.read(source, SourceOptions(trust, weights, options.channels, options.size)), options)
+            return open_here(read.read(source, request.source_options), request.options)
 
     def reopen() -> client.Worker:
-        return _worker(source, options, weights, trust, limits)[0]
+        return _worker(request)[0]
 
     name, digest = None, _digest_of_kept(source, weights, trust)
     if digest is not None:
         assert isinstance(source, (str, Path))
-        name = _cache_name(digest.hexdigest(), Path(source), options)
+        name = _cache_name(digest.hexdigest(), Path(source), request.options)
         network = _from_cache(name, Path(source), digest, reopen)
         if network is not None:
             return network
-    worker, facts = _worker(source, options, weights, trust, limits)
+    worker, facts = _worker(request)
     if name is not None:
         _keep(name, facts, worker.scratch)
     return replace(opened.read(facts, worker.scratch), reopen=_once(worker, reopen))
@@ -85,16 +106,16 @@ def _once(worker: client.Worker, again: Callable[[], client.Worker]) -> Callable
     return lambda: waiting.pop() if waiting and worker.owner == os.getpid() else again()
 
 
-def _worker(
-    source: str | Path | nn.Module, options: InputOptions, weights: Path | None, trust: bool, limits: Limits
-) -> tuple[client.Worker, dict[str, Any]]:
+def _worker(request: _Request) -> tuple[client.Worker, dict[str, Any]]:
     """A worker that has opened the model, and what it says of it."""
+    source = request.source
     if isinstance(source, (str, Path)) and not Path(source).exists() and not read.is_factory(source):
         raise ModelError(f"{source}: no such file")
     scratch = Path(tempfile.mkdtemp(prefix="filterscope-"))
     try:
-        request, shown = _request(source, options, weights, trust, limits, scratch)
-        worker = client.Worker(shown, request, scratch, limits.for_size(size_of(Path(request["path"]))), _remark)
+        message, shown = _message(request, scratch)
+        allowance = request.limits.for_size(size_of(Path(message["path"])))
+        worker = client.Worker(shown, message, scratch, allowance, note=_remark)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -106,19 +127,13 @@ def _worker(
         raise
 
 
-def _request(
-    source: str | Path | nn.Module,
-    options: InputOptions,
-    weights: Path | None,
-    trust: bool,
-    limits: Limits,
-    scratch: Path,
-) -> tuple[dict[str, Any], str]:
-    """What a worker is asked to open, its arrays written into `scratch`, and the model as messages name it."""
+def _message(request: _Request, scratch: Path) -> tuple[dict[str, Any], str]:
+    """The request as a worker reads it, its arrays written into `scratch`, and the model as error messages name it."""
+    source, options, weights = request.source, request.options, request.weights
     live = None
     if not isinstance(source, (str, Path)):
         path = scratch / "live.onnx"
-        content, live = _live(source, SourceOptions(trust, weights, options.channels, options.size))
+        content, live = _live(source, request.source_options)
         path.write_bytes(content)
         shown = str(live["path"])
     else:
@@ -126,22 +141,22 @@ def _request(
     if options.feeds:
         arrays: dict[str, Any] = {name: np.asarray(array) for name, array in options.feeds.items()}
         np.savez(scratch / "feeds.npz", **arrays)
-    request = {
+    message = {
         "do": "open",
         "source": str(source) if live is None else None,
         "path": str(path),
         "live": live,
         "weights": None if weights is None else str(weights),
-        "trust": trust,
-        "program": live is None and read.is_program(source, trust),
+        "trust": request.trust,
+        "program": live is None and read.is_program(source, request.trust),
         "converts": live is None and read.is_converted(source),
         "input": opened.options_to_json(options),
-        "limits": {"memory": limits.memory, "seconds": limits.seconds},
+        "limits": {"memory": request.limits.memory, "seconds": request.limits.seconds},
         "scratch": str(scratch),
         "folder": str(_current_folder()),
         "environment": dict(os.environ),
     }
-    return request, shown
+    return message, shown
 
 
 def _current_folder() -> Path:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 SET_PARENT_DEATH_SIGNAL = 1  # prctl
+UNUSED = (0, 0, 0)  # its other arguments
 
 
 def main(control_number: int) -> None:
@@ -90,7 +91,7 @@ def _keep(number: int) -> None:
 def _end_with(parent: int) -> None:
     """See that this process ends when the one that forked it does: on Linux; elsewhere when its connection closes."""
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, *UNUSED)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -16,6 +16,9 @@ from filterscope.analyzer.bounds.piecewise_rules import Reader
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
+from filterscope.converters.operator_facts import Place, operators
+
+ALIKE = operators(lambda facts: facts.place in (Place.SAME, Place.WINDOW, Place.JOINED))  # wherever their neurons are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,13 +50,7 @@ def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
         ModelError: the network up to this layer does not run at this size.
     """
     graph = network.model.graph
-    needed, stack = set[str](), [layer.value]
-    while stack:
-        name = stack.pop()
-        if name and name not in needed and name not in graph.initializers:
-            needed.add(name)
-            node = graph.producer(name)
-            stack.extend(() if node is None else node.inputs)
+    needed = graph.ancestors(layer.value)
     nodes = [node for node in graph.nodes if not needed.isdisjoint(node.outputs)]
     names = [name for node in nodes for name in node.outputs if name]
     image = network.input.to_model(np.zeros((1, *size, network.input.channels), np.uint8))
@@ -89,9 +86,3 @@ def alike_everywhere(part: Cut) -> bool:
                 if name in constants and any(extent > 1 for extent in constants[name].shape[-2:]):
                     return False
     return True
-
-
-ALIKE = {
-    *("Conv", "BatchNormalization", "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Concat", "Identity", "Dropout"),
-    *("Relu", "Clip", "LeakyRelu", "PRelu", "MaxPool", "AveragePool"),
-}

@@ -253,7 +253,7 @@ def batches(
         waiting = None
         while start < len(data):
             end = min(start + size, len(data), (start // boundary + 1) * boundary)
-            following = pool.submit(read_batch, data, range(start, end), spec, resize)
+            following = pool.submit(read_batch, data, range(start, end), spec, resize=resize)
             if waiting is not None:
                 yield waiting.result()
             waiting, start = following, end
@@ -262,7 +262,7 @@ def batches(
 
 
 def read_batch(data: DataSet, numbers: Sequence[int], spec: InputSpec, resize: str) -> Batch:
-    """Some images by number; those that cannot be read, or have channels that do not fit, are left out and told."""
+    """Some images by number; `broken` lists those that cannot be read or whose channels do not fit."""
     pixels = np.empty((len(numbers), spec.height, spec.width, spec.channels), np.uint8)
     good: list[int] = []
     broken: list[str] = []
@@ -278,7 +278,14 @@ def read_batch(data: DataSet, numbers: Sequence[int], spec: InputSpec, resize: s
         good.append(number)
         images.add_levels(levels, photo)
         resized += photo.pixels.shape[:2] != (spec.height, spec.width)
-    return Batch(np.array(good, np.int64), pixels[: len(good)], numbers[-1] + 1, tuple(broken), resized, levels)
+    return Batch(
+        numbers=np.array(good, np.int64),
+        pixels=pixels[: len(good)],
+        end=numbers[-1] + 1,
+        broken=tuple(broken),
+        resized=resized,
+        levels=levels,
+    )
 
 
 def open_dataset(sources: Sequence[str | Path], white: float | None = None) -> DataSet:

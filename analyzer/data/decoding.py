@@ -86,11 +86,12 @@ def _decoded(image: Image.Image, file: BinaryIO | io.BytesIO, name: str, white: 
     deep = True
     if halves and None not in halves:
         significant = _significant_bits(file) if image.format == "PNG" else None
-        pixels, used, highest = _deep_colour(image, _low_halves(image, file, name), significant, stated, white)
+        hints = _WhiteHints(significant, stated, white)
+        pixels, used, highest = _deep_colour(image, _low_halves(image, file, name), hints)
         pixels = _turned(pixels, image)
     elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
         significant = _significant_bits(file) if image.format == "PNG" else None
-        pixels, used, highest = _deep_grey(image, name, significant, stated, white)
+        pixels, used, highest = _deep_grey(image, name, _WhiteHints(significant, stated, white))
         pixels = _turned(pixels, image)
     else:
         ImageOps.exif_transpose(image, in_place=True)
@@ -99,7 +100,7 @@ def _decoded(image: Image.Image, file: BinaryIO | io.BytesIO, name: str, white: 
     size = pixels.shape[:2]
     if scaled:  # as the file has it
         size = (height, width) if (size[0] > size[1]) == (height > width) else (width, height)
-    return Decoded(pixels, (size[0], size[1]), used.value, highest, deep)
+    return Decoded(pixels, (size[0], size[1]), white=used.value, highest=highest, deep=deep)
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -167,18 +168,26 @@ def _significant_bits(file: BinaryIO | io.BytesIO) -> int | None:
         file.seek(place)
 
 
-def _deep_grey(
-    image: Image.Image, name: str, significant: int | None, stated: float | None, white: float | None
-) -> tuple[np.ndarray, White, float]:
+@dataclass(frozen=True, slots=True)
+class _WhiteHints:
+    """What file and user say of a picture's white."""
+
+    significant: int | None  # bits of a PNG's samples that mean something
+    stated: float | None  # by the file's tags
+    white: float | None  # by the user
+
+
+def _deep_grey(image: Image.Image, name: str, hints: _WhiteHints) -> tuple[np.ndarray, White, float]:
     """(H, W, 1) uint8 of a grey picture of more than 8 bits, its white, and its highest number."""
     tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
     dtype = {"I": np.dtype(np.int32), "F": np.dtype(np.float32)}.get(image.mode, np.dtype(np.uint16))
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, as Pillow opens them
         dtype = np.dtype(np.uint16)
     image.load()
-    if significant is not None:
-        stated = _stated_by_bits((np.asarray(strip).astype(np.uint16) for strip in _strips(image)), significant)
-    used = white_of(dtype, stated, white)
+    stated = hints.stated
+    if hints.significant is not None:
+        stated = _stated_by_bits((np.asarray(strip).astype(np.uint16) for strip in _strips(image)), hints.significant)
+    used = white_of(dtype, stated, hints.white)
     pixels = np.empty((image.height, image.width, 1), np.uint8)
     low, highest, top = np.inf, -np.inf, 0
     for strip in _strips(image):
@@ -190,7 +199,7 @@ def _deep_grey(
             values = used.value - np.minimum(values, used.value)
         pixels[top : top + strip.height, :, 0] = to_8_bit(values, used)
         top += strip.height
-    check_range(low, highest, used, dtype.kind == "f", name)
+    check_range((low, highest), used, name, floats=dtype.kind == "f")
     return pixels, used, highest
 
 
@@ -237,27 +246,25 @@ def _other_half(raw: str) -> str | None:
     return f"{kind};16{OTHER_HALF[order]}" if order in OTHER_HALF else None
 
 
-def _deep_colour(
-    image: Image.Image, low: Image.Image, significant: int | None, stated: float | None, white: float | None
-) -> tuple[np.ndarray, White, float]:
+def _deep_colour(image: Image.Image, low: Image.Image, hints: _WhiteHints) -> tuple[np.ndarray, White, float]:
     """(H, W, 3) uint8 of a picture with 16-bit colours, its white, and its highest number."""
     key = image.info.get("transparency")
     image.load()
     low.load()
-    stated = stated or _stated_by_bits((values[..., :3] for values in _joined(image, low)), significant)
-    used = white_of(np.dtype(np.uint16), stated, white)
+    stated = hints.stated or _stated_by_bits((values[..., :3] for values in _joined(image, low)), hints.significant)
+    used = white_of(np.dtype(np.uint16), stated, hints.white)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     highest, top = 0.0, 0
     for values in _joined(image, low):
         colours = values[..., :3]
         highest = max(highest, highest_of(colours))
-        found = to_8_bit(colours, used)
+        eight = to_8_bit(colours, used)
         if values.shape[2] == 4:
             alpha = values[..., 3:].astype(np.float64) / 65535
-            found = np.rint(found * alpha + 255 * (1 - alpha)).astype(np.uint8)
+            eight = np.rint(eight * alpha + 255 * (1 - alpha)).astype(np.uint8)
         elif isinstance(key, tuple) and len(key) == 3:
-            found[np.all(colours == np.array(key), axis=2)] = 255
-        pixels[top : top + len(values)] = found
+            eight[np.all(colours == np.array(key), axis=2)] = 255
+        pixels[top : top + len(values)] = eight
         top += len(values)
     return pixels, used, highest
 

@@ -35,7 +35,7 @@ from filterscope.analyzer.data.white import (
     white_of_floats,
 )
 from filterscope.analyzer.network.inputs import InputSpec
-from filterscope.converters.errors import InputError, SettingsError
+from filterscope.converters.errors import InputError, SettingsError, setting
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm"}
@@ -58,7 +58,7 @@ class Source:
     path: Path
     name: str  # "photo.jpg", "cat/1.jpg" within a folder of folders, "digits.npz[17]"
     index: int | None = None  # which image of an array file; None: a picture file
-    asked: bool = field(default=False, compare=False)  # the file itself was named, not a folder or glob that holds it
+    by_name: bool = field(default=False, compare=False)  # the file itself was named, not a folder or glob that holds it
     white: float | None = field(default=None, compare=False)  # as in `find`
 
 
@@ -115,19 +115,19 @@ def find(sources: Iterable[str | Path], white: float | None = None) -> list[Sour
         SettingsError: `white` is not above 0.
     """
     check_white(white)
-    found: dict[tuple[Path, int | None], Source] = {}
+    unique: dict[tuple[Path, int | None], Source] = {}
     for source in sources:
         try:
             images = _find_one(str(source))
         except OSError as error:
             raise InputError(f"{source}: cannot be looked at ({error.strerror})") from error
         for image in images:
-            found.setdefault((image.path, image.index), image)
-    if not found:
+            unique.setdefault((image.path, image.index), image)
+    if not unique:
         raise InputError("no images: name picture files, folders, globs, .npz or .npy files")
-    files = dict.fromkeys(image.path for image in found.values() if image.index is not None)
+    files = dict.fromkeys(image.path for image in unique.values() if image.index is not None)
     common = common_white(files, white)
-    return [replace(image, white=white if image.index is None else common[image.path]) for image in found.values()]
+    return [replace(image, white=white if image.index is None else common[image.path]) for image in unique.values()]
 
 
 def common_white(files: Iterable[Path], white: float | None = None) -> dict[Path, float | None]:
@@ -138,11 +138,12 @@ def common_white(files: Iterable[Path], white: float | None = None) -> dict[Path
     """
     opened = {path: _range_of(path) for path in files}
     floats = white_of_floats(high for dtype, _, high in opened.values() if dtype.kind == "f")
-    found: dict[Path, float | None] = {}
+    whites: dict[Path, float | None] = {}
     for path, (dtype, low, high) in opened.items():
-        found[path] = floats if white is None and dtype.kind == "f" else white
-        check_range(low, high, _white_in(dtype, white, found[path]), dtype.kind == "f", path.name)
-    return found
+        is_float = dtype.kind == "f"
+        whites[path] = floats if white is None and is_float else white
+        check_range((low, high), _white_in(dtype, white, whites[path]), path.name, floats=is_float)
+    return whites
 
 
 def _white_in(dtype: np.dtype, stated: float | None, common: float | None) -> White:
@@ -172,14 +173,15 @@ def photos_of(arrays: Mapping[str, np.ndarray], white: float | None = None) -> l
     for name, array in arrays.items():
         is_float = array.dtype.kind == "f"
         used = _white_in(array.dtype, white, floats if white is None and is_float else white)
-        check_range(*ends[name], used, is_float, name)
+        check_range(ends[name], used, name, floats=is_float)
         photos.append(_photo(array if array.ndim == 3 else array[..., None], name, None, used))
     return photos
 
 
 def _photo(numbers: np.ndarray, name: str, label: int | None, used: White) -> Photo:
     pixels = np.array(to_8_bit(numbers, used))
-    return Photo(name, pixels, (pixels.shape[0], pixels.shape[1]), label, used.value, highest_of(numbers), free=True)
+    size = (pixels.shape[0], pixels.shape[1])
+    return Photo(name, pixels, size, label, white=used.value, highest=highest_of(numbers), free=True)
 
 
 def read(source: Source) -> Photo:
@@ -237,14 +239,17 @@ def fit(photo: Photo, spec: InputSpec, resize: str = "auto") -> np.ndarray:
         SettingsError: an unknown `resize`, or another size where none is to be resized.
     """
     if resize not in RESIZES:
-        raise SettingsError(f"--resize {resize}: give one of {', '.join(RESIZES)}")
+        fault = f"give one of {', '.join(RESIZES)}"
+        raise SettingsError(f"{setting('resize', resize)}: {fault}", field="resize", value=resize)
     pixels = _with_channels(photo, spec)
     height, width = pixels.shape[:2]
     if resize == "none":
         if (height, width) != (spec.height, spec.width):
             raise SettingsError(
                 f"{photo.name}: has {height} × {width} pixels and the network takes {spec.height} × {spec.width}; "
-                "leave --no-resize out, or give images of that size"
+                f"leave {setting('no_resize')} out, or give images of that size",
+                field="resize",
+                value=resize,
             )
         return pixels
     if resize == "auto":
@@ -290,23 +295,23 @@ def load(
         InputError: an image cannot be read, or with `skip_broken` not one could.
     """
     failures = [] if broken is None else broken
-    given = 0
+    count = 0
     for source in sources:
-        if limit is not None and given >= limit:
+        if limit is not None and count >= limit:
             return
         try:
             photo = read(source)
             pixels = fit(photo, spec, resize)
         except InputError as error:
-            if not skip_broken or source.asked:
+            if not skip_broken or source.by_name:
                 raise
             failures.append(str(error))
             continue
-        given += 1
+        count += 1
         if levels is not None:
             add_levels(levels, photo)
         yield PhotoInfo(photo.name, source.path, photo.size, photo.label), pixels
-    if not given and failures:
+    if not count and failures:
         raise InputError(f"none of the {len(failures)} images can be used; the first: {failures[0]}")
 
 
@@ -324,7 +329,7 @@ def _find_one(text: str) -> list[Source]:
         return (
             _find_in_array(path, None)
             if path.suffix.lower() in ARRAY_SUFFIXES
-            else [Source(path, path.name, asked=True)]
+            else [Source(path, path.name, by_name=True)]
         )
     ranged = re.fullmatch(r"(.+\.np[yz]):(\d+)(?:-(\d+))?", text, re.IGNORECASE)
     if ranged:
@@ -350,14 +355,14 @@ def _find_in_folder(folder: Path) -> list[Source]:
     if not images:
         raise InputError(
             f"{folder}: no images in this folder or its sub-folders; looked for {_suffixes()} "
-            "(array files are named themselves: --images file.npz; deeper folders by a glob: folder/**)"
+            f"(array files are named themselves: {setting('images', 'file.npz')}; deeper folders by a glob: folder/**)"
         )
     return images
 
 
-def _find_in_array(path: Path, wanted: tuple[int, int] | None) -> list[Source]:
+def _find_in_array(path: Path, ends: tuple[int, int] | None) -> list[Source]:
     count = len(_open_arrays(path))
-    first, last = wanted or (0, count - 1)
+    first, last = ends or (0, count - 1)
     if count == 0:
         raise InputError(f"{path.name}: holds no images")
     if first > last or last >= count:
@@ -432,7 +437,7 @@ def _packed_arrays(name: str, data: np.ndarray, offsets: np.ndarray, labels: np.
     ends = offsets.astype(np.int64) if good else np.zeros(1, np.int64)
     if not good or ends[0] < 0 or ends[-1] > len(data) or np.any(np.diff(ends) <= 0):
         raise InputError(f"{name}: offsets must rise from 0 to at most the {len(data)} bytes of data")
-    return _Arrays(data, ends, labels, 0.0, 0.0)
+    return _Arrays(data, ends, labels, low=0.0, high=0.0)
 
 
 def _plain_arrays(name: str, array: np.ndarray, labels: np.ndarray | None) -> _Arrays:
@@ -487,8 +492,16 @@ def _read_picture(source: Source) -> Photo:
 
 
 def _decoded(file: BinaryIO | io.BytesIO, source: Source, label: int | None) -> Photo:
-    found = decode(file, source.name, source.white)
-    return Photo(source.name, found.pixels, found.size, label, found.white, found.highest, found.deep)
+    decoded = decode(file, source.name, source.white)
+    return Photo(
+        name=source.name,
+        pixels=decoded.pixels,
+        size=decoded.size,
+        label=label,
+        white=decoded.white,
+        highest=decoded.highest,
+        free=decoded.deep,
+    )
 
 
 def _with_channels(photo: Photo, spec: InputSpec) -> np.ndarray:

@@ -135,7 +135,9 @@ def _idx_array(path: Path, rank: int) -> np.ndarray:
                 "unpack it, or get it again"
             )
         if not packed:
-            return np.memmap(path, np.uint8, "r", 4 + 4 * rank, shape) if size else np.empty(shape, np.uint8)
+            return (
+                np.memmap(path, np.uint8, "r", offset=4 + 4 * rank, shape=shape) if size else np.empty(shape, np.uint8)
+            )
         data = file.read(size)
     if len(data) < size:
         raise InputError(f"{path.name}: ends after {len(data)} of {size} bytes; get it again")
@@ -232,10 +234,10 @@ def _labels(values: Any) -> np.ndarray:
 
 
 def _unpickled(data: bytes) -> Mapping[bytes, Any]:
-    found = _NumbersOnly(io.BytesIO(data), encoding="bytes").load()
-    if not isinstance(found, dict):
-        raise ValueError(f"holds a {type(found).__name__}, not a table of arrays")
-    return found
+    table = _NumbersOnly(io.BytesIO(data), encoding="bytes").load()
+    if not isinstance(table, dict):
+        raise ValueError(f"holds a {type(table).__name__}, not a table of arrays")
+    return table
 
 
 def _dtype(name: str | bytes, align: int = 0, copy: int = 1) -> np.dtype[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from filterscope.converters.errors import InputError, SettingsError
+from filterscope.converters.errors import InputError, SettingsError, setting
 
 TYPES = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}  # cameras and files write these up to their maximum
 BYTES = 255.0  # white of all other whole numbers, which arithmetic on bytes leaves; beyond it `white` is needed
@@ -40,7 +40,9 @@ def check_white(white: float | None) -> None:
         SettingsError: it is no number above 0.
     """
     if white is not None and not (math.isfinite(white) and white > 0):
-        raise SettingsError(f"--white {white:g}: the number that stands for white is above 0, such as 4095")
+        text = setting("white", f"{white:g}")
+        fault = "the number that stands for white is above 0, such as 4095"
+        raise SettingsError(f"{text}: {fault}", field="white", value=white)
 
 
 def white_of(dtype: np.dtype, stated: float | None = None, white: float | None = None) -> White:
@@ -63,19 +65,25 @@ def white_of_floats(highest: Iterable[float]) -> float:
     return BYTES if any(high > UNIT + SLACK for high in highest) else UNIT
 
 
-def check_range(low: float, high: float, white: White, floats: bool, name: str) -> None:
+def check_range(ends: tuple[float, float], white: White, name: str, *, floats: bool) -> None:
     """See that pixels lie between black, which is 0, and white.
+
+    Args:
+        ends: the lowest and the highest pixel.
+        name: of the picture or file, for the message.
+        floats: whether the pixels are floats, which may lie a little outside.
 
     Raises:
         InputError: they do not; where white is stated, higher numbers are allowed.
     """
+    low, high = ends
     slack = SLACK * white.value if floats else 0.0
     if low >= -slack and (high <= white.value + slack or (white.stated and math.isfinite(high))):
         return
     if low >= -slack and math.isfinite(high):
         raise InputError(
             f"{name}: pixels from {low:.6g} to {high:.6g} and white is {white.value:g}; say what white is "
-            "with --white, or give images before preprocessing: uint8, or 0..1 or 0..255"
+            f"with {setting('white')}, or give images before preprocessing: uint8, or 0..1 or 0..255"
         )
     raise InputError(
         f"{name}: pixels from {low:.6g} to {high:.6g}; give images before preprocessing, where 0 is black: "
@@ -110,25 +118,25 @@ class Levels:
     def join(self, other: Levels) -> None:
         """Take what another has seen."""
         for (white, free), (images, highest, brighter) in other.rows.items():
-            self.add(white, free, highest, images, brighter)
+            self.add(white, free, highest, images=images, brighter=brighter)
 
     def warnings(self) -> list[str]:
         """A sentence for each white of which less than a sixteenth is used, or which is exceeded."""
-        found = []
+        sentences = []
         for (white, free), (images, highest, brighter) in sorted(self.rows.items()):
             count = f"{images:,} image{'s' if images != 1 else ''}"
             if highest < USED * white:
-                hint = ": say what white is with --white" if free else ""
-                found.append(
+                hint = f": say what white is with {setting('white')}" if free else ""
+                sentences.append(
                     f"No pixel of {count} is above {highest:.6g}, less than a sixteenth of the range up to "
                     f"{white:g}, which is taken for white{hint}."
                 )
             if brighter:
-                found.append(
+                sentences.append(
                     f"{brighter:,} of {count} hold pixels up to {highest:.6g}, brighter than white ({white:g}); "
                     "they are shown and measured as white."
                 )
-        return found
+        return sentences
 
     def state(self) -> np.ndarray:
         """Everything, (n, 5) float64."""

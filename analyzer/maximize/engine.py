@@ -138,14 +138,8 @@ def _say_once(text: str) -> None:
 
 
 def _values_before(network: Network, layer: ConvLayer) -> set[str]:
-    graph, found, stack = network.model.graph, set[str](), [layer.value]
-    while stack:
-        name = stack.pop()
-        node = graph.producer(name)
-        if name not in found and node is not None:
-            found.add(name)
-            stack.extend(node.inputs)
-    return found
+    graph = network.model.graph
+    return {name for name in graph.ancestors(layer.value) if graph.producer(name) is not None}
 
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # tiles, steps taken, diverged

@@ -6,26 +6,17 @@ activation in 8 bits, as converters.torch_import.ops.quantization computes them.
 
 from __future__ import annotations
 
-from filterscope.converters.graph import HANDING_ON, Graph
+from filterscope.converters.graph import Graph
+from filterscope.converters.operator_facts import PASS_INTEGERS
 
 FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
 def has_gradient(graph: Graph, value: str, image: str) -> bool:
     """Whether a value is a float and depends on the image through floats, or roundings of them, alone."""
-    if not _is_float(graph, value):
-        return False
-    stack, seen = [value], set[str]()
-    while stack:
-        name = stack.pop()
-        if name in seen or not (_is_float(graph, name) or _is_passed(graph, name)):
-            continue
-        if name == image:
-            return True
-        seen.add(name)
-        node = graph.producer(name)
-        stack.extend(() if node is None else (part for part in node.inputs if part))
-    return False
+    return _is_float(graph, value) and image in graph.ancestors(
+        value, through=lambda name: _is_float(graph, name) or _is_passed(graph, name)
+    )
 
 
 def _is_float(graph: Graph, value: str) -> bool:
@@ -37,7 +28,7 @@ def _is_passed(graph: Graph, value: str) -> bool:
     source: str | None = value
     while source is not None:  # the way to the rounding
         node = graph.producer(source)
-        if node is None or node.op not in (*HANDING_ON, "QuantizeLinear"):
+        if node is None or node.op not in (*PASS_INTEGERS, "QuantizeLinear"):
             return False
         origin, source = source, None if node.op == "QuantizeLinear" else node.inputs[0]
     waiting = [origin]
@@ -46,7 +37,7 @@ def _is_passed(graph: Graph, value: str) -> bool:
         if name in graph.outputs:
             return False
         for reader in graph.consumers(name):
-            if reader.op in HANDING_ON:
+            if reader.op in PASS_INTEGERS:
                 waiting.append(reader.outputs[0])
             elif reader.op != "DequantizeLinear":
                 return False

@@ -13,18 +13,16 @@ import numpy as np
 
 from filterscope.analyzer.network.preprocessing import NOMINAL_RANGES, PRESETS, Preprocessing, numbers_as_text
 from filterscope.analyzer.network.ultralytics import Export, export_of
-from filterscope.converters.errors import InputError, SettingsError
+from filterscope.converters.errors import InputError, SettingsError, setting
 from filterscope.converters.graph import Graph, Node, Shape
+from filterscope.converters.operator_facts import FILE_CONVOLUTIONS, OPERATORS, Channels, operators
 
 LAYOUTS = {"NCHW": 1, "NHWC": 3}  # layout: its channel axis
 SIZES = (224, 32, 28, 299, 256, 64, 96, 128, 160, 192, 320, 384, 416, 512, 640)  # sides tried where the file fixes none
-CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}  # input: weights
-KEEP_CHANNELS = {  # operators after which each axis means what it meant before, and has as many channels
-    *("Identity", "Cast", "Dropout", "Add", "Sub", "Mul", "Div", "Pow", "Clip", "Relu", "Pad", "Resize", "Upsample"),
-    *("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
-    *("MaxPool", "AveragePool", "LRN", "Transpose"),
-}
-KEEP_AXES = {*KEEP_CHANNELS, "Slice", "Split", "Concat"}
+KEEP_AXES = operators(lambda facts: facts.precedes_first_layer)  # each axis means afterwards what it meant before
+KEEP_CHANNELS = operators(  # and there are as many channels
+    lambda facts: facts.precedes_first_layer and facts.channels is not Channels.REGROUPED
+)
 SQUEEZED = (
     0.3  # an 8-bit image that spans less than this after the graph's own scaling was not meant to enter like that
 )
@@ -50,17 +48,23 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
-            raise SettingsError(f"layout {self.layout!r}: give --layout NCHW or --layout NHWC")
+            raise SettingsError(
+                f"{setting('layout', self.layout)}: give {setting('layout', 'NCHW')} or {setting('layout', 'NHWC')}",
+                field="layout",
+                value=self.layout,
+            )
         if min(self.channels, self.height, self.width) < 1:
             raise InputError(
                 f"input {self.name!r}: {self.channels} channels at {self.height}x{self.width} is no image; "
-                "give --input-channels and --input-size"
+                f"give {setting('input_channels')} and {setting('input_size')}"
             )
         for values in (self.preprocessing.mean, self.preprocessing.std):
             if len(values) not in (1, self.channels):
                 raise SettingsError(
                     f"preprocessing {self.preprocessing.name!r} is for {len(values)} channels, input {self.name!r} "
-                    f"has {self.channels}; give --preprocess unit, or a mean and std of your own"
+                    f"has {self.channels}; give {setting('preprocess', 'unit')}, or a mean and std of your own",
+                    field="preprocess",
+                    value=self.preprocessing.name,
                 )
 
     @property
@@ -141,7 +145,7 @@ def input_spec(
     channels: int | None = None,
     size: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
-    runs: Callable[[tuple[int, int, int, int]], bool] | None = None,
+    runs: Runs | None = None,
     dtype: str | None = None,
 ) -> InputSpec:
     """The network's input, from the graph where it shows it and from the options where they are given.
@@ -159,10 +163,16 @@ def input_spec(
     """
     value = image_input(graph)
     layout, channels = layout_of(graph, value, layout, channels)
-    shape = graph.shapes[value]
-    stated = None if size is not None else _size_in_metadata(shape, layout, channels, export_of(metadata), runs)
-    height, width, fixed = (*stated, False) if stated else size_of(value, shape, layout, channels, size, runs)
-    size_why, size_certain = _why_size(height, width, fixed, size, stated)
+    declared = DeclaredInput(value, graph.shapes[value], layout, channels)
+    in_metadata = None if size is not None else _size_in_metadata(declared, export_of(metadata), runs)
+    height, width, fixed = (*in_metadata, False) if in_metadata else size_of(declared, size, runs)
+    size_why, size_certain = "", True
+    if size is not None and not fixed:
+        size_why = "The size is as the options say."
+    elif in_metadata is not None:
+        size_why = f"The size is from the file's metadata: imgsz is {height}x{width}."
+    elif not fixed:
+        size_why, size_certain = _assumed_size(height, width), False
     why, certain = "As the options say.", True
     dtype = dtype or graph.dtypes.get(value, "float32")
     if preprocessing is None:
@@ -170,20 +180,25 @@ def input_spec(
         preprocessing, why, certain = guessed
     else:
         _check_whole_numbers(preprocessing, value, dtype)
-    return InputSpec(value, layout, channels, height, width, preprocessing, why, certain, fixed, size_why, size_certain)
+    return InputSpec(
+        name=value,
+        layout=layout,
+        channels=channels,
+        height=height,
+        width=width,
+        preprocessing=preprocessing,
+        why=why,
+        certain=certain,
+        fixed_size=fixed,
+        size_why=size_why,
+        size_certain=size_certain,
+    )
 
 
-def _why_size(
-    height: int, width: int, fixed: bool, size: tuple[int, int] | None, stated: tuple[int, int] | None
-) -> tuple[str, bool]:
-    if fixed or size is not None:
-        return "" if fixed else "The size is as the options say.", True
-    if stated is not None:
-        return f"The size is from the file's metadata: imgsz is {height}x{width}.", True
+def _assumed_size(height: int, width: int) -> str:
     return (
         f"Assumed: an input of {height}x{width}, the first size tried at which the network runs, as the file leaves it "
-        "open; --input-size gives another.",
-        False,
+        f"open; {setting('input_size')} gives another."
     )
 
 
@@ -196,8 +211,11 @@ def _check_whole_numbers(preprocessing: Preprocessing, value: str, dtype: str) -
     low, high = float(ends.min()), float(ends.max())
     if low < limits.min - 0.5 or high > limits.max + 0.5 or high - low < FEWEST_LEVELS:
         raise SettingsError(
-            f"--preprocess {preprocessing.name}: makes pixels {low:.4g} to {high:.4g}, and input {value!r} takes whole "
-            f"numbers ({dtype}, {limits.min} to {limits.max}); leave it out, or give --preprocess raw255"
+            f"{setting('preprocess', preprocessing.name)}: makes pixels {low:.4g} to {high:.4g}, and input {value!r} "
+            f"takes whole numbers ({dtype}, {limits.min} to {limits.max}); leave it out, or give "
+            f"{setting('preprocess', 'raw255')}",
+            field="preprocess",
+            value=preprocessing.name,
         )
 
 
@@ -210,8 +228,10 @@ def image_input(graph: Graph) -> str:
     for value in graph.inputs:
         if len(graph.shapes.get(value, ())) == 4:
             return value
-    found = ", ".join(f"{value} {list(graph.shapes.get(value, ()))}" for value in graph.inputs) or "none"
-    raise InputError(f"no image input: it has four axes (batch, channels, height, width); this model's inputs: {found}")
+    listed = ", ".join(f"{value} {list(graph.shapes.get(value, ()))}" for value in graph.inputs) or "none"
+    raise InputError(
+        f"no image input: it has four axes (batch, channels, height, width); this model's inputs: {listed}"
+    )
 
 
 def layout_of(graph: Graph, value: str, layout: str | None = None, channels: int | None = None) -> tuple[str, int]:
@@ -228,15 +248,17 @@ def layout_of(graph: Graph, value: str, layout: str | None = None, channels: int
         SettingsError: an option contradicts the graph.
     """
     if layout not in (*LAYOUTS, None):
-        raise SettingsError(f"--layout {layout}: give NCHW or NHWC")
-    shape = [_known(side) for side in graph.shapes[value]]
+        raise SettingsError(f"{setting('layout', layout)}: give NCHW or NHWC", field="layout", value=layout)
+    shape = [_extent(side) for side in graph.shapes[value]]
     axis, summed = _first_convolution(graph, value)
     if axis is None:
         few = [a for a in LAYOUTS.values() if shape[a] in (1, 3, 4)]
         axis = few[0] if len(few) == 1 else None
     elif layout is not None and LAYOUTS[layout] != axis:
         raise SettingsError(
-            f"--layout {layout}: the first convolution takes axis {axis} of input {value!r} as channels"
+            f"{setting('layout', layout)}: the first convolution takes axis {axis} of input {value!r} as channels",
+            field="layout",
+            value=layout,
         )
     if layout is not None:
         axis = LAYOUTS[layout]
@@ -244,10 +266,14 @@ def layout_of(graph: Graph, value: str, layout: str | None = None, channels: int
     if axis is None or (count is None and channels is None):
         raise InputError(
             f"input {value!r} {_side_by_side(graph.shapes[value])}: unknown number of input channels: "
-            "give --layout and --input-channels"
+            f"give {setting('layout')} and {setting('input_channels')}"
         )
     if None not in (count, channels) and count != channels:
-        raise SettingsError(f"--input-channels {channels}: input {value!r} has {count}")
+        raise SettingsError(
+            f"{setting('input_channels', channels)}: input {value!r} has {count}",
+            field="input_channels",
+            value=channels,
+        )
     return ("NCHW" if axis == 1 else "NHWC"), count or channels or 0
 
 
@@ -259,13 +285,13 @@ def _first_convolution(graph: Graph, value: str) -> tuple[int | None, int | None
         source = next((name for name in node.inputs if name in axes), None)
         if source is None:
             continue
-        if node.op in CONVOLUTIONS:
-            weights = node.inputs[CONVOLUTIONS[node.op]]
+        if node.op in FILE_CONVOLUTIONS:
+            weights = node.inputs[OPERATORS[node.op].weights_input or 1]
             kernel = graph.shapes.get(weights) or np.shape(graph.initializers.get(weights, 0))
             if source != node.inputs[0] or len(kernel) not in (0, 4):
                 continue
             groups = int(node.attributes.get("group", 1))
-            summed = _known(kernel[0] if node.op == "ConvTranspose" else kernel[1]) if kernel else None
+            summed = _extent(kernel[0] if node.op == "ConvTranspose" else kernel[1]) if kernel else None
             if summed is not None and node.op != "ConvTranspose":
                 summed *= groups
             axis = axes[source][1]
@@ -280,62 +306,71 @@ def _first_convolution(graph: Graph, value: str) -> tuple[int | None, int | None
     return None, None
 
 
+Runs = Callable[[tuple[int, int, int, int]], bool]  # whether the network runs on an input of this shape
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredInput:
+    """An image input as the file declares it, its layout worked out."""
+
+    name: str
+    shape: Shape  # four axes
+    layout: str  # "NCHW" | "NHWC"
+    channels: int
+
+    @property
+    def sides(self) -> list[int | None]:
+        """Height and width; None: the file leaves it open."""
+        return [_extent(side) for axis, side in enumerate(self.shape) if axis not in (0, LAYOUTS[self.layout])]
+
+    def at(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape of one picture of this size."""
+        first = self.layout == "NCHW"
+        return (1, self.channels, height, width) if first else (1, height, width, self.channels)
+
+
 def size_of(
-    value: str,
-    shape: Shape,
-    layout: str,
-    channels: int,
-    wanted: tuple[int, int] | None = None,
-    runs: Callable[[tuple[int, int, int, int]], bool] | None = None,
+    declared: DeclaredInput, size: tuple[int, int] | None = None, runs: Runs | None = None
 ) -> tuple[int, int, bool]:
     """Height and width to analyse at, and whether the file itself fixes both.
 
     Args:
-        value, shape: the input and its declared shape.
-        wanted: the user's option.
-        runs: whether the network runs on an input of this shape; without it, the first candidate is taken.
+        size: the user's setting.
+        runs: without it, the first candidate is taken.
 
     Raises:
         InputError: no size that runs.
-        SettingsError: the option contradicts the file.
+        SettingsError: the setting contradicts the file.
     """
-    declared = [_known(side) for axis, side in enumerate(shape) if axis not in (0, LAYOUTS[layout])]
-    if wanted is not None:
-        for side, asked in zip(declared, wanted, strict=True):
-            if asked < 1 or side not in (None, asked):
-                raise SettingsError(
-                    f"--input-size {_side_by_side(wanted)}: the file fixes input {value!r} to {_side_by_side(declared)}"
-                )
-    if declared[0] is not None and declared[1] is not None:
-        return declared[0], declared[1], True
-    candidates = [wanted] if wanted else [(declared[0] or side, declared[1] or side) for side in SIZES]
+    sides = declared.sides
+    text = setting("input_size", None if size is None else _side_by_side(size))
+    if size is not None and any(side < 1 or fixed not in (None, side) for fixed, side in zip(sides, size, strict=True)):
+        raise SettingsError(
+            f"{text}: the file fixes input {declared.name!r} to {_side_by_side(sides)}", field="input_size", value=size
+        )
+    if sides[0] is not None and sides[1] is not None:
+        return sides[0], sides[1], True
+    candidates = [size] if size else [(sides[0] or side, sides[1] or side) for side in SIZES]
     for height, width in candidates:
-        tried = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
-        if runs is None or runs(tried):
+        if runs is None or runs(declared.at(height, width)):
             return height, width, False
-    if wanted is not None:
-        raise InputError(f"--input-size {_side_by_side(wanted)}: the network does not run at this size; give another")
+    if size is not None:
+        raise InputError(f"{text}: the network does not run at this size; give another")
     raise InputError(
-        f"input {value!r} {_side_by_side(shape)}: the network runs at none of the sizes tried "
-        f"({_side_by_side(candidates[0])} to {_side_by_side(candidates[-1])}); give --input-size HEIGHTxWIDTH"
+        f"input {declared.name!r} {_side_by_side(declared.shape)}: the network runs at none of the sizes tried "
+        f"({_side_by_side(candidates[0])} to {_side_by_side(candidates[-1])}); give "
+        f"{setting('input_size', 'HEIGHTxWIDTH')}"
     )
 
 
-def _size_in_metadata(
-    shape: Shape,
-    layout: str,
-    channels: int,
-    export: Export | None,
-    runs: Callable[[tuple[int, int, int, int]], bool] | None,
-) -> tuple[int, int] | None:
+def _size_in_metadata(declared: DeclaredInput, export: Export | None, runs: Runs | None) -> tuple[int, int] | None:
     """The size that the file's metadata name, where the file leaves it open and the network runs at it."""
-    declared = [_known(side) for axis, side in enumerate(shape) if axis not in (0, LAYOUTS[layout])]
-    if export is None or export.size is None or None not in declared:
+    sides = declared.sides
+    if export is None or export.size is None or None not in sides:
         return None
-    if any(side not in (None, own) for side, own in zip(declared, export.size, strict=True)):
+    if any(side not in (None, own) for side, own in zip(sides, export.size, strict=True)):
         return None
-    tried = (1, channels, *export.size) if layout == "NCHW" else (1, *export.size, channels)
-    return export.size if runs is None or runs(tried) else None
+    return export.size if runs is None or runs(declared.at(*export.size)) else None
 
 
 def guess_preprocessing(
@@ -355,7 +390,7 @@ def guess_preprocessing(
     Args:
         metadata: the file's key-value pairs; Windows ML's `Image.…` keys and Ultralytics' are understood.
         classes: how many classes the network tells apart, where known.
-        layout: as found or as given; None: looked for in the graph.
+        layout: of the input; None: looked for in the graph.
         dtype: of the input as the file declares it.
 
     Returns:
@@ -363,33 +398,32 @@ def guess_preprocessing(
     """
     value = image_input(graph)
     order = "BGR" if metadata.get("Image.BitmapPixelFormat", "").lower().startswith("bgr") else "RGB"
-    stated = metadata.get("Image.NominalPixelRange", "")
+    nominal = metadata.get("Image.NominalPixelRange", "")
     whole = np.dtype(dtype).kind in "iu"
-    if stated in NOMINAL_RANGES and not (whole and NOMINAL_RANGES[stated].high == 1):
+    if nominal in NOMINAL_RANGES and not (whole and NOMINAL_RANGES[nominal].high == 1):
         return (
-            _in_order(NOMINAL_RANGES[stated], order),
-            f"From the file's metadata: Image.NominalPixelRange is {stated}.",
+            _in_order(NOMINAL_RANGES[nominal], order),
+            f"From the file's metadata: Image.NominalPixelRange is {nominal}.",
             True,
         )
     axis = LAYOUTS[layout or layout_of(graph, value, channels=channels)[0]]
-    shown = _shown_by_graph(graph, value, axis, channels)
-    found: Preprocessing | None = shown.found
-    why, certain = shown.why, shown.certain
-    if whole and (found is None or found.high == 1 or (dtype == "uint8" and not (certain and found.high == 255))):
-        found, why, certain = _of_whole_numbers(dtype)
+    evidence = _evidence_of_graph(graph, value, axis, channels)
+    guess, why, certain = evidence.preprocessing, evidence.why, evidence.certain
+    if whole and (guess is None or guess.high == 1 or (dtype == "uint8" and not (certain and guess.high == 255))):
+        guess, why, certain = _of_whole_numbers(dtype)
     export = export_of(metadata)
     if not certain and not whole and export is not None and _takes_unit(export, classes):
-        found, certain = PRESETS["unit"], True
+        guess, certain = PRESETS["unit"], True
         why = "From the file's metadata: networks exported by Ultralytics take RGB pixels from 0 to 1."
-    if found is not None:
-        return (_in_order(found, order) if order == "BGR" else found), why, certain
-    found = PRESETS["imagenet" if channels == 3 and classes in (1000, 1001) else "unit"]
-    reason = f"{classes} classes suggest ImageNet" if found.name == "imagenet" else "pixels from 0 to 1"
-    silent = f"{shown.why} does not tell and" if shown.why else "neither the graph nor"
+    if guess is not None:
+        return (_in_order(guess, order) if order == "BGR" else guess), why, certain
+    guess = PRESETS["imagenet" if channels == 3 and classes in (1000, 1001) else "unit"]
+    reason = f"{classes} classes suggest ImageNet" if guess.name == "imagenet" else "pixels from 0 to 1"
+    silent = f"{evidence.why} does not tell and" if evidence.why else "neither the graph nor"
     return (
-        _in_order(found, order),
-        f"Assumed: {found.name} ({reason}), as {silent} the file's metadata "
-        f"{'do not' if shown.why else 'say'}; --preprocess gives another.",
+        _in_order(guess, order),
+        f"Assumed: {guess.name} ({reason}), as {silent} the file's metadata "
+        f"{'do not' if evidence.why else 'say'}; {setting('preprocess')} gives another.",
         False,
     )
 
@@ -403,23 +437,23 @@ def _of_whole_numbers(dtype: str) -> tuple[Preprocessing, str, bool]:
     """What an input that takes whole numbers expects: pixels as they are, not fractions of 1."""
     if dtype == "uint8":
         return PRESETS["raw255"], "The input takes unsigned bytes, so pixels enter as they are, 0..255.", True
-    hint = "--high or --preprocess gives another"
+    hint = f"{setting('high')} or {setting('preprocess')} gives another"
     if dtype == "int8":
-        signed = Preprocessing("custom", 255.0, (128.0,), (1.0,), "RGB")
+        signed = replace(PRESETS["raw255"], name="custom", mean=(128.0,))
         return signed, f"Assumed: pixels less 128, as the input takes signed bytes; {hint}.", False
     return PRESETS["raw255"], f"Assumed: raw255, 0..255, as the input takes whole numbers ({dtype}); {hint}.", False
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """What the nodes behind the input give away."""
+class _Evidence:
+    """What the nodes behind the input say of the preprocessing that it expects."""
 
-    found: Preprocessing | None = None
-    why: str = ""  # a sentence where something is found, otherwise the steps; empty: there are none
+    preprocessing: Preprocessing | None = None
+    why: str = ""  # a sentence where there is one, otherwise the steps that the graph takes; empty: there are none
     certain: bool = False
 
 
-def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> _Shown:
+def _evidence_of_graph(graph: Graph, value: str, axis: int, channels: int) -> _Evidence:
     """Preprocessing that the arithmetic right behind the input gives away."""
     scale, offset = np.ones(channels), np.zeros(channels)  # the graph computes x · scale + offset, per channel
     steps: list[str] = []
@@ -429,7 +463,7 @@ def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> _Show
             break
         (node,) = followers
         if node.op in ("Sub", "Add", "Mul", "Div"):
-            constant = _constant(graph, node, value, axis, channels)
+            constant = _other_operand(graph, node, value, axis=axis, channels=channels)
             if constant is None or (node.op == "Div" and (value != node.inputs[0] or not constant.all())):
                 break
             if node.op == "Sub" and value != node.inputs[0]:
@@ -442,27 +476,28 @@ def _shown_by_graph(graph: Graph, value: str, axis: int, channels: int) -> _Show
             verb = {"Sub": "subtracts", "Add": "adds", "Mul": "multiplies by", "Div": "divides by"}[node.op]
             steps.append(f"{node.op} at node {node.name!r} {verb} {numbers_as_text(constant)}")
         elif node.op == "BatchNormalization" and axis == 1 and not steps:
-            return _shown_by_statistics(graph, node)
+            return _evidence_of_batchnorm(graph, node)
         elif node.op == "QuantizeLinear" and not steps:
-            return _shown_by_quantisation(graph, node)
+            return _evidence_of_quantization(graph, node)
         elif node.op == "Transpose":
             axis = list(node.attributes.get("perm", (3, 2, 1, 0))).index(axis)
         elif node.op not in ("Identity", "Cast", "Dropout"):
             break
         value = node.outputs[0]
     listed = ", ".join(steps)
-    found = _range_of(scale, offset) if scale.all() else None
-    if found is not None:
-        return _Shown(found, f"{listed}, so the graph expects {_expected(found)}.", certain=True)
+    usual = _range_of(scale, offset) if scale.all() else None
+    if usual is not None:
+        return _Evidence(usual, f"{listed}, so the graph expects {_expected(usual)}.", certain=True)
     unusual = _unusual_range(scale, offset) if scale.all() else None
-    return _Shown(None, listed) if unusual is None else _unusual(unusual[0], unusual[1], listed)
+    return _Evidence(None, listed) if unusual is None else _unusual(unusual[0], unusual[1], listed)
 
 
-def _unusual(high: float, how: str, shown: str) -> _Shown:
+def _unusual(high: float, how: str, steps: str) -> _Evidence:
     """A range that the graph suggests and that no preset has."""
-    found = PRESETS["raw255"] if high == 255 else Preprocessing("custom", high, (0.0,), (1.0,), "RGB")
-    return _Shown(
-        found, f"Assumed: pixels from 0 to {high:g}, {how}, as {shown}; say with --high what white stands for."
+    raw = PRESETS["raw255"]
+    return _Evidence(
+        raw if high == 255 else replace(raw, name="custom", high=high),
+        f"Assumed: pixels from 0 to {high:g}, {how}, as {steps}; say with {setting('high')} what white stands for.",
     )
 
 
@@ -494,43 +529,46 @@ def _range_of(scale: np.ndarray, offset: np.ndarray) -> Preprocessing | None:
     return None
 
 
-def _ordered(found: Preprocessing, mean255: np.ndarray) -> Preprocessing:
-    """`found` in BGR order where the means, on the scale 0..255, are ImageNet's from blue to red."""
+def _ordered(preprocessing: Preprocessing, mean255: np.ndarray) -> Preprocessing:
+    """The same in BGR order where the means, on the scale 0..255, are ImageNet's from blue to red."""
     if len(mean255) == 3 and np.allclose(mean255, PRESETS["caffe-bgr"].mean, atol=1.5):
-        return _in_order(found, "BGR")
-    return found
+        return _in_order(preprocessing, "BGR")
+    return preprocessing
 
 
-def _in_order(found: Preprocessing, order: str) -> Preprocessing:
+def _in_order(preprocessing: Preprocessing, order: str) -> Preprocessing:
     """The same for a network whose channels come in `order`."""
-    if found.order == order:
-        return found
-    return replace(found, name="custom", mean=found.mean[::-1], std=found.std[::-1], order=order)
+    if preprocessing.order == order:
+        return preprocessing
+    mean, std = preprocessing.mean[::-1], preprocessing.std[::-1]
+    return replace(preprocessing, name="custom", mean=mean, std=std, order=order)
 
 
-def _shown_by_statistics(graph: Graph, node: Node) -> _Shown:
+def _evidence_of_batchnorm(graph: Graph, node: Node) -> _Evidence:
     """What a BatchNormalization at the input has learnt of its input: its running mean and variance are the data's."""
     mean, variance = (graph.initializers.get(name) for name in node.inputs[3:5])
     if mean is None or variance is None:
-        return _Shown()
+        return _Evidence()
     mean = np.asarray(mean, np.float64)
     std = np.sqrt(np.asarray(variance, np.float64))
     where = f"BatchNormalization at node {node.name!r} has a running mean of {numbers_as_text(mean)}"
     if np.all((mean >= 5) & (mean <= 250) & (std >= 5)):
-        return _Shown(PRESETS["raw255"], f"{where}, so the graph expects {_expected(PRESETS['raw255'])}.", certain=True)
+        return _Evidence(
+            PRESETS["raw255"], f"{where}, so the graph expects {_expected(PRESETS['raw255'])}.", certain=True
+        )
     # Narrow on purpose: data of mean 0 and deviation 1, or in −1..1, must not pass for 0..1.
     if np.all((mean >= 0.25) & (mean <= 0.75) & (std <= 0.4)):
-        return _Shown(PRESETS["unit"], f"{where}, so the graph expects {_expected(PRESETS['unit'])}.", certain=True)
+        return _Evidence(PRESETS["unit"], f"{where}, so the graph expects {_expected(PRESETS['unit'])}.", certain=True)
     if np.all(mean > 0) and mean.max() > 255:
         return _unusual(float(f"{(mean + 3 * std).max():.3g}"), "three deviations above the mean", where)
-    return _Shown(None, where)
+    return _Evidence(None, where)
 
 
-def _shown_by_quantisation(graph: Graph, node: Node) -> _Shown:
+def _evidence_of_quantization(graph: Graph, node: Node) -> _Evidence:
     """The preset whose domain is the range that an 8-bit QuantizeLinear at the input can hold."""
     scale, zero = (graph.initializers.get(name) for name in (*node.inputs, "", "")[1:3])
     if scale is None or zero is None or np.size(scale) != 1 or zero.dtype not in (np.uint8, np.int8):
-        return _Shown()
+        return _Evidence()
     limits = np.iinfo(zero.dtype)
     held = (np.array([limits.min, limits.max]) - float(zero.item())) * float(scale.item())
     spans = f"QuantizeLinear at node {node.name!r} holds {held[0]:.3g} to {held[1]:.3g}"
@@ -538,13 +576,13 @@ def _shown_by_quantisation(graph: Graph, node: Node) -> _Shown:
         ends = (np.array([[0.0], [candidate.high]]) - candidate.mean) / candidate.std
         low, high = ends.min(), ends.max()
         if np.all(np.abs(held - (low, high)) <= FIT * (high - low)):
-            return _Shown(candidate, f"{spans}, the range of preset {candidate.name}.", certain=True)
+            return _Evidence(candidate, f"{spans}, the range of preset {candidate.name}.", certain=True)
     if abs(held[0]) <= FIT * held[1]:
         return _unusual(float(f"{held[1]:.4g}"), "all that it holds", spans)
-    return _Shown(None, spans)
+    return _Evidence(None, spans)
 
 
-def _constant(graph: Graph, node: Node, value: str, axis: int, channels: int) -> np.ndarray | None:
+def _other_operand(graph: Graph, node: Node, value: str, *, axis: int, channels: int) -> np.ndarray | None:
     """The other operand of `node` as (C,) float64; None where it is no constant, or not one a channel.
 
     A constant that differs from place to place (a mean image) counts with its mean.
@@ -560,13 +598,14 @@ def _constant(graph: Graph, node: Node, value: str, axis: int, channels: int) ->
     return np.broadcast_to(means, channels) if len(means) in (1, channels) else None
 
 
-def _expected(found: Preprocessing) -> str:
-    return f"0..{found.high:g}" + (" in BGR order" if found.order == "BGR" else "")
+def _expected(preprocessing: Preprocessing) -> str:
+    return f"0..{preprocessing.high:g}" + (" in BGR order" if preprocessing.order == "BGR" else "")
 
 
 def _side_by_side(sides: Sequence[int | str | None]) -> str:
     return "x".join(str(side or "?") for side in sides)
 
 
-def _known(side: int | str | None) -> int | None:
+def _extent(side: int | str | None) -> int | None:
+    """Length of an axis where it is known."""
     return side if isinstance(side, int) and side > 0 else None

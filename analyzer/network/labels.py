@@ -74,7 +74,7 @@ def listed(value: Any) -> list[str] | None:
 def _split(text: str, separator: str) -> list[str] | None:
     parts = [part.strip() for part in text.strip().split(separator)]
     numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", part) for part in parts]
-    found = [match for match in numbered if match is not None]
-    if len(found) == len(parts):
-        return listed({int(match[1]): match[2] for match in found})
+    matches = [match for match in numbered if match is not None]
+    if len(matches) == len(parts):
+        return listed({int(match[1]): match[2] for match in matches})
     return parts if all(parts) else None

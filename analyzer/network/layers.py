@@ -17,10 +17,13 @@ import numpy as np
 
 from filterscope.analyzer.network.nonlinearity import nonlinearity
 from filterscope.analyzer.network.receptive_fields import Field, FieldWalk, resolved_pads
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.graph import Graph, Node
+from filterscope.converters.operator_facts import CONVOLUTIONS, Numbers, operators
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
+SAME_PIXELS = operators(  # what leaves each pixel as it is, and its axes apart
+    lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED) and facts.precedes_first_layer
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +71,7 @@ class ConvLayer:
         return self.weight is not None and self.bias_vector is not None
 
     def to_json(self) -> dict[str, Any]:
-        """What `inspect --json` and layers.json say of it (docs/run-format.md)."""
+        """What layers.json and `filterscope inspect` as JSON say of it (docs/run-format.md)."""
         field = self.field
         return {
             "index": self.index,
@@ -105,62 +108,68 @@ class ConvLayer:
         }
 
 
-def conv_layers(
-    graph: Graph,
-    image: str,
-    axes: tuple[int, int],
-    shapes: Mapping[str, tuple[int, ...]],
-    names: Mapping[str, str],
-    normalised: Iterable[str] = (),
-) -> list[ConvLayer]:
+def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[str] = ()) -> list[ConvLayer]:
     """Every convolution layer of a network, in graph order.
 
     Args:
-        graph: the canonical graph.
-        image: its image input.
-        axes: which of its axes are height and width: (2, 3) or (1, 2).
-        shapes: concrete shape of every value for one image at the size analysed.
+        walk: through the canonical graph, at the size analysed.
         names: node name → the name its user knows.
         normalised: nodes into which a BatchNorm was folded.
     """
-    walk = FieldWalk(graph, image, axes, shapes)
-    family = _Family(graph, image)
+    family = _Family(walk.graph, walk.input)
     normalised = set(normalised)
-    convolutions = [node for node in graph.nodes if node.op in CONVOLUTIONS and not node.domain]
+    convolutions = [node for node in walk.graph.nodes if node.op in CONVOLUTIONS and not node.domain]
     return [
-        _layer(index, node, walk, family, names, node.name in normalised) for index, node in enumerate(convolutions)
+        _layer(node, walk, family, names, index=index, batchnorm=node.name in normalised)
+        for index, node in enumerate(convolutions)
     ]
 
 
-def select(layers: Sequence[ConvLayer], wanted: Sequence[str]) -> list[ConvLayer]:
+def select(layers: Sequence[ConvLayer], patterns: Sequence[str]) -> list[ConvLayer]:
     """Layers by name, node, value, number or glob, in network order; all of them for an empty list.
 
     Raises:
         SettingsError: nothing matches; the nearest names are suggested.
     """
-    if not wanted:
+    if not patterns:
         return list(layers)
     chosen: set[int] = set()
-    for pattern in wanted:
-        found = [layer.index for layer in layers if _matches(layer, pattern)]
-        if not found:
+    for pattern in patterns:
+        matches = [layer.index for layer in layers if _matches(layer, pattern)]
+        if not matches:
             names = [layer.name for layer in layers]
             near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
             raise SettingsError(f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)")
-        chosen.update(found)
+        chosen.update(matches)
     return [layer for layer in layers if layer.index in chosen]
 
 
-def select_two_dimensional(layers: Sequence[ConvLayer], wanted: Sequence[str], option: str) -> list[ConvLayer]:
+def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str) -> list[ConvLayer]:
     """Those that a list of names and globs means and that have rows and columns.
+
+    Args:
+        field: the setting that holds the list, for the message.
 
     Raises:
         SettingsError: a name that fits no layer, or none with rows and columns.
     """
-    found = [layer for layer in select(layers, wanted) if layer.has_maps]
-    if not found:
-        raise SettingsError(f"{option} {', '.join(wanted)}: no two-dimensional convolution")
-    return found
+    chosen = [layer for layer in select(layers, patterns) if layer.has_maps]
+    if not chosen:
+        text = setting(field, ", ".join(patterns))
+        raise SettingsError(f"{text}: no two-dimensional convolution", field=field, value=patterns)
+    return chosen
+
+
+def layers_before(layers: Sequence[ConvLayer], layer: ConvLayer) -> list[ConvLayer]:
+    """The layers that lead to a layer, directly or through others, in network order."""
+    by_name = {each.name: each for each in layers}
+    names, pending = set[str](), list(layer.predecessors)
+    while pending:
+        name = pending.pop()
+        if name not in names:
+            names.add(name)
+            pending.extend(by_name[name].predecessors)
+    return [each for each in layers if each.name in names]
 
 
 def _matches(layer: ConvLayer, pattern: str) -> bool:
@@ -198,22 +207,22 @@ class _Family:
     def before(self, value: str) -> list[str]:
         """Convolutions that feed a value directly, in graph order."""
         bits = self.feeding.get(value, 0)
-        found = []
+        names = []
         while bits:
             last = bits & -bits
-            found.append(self.convolutions[last.bit_length() - 1])
+            names.append(self.convolutions[last.bit_length() - 1])
             bits ^= last
-        return found
+        return names
 
     def _is_affine(self, node: Node) -> bool:
-        if node.op in ("Transpose", "Identity", "Cast"):
+        if node.op in SAME_PIXELS:
             return True
         constants = [name in self.graph.initializers for name in node.inputs]
         return (node.op in ("Add", "Sub", "Mul") and any(constants)) or (node.op == "Div" and constants[1])
 
 
 def _layer(
-    index: int, node: Node, walk: FieldWalk, family: _Family, names: Mapping[str, str], normalised: bool
+    node: Node, walk: FieldWalk, family: _Family, names: Mapping[str, str], *, index: int, batchnorm: bool
 ) -> ConvLayer:
     graph, shapes = walk.graph, walk.shapes
     output, source = node.outputs[0], node.inputs[0]
@@ -249,7 +258,7 @@ def _layer(
         parameters=_parameters(graph, node),
         macs=math.prod(placed) * math.prod(kernel_shape),
         bias=computed or (bias is not None and bool(np.any(bias))),
-        batchnorm=normalised,
+        batchnorm=batchnorm,
         nonlinearity=nonlinearity(graph, output),
         field=field,
         is_global=is_global,

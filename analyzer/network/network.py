@@ -20,8 +20,9 @@ from filterscope.analyzer.network.inputs import InputSpec, input_spec
 from filterscope.analyzer.network.layers import ConvLayer, conv_layers
 from filterscope.analyzer.network.other_size import at_another_size
 from filterscope.analyzer.network.preprocessing import Preprocessing
+from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters import cache
-from filterscope.converters.errors import InputError, ModelError
+from filterscope.converters.errors import InputError, ModelError, setting
 from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize, fixed_batch
 from filterscope.converters.normal_form.declared import input_dtype
 from filterscope.converters.rewrites.opset_site import OPSET
@@ -146,12 +147,12 @@ class Network:
         return sum(layer.macs for layer in self.layers) + sum(self._product_macs())
 
     def _product_macs(self) -> list[int]:
-        found = []
+        macs = []
         for node in self.model.graph.nodes:
             if node.op in ("MatMul", "Gemm") and node.inputs[0] in self.shapes:
                 inner = self.shapes[node.inputs[0]][0 if node.attributes.get("transA") else -1]
-                found.append(math.prod(self.shapes[node.outputs[0]]) * inner)
-        return found
+                macs.append(math.prod(self.shapes[node.outputs[0]]) * inner)
+        return macs
 
     def layer(self, name: str) -> ConvLayer:
         """The layer of this name."""
@@ -191,10 +192,10 @@ class Network:
         drawn = hashlib.sha256(pixels.tobytes()).hexdigest()
         batch = [] if self.model.batch is None else [repr(self.model.batch)]
         name = cache.key("parity", self.model.sha256, repr(self.input), drawn, *batch)
-        known = cache.load(name)
-        if known is not None:
+        entry = cache.load(name)
+        if entry is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none
-                return replace(Parity.from_json(known), alone=self.alone)
+                return replace(Parity.from_json(entry), alone=self.alone)
         if self.reopen is None:
             parity = self.prove_here(pixels)
         else:
@@ -343,7 +344,8 @@ def _understand(
     if spec.channels * spec.height * spec.width > MOST_VALUES:
         raise InputError(
             f"{model.path}: its input is {spec.height}x{spec.width} with {spec.channels} channels, more than the "
-            f"{MOST_VALUES:,} numbers that an image may have here; export it for a smaller one, or give --input-size"
+            f"{MOST_VALUES:,} numbers that an image may have here; export it for a smaller one, or give "
+            f"{setting('input_size')}"
         )
     first = spec.layout == "NCHW"
     size = (1, spec.channels, spec.height, spec.width) if first else (1, spec.height, spec.width, spec.channels)
@@ -363,8 +365,8 @@ def assemble(
 ) -> Network:
     """A network of its parts; its layers are listed."""
     axes = (2, 3) if spec.layout == "NCHW" else (1, 2)
-    layers = conv_layers(model.graph, spec.name, axes, shapes, model.layer_names, model.normalised)
-    return Network(model, spec, shapes, tuple(layers), compared)
+    layers = conv_layers(FieldWalk(model.graph, spec.name, axes, shapes), model.layer_names, model.normalised)
+    return Network(model=model, input=spec, shapes=shapes, layers=tuple(layers), compared=compared)
 
 
 def _classes(file: ModelFile) -> int | None:

@@ -13,28 +13,11 @@ import numpy as np
 
 from filterscope.converters.graph import Graph, Node
 from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
+from filterscope.converters.operator_facts import OPERATORS, Numbers, operators
 
-OF_OPERATOR = {  # operator → the name its users know
-    "Relu": "relu",
-    "LeakyRelu": "leaky_relu",
-    "PRelu": "prelu",
-    "Elu": "elu",
-    "Selu": "selu",
-    "Celu": "celu",
-    "Sigmoid": "sigmoid",
-    "HardSigmoid": "hard_sigmoid",
-    "HardSwish": "hardswish",
-    "Tanh": "tanh",
-    "Gelu": "gelu",
-    "Mish": "mish",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Exp": "exponential",
-    "Swish": "silu",
-    "ThresholdedRelu": "thresholded_relu",
-}
-HANDING_ON = (  # what leaves each number as it is
-    *("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "DequantizeLinear"),
+OF_OPERATOR = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
+HANDING_ON = operators(  # what leaves each number as it is
+    lambda facts: facts.numbers in (Numbers.SAME, Numbers.SAME_IN_INFERENCE, Numbers.RESTORED)
 )
 FLOATS = (1, 10, 11, 16)  # how ONNX numbers float32, float16, float64 and bfloat16
 LIMITS = ("Relu", "Clip", "Min", "Max")
@@ -153,7 +136,7 @@ def _leads_to(graph: Graph, node: Node, op: str) -> bool:
 
 def _readers(graph: Graph, value: str) -> list[Node]:
     """The nodes that read a value behind what hands it on, in graph order, each once."""
-    found: dict[str, Node] = {}
+    readers: dict[str, Node] = {}
     waiting = [value]
     while waiting:
         name = waiting.pop()
@@ -161,8 +144,8 @@ def _readers(graph: Graph, value: str) -> list[Node]:
             if _hands_on(node) and node.inputs[0] == name:
                 waiting.append(node.outputs[0])
             else:
-                found[node.name] = node
-    return list(found.values())
+                readers[node.name] = node
+    return list(readers.values())
 
 
 def _source(graph: Graph, value: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from filterscope.analyzer.network.inputs import LAYOUTS, image_input, layout_of
-from filterscope.converters.errors import ModelError, SettingsError
+from filterscope.converters.errors import ModelError, SettingsError, setting
 from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize
 from filterscope.converters.normal_form.declared import with_free_sides
 from filterscope.converters.onnx_file import ModelFile
@@ -33,28 +33,30 @@ def at_another_size(model: CanonicalModel, file: ModelFile, options: InputOption
     Raises:
         SettingsError: the network does not run at that size, or makes of it something else than answers to one picture.
     """
-    wanted = options.size
-    if wanted is None:
+    size = options.size
+    if size is None:
         return model
     graph = model.graph
     value = image_input(graph)
     layout, channels = layout_of(graph, value, options.layout, options.channels)
     axes = [axis for axis in (1, 2, 3) if axis != LAYOUTS[layout]]
     declared = [graph.shapes[value][axis] for axis in axes]
-    if all(side == own for side, own in zip(declared, wanted, strict=True) if isinstance(side, int)):
+    if all(side == own for side, own in zip(declared, size, strict=True) if isinstance(side, int)):
         return model
     listed = "x".join(str(side) for side in declared)
-    asked = "x".join(map(str, wanted))
+    text = "x".join(map(str, size))
     try:
         free = canonicalize(with_free_sides(file, model.input, axes), options.image, options.feeds, model.batch)
-        shape = (1, channels, *wanted) if layout == "NCHW" else (1, *wanted, channels)
+        shape = (1, channels, *size) if layout == "NCHW" else (1, *size, channels)
         _check_answers(model, free, shape, axes)
     except ModelError as error:
         raise SettingsError(
-            f"--input-size {asked}: the file fixes input {value!r} to {listed}, and the network does not run at "
-            f"another ({str(error).removeprefix(f'{model.path}: ')}); leave it out"
+            f"{setting('input_size', text)}: the file fixes input {value!r} to {listed}, and the network does not run "
+            f"at another ({str(error).removeprefix(f'{model.path}: ')}); leave it out",
+            field="input_size",
+            value=size,
         ) from error
-    note = f"The file declares its input as {listed}; it runs at {asked} too, as --input-size asks."
+    note = f"The file declares its input as {listed}; it runs at {text} too, as {setting('input_size')} asks."
     return dataclasses.replace(free, notes=(*free.notes, note))
 
 
@@ -65,9 +67,9 @@ def _check_answers(model: CanonicalModel, free: CanonicalModel, shape: tuple[int
         side = model.input_shape[axis]
         own[axis] = side if isinstance(side, int) else shape[axis]
     declared = _extents(Session(model.proto).run(np.zeros(own, np.float32)))
-    found = _extents(Session(free.proto).run(np.zeros(shape, np.float32)))
+    here = _extents(Session(free.proto).run(np.zeros(shape, np.float32)))
     for name, extents in declared.items():
-        other = found.get(name)
+        other = here.get(name)
         if other is None or len(other) != len(extents) or other[:1] != extents[:1]:
             raise ModelError(f"output {name!r} is {list(extents)} there and {list(other or ())} here")
 

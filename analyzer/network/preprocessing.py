@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 ORDERS = ("RGB", "BGR")
 
@@ -28,11 +28,11 @@ class Preprocessing:
 PRESETS: dict[str, Preprocessing] = {
     preset.name: preset
     for preset in (
-        Preprocessing("unit", 1.0, (0.0,), (1.0,), "RGB"),
-        Preprocessing("imagenet", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB"),
-        Preprocessing("symmetric", 1.0, (0.5,), (0.5,), "RGB"),
-        Preprocessing("raw255", 255.0, (0.0,), (1.0,), "RGB"),
-        Preprocessing("caffe-bgr", 255.0, (104.0, 117.0, 123.0), (1.0,), "BGR"),
+        Preprocessing(name="unit", high=1.0, mean=(0.0,), std=(1.0,), order="RGB"),
+        Preprocessing(name="imagenet", high=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), order="RGB"),
+        Preprocessing(name="symmetric", high=1.0, mean=(0.5,), std=(0.5,), order="RGB"),
+        Preprocessing(name="raw255", high=255.0, mean=(0.0,), std=(1.0,), order="RGB"),
+        Preprocessing(name="caffe-bgr", high=255.0, mean=(104.0, 117.0, 123.0), std=(1.0,), order="BGR"),
     )
 }
 
@@ -42,7 +42,9 @@ NOMINAL_RANGES: dict[str, Preprocessing] = {
     "NominalRange_0_255": PRESETS["raw255"],
     "Normalized_0_1": PRESETS["unit"],
     "Normalized_1_1": PRESETS["symmetric"],
-    "NominalRange_16_235": Preprocessing("custom", 255.0, (-16 * 255 / 219,), (255 / 219,), "RGB"),
+    "NominalRange_16_235": Preprocessing(
+        name="custom", high=255.0, mean=(-16 * 255 / 219,), std=(255 / 219,), order="RGB"
+    ),
 }
 
 
@@ -56,7 +58,9 @@ def preset(name: str) -> Preprocessing:
         return PRESETS[name]
     near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise SettingsError(f"--preprocess {name}: {hint}presets are {', '.join(PRESETS)}")
+    raise SettingsError(
+        f"{setting('preprocess', name)}: {hint}presets are {', '.join(PRESETS)}", field="preprocess", value=name
+    )
 
 
 def custom(
@@ -72,18 +76,24 @@ def custom(
         SettingsError: a length that is neither 1 nor the channel count, a std of 0, a number that is not finite, an
             order other than RGB and BGR.
     """
-    for option, values in (("mean", mean), ("std", std)):
+    for field, values in (("mean", mean), ("std", std)):
+        fault = ""
         if len(values) not in (1, channels):
-            raise SettingsError(f"--{option}: {len(values)} values for {channels} channels; give one, or one a channel")
-        if not np.all(np.isfinite(values)):
-            raise SettingsError(f"--{option}: {numbers_as_text(values)} are not all finite numbers")
-    if not all(std):
-        raise SettingsError(f"--std: {numbers_as_text(std)} has a zero, and the input is divided by it")
+            fault = f"{len(values)} values for {channels} channels; give one, or one a channel"
+        elif not np.all(np.isfinite(values)):
+            fault = f"{numbers_as_text(values)} are not all finite numbers"
+        elif field == "std" and not all(std):
+            fault = f"{numbers_as_text(std)} has a zero, and the input is divided by it"
+        if fault:
+            raise SettingsError(f"{setting(field)}: {fault}", field=field, value=values)
     if not np.isfinite(high) or high <= 0:
-        raise SettingsError(f"input range: 8-bit 255 becomes {high:g}; it must be above 0, as a rule 1 or 255")
+        message = f"input range: 8-bit 255 becomes {high:g}; it must be above 0, as a rule 1 or 255"
+        raise SettingsError(message, field="high", value=high)
     if order not in ORDERS:
-        raise SettingsError(f"channel order {order!r}: give RGB or BGR")
-    return Preprocessing("custom", float(high), tuple(map(float, mean)), tuple(map(float, std)), order)
+        raise SettingsError(f"channel order {order!r}: give RGB or BGR", field="order", value=order)
+    return Preprocessing(
+        name="custom", high=float(high), mean=tuple(map(float, mean)), std=tuple(map(float, std)), order=order
+    )
 
 
 def numbers_as_text(values: Any) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from filterscope.converters.graph import Graph, Node
 from filterscope.converters.normal_form.output_sizes import common_scale
+from filterscope.converters.operator_facts import CONVOLUTIONS, Broadcasting, Kind, Place, operators
 
 ROUNDING = 1e-6  # of a pixel: a jump of a third is no exact number
 Positions = np.ndarray  # (n,) int64, sorted, unique
@@ -61,9 +62,9 @@ class Reach:
     steps: tuple[int, int]  # rows and columns of it between neighbouring neurons
     offsets: Needs  # seen by the neuron at (0, 0)
 
-    def positions(self, wanted: Needs) -> Needs:
+    def positions(self, neurons: Needs) -> Needs:
         """What neurons at these rows and columns see of the base."""
-        rows, columns = (_spread(wanted[axis], self.steps[axis], self.offsets[axis]) for axis in (0, 1))
+        rows, columns = (_spread(neurons[axis], self.steps[axis], self.offsets[axis]) for axis in (0, 1))
         return rows, columns
 
 
@@ -101,10 +102,10 @@ class FieldWalk:
         height, width = self._extent(value)
         for aside in range(max(1, max(height, width) // 2)):  # after some upsampling, not every neuron sees a pixel
             middle = (min(height // 2 + aside, height - 1), min(width // 2 + aside, width - 1))
-            found, is_global = self._walk(value, middle)
-            if found is None:
+            needs, is_global = self._walk(value, middle)
+            if needs is None:
                 return None, True
-            rows, columns = found
+            rows, columns = needs
             if len(rows) and len(columns):
                 break
         else:
@@ -156,23 +157,23 @@ class FieldWalk:
             if index == last:  # a node with several outputs
                 continue
             last, node = index, self.graph.nodes[index]
-            wanted = [needs[output] for output in node.outputs if output in needs]
-            for source, read in self._reads(node, wanted[0] if len(wanted) == 1 else _union(wanted)):
+            outputs = [needs[output] for output in node.outputs if output in needs]
+            for source, read in self._reads(node, outputs[0] if len(outputs) == 1 else _union(outputs)):
                 if read is not None:
                     add(source, read)
         return needs.get(self.input), self._global[value]
 
-    def _reads(self, node: Node, wanted: Needs) -> list[tuple[str, Needs | None]]:
-        """For each data input of a node: the positions read of it, None for all of them."""
-        found: list[tuple[str, Needs | None]] = []
+    def _reads(self, node: Node, outputs: Needs) -> list[tuple[str, Needs | None]]:
+        """For each data input of a node: the positions that its output positions read, None for all of them."""
+        reads: list[tuple[str, Needs | None]] = []
         for source in node.inputs:
             if source not in self.axes:
                 continue  # a constant, or computed from constants and shapes alone
             if self._is_read_whole(node, source):
-                found.append((source, None))
+                reads.append((source, None))
                 continue
-            found.append((source, self._positions(node, source, wanted)))
-        return found
+            reads.append((source, self._positions(node, source, outputs)))
+        return reads
 
     def _is_read_whole(self, node: Node, source: str) -> bool:
         return self.axes[source] is None or self._is_gate(node, source) or self._is_kernel(node, source)
@@ -186,15 +187,15 @@ class FieldWalk:
 
     def _is_kernel(self, node: Node, source: str) -> bool:
         """A kernel made from the image, as in a correlation of two maps."""
-        return node.op in KERNELS and source in node.inputs[1:]
+        return node.op in CONVOLUTIONS and source in node.inputs[1:]
 
-    def _positions(self, node: Node, source: str, wanted: Needs) -> Needs:
-        rows = self._axis_positions(node, source, 0, wanted[0])
-        return rows, self._axis_positions(node, source, 1, wanted[1])
+    def _positions(self, node: Node, source: str, outputs: Needs) -> Needs:
+        rows = self._axis_positions(node, source, 0, outputs[0])
+        return rows, self._axis_positions(node, source, 1, outputs[1])
 
-    def _axis_positions(self, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+    def _axis_positions(self, node: Node, source: str, axis: int, outputs: Positions) -> Positions:
         rule = POSITIONS.get(node.op)
-        return wanted if rule is None else rule(self, node, source, axis, wanted)
+        return outputs if rule is None else rule(Reading(self, node, source, axis), outputs)
 
     # forward: where height and width are in each value, and how far apart its neurons look
 
@@ -406,21 +407,32 @@ def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int
     return begins + ends
 
 
-def _windowed(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    kernel, stride, dilation, before = _window(node, walk, axis)
-    return np.unique(wanted[:, None] * stride - before + np.arange(kernel) * dilation)
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One axis of one input of a node, of which a rule says what is read."""
+
+    walk: FieldWalk
+    node: Node
+    source: str  # name of the input
+    axis: int  # 0: rows, 1: columns
 
 
-def _transposed(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    kernel, stride, dilation, before = _window(node, walk, axis)
-    reached = wanted[:, None] + before - np.arange(kernel) * dilation
+def _windowed(reading: Reading, outputs: Positions) -> Positions:
+    kernel, stride, dilation, before = _window(reading.node, reading.walk, reading.axis)
+    return np.unique(outputs[:, None] * stride - before + np.arange(kernel) * dilation)
+
+
+def _transposed(reading: Reading, outputs: Positions) -> Positions:
+    kernel, stride, dilation, before = _window(reading.node, reading.walk, reading.axis)
+    reached = outputs[:, None] + before - np.arange(kernel) * dilation
     return np.unique(reached[reached % stride == 0] // stride)
 
 
-def _resized(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    scale = walk._scale(node, axis)
+def _resized(reading: Reading, outputs: Positions) -> Positions:
+    node = reading.node
+    scale = reading.walk._scale(node, reading.axis)
     mode = node.attributes.get("mode", "nearest")
-    where = _source_coordinate(walk, node, axis, wanted, scale)
+    where = _source_coordinate(reading, outputs, scale)
     if mode == "nearest":
         rounding = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
         return np.unique(rounding(where).astype(np.int64))
@@ -440,16 +452,17 @@ def _antialiased(where: np.ndarray, scale: float, reach: int) -> Positions:
     return np.asarray(span[near.any(axis=0)])
 
 
-def _source_coordinate(walk: FieldWalk, node: Node, axis: int, wanted: Positions, factor: float) -> np.ndarray:
+def _source_coordinate(reading: Reading, outputs: Positions, factor: float) -> np.ndarray:
     """Formula of Resize's coordinate_transformation_mode (ONNX operator specification, Resize), in float32.
 
     Operation by operation as ONNX Runtime computes it: the nearest pixel hangs on the last bit.
     """
+    node, walk = reading.node, reading.walk
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     axes = walk.axes[node.inputs[0]]
     assert axes is not None
-    before, after = (np.float32(walk.shapes[name][axes[axis]]) for name in (node.inputs[0], node.outputs[0]))
-    out, scale, half, one = wanted.astype(np.float32), np.float32(factor), np.float32(0.5), np.float32(1)
+    before, after = (np.float32(walk.shapes[name][axes[reading.axis]]) for name in (node.inputs[0], node.outputs[0]))
+    out, scale, half, one = outputs.astype(np.float32), np.float32(factor), np.float32(0.5), np.float32(1)
     if mode == "asymmetric":
         return np.asarray(out / scale)
     if mode == "tf_half_pixel_for_nn":
@@ -478,46 +491,53 @@ NEAREST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def _sliced(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    start, step = walk._slice(node, axis)
-    return np.unique(wanted * step + start)
+def _sliced(reading: Reading, outputs: Positions) -> Positions:
+    start, step = reading.walk._slice(reading.node, reading.axis)
+    return np.unique(outputs * step + start)
 
 
-def _padded(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    pads, listed = walk.constant(node, 1), walk.constant(node, 3)
-    axes = walk.axes[source]
-    rank = len(walk.shapes[source])
+def _padded(reading: Reading, outputs: Positions) -> Positions:
+    walk = reading.walk
+    pads, listed = walk.constant(reading.node, 1), walk.constant(reading.node, 3)
+    axes = walk.axes[reading.source]
+    rank = len(walk.shapes[reading.source])
     if pads is None or axes is None:
-        return wanted
+        return outputs
     on = [int(a) % rank for a in listed] if listed is not None else list(range(rank))
-    return wanted - int(pads[on.index(axes[axis])]) if axes[axis] in on else wanted
+    axis = axes[reading.axis]
+    return outputs - int(pads[on.index(axis)]) if axis in on else outputs
 
 
-def _joined(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
+def _joined(reading: Reading, outputs: Positions) -> Positions:
+    walk, node, source = reading.walk, reading.node, reading.source
     axes = walk.axes[source]
     rank = len(walk.shapes[source])
-    if axes is None or int(node.attributes["axis"]) % rank != axes[axis]:
-        return wanted
-    before = sum(walk.shapes[name][axes[axis]] for name in node.inputs[: node.inputs.index(source)])
-    own = wanted - before
-    return own[(own >= 0) & (own < walk.shapes[source][axes[axis]])]
+    if axes is None or int(node.attributes["axis"]) % rank != axes[reading.axis]:
+        return outputs
+    axis = axes[reading.axis]
+    before = sum(walk.shapes[name][axis] for name in node.inputs[: node.inputs.index(source)])
+    own = outputs - before
+    return own[(own >= 0) & (own < walk.shapes[source][axis])]
 
 
-def _to_space(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    return np.unique(wanted // int(node.attributes["blocksize"]))
+def _to_space(reading: Reading, outputs: Positions) -> Positions:
+    return np.unique(outputs // int(reading.node.attributes["blocksize"]))
 
 
-def _to_depth(walk: FieldWalk, node: Node, source: str, axis: int, wanted: Positions) -> Positions:
-    block = int(node.attributes["blocksize"])
-    return np.unique(wanted[:, None] * block + np.arange(block))
+def _to_depth(reading: Reading, outputs: Positions) -> Positions:
+    block = int(reading.node.attributes["blocksize"])
+    return np.unique(outputs[:, None] * block + np.arange(block))
 
 
-Rule = Callable[[FieldWalk, Node, str, int, Positions], Positions]
+Rule = Callable[[Reading, Positions], Positions]  # output positions → the input positions that they read
 
-KERNELS = {"Conv", "ConvTranspose"}
-WINDOWS = {"Conv", "MaxPool", "AveragePool", "LpPool"}
-MOVING = {*WINDOWS, "Slice", "Pad", "SpaceToDepth"}  # all output positions read the same, moved
-IMAGE_SHAPED = {*WINDOWS, "ConvTranspose", "DepthToSpace", "SpaceToDepth"}  # height and width are axes 2 and 3
+WINDOWS = operators(lambda facts: facts.place is Place.WINDOW)
+MOVING = operators(  # all output positions read the same, moved
+    lambda facts: facts.place in (Place.WINDOW, Place.SHIFTED)
+)
+IMAGE_SHAPED = operators(  # height and width are axes 2 and 3
+    lambda facts: facts.has_image_axes and not facts.is_rewritten
+)
 POSITIONS: dict[str, Rule] = {  # which input positions an output position reads; not listed: its own
     **dict.fromkeys(WINDOWS, _windowed),
     "ConvTranspose": _transposed,
@@ -542,10 +562,10 @@ def _kept_in_reshape(walk: FieldWalk, node: Node, source: str, axes: tuple[int, 
     places = []
     for axis in axes:
         leading = math.prod(before[:axis])
-        found = [i for i in range(len(after)) if math.prod(after[:i]) == leading and after[i] == before[axis]]
-        if not found:
+        matches = [i for i in range(len(after)) if math.prod(after[:i]) == leading and after[i] == before[axis]]
+        if not matches:
             return None
-        places.append(found[-1])
+        places.append(matches[-1])
     return (places[0], places[1]) if places[0] < places[1] else None
 
 
@@ -608,10 +628,7 @@ def _unsqueezed(walk: FieldWalk, node: Node, source: str, axes: tuple[int, int])
     return old[axes[0]], old[axes[1]]
 
 
-REDUCTIONS = (
-    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"),
-    *("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
-)
+REDUCTIONS = operators(lambda facts: facts.kind is Kind.REDUCTION)
 AXES: dict[str, Callable[..., tuple[int, int] | None]] = {  # where height and width are afterwards
     "Transpose": _transposed_axes,
     "Reshape": _kept_in_reshape,
@@ -620,26 +637,17 @@ AXES: dict[str, Callable[..., tuple[int, int] | None]] = {  # where height and w
     "MatMul": _contracted,
     "LayerNormalization": _outside(_from_axis),
     **dict.fromkeys(REDUCTIONS, _outside(_reduced)),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _outside(_one_axis(-1))),
+    **dict.fromkeys(operators(lambda facts: facts.kind is Kind.SOFTMAX), _outside(_one_axis(-1))),
     "LpNormalization": _outside(_one_axis(-1)),
     **dict.fromkeys(("Gather", "Split"), _outside(_one_axis(0))),
 }
-BROADCASTING = {
-    *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "PRelu", "Where", "Mod"),
-    *("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "Expand"),
-}
-ACTIVATIONS = {
-    *("Relu", "Clip", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu"),
-    *("Mish", "Softplus", "Softsign", "ThresholdedRelu", "Shrink", "Swish"),
-}
-WHOLE_MAP_STATISTICS = {"InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization"}
-POSITIONAL = {  # height and width stay where they are
-    *POSITIONS,
-    *ACTIVATIONS,
-    *WHOLE_MAP_STATISTICS,
-    *("Identity", "Cast", "Dropout", "BatchNormalization", "LRN", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf"),
-    *("Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Not", "IsNaN", "IsInf"),
-    *("DequantizeLinear", "QuantizeLinear"),
-}
-GLOBAL = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Flatten", "Gemm", "Einsum"}
-NO_DATA = {"Shape", "Size", "ConstantOfShape"}  # depend on the image's size, not on its pixels
+BROADCASTING = operators(lambda facts: facts.broadcasting is Broadcasting.EVERY_AXIS)
+WHOLE_MAP_STATISTICS = operators(lambda facts: facts.reads_whole_map)
+POSITIONAL = operators(  # height and width stay where they are
+    lambda facts: (
+        facts.place in (Place.SAME, Place.WINDOW, Place.SHIFTED, Place.SPREAD, Place.JOINED)
+        and facts.broadcasting is Broadcasting.NONE
+    )
+)
+GLOBAL = operators(lambda facts: facts.place is Place.LOST)
+NO_DATA = operators(lambda facts: facts.kind is Kind.SHAPE)  # depend on the image's size, not on its pixels

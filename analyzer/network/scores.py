@@ -13,19 +13,21 @@ from filterscope.analyzer.network.gradient_paths import FLOATS, has_gradient
 from filterscope.analyzer.network.labels import from_metadata
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
+from filterscope.converters.operator_facts import Numbers, operators
 
 NAME = "class scores"
+NAME_A_UNIT = f"name a unit of a layer instead, such as {setting('layer', repr('#0'))} {setting('channel', 0)}"
 MOST_LISTED = 6  # outputs that a message names
-HANDING_ON = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast")
-ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # to 8 bits and back
-SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid")
+HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED))
+ROUNDING = operators(lambda facts: facts.numbers in (Numbers.ROUNDED, Numbers.RESTORED))  # to 8 bits and back
+SQUASHING = operators(lambda facts: facts.gives_probabilities)
 
 
 def scores(
     network: Network,
-    option: str = "--class",
-    instead: str = "name a unit of a layer instead, such as --layer '#0' --channel 0",
+    field: str = "class",
+    instead: str = NAME_A_UNIT,
 ) -> ConvLayer:
     """The scores of the first output that gives one number a class, as a layer whose maps have one place.
 
@@ -33,7 +35,7 @@ def scores(
 
     Args:
         network: the opened network.
-        option: that asks for classes, for the message.
+        field: the setting that asks for classes, for the message.
         instead: what else may be done, for the message.
 
     Raises:
@@ -50,7 +52,8 @@ def scores(
         for name in graph.outputs[:MOST_LISTED]
     )
     more = ", …" if len(graph.outputs) > MOST_LISTED else ""
-    raise SettingsError(f"{option}: the network is no classifier, its outputs are {listed}{more}; {instead}")
+    message = f"{setting(field)}: the network is no classifier, its outputs are {listed}{more}; {instead}"
+    raise SettingsError(message, field=field)
 
 
 def answer_of(network: Network) -> tuple[str, int] | None:
@@ -78,31 +81,35 @@ def own_labels(network: Network) -> list[str]:
         return []
 
 
-def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
+def class_index(name: str, labels: Sequence[str], count: int, field: str = "class") -> int:
     """Number of a class.
 
     Args:
-        wanted: its number or its label.
+        name: its number or its label.
         labels: in order, or none.
         count: of classes.
+        field: the setting that names it, for the message.
 
     Raises:
         SettingsError: there is none, where near labels are named; or labels of another network.
     """
-    if wanted.isascii() and wanted.isdigit():
-        if int(wanted) < count:
-            return int(wanted)
-        raise SettingsError(f"--class {wanted}: the network has classes 0 to {count - 1}")
+    if name.isascii() and name.isdigit():
+        if int(name) < count:
+            return int(name)
+        fault = f"the network has classes 0 to {count - 1}"
+        raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
     if len(labels) not in (0, count):
-        raise SettingsError(f"--labels: {len(labels)} names for a network of {count} classes; give one a class")
+        fault = f"{len(labels)} names for a network of {count} classes; give one a class"
+        raise SettingsError(f"{setting('labels')}: {fault}", field="labels", value=labels)
     lowered = [label.lower() for label in labels]
-    if wanted.lower() in lowered:
-        return lowered.index(wanted.lower())
+    if name.lower() in lowered:
+        return lowered.index(name.lower())
     if not labels:
-        raise SettingsError(f"--class {wanted}: give a number from 0 to {count - 1}, or names with --labels")
-    near = difflib.get_close_matches(wanted.lower(), lowered, 3, 0.5)
-    meant = f"; did you mean {', '.join(labels[lowered.index(name)] for name in near)}?" if near else ""
-    raise SettingsError(f"--class {wanted}: no label is called that{meant}")
+        fault = f"give a number from 0 to {count - 1}, or names with {setting('labels')}"
+        raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
+    near = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)
+    meant = f"; did you mean {', '.join(labels[lowered.index(label)] for label in near)}?" if near else ""
+    raise SettingsError(f"{setting(field, name)}: no label is called that{meant}", field=field, value=name)
 
 
 def _before_squashing(network: Network, output: str) -> str:

@@ -57,12 +57,12 @@ def export_of(metadata: Mapping[str, str]) -> Export | None:
     task = metadata.get("task", "").strip().lower()
     version = re.match(r"(\d{1,4})\.(\d{1,4})", metadata.get("version", "").strip(), re.ASCII)
     return Export(
-        _size(_value(metadata, "imgsz")),
-        tuple(listed(_value(metadata, "names")) or ()),
-        _whole(_value(metadata, "stride")),
-        task if task in TASKS else None,
-        _whole(_value(metadata, "batch")),
-        None if version is None else (int(version[1]), int(version[2])),
+        size=_size(_value(metadata, "imgsz")),
+        names=tuple(listed(_value(metadata, "names")) or ()),
+        stride=_whole(_value(metadata, "stride")),
+        task=task if task in TASKS else None,
+        batch=_whole(_value(metadata, "batch")),
+        version=None if version is None else (int(version[1]), int(version[2])),
     )
 
 

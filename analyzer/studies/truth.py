@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filterscope.analyzer.execution.plan import evenly_spaced
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
@@ -199,13 +199,7 @@ class _Truth:
 
     def _earlier(self) -> list[ConvLayer]:
         """Some of the layers that lead to this one."""
-        before, waiting = set[str](), list(self.layer.predecessors)
-        while waiting:
-            name = waiting.pop()
-            if name not in before:
-                before.add(name)
-                waiting += self.network.layer(name).predecessors
-        ancestors = [layer for layer in self.network.layers if layer.name in before and layer.has_maps]
+        ancestors = [layer for layer in layers_before(self.network.layers, self.layer) if layer.has_maps]
         count = min(len(ancestors), PATH_LAYERS[self.context.settings.quality])
         chosen = {round(index) for index in np.linspace(0, len(ancestors) - 1, count)} if count else set()
         return [ancestors[index] for index in sorted(chosen)]

@@ -17,23 +17,19 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.execution.activation_maps import GROUP_BYTES, map_atlas
-from filterscope.analyzer.network.layers import CONVOLUTIONS
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.network.nonlinearity import OF_OPERATOR
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.chunks import fitting
 from filterscope.converters.errors import SettingsError, setting
+from filterscope.converters.operator_facts import CONVOLUTIONS, Kind, operators
 
 KINDS = {  # what may be asked for → operators
-    "pool": {
-        *("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
-        *("ReduceMean", "ReduceMax"),
-    },
-    "activation": {*OF_OPERATOR, "Clip", "Softmax", "LogSoftmax"},
-    "dense": {"Gemm", "MatMul"},
+    "pool": operators(lambda facts: facts.kind in (Kind.POOLING, Kind.GLOBAL_POOLING)) | {"ReduceMean", "ReduceMax"},
+    "activation": operators(lambda facts: bool(facts.activation) or facts.gives_probabilities) | {"Clip"},
+    "dense": operators(lambda facts: facts.kind is Kind.MATRIX_PRODUCT),
 }
 BLANK = 1e-6  # a map that spreads less, relative to its largest number, is rounding and no picture
 

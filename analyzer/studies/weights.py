@@ -20,6 +20,7 @@ from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import WEIGHT_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.graph import Graph, Node
+from filterscope.converters.operator_facts import Channels, operators
 
 INPUTS = 9  # strongest input channels kept of each unit
 ALIKE = 5  # most similar units kept
@@ -28,13 +29,8 @@ BLOCK = 2**22  # similarities computed at a time
 
 Origin = tuple[str, int] | None  # layer and channel that a channel of a value comes from
 
-SAME_CHANNELS = {  # operators that leave channel c of their first input in channel c of their output
-    *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu"),
-    *("Mish", "Softplus", "Softsign", "Swish", "ThresholdedRelu", "Clip", "Abs", "Neg", "Sqrt", "Exp", "Log"),
-    *("Identity", "Cast", "Dropout", "MaxPool", "AveragePool", "LpPool", "Pad", "Resize", "Upsample", "LRN"),
-    *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "QuantizeLinear", "DequantizeLinear"),
-}
-TOGETHER = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean"}
+SAME_CHANNELS = operators(lambda facts: facts.channels is Channels.SAME)
+TOGETHER = operators(lambda facts: facts.channels is Channels.COMBINED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def canvas_for(network: Network, layer: ConvLayer, objective: str, cap: int | No
         ModelError: the network up to this layer runs at no size, not even its own.
     """
     full = (network.input.height, network.input.width)
-    wanted = [_side(network, layer, objective, axis, cap) for axis in (0, 1)]
-    for size in _sizes(wanted, full):
+    sides = [_side(network, layer, objective, axis=axis, cap=cap) for axis in (0, 1)]
+    for size in _sizes(sides, full):
         shape = _map_shape(network, layer, size)
         if shape is None:
             continue
@@ -56,7 +56,8 @@ def canvas_for(network: Network, layer: ConvLayer, objective: str, cap: int | No
     raise ModelError(f"{layer.name}: the network up to this layer does not run at its own input size {full}")
 
 
-def _side(network: Network, layer: ConvLayer, objective: str, axis: int, cap: int | None) -> int:
+def _side(network: Network, layer: ConvLayer, objective: str, *, axis: int, cap: int | None) -> int:
+    """Pixels along one axis that a canvas needs."""
     full = (network.input.height, network.input.width)[axis]
     field = layer.field
     if field is None:
@@ -76,13 +77,11 @@ def _side(network: Network, layer: ConvLayer, objective: str, axis: int, cap: in
     return min(full, max(three, math.ceil(covered / step) * step))
 
 
-def _sizes(wanted: list[int], full: tuple[int, int]) -> list[tuple[int, int]]:
-    """The wanted size, then rounded up to what networks with several scales accept, then the model's own."""
-    sizes = [(wanted[0], wanted[1])]
+def _sizes(sides: list[int], full: tuple[int, int]) -> list[tuple[int, int]]:
+    """The size itself, then rounded up to what networks with several scales accept, then the model's own."""
+    sizes = [(sides[0], sides[1])]
     for multiple in (8, 32):
-        rounded = [
-            min(extent, math.ceil(side / multiple) * multiple) for side, extent in zip(wanted, full, strict=True)
-        ]
+        rounded = [min(extent, math.ceil(side / multiple) * multiple) for side, extent in zip(sides, full, strict=True)]
         sizes.append((rounded[0], rounded[1]))
     return list(dict.fromkeys([*sizes, full]))
 
@@ -90,10 +89,10 @@ def _sizes(wanted: list[int], full: tuple[int, int]) -> list[tuple[int, int]]:
 def _map_shape(network: Network, layer: ConvLayer, size: tuple[int, int]) -> tuple[int, int] | None:
     x = network.input.to_model(np.zeros((1, *size, network.input.channels), np.uint8))
     try:
-        found = network.session([layer.value], size).run(x)[layer.value].shape
+        shape = network.session([layer.value], size).run(x)[layer.value].shape
     except ModelError:
         return None
-    return (found[2], found[3]) if len(found) == 4 and min(found) > 0 else None
+    return (shape[2], shape[3]) if len(shape) == 4 and min(shape) > 0 else None
 
 
 def _position(

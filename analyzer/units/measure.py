@@ -57,9 +57,9 @@ class Meter:
         return np.asarray(self.objective.sense * self.objective.value(torch.from_numpy(seen)).numpy())
 
     def _directions(self, units: np.ndarray) -> np.ndarray | None:
-        found = [self.objective.direction(int(unit), self.layer.out_channels) for unit in units]
-        kept = [direction for direction in found if direction is not None]
-        return np.stack(kept) if kept else None
+        directions = [self.objective.direction(int(unit), self.layer.out_channels) for unit in units]
+        weights = [direction for direction in directions if direction is not None]
+        return np.stack(weights) if weights else None
 
     def _run(self, x: np.ndarray, units: np.ndarray) -> np.ndarray:
         directions = self._directions(units)
@@ -73,10 +73,10 @@ class Meter:
 
     def all_units(self, pixels: np.ndarray) -> np.ndarray:
         """Objective of every channel, each by itself, on every picture: (N, C_out) float64."""
-        found = []
+        values = []
         for _, maps in self._maps(self.network.input.to_model(pixels)):
-            found.append(self._value(maps.reshape(-1, *maps.shape[2:])).reshape(maps.shape[:2]))
-        return np.concatenate(found)
+            values.append(self._value(maps.reshape(-1, *maps.shape[2:])).reshape(maps.shape[:2]))
+        return np.concatenate(values)
 
     def robust(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
         """Mean objective over 16 fixed draws of jitter, ±4 % of the canvas, edges repeated: (N,) float64."""

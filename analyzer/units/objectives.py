@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from filterscope.analyzer.units.canvas import Canvas
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +35,9 @@ class Objective:
             unit: a channel, or what the objective counts.
             channels: of the layer.
         """
-        found = np.zeros(channels, np.float32)
-        found[unit] = 1.0
-        return found
+        weights = np.zeros(channels, np.float32)
+        weights[unit] = 1.0
+        return weights
 
     def value(self, maps: torch.Tensor) -> torch.Tensor:
         """What is raised: (B,).
@@ -93,8 +93,8 @@ class Negative(Objective):
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:
         """The opposite of the channel."""
-        found = super().direction(unit, channels)
-        return None if found is None else -found
+        weights = super().direction(unit, channels)
+        return None if weights is None else -weights
 
 
 class Layer(Objective):
@@ -137,12 +137,14 @@ class Direction(Objective):
             or not np.isfinite(self.vectors).all()
             or not self.vectors.any(axis=1).all()
         ):
-            raise SettingsError("direction: give finite numbers, one a channel, not all of them 0")
+            fault = "give finite numbers, one a channel, not all of them 0"
+            raise SettingsError(f"direction: {fault}", field="direction", value=vectors)
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:
         """The vector itself."""
         if self.vectors.shape[1] != channels:
-            raise SettingsError(f"direction: {self.vectors.shape[1]} numbers for a layer of {channels} channels")
+            fault = f"{self.vectors.shape[1]} numbers for a layer of {channels} channels"
+            raise SettingsError(f"direction: {fault}", field="direction", value=self.vectors)
         return np.asarray(self.vectors[unit])
 
     def units(self, channels: int) -> int:
@@ -161,9 +163,11 @@ def between(first: int, second: int, steps: int, channels: int) -> Direction:
     """
     for unit in (first, second):
         if not 0 <= unit < channels:
-            raise SettingsError(f"--pair {first},{second}: the layer has channels 0 to {channels - 1}")
+            text, fault = f"{first},{second}", f"the layer has channels 0 to {channels - 1}"
+            raise SettingsError(f"{setting('pair', text)}: {fault}", field="pair", value=text)
     if steps < 1:
-        raise SettingsError(f"--pair {first},{second}:{steps}: give 1 step or more")
+        text = f"{first},{second}:{steps}"
+        raise SettingsError(f"{setting('pair', text)}: give 1 step or more", field="pair", value=text)
     vectors = np.zeros((steps, channels), np.float32)
     parts = np.linspace(0, 1, steps) if steps > 1 else np.array([0.5])
     vectors[:, first] += 1 - parts
@@ -220,7 +224,8 @@ def objective_for(name: str, canvas: Canvas) -> Objective:
         SettingsError: there is none of this name.
     """
     if name not in OBJECTIVES:
-        raise SettingsError(f"--objective {name}: give one of {', '.join(OBJECTIVES)}")
+        fault = f"give one of {', '.join(OBJECTIVES)}"
+        raise SettingsError(f"{setting('objective', name)}: {fault}", field="objective", value=name)
     if name == "neuron":
         return Neuron.on(canvas)
     return OBJECTIVES[name]()

@@ -30,19 +30,19 @@ from filterscope.converters.normal_form.fold_constants import fold_several_outpu
 from filterscope.converters.normal_form.fold_limits import FoldLimits, check_divisions, result_size, stored_bytes
 from filterscope.converters.normal_form.fold_shapes import fold_extents, spell_reshapes
 from filterscope.converters.normal_form.free_batch import fix_batch, free_batch
-from filterscope.converters.normal_form.layer_names import CONVOLUTIONS, layer_names
+from filterscope.converters.normal_form.layer_names import layer_names
 from filterscope.converters.normal_form.runnable import runnable
 from filterscope.converters.normal_form.sequences import list_sequences
 from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
 from filterscope.converters.normal_form.unroll_branches import write_out
 from filterscope.converters.onnx_file import ModelFile
+from filterscope.converters.operator_facts import CONVOLUTIONS, FILE_CONVOLUTIONS
 from filterscope.converters.rewrites.float32 import Plain, plain_form
 from filterscope.converters.rewrites.opset_upgrade import opset_of, to_opset
 from filterscope.converters.runtime import measured_shapes, shortened
 
 BATCH = "N"  # the name of the free batch dimension
 FOLD_LIMIT = 1 << 26  # elements of a constant that may be folded: a kernel behind a Transpose is large
-BECOME_CONVOLUTIONS = ("QLinearConv", "ConvInteger", "FusedConv")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -264,7 +264,7 @@ def _check_kind(file: ModelFile) -> None:
     if all(value.name in constants for value in graph.input):
         raise ModelError(f"{file.path}: has no input")
     operators = list(_operators([graph, *file.proto.functions]))
-    if not any(op in (*CONVOLUTIONS, *BECOME_CONVOLUTIONS) for op in operators):
+    if not any(op in FILE_CONVOLUTIONS for op in operators):
         counts = ", ".join(f"{count} {op}" for op, count in Counter(operators).most_common(8))
         raise ModelError(f"{file.path}: has no convolution layer; it holds {len(operators)} nodes: {counts}")
 

@@ -14,9 +14,9 @@ import onnx
 
 from filterscope.converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
 from filterscope.converters.known_operators import unknown_to
+from filterscope.converters.operator_facts import FILE_CONVOLUTIONS
 from filterscope.converters.runtime import extract, reads
 
-LAYERS = frozenset({"Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "FusedConv"})
 CLASSIC = "ai.onnx.ml"  # trees, tables and dictionaries
 # Results that depend on the picture in shape or order, that are no tensors of numbers, or that are drawn at random.
 UNDECIDED = frozenset(
@@ -44,7 +44,7 @@ def cut_unknown(model: onnx.ModelProto) -> list[str]:
         return []
     listed = convolutions(model)
     first, behind = _cut(model, unknown)
-    layer = next((node for node in behind if node.op_type in LAYERS), None)
+    layer = next((node for node in behind if node.op_type in FILE_CONVOLUTIONS), None)
     if layer is not None:
         domain = f" of {first.domain}" if first.domain else ""
         version = next((f" (version {e.version})" for e in model.opset_import if e.domain == first.domain), "")
@@ -61,7 +61,7 @@ def convolutions(model: onnx.ModelProto) -> tuple[Convolution, ...]:
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     found = []
     for node in model.graph.node:
-        if node.op_type not in LAYERS:
+        if node.op_type not in FILE_CONVOLUTIONS:
             continue
         own = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         place = 3 if node.op_type == "QLinearConv" else 1
@@ -94,7 +94,7 @@ def cut_undecided(model: onnx.ModelProto) -> list[str]:
     """
     producers = {name: node for node in model.graph.node for name in node.output if name}
     needed: set[str] = set()
-    waiting = [name for node in model.graph.node if node.op_type in LAYERS for name in reads(node)]
+    waiting = [name for node in model.graph.node if node.op_type in FILE_CONVOLUTIONS for name in reads(node)]
     while waiting:
         name = waiting.pop()
         if name not in needed:
@@ -113,7 +113,7 @@ def cut_undecided(model: onnx.ModelProto) -> list[str]:
 
 def to_convolutions(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """The part of a model that leads to its convolutions; None where that is all of it."""
-    outputs = [node.output[0] for node in model.graph.node if node.op_type in LAYERS]
+    outputs = [node.output[0] for node in model.graph.node if node.op_type in FILE_CONVOLUTIONS]
     if not outputs:
         return None
     part = extract(model, outputs)
@@ -143,7 +143,7 @@ def _cut(
             gone.update(node.output)
         else:
             kept.append(node)
-            if node.op_type in LAYERS or not from_layers.isdisjoint(read):
+            if node.op_type in FILE_CONVOLUTIONS or not from_layers.isdisjoint(read):
                 from_layers.update(node.output)
     outputs = [value for value in graph.output if value.name not in gone]
     shown = {value.name for value in outputs}

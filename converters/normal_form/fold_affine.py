@@ -17,8 +17,8 @@ import onnx_ir as ir
 
 from filterscope.converters.normal_form.ir_values import constant, initializer
 from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
+from filterscope.converters.operator_facts import CONVOLUTIONS
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
 DEFAULT_EPSILON = 1e-5  # BatchNormalization's, by the ONNX specification
 CANCELLED = 1e3  # times the result: shifts that leave so little of themselves are not exact in float32
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)  # casts between these lose nothing that the convolution gave

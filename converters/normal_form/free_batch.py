@@ -14,11 +14,11 @@ import numpy as np
 import onnx_ir as ir
 
 from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.operator_facts import Broadcasting, Kind, operators
 
-BROADCAST = {  # operators that repeat an axis of length 1 by themselves
-    *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Mean", "Sum", "PRelu", "MatMul", "Where", "Expand"),
-    *("And", "Or", "Xor", "Not", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-}
+BROADCAST = operators(  # operators that repeat an axis of length 1 by themselves
+    lambda facts: facts.broadcasting is not Broadcasting.NONE or facts.kind is Kind.LOGIC
+)
 STATES = {"RNN": (5,), "GRU": (5,), "LSTM": (5, 6)}  # inputs with the first states
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
+from filterscope.converters.operator_facts import CONVOLUTIONS
 
 
 def layer_names(model: ir.Model) -> dict[str, str]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-POOLINGS = ("MaxPool", "AveragePool", "LpPool")
+from filterscope.converters.operator_facts import Kind, operators
+
+POOLINGS = operators(lambda facts: facts.kind is Kind.POOLING)
 Extents = Sequence[Any]  # an int where it is known
 
 

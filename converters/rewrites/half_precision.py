@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from filterscope.converters.operator_facts import Numbers, operators
 from filterscope.converters.rewrites.rewriting import Page, bodies, replace_nodes
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -23,10 +24,7 @@ WORDS: dict[int, str] = {
 }
 TYPES = {"to", "dtype", "output_dtype"}  # attributes that name a type
 # Operators that hand numbers on as they are: none of their other inputs has to have the image's type.
-HANDING_ON = {
-    *("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Split", "Expand"),
-    *("Tile", "DepthToSpace", "SpaceToDepth"),
-}
+HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.SELECTED))
 
 
 def formats(model: onnx.ModelProto) -> list[str]:

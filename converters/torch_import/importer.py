@@ -22,7 +22,7 @@ from torch import fx, nn
 
 from filterscope.converters.errors import STILL_LISTED, UnsupportedOperatorError
 from filterscope.converters.normal_form.canonical import CanonicalModel
-from filterscope.converters.normal_form.layer_names import CONVOLUTIONS
+from filterscope.converters.operator_facts import CONVOLUTIONS
 from filterscope.converters.rewrites.opset_upgrade import opset_of
 from filterscope.converters.runtime import extract, shortened
 from filterscope.converters.torch_import import ops

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import resolved_pads
 from filterscope.analyzer.run import atlas
@@ -87,15 +87,8 @@ class TuningStudy:
 
 def cost(network: Network, layer: ConvLayer, size: tuple[int, int]) -> float:
     """Multiply-accumulates of all convolutions up to a layer for one picture of this size, scaled by its area."""
-    by_name = {other.name: other for other in network.layers}
-    before, waiting = set[str](), [layer.name]
-    while waiting:
-        name = waiting.pop()
-        if name not in before:
-            before.add(name)
-            waiting += by_name[name].predecessors
     area = size[0] * size[1] / (network.input.height * network.input.width)
-    return area * sum(by_name[name].macs for name in before)
+    return area * sum(each.macs for each in (*layers_before(network.layers, layer), layer))
 
 
 def stimuli_for(network: Network, layer: ConvLayer, canvas: Canvas) -> Stimuli:

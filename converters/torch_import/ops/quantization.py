@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from filterscope.converters.graph import HANDING_ON
+from filterscope.converters.operator_facts import PASS_INTEGERS
 from filterscope.converters.torch_import.ops.common import attributes, bind, refuse
 from filterscope.converters.torch_import.ops.values import DTYPES
 
@@ -107,7 +107,7 @@ def _is_dequantized(value: str, graph: "OnnxGraph") -> bool:
         return False
     return all(
         reader.operation_type == "DequantizeLinear"
-        or (reader.operation_type in HANDING_ON and _is_dequantized(reader.output_values[0], graph))
+        or (reader.operation_type in PASS_INTEGERS and _is_dequantized(reader.output_values[0], graph))
         for reader in _readers[graph].get(value, [])
     )
 

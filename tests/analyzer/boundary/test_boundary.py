@@ -213,7 +213,7 @@ def test_a_crash_is_one_line(path, number):
 def test_memory_that_it_may_not_use_is_one_line(path):
     big = build([("Conv", "x w", "y")], {"w": normal(4, 3, 3, 3)}, shape=(1, 3, 3000, 3000))
     onnx.save_model(big, path)
-    with pytest.raises(ModelError, match=r"needs more than the 0\.0 GiB .* --limit-memory \d+G"):
+    with pytest.raises(ModelError, match=r"needs more than the 0\.0 GiB .* `limit_memory=\d+G`"):
         open_network(path, limits=Limits(memory=32 << 20)).prove()
 
 
@@ -225,7 +225,7 @@ def test_time_that_it_may_not_take_is_one_line(path):
         shape=(1, 3, 512, 512),
     )
     onnx.save_model(heavy, path)
-    with pytest.raises(ModelError, match=r"stopped after \d+ s of processor time, while .* --limit-seconds \d+"):
+    with pytest.raises(ModelError, match=r"stopped after \d+ s of processor time, while .* `limit_seconds=\d+`"):
         open_network(path, limits=Limits(seconds=0.5)).prove()
 
 
@@ -440,3 +440,10 @@ def test_the_folder_worked_in_is_not_the_servers(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
     assert str(tmp_path) not in client._search_path()
     assert str(Path(client.__file__).parents[3]) in client._search_path()
+
+
+@pytest.mark.parametrize("value", ["NCHW", (30, 30), 4, 0.5, None])
+def test_an_error_about_a_setting_keeps_field_and_value_across_the_boundary(value):
+    error = SettingsError("`layout`: does not fit", field="layout", value=value)
+    again = opened.error_from_json(json.loads(json.dumps(opened.error_to_json(error, ()))))
+    assert (type(again), str(again), again.field, again.value) == (SettingsError, str(error), "layout", value)

@@ -500,7 +500,7 @@ def test_an_image_of_another_size_is_refused_where_none_is_to_be_resized():
 
 
 def test_an_unknown_way_to_resize_names_the_known():
-    with pytest.raises(SettingsError, match="--resize stretch: give one of auto, crop, cover, squash, fit"):
+    with pytest.raises(SettingsError, match="`resize=stretch`: give one of auto, crop, cover, squash, fit"):
         fit(photo(noise(8, 8)), spec(), "stretch")
 
 

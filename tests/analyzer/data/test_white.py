@@ -116,7 +116,7 @@ def test_float_tiffs_of_a_folder_share_one_white(tmp_path):
         "dark.tif": 26,
     }
     tiff(tmp_path / "dark.tif", dark * 255)
-    with pytest.raises(InputError, match=r"dark\.tif: pixels from 25\.5 to 25\.5 and white is 1; .*--white"):
+    with pytest.raises(InputError, match=r"dark\.tif: pixels from 25\.5 to 25\.5 and white is 1; .*`white`"):
         [read(source) for source in find([tmp_path])]
     assert pixels_of(tmp_path / "dark.tif", 255).max() == 26
 
@@ -191,7 +191,7 @@ def test_a_data_set_that_uses_little_of_its_range_is_said_once(tmp_path):
     list(load(find([tmp_path]), SPEC, levels=levels))
     (sentence,) = levels.warnings()
     assert sentence.startswith("No pixel of 3 images is above 4095, less than a sixteenth of the range up to 65535")
-    assert "--white" in sentence
+    assert "`white`" in sentence
     named = Levels()
     list(load(find([tmp_path], 4095), SPEC, levels=named))
     assert named.warnings() == []
@@ -228,7 +228,7 @@ def test_levels_can_be_saved_and_joined():
     ],
 )
 def test_a_white_that_is_none_is_refused_at_birth(call, white):
-    with pytest.raises(SettingsError, match=r"--white .*above 0"):
+    with pytest.raises(SettingsError, match=r"`white=.*`: .*above 0"):
         call(white)
 
 

@@ -87,7 +87,7 @@ def test_arithmetic_behind_whole_numbers_is_heard():
 
 @pytest.mark.parametrize("name", ["unit", "imagenet", "symmetric", "caffe-bgr"])
 def test_a_preprocessing_that_unsigned_bytes_cannot_hold_is_refused(tmp_path, name):
-    with pytest.raises(SettingsError, match=f"--preprocess {name}: makes pixels .*uint8, 0 to 255"):
+    with pytest.raises(SettingsError, match=f"`preprocess={name}`: makes pixels .*uint8, 0 to 255"):
         open_network(saved(tmp_path, CAST, dtype=TensorProto.UINT8), InputOptions(preprocessing=PRESETS[name]))
 
 
@@ -117,7 +117,7 @@ def test_arithmetic_that_fits_no_preset_is_said_and_high_asked_for(nodes, consta
     assert (found.high, set(found.mean), set(found.std), certain) == (high, {0.0}, {1.0}, False)
     assert why.startswith(f"Assumed: pixels from 0 to {high}")
     assert words in why
-    assert "--high" in why
+    assert "`high`" in why
 
 
 @pytest.mark.parametrize("nodes", [[("Add", "x a", "y")], [("Mul", "x a", "y")]])
@@ -260,7 +260,7 @@ def test_the_size_that_the_file_declares_changes_nothing(tmp_path):
 def test_a_network_of_one_size_is_refused_another(tmp_path, end):
     constants = {"m": normal(4 * 14 * 14, 5), "t": np.array([-1, 4 * 14 * 14])}
     file = saved(tmp_path, [*BODY[:2], *end], constants=constants, shape=(1, 3, 16, 16))
-    with pytest.raises(SettingsError, match=r"--input-size 30x30: the file fixes input 'x' to 16x16") as caught:
+    with pytest.raises(SettingsError, match=r"`input_size=30x30`: the file fixes input 'x' to 16x16") as caught:
         open_network(file, InputOptions(size=(30, 30)))
     assert "\n" not in str(caught.value)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from filterscope.analyzer.data import images
 from filterscope.analyzer.network.inputs import (
+    DeclaredInput,
     InputSpec,
     guess_preprocessing,
     image_input,
@@ -97,7 +98,7 @@ def test_order_concerns_three_channels_only():
         (lambda: custom(0, [0], [1]), "must be above 0"),
         (lambda: custom(1, [0], [1], "GBR"), "give RGB or BGR"),
         (lambda: spec(PRESETS["imagenet"], channels=1), "is for 3 channels, input 'x' has 1"),
-        (lambda: spec(layout="CHWN"), "--layout NCHW or"),
+        (lambda: spec(layout="CHWN"), "give `layout=NCHW` or"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_one_line(call, words):
@@ -181,7 +182,7 @@ def test_options_fill_what_the_graph_does_not_show():
             ("N", None, None, None),
             (),
             InputError,
-            "unknown number of input channels: give --layout",
+            "unknown number of input channels: give `layout`",
         ),
         (
             [("Concat", "x x", "a"), ("Conv", "a w", "y")],
@@ -198,7 +199,7 @@ def test_options_fill_what_the_graph_does_not_show():
             "Nx8x3x8: unknown number",
         ),
         ([CONV], ("N", 3, 8, 8), ("NHWC",), SettingsError, "first convolution takes axis 1"),
-        ([CONV], ("N", 3, 8, 8), (None, 4), SettingsError, "--input-channels 4: input 'x' has 3"),
+        ([CONV], ("N", 3, 8, 8), (None, 4), SettingsError, "`input_channels=4`: input 'x' has 3"),
         ([CONV], ("N", 3, 8, 8), ("HWC",), SettingsError, "give NCHW or NHWC"),
     ],
 )
@@ -216,10 +217,10 @@ def test_a_model_without_an_image_input_is_named_with_its_shapes():
 
 
 def test_a_size_fixed_by_the_file_is_taken_and_not_overruled():
-    assert size_of("x", (1, 3, 240, 320), "NCHW", 3) == (240, 320, True)
-    assert size_of("x", (1, 240, 320, 3), "NHWC", 3, (240, 320)) == (240, 320, True)
+    assert size_of(DeclaredInput("x", (1, 3, 240, 320), "NCHW", 3)) == (240, 320, True)
+    assert size_of(DeclaredInput("x", (1, 240, 320, 3), "NHWC", 3), (240, 320)) == (240, 320, True)
     with pytest.raises(SettingsError, match="fixes input 'x' to 240x320"):
-        size_of("x", (1, 3, 240, 320), "NCHW", 3, (224, 224))
+        size_of(DeclaredInput("x", (1, 3, 240, 320), "NCHW", 3), (224, 224))
 
 
 @pytest.mark.parametrize(
@@ -232,15 +233,15 @@ def test_a_size_fixed_by_the_file_is_taken_and_not_overruled():
     ],
 )
 def test_where_the_file_leaves_the_size_open_the_first_that_runs_is_taken(shape, layout, good, expected):
-    assert size_of("x", shape, layout, 3, None, good) == expected
+    assert size_of(DeclaredInput("x", shape, layout, 3), None, good) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"), [(None, "give --input-size HEIGHTxWIDTH"), ((7, 9), "7x9: the network does not run")]
+    ("wanted", "words"), [(None, "give `input_size=HEIGHTxWIDTH`"), ((7, 9), "7x9`: the network does not run")]
 )
 def test_no_size_that_runs_names_the_option(wanted, words):
     with pytest.raises(InputError, match=words):
-        size_of("x", ("N", 3, None, None), "NCHW", 3, wanted, lambda shape: False)
+        size_of(DeclaredInput("x", ("N", 3, None, None), "NCHW", 3), wanted, lambda shape: False)
 
 
 # --- preprocessing
@@ -380,7 +381,7 @@ def test_where_the_graph_shows_nothing_an_assumption_is_called_one(nodes, channe
     found, why, certain = guess_preprocessing(graph, {}, channels, classes)
     assert (found.name, certain) == (expected, False)
     assert why.startswith("Assumed:")
-    assert "--preprocess" in why
+    assert "`preprocess` gives another" in why
 
 
 METADATA_CASES = [  # metadata, domain of the first channel, order, certain

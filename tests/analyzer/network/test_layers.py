@@ -10,7 +10,8 @@ from onnx import TensorProto
 from torch.utils.flop_counter import FlopCounterMode
 
 from filterscope.analyzer.boundary.opening import open_network
-from filterscope.analyzer.network.layers import conv_layers, select
+from filterscope.analyzer.network.layers import conv_layers, layers_before, select
+from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError
 from support.networks import MODELS, build, canonical, needs_data, normal
 
@@ -20,7 +21,7 @@ SAME = {"pads": [1, 1, 1, 1]}
 def layers(nodes, constants, shape=("N", 3, 16, 16), **options):
     form = canonical(build(nodes, constants, shape=shape, **options))
     extents = (1, *form.input_shape[1:])
-    return conv_layers(form.graph, "x", (2, 3), form.shapes_at(extents), form.layer_names, form.normalised)
+    return conv_layers(FieldWalk(form.graph, "x", (2, 3), form.shapes_at(extents)), form.layer_names, form.normalised)
 
 
 # --- one layer
@@ -143,7 +144,7 @@ def test_a_kernel_that_is_made_at_run_time_has_no_weights():
     ]
     form = canonical(build(nodes, {"first": normal(54, 3, 1, 1), "shape": np.array([2, 3, 3, 3])}))
     shapes = form.shapes_at((1, 3, 16, 16))
-    maker, made = conv_layers(form.graph, "x", (2, 3), shapes, form.layer_names, form.normalised)
+    maker, made = conv_layers(FieldWalk(form.graph, "x", (2, 3), shapes), form.layer_names, form.normalised)
     assert maker.weight is not None
     assert made.weight is None
     assert (made.kernel, made.out_channels, made.is_global) == ((3, 3), 2, True)
@@ -399,3 +400,18 @@ def test_every_layer_of_a_real_network_is_told_whole(name):
         assert set(layer.predecessors) <= set(names)
         assert layer.depth == 0 or layer.predecessors
     assert network.layers[0].sees_image
+
+
+def test_layers_before_a_layer_are_those_that_lead_to_it():
+    nodes = [
+        ("Conv", "x a", "p", SAME),
+        ("Conv", "p b", "q", SAME),
+        ("Conv", "p c", "r", SAME),
+        ("Add", "q r", "s"),
+        ("Conv", "s d", "y", SAME),
+        ("Conv", "r e", "z", SAME),
+    ]
+    constants = {"a": normal(4, 3, 3, 3)} | {name: normal(4, 4, 3, 3) for name in "bcde"}
+    found = layers(nodes, constants, outputs=["y", "z"])
+    before = {layer.value: [each.value for each in layers_before(found, layer)] for layer in found}
+    assert before == {"p": [], "q": ["p"], "r": ["p"], "y": ["p", "q", "r"], "z": ["p", "r"]}

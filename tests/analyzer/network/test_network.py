@@ -75,9 +75,9 @@ def test_the_size_that_is_asked_for_is_taken(opened):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        (InputOptions(size=(17, 9)), InputError, "--input-size 17x9: the network does not run at this size"),
-        (InputOptions(channels=1), SettingsError, "--input-channels 1: input 'x' has 3"),
-        (InputOptions(layout="NHWC"), SettingsError, "--layout NHWC: the first convolution takes axis 1"),
+        (InputOptions(size=(17, 9)), InputError, "`input_size=17x9`: the network does not run at this size"),
+        (InputOptions(channels=1), SettingsError, "`input_channels=1`: input 'x' has 3"),
+        (InputOptions(layout="NHWC"), SettingsError, "`layout=NHWC`: the first convolution takes axis 1"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(opened, options, error, words):
@@ -88,7 +88,7 @@ def test_an_option_that_does_not_fit_is_refused(opened, options, error, words):
 def test_a_network_that_runs_at_no_size_tried_asks_for_one(opened):
     nodes = [*BODY, ("Reshape", "d odd", "y")]
     constants = {"odd": np.array([5 * 7 * 7 * 4 - 3, 1])}
-    with pytest.raises(InputError, match=r"runs at none of the sizes tried .*; give --input-size HEIGHTxWIDTH"):
+    with pytest.raises(InputError, match=r"runs at none of the sizes tried .*; give `input_size=HEIGHTxWIDTH`"):
         opened(nodes, shape=("N", 3, "H", "W"), constants=constants)
 
 
@@ -221,7 +221,7 @@ def test_the_users_first_image_is_part_of_the_proof():
 
 
 @needs_data
-@pytest.mark.parametrize(("size", "words"), [((30, 30), "--input-size 30x30: the file fixes input 'Input3' to 28x28")])
+@pytest.mark.parametrize(("size", "words"), [((30, 30), "`input_size=30x30`: the file fixes input 'Input3' to 28x28")])
 def test_a_size_that_the_file_fixes_stays(size, words):
     with pytest.raises(SettingsError, match=words):
         open_network(MODELS / "mnist_cntk.onnx", InputOptions(size=size))

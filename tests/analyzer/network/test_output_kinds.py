@@ -40,7 +40,7 @@ def test_classes_are_what_a_gradient_leads_to_and_else_one_line_says_what_to_do(
         assert found.out_channels == 4
         assert has_gradient(net.model.graph, found.value, net.input.name)
     else:
-        with pytest.raises(SettingsError, match=r"^`class`: the network is no classifier, .*`layer=#0`") as caught:
+        with pytest.raises(SettingsError, match=r"^`class`: the network is no classifier, .*`layer='#0'`") as caught:
             scores(net)
         assert "\n" not in str(caught.value)
     assert (answer_of(net) is not None) == (kind in ANSWERING)

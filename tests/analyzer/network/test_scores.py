@@ -71,7 +71,7 @@ def test_numbers_in_another_order_are_no_scores_of_the_same_classes(tmp_path):
 
 @pytest.mark.parametrize("nodes", [BODY[:2], [*BODY[:3], ("ReduceMean", "p", "y")]], ids=["maps", "one number"])
 def test_a_network_without_scores_is_refused(nodes, tmp_path):
-    with pytest.raises(SettingsError, match=r"^--class: the network is no classifier, its outputs are \w+ \["):
+    with pytest.raises(SettingsError, match=r"^`class`: the network is no classifier, its outputs are \w+ \["):
         scores(network_of(tmp_path, nodes))
 
 
@@ -86,12 +86,12 @@ def test_a_class_is_its_number_or_its_label(wanted, labels, expected):
 @pytest.mark.parametrize(
     ("wanted", "labels", "words"),
     [
-        ("5", LABELS, "--class 5: the network has classes 0 to 4"),
+        ("5", LABELS, "`class=5`: the network has classes 0 to 4"),
         ("Snale", LABELS, "did you mean Snail, Sail?"),
-        ("zebra", LABELS, "--class zebra: no label is called that$"),
-        ("Dog", [], "--class Dog: give a number from 0 to 4, or names with --labels"),
+        ("zebra", LABELS, "`class=zebra`: no label is called that$"),
+        ("Dog", [], "`class=Dog`: give a number from 0 to 4, or names with `labels`"),
         ("-1", [], "give a number from 0 to 4"),
-        ("Dog", LABELS[:3], "--labels: 3 names for a network of 5 classes"),
+        ("Dog", LABELS[:3], "`labels`: 3 names for a network of 5 classes"),
     ],
 )
 def test_a_class_that_is_not_there_is_told_and_near_ones_named(wanted, labels, words):

@@ -9,6 +9,7 @@ from onnx import TensorProto
 
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.layers import conv_layers
+from filterscope.analyzer.network.receptive_fields import FieldWalk
 from support.networks import answers, build, canonical, normal
 
 SAME = {"pads": [1, 1, 1, 1]}
@@ -198,7 +199,9 @@ def test_factors_and_shifts_of_channels_go_into_the_convolution(name):
     written = {value for node in form.graph.nodes for value in node.outputs}
     assert last_folded(nodes) in written  # the pre-activation can be found in the file
     assert_each_value_is_the_files(model, form, [last_folded(nodes)])
-    layer = conv_layers(form.graph, "x", (2, 3), form.shapes_at((1, 3, 16, 16)), form.layer_names, form.normalised)[-1]
+    layer = conv_layers(
+        FieldWalk(form.graph, "x", (2, 3), form.shapes_at((1, 3, 16, 16))), form.layer_names, form.normalised
+    )[-1]
     assert layer.nonlinearity == "relu"
 
 
@@ -304,5 +307,5 @@ def test_the_non_linearity_is_found_behind_what_changes_no_number(name, kind):
     further = {"flat": np.array([0, -1]), "middle": np.uint8(114)}
     read = {value for node in nodes for value in node[1].split()}
     form = canonical(build(nodes, used(nodes) | {key: array for key, array in further.items() if key in read}))
-    layer = conv_layers(form.graph, "x", (2, 3), form.shapes_at((1, 3, 16, 16)), form.layer_names)[0]
+    layer = conv_layers(FieldWalk(form.graph, "x", (2, 3), form.shapes_at((1, 3, 16, 16))), form.layer_names)[0]
     assert layer.nonlinearity == kind
