@@ -231,9 +231,9 @@ class Analysis:
             with self._timed(study.name):
                 perform(study, context)
 
-    def _task_done(self, task: Task, known: bool) -> None:
+    def _task_done(self, task: Task, was_done: bool) -> None:
         self._info["tasks"]["done"] += 1
-        self._info["tasks"]["found_done"] += int(known)
+        self._info["tasks"]["found_done"] += int(was_done)
         self.progress.advance(len(task.channels))
 
     def _write_images(self, writer: RunWriter, pictures: list[np.ndarray]) -> None:
@@ -268,8 +268,8 @@ class Analysis:
     def _write_maps(self, writer: RunWriter, plan: Plan, names: dict[str, str], pictures: list[np.ndarray]) -> None:
         if not pictures:
             return
-        wanted = [layer for layer in self.network.layers if layer.name in plan.channels]
-        missing = [layer for layer in wanted if not writer.has_whole(f"maps/{names[layer.name]}.parquet", MAP_SCHEMA)]
+        analysed = [layer for layer in self.network.layers if layer.name in plan.channels]
+        missing = [layer for layer in analysed if not writer.has_whole(f"maps/{names[layer.name]}.parquet", MAP_SCHEMA)]
         self.progress.stage("activation maps", len(missing))
         for group in layer_groups(self.network, missing, len(pictures)):
             write_maps(self.network, group, names, pictures, writer, self.settings.map_pictures)

@@ -176,7 +176,7 @@ def maximize(
 
     from filterscope.analyzer.maximize.presets import Recipe, preset_named
     from filterscope.analyzer.maximize.presets import quality as quality_named
-    from filterscope.analyzer.maximize.single_unit import Question, answer, only_layer
+    from filterscope.analyzer.maximize.single_unit import UnitRequest, answer, only_layer
     from filterscope.analyzer.network.scores import scores
 
     network = model if isinstance(model, Network) else open(model)
@@ -184,7 +184,7 @@ def maximize(
     units = tuple(int(unit) for unit in np.atleast_1d(channels))
     how = recipe or Recipe(preset_named(preset), quality_named(quality))
     network.prove()
-    return answer(network, Question(asked, objective, units, how, method, seed, device, canvas, seconds))
+    return answer(network, UnitRequest(asked, objective, units, how, method, seed, device, canvas, seconds))
 
 
 def attribute(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from filterscope.analyzer.maximize.presets import Recipe
-    from filterscope.analyzer.maximize.single_unit import Portrait, Question
+    from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest
     from filterscope.analyzer.network.network import Network
     from filterscope.analyzer.units.objectives import Objective
 
@@ -49,13 +49,13 @@ class Asked:
     canvas: str | None
     seconds: float
 
-    def question(self, network: Network) -> Question:
+    def question(self, network: Network) -> UnitRequest:
         """What is asked of a network.
 
         Raises:
             SettingsError: options that do not go together, or that do not fit the network.
         """
-        from filterscope.analyzer.maximize.single_unit import Question, only_layer
+        from filterscope.analyzer.maximize.single_unit import UnitRequest, only_layer
         from filterscope.analyzer.network.scores import class_index, scores
 
         named = [self.channel is not None, self.klass is not None, self.pair is not None, self.direction is not None]
@@ -71,7 +71,7 @@ class Asked:
             units = (class_index(self.klass, self.labels, layer.out_channels),)
         size = _sides(self.canvas)
         recipe = self.recipe()
-        return Question(layer, objective, units, recipe, self.method, self.seed, self.device, size, self.seconds)
+        return UnitRequest(layer, objective, units, recipe, self.method, self.seed, self.device, size, self.seconds)
 
     def _objective(self, channels: int) -> tuple[str | Objective, tuple[int, ...]]:
         """The objective, and which of its units."""

@@ -49,8 +49,8 @@ class Ways:
     @cached_property
     def rectifiers(self) -> list[Rectifier]:
         """The rectifiers that the torch form has."""
-        known = self.network.twin.values
-        return [piece for piece in rectifiers(self.network.model.graph) if piece.output in known]
+        values = self.network.twin.values
+        return [piece for piece in rectifiers(self.network.model.graph) if piece.output in values]
 
     def rectifies_before(self, value: str) -> bool:
         """Whether a rectifier stands before a value or makes it."""
@@ -108,11 +108,11 @@ class Ways:
             readers = {twin.calls[name]: (p, twin.values[p.source]) for p in pieces for name in p.readers}
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
-        taken: dict[tuple[Any, ...], fx.Node] = {}  # one output of several, which is taken apart anew for each reader
+        by_arguments: dict[tuple[Any, ...], fx.Node] = {}  # one output of several is a node of its own for each reader
         rising: dict[str, fx.Node] = {}
 
         def reached(source: fx.Node) -> fx.Node:
-            return copied[source] if source in copied else taken[source.args]
+            return copied[source] if source in copied else by_arguments[source.args]
 
         needed = ancestors([twin.node_of(name) for name in names])
         for node in twin.module.graph.nodes:
@@ -130,7 +130,7 @@ class Ways:
                 new = graph.call_function(_reconstructed, (reached(twin.values[piece.source]), new, piece.slope))
             copied[node] = new
             if node.op == "call_function":
-                taken[node.args] = new
+                by_arguments[node.args] = new
         graph.output(tuple(copied[twin.values[name]] for name in names))
         return fx.GraphModule(self.weights or twin.module, graph)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from filterscope.analyzer.attribution.backpropagation import Ways
-from filterscope.analyzer.attribution.methods import METHODS, Question
+from filterscope.analyzer.attribution.methods import METHODS, AttributionInput
 from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
 from filterscope.analyzer.network import scores
 from filterscope.analyzer.network.network import Network
@@ -69,7 +69,7 @@ class Explainer:
         self.ways = Ways(network, device)
         self.values = Values(network)
 
-    def target(self, pixels: np.ndarray, wanted: str | None = None) -> Target:
+    def target(self, pixels: np.ndarray, text: str | None = None) -> Target:
         """What is asked for, or by itself: the class that the network answers with.
 
         Where it is no classifier, or its scores cannot be imported into torch, the channel of the last convolution
@@ -81,8 +81,8 @@ class Explainer:
         Raises:
             SettingsError: no such target.
         """
-        if wanted is not None:
-            return self.values.target(wanted, self.labels)
+        if text is not None:
+            return self.values.target(text, self.labels)
         try:
             layer = scores.scores(self.network)
         except SettingsError:
@@ -98,19 +98,19 @@ class Explainer:
             )
         return self.values.unit(last.name, strongest_channel(self.ways.measured(pixels[None], last.value)))
 
-    def maps(self, target: Target, wanted: str | None = None) -> tuple[str, str] | None:
+    def maps(self, target: Target, layer: str | None = None) -> tuple[str, str] | None:
         """Value and name of the maps that Grad-CAM weighs: asked for, or the last layer before the target.
 
         Raises:
             SettingsError: no such layer, or one without maps.
         """
-        if wanted is not None:
-            return self.values.maps(wanted)
+        if layer is not None:
+            return self.values.maps(layer)
         before = self.ways.before(target.value) - {target.value}
-        for layer in reversed(self.network.layers):
-            for value in (self.values.handed_on(layer.value), layer.value):
-                if layer.has_maps and value in before:
-                    return value, layer.name
+        for each in reversed(self.network.layers):
+            for value in (self.values.handed_on(each.value), each.value):
+                if each.has_maps and value in before:
+                    return value, each.name
         return None
 
     def why_not(self, method: str, target: Target, layer: str | None = None) -> str | None:
@@ -138,13 +138,13 @@ class Explainer:
             notes: to which sentences are appended, each once.
             done: called after each method.
         """
-        found = []
+        explanations = []
         for method in methods:
             why = self.why_not(method, target, layer)
             if why is None:
                 try:
-                    found.append(self.explain(pixels, target, method, layer))
-                    if not found[-1].strength.any():
+                    explanations.append(self.explain(pixels, target, method, layer))
+                    if not explanations[-1].strength.any():
                         why = (
                             f"{method}: 0 everywhere; {target.name} is at the end of its range, or dead, on a picture."
                         )
@@ -153,7 +153,7 @@ class Explainer:
             if why is not None and why not in notes:
                 notes.append(why)
             done()
-        return found
+        return explanations
 
     def explain(
         self, pixels: np.ndarray, target: Target, method: str, layer: str | None = None, ways: Ways | None = None
@@ -179,10 +179,10 @@ class Explainer:
         picture = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None].astype(np.float32) / np.float32(255))
         at = None if maps is None else maps[0]
         last = at is not None and self.values.channels_last(at)
-        question = Question(ways, target, picture.to(ways.device), at, last, self.seed)
-        found = METHODS[method].attribute(question)[0].cpu().numpy()
-        if not np.isfinite(found).all():
+        request = AttributionInput(ways, target, picture.to(ways.device), at, last, self.seed)
+        attribution = METHODS[method].attribute(request)[0].cpu().numpy()
+        if not np.isfinite(attribution).all():
             raise NotFiniteError(f"{method}: what it says of {target.name} is not finite")
         score = float(target.of(self.ways.measured(pixels[None], target.value).astype(np.float64))[0])
         name = None if maps is None else maps[1]
-        return Explanation(method, target, name, score, found.sum(0), np.abs(found).sum(0))
+        return Explanation(method, target, name, score, attribution.sum(0), np.abs(attribution).sum(0))

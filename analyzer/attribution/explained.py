@@ -144,25 +144,25 @@ def attribute(
         SettingsError: a target or a layer that the network does not have, a named method that does not suit a target.
     """
     explainer = Explainer(network, labels, device, seed)
-    wanted = [(name, pixels, explainer.target(pixels, text)) for name, pixels in pictures for text in targets]
+    requests = [(name, pixels, explainer.target(pixels, text)) for name, pixels in pictures for text in targets]
     if named:
-        for target, method in itertools.product((target for _, _, target in wanted), methods):
+        for target, method in itertools.product((target for _, _, target in requests), methods):
             why = explainer.why_not(method, target, layer)
             if why is not None:
                 reason = why.removeprefix(f"{method}: ").removesuffix(".")
                 raise SettingsError(f"{setting('method', method)}: {reason}", field="method", value=method)
-    progress.stage("attribution", len(wanted) * len(methods))
+    progress.stage("attribution", len(requests) * len(methods))
     notes: list[str] = []
-    found = []
-    for name, pixels, target in wanted:
-        told = explainer.explain_all(pixels, target, methods, layer, notes, lambda: progress.advance())
-        if told:
-            found.append(Explained(name, pixels, tuple(told)))
+    explained = []
+    for name, pixels, target in requests:
+        explanations = explainer.explain_all(pixels, target, methods, layer, notes, lambda: progress.advance())
+        if explanations:
+            explained.append(Explained(name, pixels, tuple(explanations)))
     rows: list[dict[str, Any]] = []
-    if sanity and found:
-        asked = to_be_tested([(one.pixels, one.explanations) for one in found])
-        rows = randomisation_test(explainer, asked, layer, seed, progress)
-    return Answer(tuple(found), tuple(rows), tuple(notes))
+    if sanity and explained:
+        tested = to_be_tested([(one.pixels, one.explanations) for one in explained])
+        rows = randomisation_test(explainer, tested, layer, seed, progress)
+    return Answer(tuple(explained), tuple(rows), tuple(notes))
 
 
 def check_folder(folder: str | Path) -> None:

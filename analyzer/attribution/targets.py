@@ -80,8 +80,8 @@ class Values:
 
     def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
         """A class of `scores.scores`."""
-        known = len(labels) == layer.out_channels
-        return Target(layer.value, None, index, labels[index] if known else None)
+        has_labels = len(labels) == layer.out_channels
+        return Target(layer.value, None, index, labels[index] if has_labels else None)
 
     def unit(self, layer: str, channel: int, place: tuple[int, int] | None = None) -> Target:
         """A channel of a value, or with a place (row, column) a neuron of it.
@@ -109,11 +109,11 @@ class Values:
             raise _does_not_fit(text, f"the maps of {name} have rows 0 to {height - 1} and columns 0 to {width - 1}")
         return Target(value, name, channel, None, *place, axis)
 
-    def find(self, wanted: str, field: str = "target") -> tuple[str, str]:
+    def find(self, text: str, field: str = "target") -> tuple[str, str]:
         """The value that a name stands for, and the name to show for it.
 
         Args:
-            wanted: name of a layer, a value or a node.
+            text: name of a layer, a value or a node.
             field: the setting that holds it, for the message.
 
         Raises:
@@ -121,32 +121,32 @@ class Values:
         """
         graph, shapes = self.network.model.graph, self.network.shapes
         layers = self.network.layers
-        named = next((layer for layer in layers if wanted in (layer.name, f"#{layer.index}")), None)
+        named = next((layer for layer in layers if text in (layer.name, f"#{layer.index}")), None)
         if named is not None:
             return named.value, named.name
-        if graph.producer(wanted) is not None and wanted in shapes:
-            return wanted, wanted
-        node = next((node for node in graph.nodes if node.name == wanted), None)
+        if graph.producer(text) is not None and text in shapes:
+            return text, text
+        node = next((node for node in graph.nodes if node.name == text), None)
         if node is not None:
             return node.outputs[0], node.name
         try:
-            found = select(layers, [wanted])
+            matches = select(layers, [text])
         except SettingsError as error:
             names = [layer.name for layer in layers] + [name for node in graph.nodes for name in node.outputs if name]
-            near = difflib.get_close_matches(wanted, names, 3, 0.5) or names[:3]
+            near = difflib.get_close_matches(text, names, 3, 0.5) or names[:3]
             raise SettingsError(
-                f"{setting(field)}: no layer or value is called {wanted!r}; near: {', '.join(near)}",
+                f"{setting(field)}: no layer or value is called {text!r}; near: {', '.join(near)}",
                 field=field,
-                value=wanted,
+                value=text,
             ) from error
-        if len(found) > 1:
-            listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
+        if len(matches) > 1:
+            listed = ", ".join(layer.name for layer in matches[:5]) + (", …" if len(matches) > 5 else "")
             raise SettingsError(
-                f"{setting(field)}: {wanted} fits {len(found)} layers, {listed}; name one", field=field, value=wanted
+                f"{setting(field)}: {text} fits {len(matches)} layers, {listed}; name one", field=field, value=text
             )
-        return found[0].value, found[0].name
+        return matches[0].value, matches[0].name
 
-    def maps(self, wanted: str) -> tuple[str, str]:
+    def maps(self, text: str) -> tuple[str, str]:
         """The value whose maps Grad-CAM weighs, and the name to show for it.
 
         A convolution layer stands for what it hands on: its maps after the sum with a shortcut and the non-linearity
@@ -155,14 +155,14 @@ class Values:
         Raises:
             SettingsError: no such value, or one without rows and columns.
         """
-        value, name = self.find(wanted, "layer")
+        value, name = self.find(text, "layer")
         if any(layer.value == value and layer.name == name for layer in self.network.layers):
             value = self.handed_on(value)
         if self._walk.axes.get(value) is None or len(self.network.shapes[value]) != 4:
             raise SettingsError(
-                f"{setting('layer', wanted)}: {name} has no maps, only {list(self.network.shapes[value])}",
+                f"{setting('layer', text)}: {name} has no maps, only {list(self.network.shapes[value])}",
                 field="layer",
-                value=wanted,
+                value=text,
             )
         return value, name
 
@@ -172,8 +172,9 @@ class Values:
 
     def last_layer(self, before: set[str] | None = None) -> ConvLayer | None:
         """The last 2-d convolution; of those whose output is in `before`, where given."""
-        found = [layer for layer in self.network.layers if layer.has_maps and (before is None or layer.value in before)]
-        return found[-1] if found else None
+        layers = [layer for layer in self.network.layers if layer.has_maps]
+        layers = [layer for layer in layers if before is None or layer.value in before]
+        return layers[-1] if layers else None
 
     def handed_on(self, value: str) -> str:
         """A convolution's maps after the additions and the non-linearity that follow it directly."""

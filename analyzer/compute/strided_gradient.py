@@ -34,8 +34,8 @@ class Phases(nn.Module):
         rows, columns = (_taps(k, s, p) for k, s, p in zip(weight.shape[2:], stride, padding, strict=True))
         self.before = (rows[0], columns[0])
         padded = F.pad(weight, (0, 1, 0, 1))  # what a tap of -1 reads is 0
-        taken = padded[:, :, rows[1]][:, :, :, :, columns[1]]  # C_out, C_in, s, n, s', n'
-        turned = taken.permute(2, 4, 1, 0, 3, 5).flatten(0, 2)
+        taps = padded[:, :, rows[1]][:, :, :, :, columns[1]]  # C_out, C_in, s, n, s', n'
+        turned = taps.permute(2, 4, 1, 0, 3, 5).flatten(0, 2)
         self.kernel: torch.Tensor
         self.register_buffer("kernel", turned.contiguous(memory_format=torch.channels_last))
 

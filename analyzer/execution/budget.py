@@ -48,12 +48,12 @@ def seconds_of(text: str) -> float:
     Raises:
         SettingsError: it is none.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|)", text.strip(), re.ASCII)
-    if not found or not float(found[1]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|)", text.strip(), re.ASCII)
+    if not match or not float(match[1]):
         raise SettingsError(
             f"{setting('time_budget', text)}: give a time such as 90s, 10m or 1.5h", field="time_budget", value=text
         )
-    return float(found[1]) * UNITS[found[2]]
+    return float(match[1]) * UNITS[match[2]]
 
 
 def share_out(costs: Mapping[str, float], pictures: Mapping[str, int], seconds: float) -> dict[str, int]:
@@ -71,8 +71,8 @@ def share_out(costs: Mapping[str, float], pictures: Mapping[str, int], seconds: 
         return {name: int(min(MOST, max(FEWEST, scale / cost))) for name, cost in costs.items()}
 
     def total(scale: float) -> float:
-        found = steps(scale)
-        return sum((found[name] + MEASURING) * costs[name] * pictures[name] for name in costs)
+        counts = steps(scale)
+        return sum((counts[name] + MEASURING) * costs[name] * pictures[name] for name in costs)
 
     low, high = FEWEST * min(costs.values()), MOST * max(costs.values())
     for _ in range(60):  # total is monotonic in the scale

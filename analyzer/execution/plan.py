@@ -156,33 +156,33 @@ def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tupl
     return choose_channels(analysed, settings.channels)
 
 
-def choose_channels(layers: Sequence[ConvLayer], wanted: str) -> dict[str, tuple[int, ...]]:
+def choose_channels(layers: Sequence[ConvLayer], channels: str) -> dict[str, tuple[int, ...]]:
     """Which channels of each layer are analysed.
 
     Args:
-        wanted: "auto": all of a network of at most 1,024 channels, else 16 a layer, evenly spaced; "all"; "N/layer";
+        channels: "auto": all of a network of at most 1,024 channels, else 16 a layer, evenly spaced; "all"; "N/layer";
             or a list of numbers and ranges that every layer must have.
 
     Raises:
         SettingsError: not of these forms, or a channel that a layer does not have.
     """
-    if wanted == "auto":
-        wanted = "all" if sum(layer.out_channels for layer in layers) <= AUTO_ALL else f"{AUTO_PER_LAYER}/layer"
-    if wanted == "all":
+    if channels == "auto":
+        channels = "all" if sum(layer.out_channels for layer in layers) <= AUTO_ALL else f"{AUTO_PER_LAYER}/layer"
+    if channels == "all":
         return {layer.name: tuple(range(layer.out_channels)) for layer in layers}
-    _check_form(wanted)
-    count, slash, _ = wanted.partition("/")
+    _check_form(channels)
+    count, slash, _ = channels.partition("/")
     if slash:
         return {layer.name: evenly_spaced(layer.out_channels, int(count)) for layer in layers}
-    ranges = [(int(first), int(last or first)) for first, _, last in (p.partition("-") for p in wanted.split(","))]
+    ranges = [(int(first), int(last or first)) for first, _, last in (p.partition("-") for p in channels.split(","))]
     highest = max(last for _, last in ranges)
     for layer in layers:
         if highest >= layer.out_channels:
             raise SettingsError(
-                f"{setting('channels', wanted)}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
+                f"{setting('channels', channels)}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
                 f"choose its layer with {setting('layers')}, or other channels",
                 field="channels",
-                value=wanted,
+                value=channels,
             )
     listed = tuple(sorted({channel for first, last in ranges for channel in range(first, last + 1)}))
     return {layer.name: listed for layer in layers}
@@ -195,16 +195,16 @@ def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
     return tuple(index * total // count for index in range(count))
 
 
-def _check_form(wanted: str) -> None:
-    if wanted in ("auto", "all") or re.fullmatch(r"[1-9]\d{0,8}/layer", wanted, re.ASCII):
+def _check_form(channels: str) -> None:
+    if channels in ("auto", "all") or re.fullmatch(r"[1-9]\d{0,8}/layer", channels, re.ASCII):
         return
-    for part in wanted.split(","):
+    for part in channels.split(","):
         numbers = re.fullmatch(r" *(\d{1,9})(?:-(\d{1,9}))? *", part, re.ASCII)
         if not numbers or int(numbers[2] or numbers[1]) < int(numbers[1]):
             raise SettingsError(
-                f"{setting('channels', wanted)}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11",
+                f"{setting('channels', channels)}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11",
                 field="channels",
-                value=wanted,
+                value=channels,
             )
 
 

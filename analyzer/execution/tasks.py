@@ -220,10 +220,10 @@ def _try_again(
         shop.device,
         shop.stop,
     )
-    found = shop.meter(layer, objective.name)[0].activation(again.tiles, channels[low])
-    better = objective.sense * (found - activation[low]) > 0
-    kept = low[better]
-    climbed.tiles[kept], activation[kept] = again.tiles[better], found[better]
+    reached = shop.meter(layer, objective.name)[0].activation(again.tiles, channels[low])
+    better = objective.sense * (reached - activation[low]) > 0
+    improved = low[better]
+    climbed.tiles[improved], activation[improved] = again.tiles[better], reached[better]
     climbed.steps[low] += again.steps
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
-from filterscope.analyzer.maximize.objective_gradient import Asked, Slope, some
+from filterscope.analyzer.maximize.objective_gradient import Slope, UnitDirections, select_directions
 from filterscope.analyzer.maximize.optimisers import Optimiser, optimiser
 from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
 from filterscope.analyzer.maximize.presets import STRETCHED, Recipe
@@ -83,15 +83,15 @@ def ascend(
     """
     started = time.perf_counter()
     climb = _Climb(network, layer, canvas, objective, recipe, seed, device, prior, stop or threading.Event())
-    wanted = [(unit, index) for unit in units for index in range(objective.pictures)]
+    pictures = [(unit, index) for unit in units for index in range(objective.pictures)]
     size = batch_size(network, layer, canvas, objective.pictures)
     parts: list[Part] = []
     first = 0
-    while first < len(wanted):
+    while first < len(pictures):
         batch = slice(first, first + size)
-        part = climb.run(wanted[batch], None if start is None else start[batch])
+        part = climb.run(pictures[batch], None if start is None else start[batch])
         if part is None:
-            size = _halved(min(size, len(wanted) - first), objective.pictures)
+            size = _halved(min(size, len(pictures) - first), objective.pictures)
             continue
         parts.append(part)
         first += size
@@ -169,18 +169,18 @@ class _Climb:
         self.slope = Slope(network, layer, canvas, objective, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
-    def run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
+    def run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
         """Climb with one batch of (unit, which of its pictures); None where a GPU has not the memory for it."""
         try:
-            return self._run(wanted, start)
+            return self._run(units, start)
         except torch.OutOfMemoryError:
             return None  # the exception, which holds the batch's tensors, ends here
 
-    def _run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part:
-        state = _State(self._held(wanted, start), self.recipe, self.slope.directions([unit for unit, _ in wanted]))
-        tiles = np.zeros((len(wanted), *self.canvas.size, self.bands), np.uint8)
-        taken = np.zeros(len(wanted), np.int32)
-        diverged = np.zeros(len(wanted), bool)
+    def _run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part:
+        state = _State(self._held(units, start), self.recipe, self.slope.directions([unit for unit, _ in units]))
+        tiles = np.zeros((len(units), *self.canvas.size, self.bands), np.uint8)
+        steps = np.zeros(len(units), np.int32)
+        diverged = np.zeros(len(units), bool)
         for step in range(self.recipe.steps):
             if self.stop.is_set():
                 raise InterruptedError(f"{self.layer.name}: stopped at step {step}")
@@ -192,13 +192,13 @@ class _Climb:
             if finished.any():
                 places, pictures = state.leave(finished)
                 tiles[places] = eight_bit(self._shown(pictures))
-                taken[places] = step + 1
+                steps[places] = step + 1
                 diverged[places] = broken[finished].cpu().numpy()
             if not len(state):
                 break
-        return tiles, taken, diverged
+        return tiles, steps, diverged
 
-    def _held(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Parameters:
+    def _held(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Parameters:
         preset = self.recipe.preset
         shape = (self.bands, *self.canvas.size)
         if start is not None:
@@ -209,7 +209,7 @@ class _Climb:
                 return Fourier.start_from(pictures.contiguous(), self.prior, preset.exponent)
             return Pixels.start_from(pictures.contiguous())
         objective = zlib.crc32(self.objective.name.encode())
-        seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in wanted]
+        seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in units]
         if preset.parameters == "fourier":
             return Fourier(seeds, shape, self.device, self.prior, preset.start, preset.exponent)
         return (Maco if preset.parameters == "maco" else Pixels)(seeds, shape, self.device, self.prior, preset.start)
@@ -220,7 +220,7 @@ class _Climb:
         pictures = state.held.pictures()
         opened = self.recipe.preset.redirect and step < max(FEWEST_OPEN, self.recipe.steps * OPEN_GATES)
         seen = self.moved(pictures, self.seed, step)
-        raised, source = self.slope.raised(seen, state.asked, opened)
+        raised, source = self.slope.raised(seen, state.directions, opened)
         copies = self.moved.copies
         raised = raised.reshape(copies, -1).mean(dim=0)
         climbed = raised
@@ -245,8 +245,8 @@ class _Climb:
 class _State:
     """The units still climbing: their pictures, the optimiser's memory, and how each is getting on."""
 
-    def __init__(self, held: Parameters, recipe: Recipe, asked: Asked) -> None:
-        self.held, self.recipe, self.asked = held, recipe, asked
+    def __init__(self, held: Parameters, recipe: Recipe, directions: UnitDirections) -> None:
+        self.held, self.recipe, self.directions = held, recipe, directions
         count, device = len(held.values), held.values.device
         self.optimiser: Optimiser = optimiser(recipe.preset.optimiser, held.values)
         self.places = np.arange(count)
@@ -288,10 +288,10 @@ class _State:
         places = self.places[finished.cpu().numpy()]
         with torch.no_grad():
             pictures = self.held.decode(self.held.values[finished])
-        kept = ~finished
-        self.held.values = self.held.values.detach()[kept].requires_grad_(True)
-        self.optimiser.keep(kept)
-        self.asked = some(self.asked, kept)
-        self.best, self.since = self.best[kept], self.since[kept]
-        self.places = self.places[kept.cpu().numpy()]
+        remaining = ~finished
+        self.held.values = self.held.values.detach()[remaining].requires_grad_(True)
+        self.optimiser.keep(remaining)
+        self.directions = select_directions(self.directions, remaining)
+        self.best, self.since = self.best[remaining], self.since[remaining]
+        self.places = self.places[remaining.cpu().numpy()]
         return places, pictures

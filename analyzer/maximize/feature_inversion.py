@@ -110,14 +110,14 @@ class Matcher:
 
         held = self._noise(seed)
         polishing = int(last * evaluations)
-        taken = _first_steps(held, loss, min(first, evaluations - polishing))
-        used, nearest = _descend(held, loss, evaluations - polishing - taken)
-        taken += used
+        steps = _first_steps(held, loss, min(first, evaluations - polishing))
+        used, nearest = _descend(held, loss, evaluations - polishing - steps)
+        steps += used
         pictures = held.pictures().detach()
         if polishing and nearest > ENOUGH:
             pictures = _polished(pictures, loss, polishing)
-            taken += polishing
-        return Matched(np.asarray(eight_bit(pictures)[0]), taken, time.process_time() - started)
+            steps += polishing
+        return Matched(np.asarray(eight_bit(pictures)[0]), steps, time.process_time() - started)
 
     def caricature(self, picture: np.ndarray, quality: Quality, power: float, seed: int = 0) -> Matched:
         """More of what a picture's activations point to: raises dot product × cosine^power under small movements.
@@ -151,8 +151,8 @@ class Matcher:
         return (pixels.permute(0, 3, 1, 2) / 255).contiguous()
 
     def _activations(self, pictures: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self._cut(self._to_model(pictures))[0]
-        return found
+        activations: torch.Tensor = self._cut(self._to_model(pictures))[0]
+        return activations
 
 
 Loss = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # pictures → what is lowered, distance² in it
@@ -172,24 +172,24 @@ def _descend(held: Fourier, loss: Loss, evaluations: int) -> tuple[int, float]:
     optimiser = torch.optim.LBFGS(
         [values], 1.0, tolerance_grad=0.0, tolerance_change=0.0, history_size=HISTORY, line_search_fn="strong_wolfe"
     )
-    taken, nearest = 0, math.inf
+    steps, nearest = 0, math.inf
 
     def closure() -> float:
-        nonlocal taken, nearest
-        taken += 1
+        nonlocal steps, nearest
+        steps += 1
         values.grad = None
         total, distance = loss(held.pictures())
         total.backward()  # type: ignore[no-untyped-call]
         nearest = min(nearest, math.sqrt(max(0.0, distance.item())))
         return total.item()
 
-    while taken < evaluations:
-        before, began = nearest, taken
-        optimiser.param_groups[0]["max_iter"] = optimiser.param_groups[0]["max_eval"] = min(ROUND, evaluations - taken)
+    while steps < evaluations:
+        before, began = nearest, steps
+        optimiser.param_groups[0]["max_iter"] = optimiser.param_groups[0]["max_eval"] = min(ROUND, evaluations - steps)
         optimiser.step(closure)  # type: ignore[no-untyped-call]
-        if not nearest < before * (1 - GAIN) or nearest < ENOUGH or taken == began:
+        if not nearest < before * (1 - GAIN) or nearest < ENOUGH or steps == began:
             break
-    return taken, nearest
+    return steps, nearest
 
 
 def _polished(pictures: torch.Tensor, loss: Loss, steps: int) -> torch.Tensor:
@@ -203,9 +203,9 @@ def _polished(pictures: torch.Tensor, loss: Loss, steps: int) -> torch.Tensor:
         optimiser.step()
         with torch.no_grad():
             pixels.clamp_(0.0, 1.0)
-    found = pixels.detach()
+    polished = pixels.detach()
     with torch.no_grad():
-        return found if bool(loss(found)[0] < loss(began)[0]) else began
+        return polished if bool(loss(polished)[0] < loss(began)[0]) else began
 
 
 def _move(held: Fourier, step: torch.Tensor) -> None:

@@ -21,7 +21,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.objectives import Objective
 
-Asked = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
+UnitDirections = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
 
 
 class Slope:
@@ -48,51 +48,55 @@ class Slope:
         target = layer.source if self.last_alone else layer.value
         self.dtype = torch.float32
         self.before: Callable[..., Any] = _identity
-        self.opened: Callable[..., Any] = _identity
+        self.redirected: Callable[..., Any] = _identity
         if target != network.input.name:
             sample = self.to_model(torch.rand(1, network.input.channels, *canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
-            self.before, self.opened = network.apart(cut), network.apart(with_open_gates(cut))
+            self.before, self.redirected = network.apart(cut), network.apart(with_open_gates(cut))
 
-    def directions(self, units: Sequence[int]) -> Asked:
+    def directions(self, units: Sequence[int]) -> UnitDirections:
         """What a batch asks for, a unit a picture."""
-        found = [self.objective.direction(unit, self.layer.out_channels) for unit in units]
-        kept = [direction for direction in found if direction is not None]
-        if not kept:
+        candidates = [self.objective.direction(unit, self.layer.out_channels) for unit in units]
+        directions = [direction for direction in candidates if direction is not None]
+        if not directions:
             return None
         if self.last_alone:
-            return Directions.of(self.layer, np.stack(kept), self.device, self.dtype)
-        return torch.tensor(np.stack(kept), device=self.device)
+            return Directions.of(self.layer, np.stack(directions), self.device, self.dtype)
+        return torch.tensor(np.stack(directions), device=self.device)
 
-    def raised(self, pictures: torch.Tensor, asked: Asked, opened: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def raised(
+        self, pictures: torch.Tensor, directions: UnitDirections, redirected: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The objective of each picture, and the layer's input (its output where that is not taken apart).
 
         Args:
             pictures: (copies · B, C, H, W) in [0, 1], copy k of picture i at row k · B + i.
-            asked: of B pictures.
-            opened: whether gradients pass closed ReLUs.
+            directions: of B pictures.
+            redirected: whether gradients pass closed ReLUs.
 
         Returns:
             (copies · B,) float32, and (copies · B, …).
         """
         seen = self.to_model(pictures).to(self.dtype)
-        answer = self.opened(seen) if opened else self.before(seen)
+        answer = self.redirected(seen) if redirected else self.before(seen)
         source: torch.Tensor = answer if torch.is_tensor(answer) else answer[0]
-        return self.objective.value(self._maps(source, asked)), source
+        return self.objective.value(self._maps(source, directions)), source
 
-    def _maps(self, source: torch.Tensor, asked: Asked) -> torch.Tensor:
-        if isinstance(asked, Directions):
-            return asked.times(len(source) // len(asked.weight)).maps(source)
+    def _maps(self, source: torch.Tensor, directions: UnitDirections) -> torch.Tensor:
+        if isinstance(directions, Directions):
+            return directions.times(len(source) // len(directions.weight)).maps(source)
         maps = source.float()
         maps = maps.reshape(*maps.shape, *[1] * (4 - maps.ndim))  # scores are maps of one place
-        if asked is None:
+        if directions is None:
             return maps
-        return torch.einsum("bchw,bc->bhw", maps, asked.repeat(len(source) // len(asked), 1))
+        return torch.einsum("bchw,bc->bhw", maps, directions.repeat(len(source) // len(directions), 1))
 
 
-def some(asked: Asked, which: torch.Tensor) -> Asked:
+def select_directions(directions: UnitDirections, which: torch.Tensor) -> UnitDirections:
     """The directions of some pictures: (B,) bool or indices."""
-    return asked.some(which) if isinstance(asked, Directions) else None if asked is None else asked[which]
+    if directions is None:
+        return None
+    return directions.some(which) if isinstance(directions, Directions) else directions[which]
 
 
 def _identity(x: torch.Tensor) -> torch.Tensor:

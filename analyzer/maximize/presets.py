@@ -112,9 +112,9 @@ class Preset:
                 raise SettingsError(f"preset {self.name}: {field} {number}; give more than 0")
 
 
-def _one_of(option: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise SettingsError(f"{option} {given}; give one of {', '.join(known)}")
+def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(f"{field} {value}; give one of {', '.join(choices)}")
 
 
 STRETCHED = (0.5, 0.1)  # mean and standard deviation of a stretched picture, as Chollet 2016 shows them

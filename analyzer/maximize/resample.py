@@ -34,8 +34,8 @@ def resampled(
     """
     if pictures.device.type == "cpu" and torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         forth, back = _sparse((pictures.shape[2], pictures.shape[3]), size, matrix, shift, pictures.dtype)
-        found: torch.Tensor = _Sparse.apply(pictures, forth, back, size)  # type: ignore[no-untyped-call]
-        return found
+        moved: torch.Tensor = _Sparse.apply(pictures, forth, back, size)  # type: ignore[no-untyped-call]
+        return moved
     (height, width), (tall, wide) = pictures.shape[2:], size
     (yy, yx), (xy, xx) = matrix
     # affine_grid's frames are 2 high and 2 wide, whatever their pixels.
@@ -51,11 +51,11 @@ def resampled(
 
 def framed(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """The centre of larger pictures; smaller ones with their edges repeated: (B, C, H, W) → (B, C, *size)."""
-    for axis, wanted in zip((2, 3), size, strict=True):
-        spare = pictures.shape[axis] - wanted
+    for axis, side in zip((2, 3), size, strict=True):
+        spare = pictures.shape[axis] - side
         if spare > 0:
-            pictures = pictures.narrow(axis, spare // 2, wanted)
-    down, right = (wanted - have for wanted, have in zip(size, pictures.shape[2:], strict=True))
+            pictures = pictures.narrow(axis, spare // 2, side)
+    down, right = (side - have for side, have in zip(size, pictures.shape[2:], strict=True))
     if not (down or right):
         return pictures
     return F.pad(pictures, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate")

@@ -79,7 +79,7 @@ class Portrait:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class UnitRequest:
     """What is asked for.
 
     objective: one of its own, or a name of analyzer.units.objectives; method: one of METHODS.
@@ -128,37 +128,37 @@ class Question:
             )
 
 
-def answer(network: Network, question: Question, prior: Prior | None = None) -> Portrait:
+def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -> Portrait:
     """Maximise what is asked for.
 
     Raises:
         SettingsError: a unit that the layer does not have, a canvas that does not fit it, a method that it is not for.
     """
-    layer = question.layer
-    canvas = _canvas(network, question)
-    given = question.objective
-    objective = objective_for(given, canvas) if isinstance(given, str) else given
-    if question.method == "vertex" and objective.pictures > 1:
+    layer = request.layer
+    canvas = _canvas(network, request)
+    choice = request.objective
+    objective = objective_for(choice, canvas) if isinstance(choice, str) else choice
+    if request.method == "vertex" and objective.pictures > 1:
         raise SettingsError(
             f"{setting('method', 'vertex')}: makes one picture a unit, and {objective.name} asks for several",
             field="method",
             value="vertex",
         )
     highest = objective.units(layer.out_channels) - 1
-    for unit in question.units:
+    for unit in request.units:
         if not 0 <= unit <= highest:
             raise SettingsError(
                 f"{setting('channel', unit)}: {layer.name} has channels 0 to {highest}", field="channel", value=unit
             )
         objective.direction(unit, layer.out_channels)  # says so where it does not fit the layer
-    tiles, bound, steps = _made(network, question, canvas, objective, prior)
-    units = np.repeat(np.array(question.units), objective.pictures)
+    tiles, bound, steps = _maximise(network, request, canvas, objective, prior)
+    units = np.repeat(np.array(request.units), objective.pictures)
     meter = Meter(network, layer, canvas, objective)
     activation, random = meter.activation(tiles, units), meter.best_of_random(units)
     return Portrait(
         layer.name,
         objective.name,
-        question.method,
+        request.method,
         tuple(units.tolist()),
         tiles,
         activation,
@@ -170,66 +170,66 @@ def answer(network: Network, question: Question, prior: Prior | None = None) -> 
     )
 
 
-def _canvas(network: Network, question: Question) -> Canvas:
-    layer, given = question.layer, question.canvas
-    name = question.objective if isinstance(question.objective, str) else question.objective.canvas
+def _canvas(network: Network, request: UnitRequest) -> Canvas:
+    layer, size = request.layer, request.canvas
+    name = request.objective if isinstance(request.objective, str) else request.objective.canvas
     full = (network.input.height, network.input.width)
     if layer.op == "Scores":
-        if given not in (None, full):
+        if size not in (None, full):
             raise SettingsError(
                 f"{setting('canvas')}: the scores are of whole images, {full[0]}x{full[1]}",
                 field="canvas",
-                value=given,
+                value=size,
             )
         return Canvas(*full, None, None)
-    if given is None:
-        return canvas_for(network, layer, "neuron" if name == "neuron" else "channel", question.recipe.quality.cap)
+    if size is None:
+        return canvas_for(network, layer, "neuron" if name == "neuron" else "channel", request.recipe.quality.cap)
     if name == "neuron":
         raise SettingsError(
-            f"{setting('canvas')}: a neuron's canvas is its receptive field; leave it out", field="canvas", value=given
+            f"{setting('canvas')}: a neuron's canvas is its receptive field; leave it out", field="canvas", value=size
         )
-    meter = Meter(network, layer, Canvas(*given, None, None))
+    meter = Meter(network, layer, Canvas(*size, None, None))
     try:
-        meter.all_units(np.zeros((1, *given, network.input.channels), np.uint8))
+        meter.all_units(np.zeros((1, *size, network.input.channels), np.uint8))
     except FilterscopeError as error:
         least = canvas_for(network, layer, "channel", 1)
         raise SettingsError(
-            f"{setting('canvas', f'{given[0]}x{given[1]}')}: {layer.name} does not run on it; "
+            f"{setting('canvas', f'{size[0]}x{size[1]}')}: {layer.name} does not run on it; "
             f"give {least.height}x{least.width} or more",
             field="canvas",
-            value=given,
+            value=size,
         ) from error
-    return Canvas(*given, None, None)
+    return Canvas(*size, None, None)
 
 
-def _made(
-    network: Network, question: Question, canvas: Canvas, objective: Objective, prior: Prior | None
+def _maximise(
+    network: Network, request: UnitRequest, canvas: Canvas, objective: Objective, prior: Prior | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures, upper bounds and steps."""
     from filterscope.analyzer.compute.devices import choose_device, on
     from filterscope.analyzer.maximize.engine import ascend
     from filterscope.analyzer.maximize.vertex_jump import jump
 
-    layer, units = question.layer, question.units
+    layer, units = request.layer, request.units
     count = len(units) * objective.pictures
     unknown, none = np.full(count, np.inf), np.zeros(count, np.int32)
-    if question.method == "analytic":
+    if request.method == "analytic":
         from filterscope.analyzer.maximize.analytic import image_maximisers
 
         exact = image_maximisers(network, layer, units)
         return exact.tiles, exact.values, none
-    device = choose_device(question.device)
-    if question.method == "vertex":
+    device = choose_device(request.device)
+    if request.method == "vertex":
         jumped = jump(network, layer, canvas, objective, units, device)
         return jumped.tiles, unknown, jumped.steps
     with on(device):
-        climbed = ascend(network, layer, canvas, objective, units, question.recipe, question.seed, device, prior=prior)
-    if question.method == "ascent":
+        climbed = ascend(network, layer, canvas, objective, units, request.recipe, request.seed, device, prior=prior)
+    if request.method == "ascent":
         return climbed.tiles, unknown, climbed.steps
     from filterscope.analyzer.certify.certifier import Certifier
 
     certifier = Certifier(network, layer, canvas)
-    proofs = [certifier.certify(unit, tile, question.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
+    proofs = [certifier.certify(unit, tile, request.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
     return np.stack([p.image for p in proofs]), np.array([p.bound for p in proofs]), climbed.steps
 
 
@@ -263,12 +263,12 @@ def check_file(path: str | Path) -> None:
         )
 
 
-def at_quality(question: Question, quality: Quality) -> Question:
+def at_quality(request: UnitRequest, quality: Quality) -> UnitRequest:
     """The same question, answered with a quality's steps and canvas, also where the preset has steps of its own."""
-    return replace(question, recipe=Recipe(replace(question.recipe.preset, steps=None), quality))
+    return replace(request, recipe=Recipe(replace(request.recipe.preset, steps=None), quality))
 
 
-def only_layer(network: Network, wanted: str) -> ConvLayer:
+def only_layer(network: Network, name: str) -> ConvLayer:
     """The one layer of this name or glob.
 
     Raises:
@@ -276,13 +276,13 @@ def only_layer(network: Network, wanted: str) -> ConvLayer:
     """
     from filterscope.analyzer.network.layers import select
 
-    found: Sequence[ConvLayer] = select(network.layers, [wanted])
-    if len(found) > 1:
-        listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
+    matches: Sequence[ConvLayer] = select(network.layers, [name])
+    if len(matches) > 1:
+        listed = ", ".join(layer.name for layer in matches[:5]) + (", …" if len(matches) > 5 else "")
         raise SettingsError(
-            f"{setting('layer', wanted)}: fits {len(found)} layers, {listed}; name one", field="layer", value=wanted
+            f"{setting('layer', name)}: fits {len(matches)} layers, {listed}; name one", field="layer", value=name
         )
-    return found[0]
+    return matches[0]
 
 
 def _status(activation: float, random: float, sense: int) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
 from filterscope.analyzer.maximize.engine import Ascent, batch_size
-from filterscope.analyzer.maximize.objective_gradient import Asked, Slope, some
+from filterscope.analyzer.maximize.objective_gradient import Slope, UnitDirections, select_directions
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
@@ -78,7 +78,7 @@ class _Leap:
 
     def run(self, units: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Jump with one batch: tiles, evaluations, diverged."""
-        asked = self.slope.directions(units)
+        directions = self.slope.directions(units)
         count = len(units)
         x = torch.full((count, *self.shape), 0.5, device=self.device)
         best, value = x.clone(), torch.full((count,), -torch.inf, device=self.device)
@@ -87,48 +87,57 @@ class _Leap:
         diverged = torch.zeros(count, dtype=torch.bool, device=self.device)
         at = torch.arange(count, device=self.device)  # the units that still jump
         for _ in range(JUMPS):
-            found, gradient = self._gradient(x[at], some(asked, at))
+            objective, gradient = self._gradient(x[at], select_directions(directions, at))
             asleep = ~gradient.flatten(1).any(dim=1)
             if bool(asleep.any()):  # behind closed ReLUs
-                gradient[asleep] = self._gradient(x[at[asleep]], some(asked, at[asleep]), opened=True)[1]
+                gradient[asleep] = self._gradient(
+                    x[at[asleep]], select_directions(directions, at[asleep]), redirected=True
+                )[1]
             steps[at.cpu().numpy()] += 1
-            broken = ~(torch.isfinite(found) & torch.isfinite(gradient).flatten(1).all(dim=1))
+            broken = ~(torch.isfinite(objective) & torch.isfinite(gradient).flatten(1).all(dim=1))
             diverged[at[broken]] = True
-            better = (found > value[at]) & ~broken
+            better = (objective > value[at]) & ~broken
             fallen[at] = x[at]
             risen = at[better]
-            best[risen], value[risen] = x[risen], found[better]
+            best[risen], value[risen] = x[risen], objective[better]
             target = torch.where(gradient > 0, 1.0, torch.where(gradient < 0, 0.0, x[at]))
             moves = (target != x[at]).flatten(1).any(dim=1)
             x[at] = target
             at = at[better & moves]
             if not len(at):
                 break
-        self._bisect(best, value, fallen, asked, steps)
+        self._bisect(best, value, fallen, directions, steps)
         return eight_bit(best), steps, diverged.cpu().numpy()
 
     def _bisect(
-        self, best: torch.Tensor, value: torch.Tensor, fallen: torch.Tensor, asked: Asked, steps: np.ndarray
+        self,
+        best: torch.Tensor,
+        value: torch.Tensor,
+        fallen: torch.Tensor,
+        directions: UnitDirections,
+        steps: np.ndarray,
     ) -> None:
         """Between the best picture and the one after it that was worse, in place."""
         at = torch.nonzero((best != fallen).flatten(1).any(dim=1))[:, 0]
         for _ in range(HALVINGS if len(at) else 0):
             middle = (best[at] + fallen[at]) / 2
             with torch.no_grad():
-                found = self._value(middle, some(asked, at))
+                objective = self._value(middle, select_directions(directions, at))
             steps[at.cpu().numpy()] += 1
-            better = found > value[at]
-            best[at[better]], value[at[better]] = middle[better], found[better]
+            better = objective > value[at]
+            best[at[better]], value[at[better]] = middle[better], objective[better]
             fallen[at[~better]] = middle[~better]
 
-    def _gradient(self, x: torch.Tensor, asked: Asked, opened: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gradient(
+        self, x: torch.Tensor, directions: UnitDirections, redirected: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Objective (B,) and its gradient by the pictures, (B, C, H, W)."""
         x = x.detach().requires_grad_(True)
-        found = self._value(x, asked, opened)
-        (gradient,) = torch.autograd.grad(found.sum(), x)
-        return found.detach(), gradient
+        objective = self._value(x, directions, redirected)
+        (gradient,) = torch.autograd.grad(objective.sum(), x)
+        return objective.detach(), gradient
 
-    def _value(self, x: torch.Tensor, asked: Asked, opened: bool = False) -> torch.Tensor:
+    def _value(self, x: torch.Tensor, directions: UnitDirections, redirected: bool = False) -> torch.Tensor:
         if self.stop.is_set():
             raise InterruptedError(f"{self.layer.name}: stopped between two vertices")
-        return self.slope.raised(x, asked, opened)[0]
+        return self.slope.raised(x, directions, redirected)[0]

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.execution.plan import evenly_spaced
-from filterscope.analyzer.maximize.single_unit import Portrait, Question, answer
+from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest, answer
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.scores import class_index, scores
@@ -97,7 +97,7 @@ class Classes:
         recipe = context.settings.recipe
         for number, first in enumerate(range(0, len(classes), TOGETHER)):
             part = classes[first : first + TOGETHER]
-            question = Question(
+            question = UnitRequest(
                 layer, "channel", part, recipe, seed=context.settings.seed, device=str(context.shop.device)
             )
             found = answer(network, question, context.shop.prior)

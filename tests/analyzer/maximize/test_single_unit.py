@@ -12,7 +12,7 @@ from PIL import Image
 import filterscope as fs
 from filterscope.analyzer.maximize.presets import PRESETS as RECIPES
 from filterscope.analyzer.maximize.presets import Quality, Recipe
-from filterscope.analyzer.maximize.single_unit import Question, answer, at_quality, only_layer, save
+from filterscope.analyzer.maximize.single_unit import UnitRequest, answer, at_quality, only_layer, save
 from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.analyzer.network.scores import scores
 from filterscope.analyzer.units.objectives import Direction
@@ -47,7 +47,7 @@ def network(tmp_path_factory):
 
 
 def ask(network, layer="two", units=(1,), objective="channel", **rest):
-    return Question(only_layer(network, layer), objective, units, QUICK, **{"device": "cpu"} | rest)
+    return UnitRequest(only_layer(network, layer), objective, units, QUICK, **{"device": "cpu"} | rest)
 
 
 def maps_of(network, path, value):
@@ -104,7 +104,7 @@ def test_the_formula_is_exact_for_a_layer_that_sees_the_image(network, tmp_path)
 def test_a_class_is_what_was_planted(network, method, tmp_path):
     layer = scores(network)
     longer = Recipe(QUICK.preset, Quality("longer", 64, 0.2, 96, 64))
-    question = Question(layer, "channel", (WHITE, BLACK), longer, method, device="cpu")
+    question = UnitRequest(layer, "channel", (WHITE, BLACK), longer, method, device="cpu")
     found = answer(network, question)
     middle = found.tiles[:, 2:-2, 2:-2].mean(axis=(1, 2, 3))
     for place in (WHITE, BLACK):
@@ -160,7 +160,7 @@ def test_a_canvas_is_as_asked(network):
     with pytest.raises(SettingsError, match="a neuron's canvas is its receptive field"):
         answer(network, ask(network, "two", (0,), "neuron", canvas=(9, 9)))
     with pytest.raises(SettingsError, match="the scores are of whole images, 14x14"):
-        answer(network, Question(scores(network), "channel", (0,), QUICK, canvas=(9, 9)))
+        answer(network, UnitRequest(scores(network), "channel", (0,), QUICK, canvas=(9, 9)))
 
 
 @pytest.mark.parametrize(
@@ -187,13 +187,13 @@ def test_what_does_not_fit_is_told(network, changed, words):
 @pytest.mark.parametrize("objective", ["neuron", "diversity"])
 def test_scores_have_no_maps(network, objective):
     with pytest.raises(SettingsError, match="class scores have none"):
-        Question(scores(network), objective, (0,), QUICK)
+        UnitRequest(scores(network), objective, (0,), QUICK)
 
 
 def test_a_layer_that_is_not_two_dimensional_is_refused(network):
     line = dataclasses.replace(network.layer("two"), rank=1)
     with pytest.raises(SettingsError, match="a 1-d convolution is listed and not maximised"):
-        Question(line, "channel", (0,), QUICK)
+        UnitRequest(line, "channel", (0,), QUICK)
 
 
 def test_a_name_must_fit_one_layer(network):
