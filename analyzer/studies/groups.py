@@ -134,12 +134,13 @@ class Groups:
         """
         if self.layers:
             return select_two_dimensional(network.layers, self.layers, "groups")
-        known = [layer for layer in network.layers if layer.name in analysed]
+        candidates = [layer for layer in network.layers if layer.name in analysed]
         # One place has no parts, and activations that are not rectified lose half of what they say.
-        known = [layer for layer in known if min(layer.output_shape[1:]) > 1] or known
-        known = [layer for layer in known if layer.nonlinearity != "none"] or known
-        places = np.linspace((len(known) - 1) / 2, len(known) - 1, count) if count > 1 else [len(known) - 1]
-        return [known[place] for place in dict.fromkeys(round(float(place)) for place in places)]
+        candidates = [layer for layer in candidates if min(layer.output_shape[1:]) > 1] or candidates
+        candidates = [layer for layer in candidates if layer.nonlinearity != "none"] or candidates
+        last = len(candidates) - 1
+        places = np.linspace(last / 2, last, count) if count > 1 else [last]
+        return [candidates[place] for place in dict.fromkeys(round(float(place)) for place in places)]
 
     def run(self, context: Context) -> None:
         """Take apart, draw, save."""
@@ -147,23 +148,23 @@ class Groups:
             raise SettingsError(
                 f"{setting('groups')}: takes activations on your images apart; give {setting('images')}", field="groups"
             )
-        told = self.settings(context)
+        settings = self.settings(context)
         context.notes.append(
-            f"the first {told['images']} of {len(context.pictures)} images; activations before the non-linearity, "
+            f"the first {settings['images']} of {len(context.pictures)} images; activations before the non-linearity, "
             "negative ones counted as 0"
         )
-        if told["grid"]:
-            context.notes.append(f"grids show at most {told['grid']} × {told['grid']} places, evenly spaced")
-        context.progress.stage("neuron groups", len(told["layers"]) * told["images"])
+        if settings["grid"]:
+            context.notes.append(f"grids show at most {settings['grid']} × {settings['grid']} places, evenly spaced")
+        context.progress.stage("neuron groups", len(settings["layers"]) * settings["images"])
         groups: list[dict[str, Any]] = []
         cells: list[dict[str, Any]] = []
-        for name in told["layers"]:
+        for name in settings["layers"]:
             sight = _Sight(context, context.network.layer(name))
-            for index in range(told["images"]):
+            for index in range(settings["images"]):
                 maps = sight.maps(context.pictures[index])
                 groups += sight.groups(index, factorise(maps, self.groups))
-                if told["grid"]:
-                    cells += sight.grid(index, maps, told["grid"])
+                if settings["grid"]:
+                    cells += sight.grid(index, maps, settings["grid"])
                 context.progress.advance()
         context.writer.write_table("groups/groups.parquet", pa.Table.from_pylist(groups, GROUP_SCHEMA))
         context.writer.write_table("groups/grid.parquet", pa.Table.from_pylist(cells, GRID_SCHEMA))
@@ -180,8 +181,8 @@ class _Sight:
 
     def maps(self, picture: np.ndarray) -> np.ndarray:
         """Rectified activations, (C, H, W), by ONNX Runtime."""
-        found = self._session.run(self.context.network.input.to_model(picture[None]))[self.layer.value][0]
-        return np.asarray(np.maximum(np.nan_to_num(found), 0))
+        activations = self._session.run(self.context.network.input.to_model(picture[None]))[self.layer.value][0]
+        return np.asarray(np.maximum(np.nan_to_num(activations), 0))
 
     def groups(self, image: int, factors: Factors) -> list[dict[str, Any]]:
         """Rows of GROUP_SCHEMA; pictures and masks are saved."""
@@ -244,7 +245,15 @@ class _Sight:
         shop, objective = self.context.shop, Direction(directions)
         units = range(len(directions))
         climbed = ascend(
-            shop.network, self.layer, self._canvas, objective, units, recipe, shop.seed, shop.device, prior=shop.prior
+            shop.network,
+            self.layer,
+            self._canvas,
+            objective,
+            units=units,
+            recipe=recipe,
+            seed=shop.seed,
+            device=shop.device,
+            prior=shop.prior,
         )
         file = f"groups/{name}.png"
         self.context.writer.write_bytes(file, atlas.to_png(atlas.pack(climbed.tiles)))

@@ -103,10 +103,10 @@ def invert(
         raise SettingsError(f"invert: the network takes pictures {expected} uint8, got {picture.shape} {picture.dtype}")
     matcher = Matcher(network, chosen, choose_device(device))
     if kind == "inversion":
-        found = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
+        matched = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
     else:
-        found = matcher.caricature(picture, steps, power, seed)
-    return Judge(network, chosen).judged(kind, found, picture)
+        matched = matcher.caricature(picture, steps, power, seed)
+    return Judge(network, chosen).judged(kind, matched, picture)
 
 
 class Judge:
@@ -121,19 +121,19 @@ class Judge:
         answer = self._session.run(self.network.input.to_model(picture[None]))[self.layer.value]
         return answer.astype(np.float64).ravel()
 
-    def judged(self, kind: str, found: Matched, picture: np.ndarray) -> Inverted:
+    def judged(self, kind: str, matched: Matched, picture: np.ndarray) -> Inverted:
         """What was found, with its distance and cosine to the picture."""
-        own, wanted = self.activations(found.tile), self.activations(picture)
-        length = float(np.linalg.norm(wanted))
+        own, target = self.activations(matched.tile), self.activations(picture)
+        length = float(np.linalg.norm(target))
         lengths = length * float(np.linalg.norm(own))
         return Inverted(
-            self.layer.name,
-            kind,
-            found.tile,
-            float(np.linalg.norm(own - wanted)) / length if length else np.nan,
-            float(own @ wanted) / lengths if lengths else np.nan,
-            found.steps,
-            found.seconds,
+            layer=self.layer.name,
+            kind=kind,
+            tile=matched.tile,
+            distance=float(np.linalg.norm(own - target)) / length if length else np.nan,
+            cosine=float(own @ target) / lengths if lengths else np.nan,
+            steps=matched.steps,
+            seconds=matched.seconds,
         )
 
 
@@ -195,27 +195,28 @@ class Inversion:
             )
         from filterscope.analyzer.maximize.feature_inversion import Matcher
 
-        told, shop = self.settings(context), context.shop
+        settings, shop = self.settings(context), context.shop
         context.notes.append(
-            f"the first {told['images']} of {len(context.pictures)} images at {len(told['layers'])} layers; "
+            f"the first {settings['images']} of {len(context.pictures)} images at {len(settings['layers'])} layers; "
             "activations are those before the non-linearity"
         )
         each = 1 + self.caricatures
-        context.progress.stage("inverting activations", len(told["layers"]) * told["images"] * each)
+        context.progress.stage("inverting activations", len(settings["layers"]) * settings["images"] * each)
         rows: list[dict[str, Any]] = []
-        for name in told["layers"]:
+        for name in settings["layers"]:
             layer = context.network.layer(name)
             matcher, judge = Matcher(context.network, layer, shop.device, shop.prior), Judge(context.network, layer)
-            for index, picture in enumerate(context.pictures[: told["images"]]):
-                found = [judge.judged("inversion", matcher.invert(picture, told["evaluations"], shop.seed), picture)]
+            for index, picture in enumerate(context.pictures[: settings["images"]]):
+                inverted = matcher.invert(picture, settings["evaluations"], shop.seed)
+                pictures = [judge.judged("inversion", inverted, picture)]
                 context.progress.advance()
                 if self.caricatures:
                     drawn = matcher.caricature(picture, shop.recipe.quality, self.power, shop.seed)
-                    found.append(judge.judged("caricature", drawn, picture))
+                    pictures.append(judge.judged("caricature", drawn, picture))
                     context.progress.advance()
                 file = f"inversion/{context.slugs[name]}-{index}.png"
-                context.writer.write_bytes(file, atlas.to_png(atlas.pack(np.stack([one.tile for one in found]))))
-                rows += [_row(one, index, file, tile) for tile, one in enumerate(found)]
+                context.writer.write_bytes(file, atlas.to_png(atlas.pack(np.stack([one.tile for one in pictures]))))
+                rows += [_row(one, index, file, tile) for tile, one in enumerate(pictures)]
         unseen = sorted({row["layer"] for row in rows if row["cosine"] is None})
         if unseen:
             context.notes.append(f"no number where activations are 0 or not finite: {', '.join(unseen)}")

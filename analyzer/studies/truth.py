@@ -24,7 +24,12 @@ from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
-from filterscope.analyzer.studies.strongest_responses import Peak, natural_peaks, parts, saved_peaks
+from filterscope.analyzer.studies.strongest_responses import (
+    StrongestResponse,
+    parts,
+    responses_to_saved_pictures,
+    strongest_natural_responses,
+)
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.converters.errors import SettingsError, setting
@@ -107,7 +112,7 @@ class _Natural:
 
     def strongest(self, slug: str, channel: int) -> list[Place]:
         """Places of a unit in images that can be shown, the strongest first, one an image."""
-        found = []
+        places = []
         for kind, table, value in (
             ("image", self.run.maps(slug), "maximum"),
             ("example", self.run.examples(slug), "activation"),
@@ -116,13 +121,13 @@ class _Natural:
             for row in own.to_pylist():
                 source = (kind, row[kind])
                 if kind == "image" or self.examples.get(row[kind], {}).get("atlas") is not None:
-                    found.append(Place(source, row[value], row["row"], row["column"]))
-        return sorted(found, key=lambda place: -place.value)[:STRONGEST]
+                    places.append(Place(source, row[value], row["row"], row["column"]))
+        return sorted(places, key=lambda place: -place.value)[:STRONGEST]
 
     def sources(self) -> list[tuple[str, int]]:
         """All that can be shown."""
-        kept = [number for number, row in self.examples.items() if row["atlas"] is not None]
-        return [*(("image", index) for index in range(len(self.user))), *(("example", number) for number in kept)]
+        numbers = [number for number, row in self.examples.items() if row["atlas"] is not None]
+        return [*(("image", index) for index in range(len(self.user))), *(("example", number) for number in numbers)]
 
     def pixels(self, source: tuple[str, int]) -> np.ndarray:
         """(H, W, C) uint8, at the network's input size."""
@@ -141,56 +146,57 @@ class _Truth:
         self.network: Network = context.network
         self.slug = context.slugs[layer.name]
         self.channels = context.channels[layer.name]
-        self.peaks: dict[int, list[Peak]] = {}
-        for peak in saved_peaks(natural.run, self.network, layer, self.channels):
-            self.peaks.setdefault(peak.channel, []).append(peak)
+        self.responses: dict[int, list[StrongestResponse]] = {}
+        for response in responses_to_saved_pictures(natural.run, self.network, layer, self.channels):
+            self.responses.setdefault(response.channel, []).append(response)
 
     def ratios(self) -> list[dict[str, Any]]:
         """Rows of TRUTH_SCHEMA."""
         rows = []
-        highest = natural_peaks(self.natural.run, self.layer, self.slug)
+        highest = strongest_natural_responses(self.natural.run, self.layer, self.slug)
         cuts = self._means_of_cuts()
-        for channel, peaks in self.peaks.items():
-            rows.append(self._row(channel, "neuron", max(peak.value for peak in peaks), float(highest[channel])))
-            means = [peak.activation for peak in peaks if peak.objective == "channel"]
+        for channel, responses in self.responses.items():
+            strongest = max(response.value for response in responses)
+            rows.append(self._row(channel, "neuron", strongest, float(highest[channel])))
+            means = [response.activation for response in responses if response.objective == "channel"]
             if means and channel in cuts:
                 rows.append(self._row(channel, "channel", max(means), cuts[channel]))
         return rows
 
     def _row(self, channel: int, objective: str, maximised: float, natural: float) -> dict[str, Any]:
-        known = np.isfinite(natural)
+        is_finite = np.isfinite(natural)
         return {
             "layer": self.layer.name,
             "channel": channel,
             "objective": objective,
             "maximised": maximised,
-            "natural": natural if known else None,
-            "ratio": maximised / natural if known and natural > 0 else None,
+            "natural": natural if is_finite else None,
+            "ratio": maximised / natural if is_finite and natural > 0 else None,
         }
 
     def _means_of_cuts(self) -> dict[int, float]:
         """The largest mean of a unit's map over cuts of the channel's canvas around its strongest natural places."""
         canvas = self._canvas("channel")
         cuts, owners = [], []
-        for channel, peaks in self.peaks.items():
-            if any(peak.objective == "channel" for peak in peaks):
+        for channel, responses in self.responses.items():
+            if any(response.objective == "channel" for response in responses):
                 for place in self.natural.strongest(self.slug, channel):
                     cuts.append(self._cut(place, canvas.size))
                     owners.append(channel)
-        found: dict[int, float] = {}
+        means: dict[int, float] = {}
         if not cuts:
-            return found
+            return means
         session = self.network.session([self.layer.value], canvas.size)
         for part in parts(len(cuts), canvas.height * canvas.width):
             maps = session.run(self.network.input.to_model(np.stack(cuts[part])))[self.layer.value]
             for owner, own in zip(owners[part], maps, strict=True):
-                found[owner] = max(found.get(owner, -np.inf), float(own[owner].mean(dtype=np.float64)))
-        return found
+                means[owner] = max(means.get(owner, -np.inf), float(own[owner].mean(dtype=np.float64)))
+        return means
 
     def paths(self) -> list[dict[str, Any]]:
         """Rows of PATH_SCHEMA."""
         through = self._earlier()
-        with_pictures = [channel for channel in self.channels if channel in self.peaks]
+        with_pictures = [channel for channel in self.channels if channel in self.responses]
         few = evenly_spaced(len(with_pictures), PATH_UNITS[self.context.settings.quality])
         rows: list[dict[str, Any]] = []
         for index in few if through else ():
@@ -205,14 +211,14 @@ class _Truth:
         return [ancestors[index] for index in sorted(chosen)]
 
     def _unit_paths(self, channel: int, through: Sequence[ConvLayer]) -> list[dict[str, Any]]:
-        peak = max(self.peaks[channel], key=lambda one: (one.objective == "channel", one.method == "ascent"))
+        response = max(self.responses[channel], key=lambda one: (one.objective == "channel", one.method == "ascent"))
         places = self.natural.strongest(self.slug, channel)
         if len(places) < 2:
             return []
-        size = (peak.pixels.shape[0], peak.pixels.shape[1])
-        strongest = [self._cut(place, size, peak) for place in places]
+        size = (response.pixels.shape[0], response.pixels.shape[1])
+        strongest = [self._cut(place, size, response) for place in places]
         others = self._random_cuts(size, {place.source for place in places}, channel)
-        pictures = np.stack([peak.pixels, *strongest, *others])
+        pictures = np.stack([response.pixels, *strongest, *others])
         session = self.network.session([layer.value for layer in through], size)
         answers = [session.run(self.network.input.to_model(one[None])) for one in pictures]
         rows = []
@@ -233,9 +239,9 @@ class _Truth:
             )
         return rows
 
-    def _random_cuts(self, size: tuple[int, int], taken: set[tuple[str, int]], channel: int) -> list[np.ndarray]:
+    def _random_cuts(self, size: tuple[int, int], excluded: set[tuple[str, int]], channel: int) -> list[np.ndarray]:
         """Cuts at random places of images that are not among the unit's strongest."""
-        free = [source for source in self.natural.sources() if source not in taken]
+        free = [source for source in self.natural.sources() if source not in excluded]
         rng = np.random.default_rng([self.context.settings.seed, self.layer.index, channel])
         chosen = rng.permutation(len(free))[:RANDOM]
         full = (self.network.input.height, self.network.input.width)
@@ -245,7 +251,7 @@ class _Truth:
             cuts.append(self.natural.pixels(free[index])[top : top + size[0], left : left + size[1]])
         return cuts
 
-    def _cut(self, place: Place, size: tuple[int, int], peak: Peak | None = None) -> np.ndarray:
+    def _cut(self, place: Place, size: tuple[int, int], response: StrongestResponse | None = None) -> np.ndarray:
         """A natural image cut to a size, so that its strongest neuron stands where the peak's stands in its picture,
         or in the middle of the cut; moved inwards where it would reach over the image's edge."""
         pixels = self.natural.pixels(place.source)
@@ -254,12 +260,12 @@ class _Truth:
         extent = self.layer.field.size if self.layer.field is not None else size
         firsts = []
         for axis, position in enumerate((place.row, place.column)):
-            if peak is None:
+            if response is None:
                 seen = start[axis] + position * jump[axis]
                 step = max(1, round(jump[axis]))  # whole steps, so that neurons look at the pixels that they saw
                 first = step * round((seen + (extent[axis] - size[axis]) / 2) / step)
             else:
-                first = round((position - (peak.row, peak.column)[axis]) * jump[axis])
+                first = round((position - (response.row, response.column)[axis]) * jump[axis])
             firsts.append(min(max(0, first), pixels.shape[axis] - size[axis]))
         return pixels[firsts[0] : firsts[0] + size[0], firsts[1] : firsts[1] + size[1]]
 
