@@ -27,7 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from filterscope.analyzer.attribution.backpropagation import Ways
 from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS
-from filterscope.analyzer.attribution.sanity import Asked, randomisation_test
+from filterscope.analyzer.attribution.sanity import TrainedExplanation, randomisation_test
 from filterscope.analyzer.attribution.targets import Target
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find, load
@@ -332,7 +332,7 @@ def sanity_rows(pictures: list[np.ndarray]) -> list[str]:
     for pixels in pictures:
         target = explainer.target(pixels)
         strengths = {method: explainer.explain(pixels, target, method).strength for method in METHODS}
-        asked.append(Asked(pixels, target, strengths))
+        asked.append(TrainedExplanation(pixels, target, strengths))
     rows = randomisation_test(explainer, asked)
     found = {(row["layer"], row["method"]): row for row in rows}
     lines = ["| shuffled down to | " + " | ".join(METHODS) + " |", "|---|" + "--:|" * len(METHODS)]

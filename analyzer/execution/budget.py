@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ def _timed(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
             trial = shop.recipe.with_steps(steps)
             trial = replace(trial, quality=replace(trial.quality, patience=steps))  # nobody leaves early
             started = time.perf_counter()
-            ascend(
-                *(shop.network, layer, canvas, shop.objective(layer, objective), range(count), trial, 0, shop.device)
-            )
+            problem = Problem(shop.network, layer, canvas, shop.objective(layer, objective))
+            ascend(problem, range(count), trial, seed=0, device=shop.device)
             times.append(time.perf_counter() - started)
         rows.append(_work(shop, layer, objective))
         spent.append(max(times[1] - times[0], 1e-6) / TRIAL_STEPS / count)

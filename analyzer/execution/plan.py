@@ -130,7 +130,7 @@ def make_plan(
         size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
         for objective in settings.objectives:
             own = None if steps is None else steps[layer.name]
-            tasks += [Task(layer.name, objective, "ascent", part, own) for part in _parts(channels, size)]
+            tasks += [Task(layer.name, objective, "ascent", part, steps=own) for part in _parts(channels, size)]
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,

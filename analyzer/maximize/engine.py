@@ -21,22 +21,22 @@ import numpy as np
 import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
-from filterscope.analyzer.maximize.objective_gradient import Slope, UnitDirections, select_directions
+from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient, UnitDirections, select_directions
 from filterscope.analyzer.maximize.optimisers import Optimiser, optimiser
 from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
 from filterscope.analyzer.maximize.presets import STRETCHED, Recipe
 from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.transforms import fitted
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
-from filterscope.analyzer.units.objectives import Objective
 from filterscope.converters.errors import SettingsError, setting
 
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 3 << 17  # of all canvases of a batch: 42 of 96 px, beyond which a processor gains nothing
 LARGEST_BATCH = 128
-OPEN_GATES, FEWEST_OPEN = 1 / 32, 4  # part of the steps in which gradients pass closed ReLUs, and at least so many
+REDIRECTED, FEWEST_REDIRECTED = 1 / 32, 4  # part of the steps in which ReLUs are redirected, and at least so many
 GAIN = 0.005  # relative gain that counts as progress
 
 
@@ -51,25 +51,24 @@ class Ascent:
 
 
 def ascend(
-    network: Network,
-    layer: ConvLayer,
-    canvas: Canvas,
-    objective: Objective,
+    problem: Problem,
     units: Sequence[int],
     recipe: Recipe,
+    *,
     seed: int,
     device: torch.device,
     stop: threading.Event | None = None,
-    *,
     prior: Prior | None = None,
     start: np.ndarray | None = None,
 ) -> Ascent:
     """Maximise some units of one layer.
 
     Args:
+        problem: the layer, its objective and the size of the pictures.
         units: what the objective counts: channels, or its own directions.
         recipe: how; what it says of this kind of canvas.
         seed: with the same plan on the same kind of machine, the same pictures.
+        device: where to compute.
         stop: set by another thread, it ends the ascent at the next step.
         prior: colours and spectrum of the user's images; None: those of ImageNet, and 1/f.
         start: (N, H, W, C) uint8 pictures to begin at, one a picture; None: the recipe's own start.
@@ -82,21 +81,22 @@ def ascend(
         SettingsError: the objective does not fit the layer, or the recipe's phases cannot begin at a picture.
     """
     started = time.perf_counter()
-    climb = _Climb(network, layer, canvas, objective, recipe, seed, device, prior, stop or threading.Event())
-    pictures = [(unit, index) for unit in units for index in range(objective.pictures)]
-    size = batch_size(network, layer, canvas, objective.pictures)
+    together = problem.objective.pictures
+    climb = _Climb(problem, recipe, seed=seed, device=device, prior=prior, stop=stop or threading.Event())
+    pictures = [(unit, index) for unit in units for index in range(together)]
+    size = batch_size(problem.network, problem.layer, problem.canvas, together)
     parts: list[Part] = []
     first = 0
     while first < len(pictures):
         batch = slice(first, first + size)
         part = climb.run(pictures[batch], None if start is None else start[batch])
         if part is None:
-            size = _halved(min(size, len(pictures) - first), objective.pictures)
+            size = _halved(min(size, len(pictures) - first), together)
             continue
         parts.append(part)
         first += size
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
-    return Ascent(tiles, steps, diverged, time.perf_counter() - started)
+    return Ascent(tiles=tiles, steps=steps, diverged=diverged, seconds=time.perf_counter() - started)
 
 
 def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int = 1) -> int:
@@ -150,23 +150,21 @@ class _Climb:
 
     def __init__(
         self,
-        network: Network,
-        layer: ConvLayer,
-        canvas: Canvas,
-        objective: Objective,
+        problem: Problem,
         recipe: Recipe,
+        *,
         seed: int,
         device: torch.device,
         prior: Prior | None,
         stop: threading.Event,
     ) -> None:
         self.stop = stop
-        self.layer, self.canvas, self.objective = layer, canvas, objective
-        self.recipe = recipe.on(objective.canvas, min(canvas.size))
+        self.layer, self.canvas, self.objective = problem.layer, problem.canvas, problem.objective
+        self.recipe = recipe.on(self.objective.canvas, min(self.canvas.size))
         self.seed, self.device = seed, device
-        self.prior = None if prior is None else prior.fitted(canvas.size)
-        self.bands = network.input.channels
-        self.slope = Slope(network, layer, canvas, objective, device)
+        self.prior = None if prior is None else prior.fitted(self.canvas.size)
+        self.bands = problem.network.input.channels
+        self.slope = ObjectiveGradient(problem, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
     def run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
@@ -211,16 +209,18 @@ class _Climb:
         objective = zlib.crc32(self.objective.name.encode())
         seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in units]
         if preset.parameters == "fourier":
-            return Fourier(seeds, shape, self.device, self.prior, preset.start, preset.exponent)
-        return (Maco if preset.parameters == "maco" else Pixels)(seeds, shape, self.device, self.prior, preset.start)
+            return Fourier(seeds, shape, self.device, prior=self.prior, start=preset.start, exponent=preset.exponent)
+        kind = Maco if preset.parameters == "maco" else Pixels
+        return kind(seeds, shape, self.device, prior=self.prior, start=preset.start)
 
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What is raised, (B,), and its gradient by the values."""
         values = state.held.values
         pictures = state.held.pictures()
-        opened = self.recipe.preset.redirect and step < max(FEWEST_OPEN, self.recipe.steps * OPEN_GATES)
+        first_steps = max(FEWEST_REDIRECTED, self.recipe.steps * REDIRECTED)
+        redirected = self.recipe.preset.redirect and step < first_steps
         seen = self.moved(pictures, self.seed, step)
-        raised, source = self.slope.raised(seen, state.directions, opened)
+        raised, source = self.slope.raised(seen, state.directions, redirected)
         copies = self.moved.copies
         raised = raised.reshape(copies, -1).mean(dim=0)
         climbed = raised

@@ -16,30 +16,22 @@ from filterscope.analyzer.compute.last_convolution import Directions
 from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.compute.precision import cut_for_gradients
 from filterscope.analyzer.compute.redirected_relu import with_open_gates
-from filterscope.analyzer.network.layers import ConvLayer
-from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.units.canvas import Canvas
-from filterscope.analyzer.units.objectives import Objective
+from filterscope.analyzer.maximize.problem import Problem
 
 UnitDirections = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
 
 
-class Slope:
-    """One objective on one layer and canvas.
+class ObjectiveGradient:
+    """The objective of a problem as a function of pictures that can be differentiated.
 
     Args:
+        problem: what is maximised.
+        device: where to compute.
         exact: float32, also where bfloat16 is faster.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        layer: ConvLayer,
-        canvas: Canvas,
-        objective: Objective,
-        device: torch.device,
-        exact: bool = False,
-    ) -> None:
+    def __init__(self, problem: Problem, device: torch.device, exact: bool = False) -> None:
+        network, layer, objective = problem.network, problem.layer, problem.objective
         self.layer, self.objective, self.device = layer, objective, device
         self.to_model = input_map(network.input, device)
         self.last_alone = (
@@ -50,7 +42,7 @@ class Slope:
         self.before: Callable[..., Any] = _identity
         self.redirected: Callable[..., Any] = _identity
         if target != network.input.name:
-            sample = self.to_model(torch.rand(1, network.input.channels, *canvas.size, device=device))
+            sample = self.to_model(torch.rand(1, network.input.channels, *problem.canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
             self.before, self.redirected = network.apart(cut), network.apart(with_open_gates(cut))
 

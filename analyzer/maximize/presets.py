@@ -58,9 +58,9 @@ class Quality:
 QUALITIES = {
     quality.name: quality
     for quality in (
-        Quality("draft", 32, 0.3, 96, 12),
-        Quality("standard", 128, 0.3, 96, 32),
-        Quality("fine", 512, 0.2, None, 96),
+        Quality(name="draft", steps=32, rate=0.3, cap=96, patience=12),
+        Quality(name="standard", steps=128, rate=0.3, cap=96, patience=32),
+        Quality(name="fine", steps=512, rate=0.2, cap=None, patience=96),
     )
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from filterscope.analyzer.maximize.presets import Quality, Recipe
 from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
@@ -151,22 +152,22 @@ def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -
                 f"{setting('channel', unit)}: {layer.name} has channels 0 to {highest}", field="channel", value=unit
             )
         objective.direction(unit, layer.out_channels)  # says so where it does not fit the layer
-    tiles, bound, steps = _maximise(network, request, canvas, objective, prior)
+    tiles, bound, steps = _maximise(Problem(network, layer, canvas, objective), request, prior)
     units = np.repeat(np.array(request.units), objective.pictures)
     meter = Meter(network, layer, canvas, objective)
     activation, random = meter.activation(tiles, units), meter.best_of_random(units)
     return Portrait(
-        layer.name,
-        objective.name,
-        request.method,
-        tuple(units.tolist()),
-        tiles,
-        activation,
-        meter.robust(tiles, units),
-        random,
-        bound,
-        steps,
-        tuple(_status(one, other, objective.sense) for one, other in zip(activation, random, strict=True)),
+        layer=layer.name,
+        objective=objective.name,
+        method=request.method,
+        units=tuple(units.tolist()),
+        tiles=tiles,
+        activation=activation,
+        robust=meter.robust(tiles, units),
+        random=random,
+        bound=bound,
+        steps=steps,
+        status=tuple(_status(one, other, objective.sense) for one, other in zip(activation, random, strict=True)),
     )
 
 
@@ -202,16 +203,14 @@ def _canvas(network: Network, request: UnitRequest) -> Canvas:
     return Canvas(*size, None, None)
 
 
-def _maximise(
-    network: Network, request: UnitRequest, canvas: Canvas, objective: Objective, prior: Prior | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _maximise(problem: Problem, request: UnitRequest, prior: Prior | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures, upper bounds and steps."""
     from filterscope.analyzer.compute.devices import choose_device, on
     from filterscope.analyzer.maximize.engine import ascend
     from filterscope.analyzer.maximize.vertex_jump import jump
 
-    layer, units = request.layer, request.units
-    count = len(units) * objective.pictures
+    network, layer, units = problem.network, problem.layer, request.units
+    count = len(units) * problem.objective.pictures
     unknown, none = np.full(count, np.inf), np.zeros(count, np.int32)
     if request.method == "analytic":
         from filterscope.analyzer.maximize.analytic import image_maximisers
@@ -220,15 +219,15 @@ def _maximise(
         return exact.tiles, exact.values, none
     device = choose_device(request.device)
     if request.method == "vertex":
-        jumped = jump(network, layer, canvas, objective, units, device)
+        jumped = jump(problem, units, device)
         return jumped.tiles, unknown, jumped.steps
     with on(device):
-        climbed = ascend(network, layer, canvas, objective, units, request.recipe, request.seed, device, prior=prior)
+        climbed = ascend(problem, units, request.recipe, seed=request.seed, device=device, prior=prior)
     if request.method == "ascent":
         return climbed.tiles, unknown, climbed.steps
     from filterscope.analyzer.certify.certifier import Certifier
 
-    certifier = Certifier(network, layer, canvas)
+    certifier = Certifier(network, layer, problem.canvas)
     proofs = [certifier.certify(unit, tile, request.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
     return np.stack([p.image for p in proofs]), np.array([p.bound for p in proofs]), climbed.steps
 

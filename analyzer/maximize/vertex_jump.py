@@ -20,29 +20,20 @@ import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
 from filterscope.analyzer.maximize.engine import Ascent, batch_size
-from filterscope.analyzer.maximize.objective_gradient import Slope, UnitDirections, select_directions
-from filterscope.analyzer.network.layers import ConvLayer
-from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.units.canvas import Canvas
-from filterscope.analyzer.units.objectives import Objective
+from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient, UnitDirections, select_directions
+from filterscope.analyzer.maximize.problem import Problem
 
 JUMPS = 12  # at most
 HALVINGS = 4  # of the last step
 
 
-def jump(
-    network: Network,
-    layer: ConvLayer,
-    canvas: Canvas,
-    objective: Objective,
-    units: Sequence[int],
-    device: torch.device,
-    stop: threading.Event | None = None,
-) -> Ascent:
+def jump(problem: Problem, units: Sequence[int], device: torch.device, stop: threading.Event | None = None) -> Ascent:
     """Maximise some units of one layer by vertex jumps from mid grey.
 
     Args:
+        problem: the layer, its objective and the size of the pictures.
         units: what the objective counts; one picture each.
+        device: where to compute.
         stop: set by another thread, it ends the work at the next evaluation.
 
     Returns:
@@ -53,28 +44,20 @@ def jump(
         InterruptedError: `stop` was set.
     """
     started = time.perf_counter()
-    size = batch_size(network, layer, canvas)
-    leap = _Leap(network, layer, canvas, objective, device, stop or threading.Event())
+    size = batch_size(problem.network, problem.layer, problem.canvas)
+    leap = _Leap(problem, device, stop or threading.Event())
     parts = [leap.run(list(units[i : i + size])) for i in range(0, len(units), size)]
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
-    return Ascent(tiles, steps, diverged, time.perf_counter() - started)
+    return Ascent(tiles=tiles, steps=steps, diverged=diverged, seconds=time.perf_counter() - started)
 
 
 class _Leap:
     """The jumps of one layer and objective, for batch after batch."""
 
-    def __init__(
-        self,
-        network: Network,
-        layer: ConvLayer,
-        canvas: Canvas,
-        objective: Objective,
-        device: torch.device,
-        stop: threading.Event,
-    ) -> None:
-        self.layer, self.device, self.stop = layer, device, stop
-        self.shape = (network.input.channels, *canvas.size)
-        self.slope = Slope(network, layer, canvas, objective, device, exact=True)  # signs are all that counts
+    def __init__(self, problem: Problem, device: torch.device, stop: threading.Event) -> None:
+        self.layer, self.device, self.stop = problem.layer, device, stop
+        self.shape = (problem.network.input.channels, *problem.canvas.size)
+        self.slope = ObjectiveGradient(problem, device, exact=True)  # signs are all that counts
 
     def run(self, units: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Jump with one batch: tiles, evaluations, diverged."""
@@ -106,18 +89,14 @@ class _Leap:
             at = at[better & moves]
             if not len(at):
                 break
-        self._bisect(best, value, fallen, directions, steps)
+        steps += self._bisect(best, value, fallen, directions)
         return eight_bit(best), steps, diverged.cpu().numpy()
 
     def _bisect(
-        self,
-        best: torch.Tensor,
-        value: torch.Tensor,
-        fallen: torch.Tensor,
-        directions: UnitDirections,
-        steps: np.ndarray,
-    ) -> None:
-        """Between the best picture and the one after it that was worse, in place."""
+        self, best: torch.Tensor, value: torch.Tensor, fallen: torch.Tensor, directions: UnitDirections
+    ) -> np.ndarray:
+        """Between the best picture and the one after it that was worse, in place: evaluations of each picture, (B,)."""
+        steps = np.zeros(len(best), np.int32)
         at = torch.nonzero((best != fallen).flatten(1).any(dim=1))[:, 0]
         for _ in range(HALVINGS if len(at) else 0):
             middle = (best[at] + fallen[at]) / 2
@@ -127,6 +106,7 @@ class _Leap:
             better = objective > value[at]
             best[at[better]], value[at[better]] = middle[better], objective[better]
             fallen[at[~better]] = middle[~better]
+        return steps
 
     def _gradient(
         self, x: torch.Tensor, directions: UnitDirections, redirected: bool = False

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
@@ -245,12 +246,9 @@ class _Sight:
         shop, objective = self.context.shop, Direction(directions)
         units = range(len(directions))
         climbed = ascend(
-            shop.network,
-            self.layer,
-            self._canvas,
-            objective,
-            units=units,
-            recipe=recipe,
+            Problem(shop.network, self.layer, self._canvas, objective),
+            units,
+            recipe,
             seed=shop.seed,
             device=shop.device,
             prior=shop.prior,

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import resolved_pads
@@ -177,12 +178,9 @@ def _strongest(context: Context, layer: ConvLayer) -> np.ndarray:
         shop = context.shop
         canvas, objective = shop.canvas(layer, "neuron"), shop.objective(layer, "neuron")
         climbed = ascend(
-            context.network,
-            layer,
-            canvas,
-            objective,
-            units=without,
-            recipe=CLIMB,
+            Problem(context.network, layer, canvas, objective),
+            without,
+            CLIMB,
             seed=shop.seed,
             device=shop.device,
             stop=shop.stop,

@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity as theirs
 
 from filterscope.analyzer.attribution import methods, sanity
 from filterscope.analyzer.attribution.explain import Explainer
-from filterscope.analyzer.attribution.sanity import Asked, randomisation_test, stages, weighted_nodes
+from filterscope.analyzer.attribution.sanity import TrainedExplanation, randomisation_test, stages, weighted_nodes
 from filterscope.analyzer.attribution.similarity import rank_correlation, structural_similarity
 from filterscope.analyzer.network.preprocessing import PRESETS
 from support.networks import build, normal
@@ -55,7 +55,11 @@ def asked_of(explainer, names, count=2):
     found = []
     for pixels in explainer.network.random_pixels(count, (SIDE, SIDE), 2):
         target = explainer.target(pixels)
-        found.append(Asked(pixels, target, {name: explainer.explain(pixels, target, name).strength for name in names}))
+        found.append(
+            TrainedExplanation(
+                pixels, target, {name: explainer.explain(pixels, target, name).strength for name in names}
+            )
+        )
     return found
 
 
@@ -103,7 +107,7 @@ def test_the_trained_network_stays_as_it_was_and_the_shuffled_one_has_its_number
     target = explainer.target(pixels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sanity, "Ways", Watching)
-        randomisation_test(explainer, [Asked(pixels, target, {"saliency": np.ones((SIDE, SIDE))})])
+        randomisation_test(explainer, [TrainedExplanation(pixels, target, {"saliency": np.ones((SIDE, SIDE))})])
     changed = 0
     for name, tensor in twin.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
