@@ -99,7 +99,13 @@ class Analysis:
         from filterscope.analyzer.maximize.engine import batch_size
 
         devices = choose_devices(self.device)
-        shop = Workshop(self.network, self.settings.recipe, self.settings.seed, devices, self._prior(pictures))
+        shop = Workshop(
+            network=self.network,
+            recipe=self.settings.recipe,
+            seed=self.settings.seed,
+            devices=devices,
+            prior=self._prior(pictures),
+        )
         with self._timed("prove"):
             parity = self.network.prove(pictures[0] if pictures else None)
         batches = {
@@ -110,7 +116,7 @@ class Analysis:
         hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures]
         with self._timed("budget"):
             steps = self._steps(shop)
-        plan = make_plan(self.network, self.settings, hashes, batches, steps)
+        plan = make_plan(self.network, self.settings, images=hashes, batch=batches, steps=steps)
         with on(shop.device), RunWriter(self.out, plan.identity) as writer:
             self._info = self._first_info(parity, plan, shop)
             try:
@@ -165,7 +171,14 @@ class Analysis:
         budget, workers = self.settings.time_budget, shop.devices.workers
 
         def shared() -> dict[str, int]:  # in a thread like those that tasks run in
-            return steps_for(shop.for_a_thread(), layers, self.settings.objectives, units, budget, workers)
+            return steps_for(
+                shop.for_a_thread(),
+                layers,
+                self.settings.objectives,
+                units=units,
+                seconds=budget,
+                workers=workers,
+            )
 
         with ThreadPoolExecutor(1) as pool:
             self.shared_out = pool.submit(shared).result()

@@ -127,6 +127,7 @@ class Explainer:
         pixels: np.ndarray,
         target: Target,
         methods: Sequence[str],
+        *,
         layer: str | None,
         notes: list[str],
         done: Callable[[], None],
@@ -179,10 +180,19 @@ class Explainer:
         picture = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None].astype(np.float32) / np.float32(255))
         at = None if maps is None else maps[0]
         last = at is not None and self.values.channels_last(at)
-        request = AttributionInput(ways, target, picture.to(ways.device), at, last, self.seed)
+        request = AttributionInput(
+            ways=ways, target=target, picture=picture.to(ways.device), at=at, at_last=last, seed=self.seed
+        )
         attribution = METHODS[method].attribute(request)[0].cpu().numpy()
         if not np.isfinite(attribution).all():
             raise NotFiniteError(f"{method}: what it says of {target.name} is not finite")
         score = float(target.of(self.ways.measured(pixels[None], target.value).astype(np.float64))[0])
         name = None if maps is None else maps[1]
-        return Explanation(method, target, name, score, attribution.sum(0), np.abs(attribution).sum(0))
+        return Explanation(
+            method=method,
+            target=target,
+            at=name,
+            score=score,
+            signed=attribution.sum(0),
+            strength=np.abs(attribution).sum(0),
+        )

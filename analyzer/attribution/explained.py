@@ -155,13 +155,15 @@ def attribute(
     notes: list[str] = []
     explained = []
     for name, pixels, target in requests:
-        explanations = explainer.explain_all(pixels, target, methods, layer, notes, lambda: progress.advance())
+        explanations = explainer.explain_all(
+            pixels, target, methods, layer=layer, notes=notes, done=lambda: progress.advance()
+        )
         if explanations:
             explained.append(Explained(name, pixels, tuple(explanations)))
     rows: list[dict[str, Any]] = []
     if sanity and explained:
         tested = to_be_tested([(one.pixels, one.explanations) for one in explained])
-        rows = randomisation_test(explainer, tested, layer, seed, progress)
+        rows = randomisation_test(explainer, tested, layer=layer, seed=seed, progress=progress)
     return Answer(tuple(explained), tuple(rows), tuple(notes))
 
 

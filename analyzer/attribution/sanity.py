@@ -85,12 +85,12 @@ def randomisation_test(
     names = network.model.layer_names
     rows = []
     for depth in reversed(range(len(nodes))):
-        _shuffle(network, nodes[depth], root, generator, touched)
+        _shuffle(network, nodes[depth], root, generator=generator, touched=touched)
         if depth not in compared:
             continue
         ways = Ways(network, explainer.ways.device, root)
         for method in explanations[0].strengths:
-            alike = [_likeness(explainer, one, method, layer, ways) for one in explanations]
+            alike = [_likeness(explainer, one, method, layer=layer, ways=ways) for one in explanations]
             similarity, ssim = np.mean(alike, axis=0)
             rows.append(
                 {
@@ -112,7 +112,7 @@ def _likeness(
 ) -> tuple[float, float]:
     before = one.strengths[method]
     try:
-        randomised = explainer.explain(one.pixels, one.target, method, layer, ways).strength
+        randomised = explainer.explain(one.pixels, one.target, method, layer=layer, ways=ways).strength
     except NotFiniteError:
         return 0.0, 0.0
     return rank_correlation(before, randomised), structural_similarity(before, randomised)

@@ -107,7 +107,7 @@ class Values:
         height, width = (shape[side] for side in axes)
         if not (0 <= place[0] < height and 0 <= place[1] < width):
             raise _does_not_fit(text, f"the maps of {name} have rows 0 to {height - 1} and columns 0 to {width - 1}")
-        return Target(value, name, channel, None, *place, axis)
+        return Target(value=value, layer=name, channel=channel, row=place[0], column=place[1], axis=axis)
 
     def find(self, text: str, field: str = "target") -> tuple[str, str]:
         """The value that a name stands for, and the name to show for it.

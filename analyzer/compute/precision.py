@@ -42,7 +42,7 @@ def cut_for_gradients(
     if dtype == torch.float32:
         return plain, dtype
     try:
-        low = with_frozen_convolutions(module, dtype, bit_gates=device.type == "cpu").to(device)
+        low = with_frozen_convolutions(module, dtype, bfloat16_relus=device.type == "cpu").to(device)
         agreement = F.cosine_similarity(_gradient(plain, sample, torch.float32), _gradient(low, sample, dtype), dim=0)
     except RuntimeError:  # an operator without bfloat16, or one that mixes types
         return plain, torch.float32

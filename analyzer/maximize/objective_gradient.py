@@ -15,7 +15,7 @@ import torch
 from filterscope.analyzer.compute.last_convolution import Directions
 from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.compute.precision import cut_for_gradients
-from filterscope.analyzer.compute.redirected_relu import with_open_gates
+from filterscope.analyzer.compute.redirected_relu import with_redirected_relus
 from filterscope.analyzer.maximize.problem import Problem
 
 UnitDirections = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
@@ -44,7 +44,7 @@ class ObjectiveGradient:
         if target != network.input.name:
             sample = self.to_model(torch.rand(1, network.input.channels, *problem.canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
-            self.before, self.redirected = network.apart(cut), network.apart(with_open_gates(cut))
+            self.before, self.redirected = network.apart(cut), network.apart(with_redirected_relus(cut))
 
     def directions(self, units: Sequence[int]) -> UnitDirections:
         """What a batch asks for, a unit a picture."""

@@ -320,7 +320,7 @@ def test_a_target_that_nothing_moves_is_noted(tmp_path):
     pixels = np.full((6, 6, 3), 200, np.uint8)
     explainer, notes = Explainer(network), []
     (found,) = explainer.explain_all(
-        pixels, explainer.target(pixels, "clip:1"), ["saliency"], None, notes, lambda: None
+        pixels, explainer.target(pixels, "clip:1"), ["saliency"], layer=None, notes=notes, done=lambda: None
     )
     assert not found.signed.any()
     assert notes == ["saliency: 0 everywhere; clip:1 is at the end of its range, or dead, on a picture."]
@@ -332,5 +332,5 @@ def test_what_is_not_finite_is_noted_and_no_picture(tmp_path):
     pixels = np.full((16, 16, 3), 255, np.uint8)
     explainer, notes = Explainer(network), []
     target = explainer.target(pixels, "exp:0")
-    assert explainer.explain_all(pixels, target, ["saliency"], None, notes, lambda: None) == []
+    assert explainer.explain_all(pixels, target, ["saliency"], layer=None, notes=notes, done=lambda: None) == []
     assert notes == ["saliency: what it says of exp:0 is not finite."]
