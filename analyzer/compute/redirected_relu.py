@@ -22,7 +22,7 @@ from filterscope.analyzer.compute.frozen_convolutions import FrozenConv
 
 
 class _RedirectedReLU(torch.autograd.Function):
-    """clamp(x, 0, ceiling); where that is closed, a part of the gradient passes if following it would bring x inside."""
+    """clamp(x, 0, ceiling), where a part of the gradient passes from outside if following it would bring x inside."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, ceiling: float) -> torch.Tensor:

@@ -34,8 +34,9 @@ def layer_groups(network: Network, layers: Sequence[ConvLayer], images: int) -> 
 def write_maps(
     network: Network,
     group: Sequence[ConvLayer],
-    slugs: dict[str, str],
     images: Sequence[np.ndarray],
+    *,
+    slugs: dict[str, str],
     writer: RunWriter,
     pictures: int = MAP_PICTURES,
 ) -> None:
@@ -43,8 +44,9 @@ def write_maps(
 
     Args:
         group: layers whose maps fit into memory together.
-        slugs: layer name → file name.
         images: (H, W, C) uint8 each, at the network's input size.
+        slugs: layer name → file name.
+        writer: of the run.
         pictures: of how many of the images the maps are kept as pictures; all images have their numbers kept.
     """
     session = network.session([layer.value for layer in group], (network.input.height, network.input.width))
