@@ -1,8 +1,8 @@
-"""The ways by which gradients come back through a network, from any of its values to the picture.
+"""Gradients of any value of a network by the picture, under one of three backpropagation rules.
 
-Plain, as calculus has it, or changed at every rectifier: guided back-propagation and the deconvnet. Pictures are in
-[0, 1], so that a gradient is per full range of a pixel, whatever preprocessing the network wants. Knows torch; knows
-nothing of methods or targets.
+`plain` is the derivative; `guided` backpropagation and the `deconvnet` change what flows back through each rectifier.
+Pictures are in [0, 1], so that a gradient is per full range of a pixel, whatever the network's preprocessing is. Knows
+torch; knows nothing of methods or targets.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MEMORY = 1 << 30  # bytes of values that a batch may hold
 LARGEST_BATCH = 32
 
 
-class Ways:
-    """Gradients and scores of one network.
+class Backpropagation:
+    """One network in forms that can be differentiated, one for each backpropagation rule.
 
     Args:
         network: the opened network.
-        device: where gradients are computed.
-        weights: a copy of the twin's module with other weights, where the network's own are not meant.
+        device: where gradients are computed; None: the processor.
+        weights: a copy of the network's torch module with other weights; None: the network's own weights.
     """
 
     def __init__(self, network: Network, device: torch.device | None = None, weights: nn.Module | None = None) -> None:
@@ -43,7 +43,7 @@ class Ways:
         self.device = device or torch.device("cpu")
         self.weights = weights
         self.to_model = input_map(network.input, self.device)
-        self._ways: dict[tuple[tuple[str, ...], str], nn.Module] = {}
+        self._modules: dict[tuple[tuple[str, ...], str], nn.Module] = {}
         self._sessions: dict[str, Session] = {}
 
     @cached_property
@@ -74,7 +74,7 @@ class Ways:
         Raises:
             SettingsError: a value that cannot be imported into torch.
         """
-        answers: tuple[torch.Tensor, ...] = self._way(tuple(names), rule)(self.to_model(pictures))
+        answers: tuple[torch.Tensor, ...] = self._module(tuple(names), rule)(self.to_model(pictures))
         return answers
 
     def measured(self, pixels: np.ndarray, value: str) -> np.ndarray:
@@ -83,8 +83,8 @@ class Ways:
             self._sessions[value] = self.network.session([value])
         return self._sessions[value].run(self.network.input.to_model(pixels))[value]
 
-    def _way(self, names: tuple[str, ...], rule: str) -> nn.Module:
-        if (names, rule) not in self._ways:
+    def _module(self, names: tuple[str, ...], rule: str) -> nn.Module:
+        if (names, rule) not in self._modules:
             lost = next((name for name in names if name not in self.network.twin.values), None)
             if lost is not None:
                 raise SettingsError(
@@ -95,8 +95,8 @@ class Ways:
                 )
             cut = self._cut(names, rule)
             frozen = with_frozen_convolutions(cut, torch.float32).to(self.device)
-            self._ways[names, rule] = self.network.apart(frozen)
-        return self._ways[names, rule]
+            self._modules[names, rule] = self.network.apart(frozen)
+        return self._modules[names, rule]
 
     def _cut(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:
         """The part of the twin that leads to some values, its rectifiers changed by the rule."""

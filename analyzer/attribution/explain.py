@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.methods import METHODS, AttributionInput
 from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
 from filterscope.analyzer.network import scores
@@ -66,7 +66,7 @@ class Explainer:
         self, network: Network, labels: Sequence[str] = (), device: torch.device | None = None, seed: int = 0
     ) -> None:
         self.network, self.labels, self.seed = network, labels, seed
-        self.ways = Ways(network, device)
+        self.backpropagation = Backpropagation(network, device)
         self.values = Values(network)
 
     def target(self, pixels: np.ndarray, text: str | None = None) -> Target:
@@ -88,7 +88,7 @@ class Explainer:
         except SettingsError:
             layer = None
         if layer is not None and layer.value in self.network.twin.values:
-            answer = self.ways.measured(pixels[None], layer.value)
+            answer = self.backpropagation.measured(pixels[None], layer.value)
             return self.values.klass(layer, int(answer.reshape(-1).argmax()), self.labels)
         last = self.values.last_layer()
         if last is None:
@@ -96,7 +96,7 @@ class Explainer:
                 f"the network has neither class scores nor 2-d convolutions; give {setting('target', 'VALUE:CHANNEL')}",
                 field="target",
             )
-        return self.values.unit(last.name, strongest_channel(self.ways.measured(pixels[None], last.value)))
+        return self.values.unit(last.name, strongest_channel(self.backpropagation.measured(pixels[None], last.value)))
 
     def maps(self, target: Target, layer: str | None = None) -> tuple[str, str] | None:
         """Value and name of the maps that Grad-CAM weighs: asked for, or the last layer before the target.
@@ -106,7 +106,7 @@ class Explainer:
         """
         if layer is not None:
             return self.values.maps(layer)
-        before = self.ways.before(target.value) - {target.value}
+        before = self.backpropagation.before(target.value) - {target.value}
         for each in reversed(self.network.layers):
             for value in (self.values.handed_on(each.value), each.value):
                 if each.has_maps and value in before:
@@ -116,7 +116,7 @@ class Explainer:
     def why_not(self, method: str, target: Target, layer: str | None = None) -> str | None:
         """Why a method has nothing to say of a target: a sentence, or None where it has."""
         needs = METHODS[method].needs
-        if needs == "rectifiers" and not self.ways.rectifies_before(target.value):
+        if needs == "rectifiers" and not self.backpropagation.rectifies_before(target.value):
             return f"{method}: no ReLU of any spelling stands before {target.name}, it would be the plain gradient."
         if needs == "maps" and self.maps(target, layer) is None:
             return f"{method}: no layer with maps stands before {target.name}."
@@ -157,7 +157,12 @@ class Explainer:
         return explanations
 
     def explain(
-        self, pixels: np.ndarray, target: Target, method: str, layer: str | None = None, ways: Ways | None = None
+        self,
+        pixels: np.ndarray,
+        target: Target,
+        method: str,
+        layer: str | None = None,
+        backpropagation: Backpropagation | None = None,
     ) -> Explanation:
         """Ask one method.
 
@@ -166,7 +171,7 @@ class Explainer:
             target: from `target`.
             method: of METHODS.
             layer: whose maps Grad-CAM weighs; None: the last before the target.
-            ways: through the network with other weights; None: its own.
+            backpropagation: of the network with other weights; None: with its own.
 
         Raises:
             SettingsError: the method has nothing to say of the target, or no gradient leads to it.
@@ -176,17 +181,22 @@ class Explainer:
         if why is not None:
             raise SettingsError(why.removesuffix("."))
         maps = self.maps(target, layer) if METHODS[method].needs == "maps" else None
-        ways = ways or self.ways
+        backpropagation = backpropagation or self.backpropagation
         picture = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None].astype(np.float32) / np.float32(255))
         at = None if maps is None else maps[0]
         last = at is not None and self.values.channels_last(at)
         request = AttributionInput(
-            ways=ways, target=target, picture=picture.to(ways.device), at=at, at_last=last, seed=self.seed
+            backpropagation=backpropagation,
+            target=target,
+            picture=picture.to(backpropagation.device),
+            at=at,
+            at_last=last,
+            seed=self.seed,
         )
         attribution = METHODS[method].attribute(request)[0].cpu().numpy()
         if not np.isfinite(attribution).all():
             raise NotFiniteError(f"{method}: what it says of {target.name} is not finite")
-        score = float(target.of(self.ways.measured(pixels[None], target.value).astype(np.float64))[0])
+        score = float(target.of(self.backpropagation.measured(pixels[None], target.value).astype(np.float64))[0])
         name = None if maps is None else maps[1]
         return Explanation(
             method=method,

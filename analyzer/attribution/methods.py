@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.targets import Target
 from filterscope.converters.errors import SettingsError, setting
 
@@ -28,7 +28,7 @@ WINDOWS = 8  # occluding squares along a side, before they overlap by half
 class AttributionInput:
     """A picture and what is asked of it."""
 
-    ways: Ways
+    backpropagation: Backpropagation
     target: Target
     picture: torch.Tensor  # (1, C, H, W) in [0, 1], RGB order
     at: str | None = None  # value whose maps Grad-CAM weighs
@@ -41,9 +41,9 @@ class AttributionInput:
 
         Black for networks that are fed 0..1 or 0..255, the mean colour for those that subtract one.
         """
-        scale, offset = self.ways.network.input.affine()
+        scale, offset = self.backpropagation.network.input.affine()
         colour = torch.tensor(-offset / scale, dtype=torch.float32, device=self.picture.device).clamp(0, 1)
-        spec = self.ways.network.input
+        spec = self.backpropagation.network.input
         if spec.channels == 3 and spec.preprocessing.order == "BGR":
             colour = colour.flip(0)
         return colour[None, :, None, None]
@@ -51,11 +51,11 @@ class AttributionInput:
     @property
     def batch(self) -> int:
         """Pictures that go through the network at once."""
-        return self.ways.batch(self.target.value)
+        return self.backpropagation.batch(self.target.value)
 
     def score(self, pictures: torch.Tensor, rule: str = "plain") -> torch.Tensor:
         """The target's number for some pictures: (N,)."""
-        score: torch.Tensor = self.target.of(self.ways.values(pictures, [self.target.value], rule)[0])
+        score: torch.Tensor = self.target.of(self.backpropagation.values(pictures, [self.target.value], rule)[0])
         return score
 
     def gradient(self, rule: str = "plain") -> torch.Tensor:
@@ -162,7 +162,7 @@ def grad_cam(request: AttributionInput) -> torch.Tensor:
     if request.at is None:
         raise SettingsError(f"grad-cam: no layer with maps stands before {request.target.name}")
     picture = request.picture.clone().requires_grad_(True)
-    value, maps = request.ways.values(picture, [request.target.value, request.at])
+    value, maps = request.backpropagation.values(picture, [request.target.value, request.at])
     gradient = None
     if maps.requires_grad:
         (gradient,) = torch.autograd.grad(request.target.of(value).sum(), maps, allow_unused=True)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.explain import Explainer, Explanation, NotFiniteError
 from filterscope.analyzer.attribution.similarity import rank_correlation, structural_similarity
 from filterscope.analyzer.attribution.targets import Target
@@ -75,7 +75,7 @@ def randomisation_test(
         not finite counts as 0 in both.
     """
     network = explainer.network
-    nodes = weighted_nodes(network, [one.target.value for one in explanations], explainer.ways)
+    nodes = weighted_nodes(network, [one.target.value for one in explanations], explainer.backpropagation)
     compared = stages(len(nodes))
     if progress is not None:
         progress.stage("randomising weights", len(compared))
@@ -88,9 +88,11 @@ def randomisation_test(
         _shuffle(network, nodes[depth], root, generator=generator, touched=touched)
         if depth not in compared:
             continue
-        ways = Ways(network, explainer.ways.device, root)
+        backpropagation = Backpropagation(network, explainer.backpropagation.device, root)
         for method in explanations[0].strengths:
-            alike = [_likeness(explainer, one, method, layer=layer, ways=ways) for one in explanations]
+            alike = [
+                _likeness(explainer, one, method, layer=layer, backpropagation=backpropagation) for one in explanations
+            ]
             similarity, ssim = np.mean(alike, axis=0)
             rows.append(
                 {
@@ -108,11 +110,13 @@ def randomisation_test(
 
 
 def _likeness(
-    explainer: Explainer, one: TrainedExplanation, method: str, layer: str | None, ways: Ways
+    explainer: Explainer, one: TrainedExplanation, method: str, layer: str | None, backpropagation: Backpropagation
 ) -> tuple[float, float]:
     before = one.strengths[method]
     try:
-        randomised = explainer.explain(one.pixels, one.target, method, layer=layer, ways=ways).strength
+        randomised = explainer.explain(
+            one.pixels, one.target, method, layer=layer, backpropagation=backpropagation
+        ).strength
     except NotFiniteError:
         return 0.0, 0.0
     return rank_correlation(before, randomised), structural_similarity(before, randomised)
@@ -123,10 +127,10 @@ def stages(count: int) -> list[int]:
     return sorted({round(depth) for depth in np.linspace(0, count - 1, min(count, STAGES))}) if count else []
 
 
-def weighted_nodes(network: Network, values: Sequence[str], ways: Ways) -> list[Node]:
+def weighted_nodes(network: Network, values: Sequence[str], backpropagation: Backpropagation) -> list[Node]:
     """Nodes with trained weights that lead to some values, in graph order."""
     graph = network.model.graph
-    before = set[str]().union(*(ways.before(value) for value in values))
+    before = set[str]().union(*(backpropagation.before(value) for value in values))
     return [
         node
         for node in graph.nodes

@@ -1,6 +1,6 @@
 """Doing one task: pictures of some units, and the numbers that stand beside them.
 
-Knows the ways of maximising and the meter; knows nothing of files or of who runs the task.
+Knows the methods of maximisation and the meter; knows nothing of files or of who runs the task.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Matched:
 
 
 class Matcher:
-    """One layer's activations at the network's own input size, and the ways back from them to pictures.
+    """One layer's activations at the network's own input size, and what finds pictures from them.
 
     Args:
         network: the opened network.

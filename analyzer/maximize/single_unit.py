@@ -1,7 +1,7 @@
 """One unit asked for by name: its picture and its numbers at once, without a run.
 
 What is asked for is a value, checked against the network before any work; the answer can be shown and saved. Knows the
-ways of maximising and the meter; knows nothing of runs or HTML.
+methods of maximisation and the meter; knows nothing of runs or HTML.
 """
 
 from __future__ import annotations

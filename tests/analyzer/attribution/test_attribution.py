@@ -144,7 +144,7 @@ def test_smoothgrad_is_captums_with_the_same_noise(original, network, explainer,
     expected = attr.NoiseTunnel(attr.Saliency(lambda u: original((u - mean) / std))).attribute(
         picture,
         nt_samples=SAMPLES,
-        nt_samples_batch_size=explainer.ways.batch(explainer.target(pixels).value),
+        nt_samples_batch_size=explainer.backpropagation.batch(explainer.target(pixels).value),
         stdevs=NOISE * float((picture.max() - picture.min()).detach()),
         target=1,
         abs=False,

@@ -99,14 +99,14 @@ def test_the_trained_network_stays_as_it_was_and_the_shuffled_one_has_its_number
     pixels = network.random_pixels(1, (SIDE, SIDE), 2)[0]
     kept = {}
 
-    class Watching(sanity.Ways):
+    class Watching(sanity.Backpropagation):
         def __init__(self, *given):
             super().__init__(*given)
             kept["last"] = {name: tensor.clone() for name, tensor in given[2].state_dict().items()}
 
     target = explainer.target(pixels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sanity, "Ways", Watching)
+        patch.setattr(sanity, "Backpropagation", Watching)
         randomisation_test(explainer, [TrainedExplanation(pixels, target, {"saliency": np.ones((SIDE, SIDE))})])
     changed = 0
     for name, tensor in twin.state_dict().items():
@@ -120,7 +120,7 @@ def test_the_trained_network_stays_as_it_was_and_the_shuffled_one_has_its_number
 def test_only_layers_before_the_target_are_randomised(explainer):
     pixels = explainer.network.random_pixels(1, (SIDE, SIDE), 2)[0]
     target = explainer.target(pixels, "second:1")
-    assert [node.name for node in weighted_nodes(explainer.network, [target.value], explainer.ways)] == [
+    assert [node.name for node in weighted_nodes(explainer.network, [target.value], explainer.backpropagation)] == [
         "first",
         "second",
     ]
