@@ -144,7 +144,7 @@ class Explainer:
             why = self.why_not(method, target, layer)
             if why is None:
                 try:
-                    explanations.append(self.explain(pixels, target, method, layer))
+                    explanations.append(self.explain(pixels, target, method, layer=layer))
                     if not explanations[-1].strength.any():
                         why = (
                             f"{method}: 0 everywhere; {target.name} is at the end of its range, or dead, on a picture."

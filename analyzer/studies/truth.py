@@ -285,10 +285,9 @@ def _path(maps: np.ndarray) -> np.ndarray:
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks of each row, ties shared, centred and of length 1, so that products are Spearman correlations; 0 for a row
     of one number."""
-    ranks = np.empty(values.shape)
-    for row, own in enumerate(values):
-        _, place, counts = np.unique(own, return_inverse=True, return_counts=True)
-        ranks[row] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.nan_to_num(values, nan=np.inf, posinf=np.inf, neginf=-np.inf), axis=1)  # NaN: the highest
     ranks -= ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(ranks, axis=1, keepdims=True)
     return np.asarray(ranks / np.where(length > 0, length, 1))

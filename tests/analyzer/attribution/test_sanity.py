@@ -26,6 +26,8 @@ def test_similarities_are_those_of_scipy_and_scikit_image(shape):
     assert rank_correlation(one, other) == pytest.approx(spearmanr(one.ravel(), other.ravel()).statistic)
     assert structural_similarity(one, other) == pytest.approx(expected, rel=1e-5)
     assert rank_correlation(one, 3 * one) == pytest.approx(1)
+    # By hand: ranks 1 2 3 4 and 1 2.5 2.5 4, covariance 4.5, squares 5 and 4.5.
+    assert rank_correlation(np.arange(4.0), np.array([0, 7, 7, 9])) == pytest.approx(4.5 / np.sqrt(5 * 4.5))
     assert structural_similarity(one, 3 * one) == pytest.approx(1)
 
 
