@@ -32,7 +32,7 @@ from filterscope.analyzer.execution.plan import Plan, Settings, Task, make_plan,
 from filterscope.analyzer.execution.tasks import Workshop
 from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.network.scores import answer_of, own_labels
+from filterscope.analyzer.network.scores import classifier_output, own_labels
 from filterscope.analyzer.progress import Progress, Silent
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.layout import SCHEMA, slugs
@@ -254,7 +254,7 @@ class Analysis:
         return measured_prior(self.pictures, shape)
 
     def _check_labels(self) -> None:
-        answer = answer_of(self.network)
+        answer = classifier_output(self.network)
         outputs = self.network.model.graph.outputs
         if answer is None:
             listed = ", ".join(f"{name} {list(self.network.shapes.get(name, ()))}" for name in outputs[:TOP])
@@ -326,7 +326,7 @@ class Analysis:
         missing = [i for i, shape in enumerate(shapes) if self.labels or not _has_image(writer, i, shape)]
         if not missing:
             return
-        answer_name = (answer_of(self.network) or (None,))[0]
+        answer_name = (classifier_output(self.network) or (None,))[0]
         session = self.network.session([])
         for index in missing:
             pixels = self.pictures[index]

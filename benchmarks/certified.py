@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from filterscope.analyzer.boundary.opening import open_network
-from filterscope.analyzer.bounds.linear_relaxation import Inner, upper_bounds
+from filterscope.analyzer.bounds.linear_relaxation import SharedBounds, upper_bounds
 from filterscope.analyzer.certify.certifier import PROVEN, Certifier
 from filterscope.analyzer.maximize.analytic import image_maximisers
 from filterscope.analyzer.maximize.engine import ascend
@@ -111,15 +111,15 @@ class Row:
 def prove(network, units: list[int], seconds: float) -> Iterator[Row]:
     """Proofs of some units of the second layer, each started from the better of two pictures."""
     layer = network.layers[1]
-    inner = Inner(network)
-    certifier = Certifier(network, layer, inner=inner, clock=time.process_time)
+    shared = SharedBounds(network)
+    certifier = Certifier(network, layer, shared=shared, clock=time.process_time)
     canvas, channels = certifier.canvas, np.array(units)
     recipe = Recipe(preset_named("filterscope"), quality("standard"))
     climbed = ascend(Problem(network, layer, canvas, Neuron.on(canvas)), units, recipe, seed=0, device=CPU)
     jumped = jump(Problem(network, layer, canvas, Neuron.on(canvas)), units, CPU)
     ascent, leap = (certifier.meter.activation(found.tiles, channels) for found in (climbed, jumped))
-    relaxed = upper_bounds(network, layer, canvas, "neuron", units, inner)
-    interval = inner.known[layer.value].high[channels]
+    relaxed = upper_bounds(network, layer, canvas, "neuron", units, shared)
+    interval = shared.interval_bounds[layer.value].high[channels]
     for i, unit in enumerate(units):
         start = climbed.tiles[i] if ascent[i] >= leap[i] else jumped.tiles[i]
         began = time.process_time()

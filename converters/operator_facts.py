@@ -31,6 +31,11 @@ class Kind(Enum):
     RESAMPLING = auto()
     CONVERSION = auto()  # the same numbers in another type, rounded where it is narrower
     SHAPE = auto()  # reads shapes and no elements
+    SEQUENCE = auto()  # of sequences of tensors, or of tensors that may be absent
+    CONTROL_FLOW = auto()
+    DATA_DEPENDENT = auto()  # the shape or order of the result depends on the numbers
+    DECODING = auto()  # of texts or of picture files
+    RANDOM = auto()
 
 
 class Channels(Enum):
@@ -77,24 +82,29 @@ class Broadcasting(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFacts:
-    """One operator. A fact that is left at its default does not hold, or no module follows the operator that far."""
+    """What is known of one operator.
+
+    A fact at its default does not hold, or no module needs to know it: receptive fields, for one, are not followed
+    through every operator that keeps its place.
+    """
 
     kind: Kind
     channels: Channels = Channels.OTHER
     place: Place = Place.NOT_FOLLOWED
     numbers: Numbers = Numbers.COMPUTED
     broadcasting: Broadcasting = Broadcasting.NONE
-    reads_whole_map: bool = False  # beside its own place, through statistics of the whole map
+    reads_whole_map: bool = False  # beside its own place: it computes statistics of the whole map
     has_image_axes: bool = False  # rows and columns, along which it moves, have to be axes 2 and 3
     is_rewritten: bool = False  # the normal form has another operator in its place
     weights_input: int | None = None  # number of the input that holds a convolution's kernel
     activation: str = ""  # what its users call the non-linearity
-    rectifies: bool = False  # hands on what is above 0 (or a threshold), and weakens or cuts the rest
+    rectifies: bool = False  # passes what is above 0 (or a threshold), and weakens the rest or sets it to 0
     gives_probabilities: bool = False  # or their logarithms
     gives_pre_activations: bool = False  # sums of either sign, such as a ReLU follows
     ends_layer: bool = False  # a layer's maps are shown after it, where it follows the layer directly
     precedes_first_layer: bool = False  # may stand between the image and the first convolution; axes keep their meaning
-    passes_integers: bool = False  # an 8-bit network's integers pass through it, of which type does not matter
+    gives_no_tensor: bool = False  # its result is a sequence, or may be absent
+    passes_integers: bool = False  # an 8-bit network's integers pass through it, whatever their type
 
 
 # What the operators of a family have in common; a row adds to it, or says otherwise.
@@ -125,6 +135,10 @@ _conversion = partial(
     OperatorFacts, kind=Kind.CONVERSION, channels=Channels.SAME, place=Place.SAME, precedes_first_layer=True
 )
 _shape = partial(OperatorFacts, kind=Kind.SHAPE)
+_sequence = partial(OperatorFacts, kind=Kind.SEQUENCE)
+_data_dependent = partial(OperatorFacts, kind=Kind.DATA_DEPENDENT)
+_decoding = partial(OperatorFacts, kind=Kind.DECODING)
+_random = partial(OperatorFacts, kind=Kind.RANDOM)
 
 OPERATORS: dict[str, OperatorFacts] = {
     # convolutions
@@ -271,6 +285,43 @@ OPERATORS: dict[str, OperatorFacts] = {
     "Shape": _shape(),
     "Size": _shape(),
     "ConstantOfShape": _shape(),
+    # sequences, and tensors that may be absent
+    "SequenceConstruct": _sequence(gives_no_tensor=True),
+    "SequenceEmpty": _sequence(gives_no_tensor=True),
+    "SequenceInsert": _sequence(gives_no_tensor=True),
+    "SequenceErase": _sequence(gives_no_tensor=True),
+    "SequenceMap": _sequence(gives_no_tensor=True),
+    "SplitToSequence": _sequence(gives_no_tensor=True),
+    "SequenceAt": _sequence(),
+    "SequenceLength": _sequence(),
+    "ConcatFromSequence": _sequence(),
+    "Optional": _sequence(gives_no_tensor=True),
+    "OptionalGetElement": _sequence(gives_no_tensor=True),
+    "OptionalHasElement": _sequence(),
+    # graphs inside the graph
+    "If": OperatorFacts(kind=Kind.CONTROL_FLOW),
+    "Loop": OperatorFacts(kind=Kind.CONTROL_FLOW),
+    "Scan": OperatorFacts(kind=Kind.CONTROL_FLOW),
+    # results whose shape or order depends on the numbers
+    "NonMaxSuppression": _data_dependent(),
+    "TopK": _data_dependent(),
+    "NonZero": _data_dependent(),
+    "Unique": _data_dependent(),
+    "Compress": _data_dependent(),
+    # texts and picture files
+    "StringConcat": _decoding(),
+    "StringSplit": _decoding(),
+    "StringNormalizer": _decoding(),
+    "RegexFullMatch": _decoding(),
+    "TfIdfVectorizer": _decoding(),
+    "ImageDecoder": _decoding(),
+    # drawn at random
+    "RandomNormal": _random(),
+    "RandomNormalLike": _random(),
+    "RandomUniform": _random(),
+    "RandomUniformLike": _random(),
+    "Bernoulli": _random(),
+    "Multinomial": _random(),
 }
 
 
@@ -281,4 +332,6 @@ def operators(holds: Callable[[OperatorFacts], bool]) -> frozenset[str]:
 
 CONVOLUTIONS = operators(lambda facts: facts.kind is Kind.CONVOLUTION and not facts.is_rewritten)  # the layers
 FILE_CONVOLUTIONS = operators(lambda facts: facts.kind is Kind.CONVOLUTION)  # with those that the normal form rewrites
+MATRIX_PRODUCTS = operators(lambda facts: facts.kind is Kind.MATRIX_PRODUCT)
+CONTROL_FLOW = operators(lambda facts: facts.kind is Kind.CONTROL_FLOW)  # hold graphs of their own
 PASS_INTEGERS = operators(lambda facts: facts.passes_integers)

@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from filterscope.converters.errors import ModelError
+from filterscope.converters.operator_facts import operators
 
 DTYPES = {  # ONNX Runtime's names of types that an image may have → numpy's
     "tensor(float16)": "float16",
@@ -21,9 +22,8 @@ DTYPES = {  # ONNX Runtime's names of types that an image may have → numpy's
 }
 SHAPE = "filterscope::shape"
 AXIS = "filterscope::axis"  # what a free axis is called that has no name in the file
-PERHAPS_NO_TENSORS = {  # operators that may give a sequence, or what may be absent
-    *("SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SplitToSequence", "SequenceMap"),
-    *("Optional", "OptionalGetElement", "If", "Loop", "ZipMap", "Identity"),
+PERHAPS_NO_TENSORS = operators(lambda facts: facts.gives_no_tensor) | {
+    *("If", "Loop", "ZipMap", "Identity"),  # whose results may be of any type
 }
 REFUSED = "ONNX Runtime refuses the model: "
 FATAL = 4  # ONNX Runtime's severity: its errors come as exceptions too, which we tell in our own words

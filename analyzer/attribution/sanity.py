@@ -27,9 +27,9 @@ from filterscope.analyzer.attribution.targets import Target
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress
 from filterscope.converters.graph import Node
-from filterscope.converters.operator_facts import CONVOLUTIONS, Kind, operators
+from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS
 
-WEIGHTED = CONVOLUTIONS | operators(lambda facts: facts.kind is Kind.MATRIX_PRODUCT)
+WEIGHTED = CONVOLUTIONS | MATRIX_PRODUCTS
 STAGES = 8  # depths at which attributions are compared
 PICTURES = 4  # on which they are, at most
 

@@ -37,7 +37,7 @@ LONGEST_EXCERPT = 300  # characters of what a process printed before it died
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class WorkerExit:
     """How a worker's process ended."""
 
     status: int  # exit code, or minus the signal
@@ -89,7 +89,7 @@ class Server:
         return ours
 
     def printed(self) -> str:
-        """The last that it wrote."""
+        """The end of what the server's processes printed."""
         self._printed.seek(0)
         lines = self._printed.read().decode("utf-8", "replace").split("\n")
         return " ".join(line.strip() for line in lines[-4:] if line.strip())[-LONGEST_EXCERPT:]
@@ -113,7 +113,7 @@ def is_available() -> bool:
 
 
 def start() -> Server:
-    """The server; a new one where there is none alive."""
+    """The server that is alive; where there is none, a new one is started."""
     global _server
     with _lock:
         if _server is None or not _server.is_alive:
@@ -151,7 +151,7 @@ def stop() -> None:
 
 
 class Worker:
-    """A process of its own for one model.
+    """A confined process that opens one model and proves its import.
 
     Args:
         shown: the model as the user named it, for messages.
@@ -172,7 +172,7 @@ class Worker:
         self.scratch = scratch
         self.owner = os.getpid()
         self.confined: tuple[str, ...] = ()
-        self.ended: Ended | None = None
+        self.ended: WorkerExit | None = None
         self._shown = shown
         self._allowance = allowance
         self._note = note
@@ -187,7 +187,7 @@ class Worker:
         self._write(request)
 
     def open(self) -> dict[str, Any]:
-        """What `opened.write` says of the opened network; its files lie in `scratch`.
+        """Open the model: its facts as `opened.write` gives them, its files in `scratch`.
 
         Raises:
             FilterscopeError: what the worker raised, or what it died of.
@@ -197,7 +197,7 @@ class Worker:
         return done
 
     def prove(self, pixels: np.ndarray) -> dict[str, Any]:
-        """The proof of the import with these images, as JSON.
+        """Prove the import with these images; the proof as JSON.
 
         Raises:
             FilterscopeError: what the worker raised, or what it died of.
@@ -210,7 +210,7 @@ class Worker:
         """End the process and remove its folder."""
         self._finalizer()
 
-    def end(self) -> Ended | None:
+    def end(self) -> WorkerExit | None:
         """End the process, and tell what it used; None where nobody can tell any more."""
         with contextlib.suppress(OSError, ValueError):  # its connection may be closed already
             self._connection.shutdown(socket.SHUT_WR)
@@ -218,7 +218,7 @@ class Worker:
             for line in self._lines:
                 message = json.loads(line)
                 if "ended" in message:
-                    self.ended = Ended(**message["ended"])
+                    self.ended = WorkerExit(**message["ended"])
         self.close()
         return self.ended
 
@@ -260,7 +260,7 @@ class Worker:
                 case {"fault": str(text), "trace": str(trace)}:
                     raise self._fault(text, trace)
                 case {"ended": dict(end)}:
-                    self.ended = Ended(**end)
+                    self.ended = WorkerExit(**end)
                     raise self._dead(self.ended)
                 case _:
                     raise self._lost()
@@ -298,7 +298,7 @@ class Worker:
             f"report this with {file.name}"
         )
 
-    def _dead(self, end: Ended) -> FilterscopeError:
+    def _dead(self, end: WorkerExit) -> FilterscopeError:
         if end.status == -getattr(signal, "SIGXCPU", 24):
             return self._slow(f"after {end.seconds:.0f} s of processor time")
         printed = ""

@@ -44,7 +44,7 @@ SYSTEM = (  # what the loader, Python and the libraries read of the system
 
 
 def confine(readable: Iterable[Path], writable: Iterable[Path]) -> tuple[str, ...]:
-    """Take from this thread, and from all that it starts, what the kernel lets it give up.
+    """Confine this thread, and all that it starts, as far as the kernel can.
 
     Args:
         readable: files and folders that may be read, beside the system's libraries and Python's.
@@ -72,7 +72,7 @@ def _python() -> list[Path]:
 
 
 def _restrict_files(libc: ctypes.CDLL, readable: list[Path], writable: list[Path]) -> int:
-    """Version of Landlock that now holds; 0 where the kernel has none."""
+    """Restrict which files can be reached; returns the version of Landlock, 0 where the kernel has none."""
     version = libc.syscall(CREATE_RULESET, None, 0, VERSION_FLAG)
     if version < 1:
         return 0
@@ -109,7 +109,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, place: Path, rights: int) -> None:
 
 
 def _filter_calls(libc: ctypes.CDLL) -> bool:
-    """Whether the filter now holds."""
+    """Refuse some system calls; returns whether the kernel does so."""
     if platform.machine() not in REFUSED:
         return False
     architecture, refused = REFUSED[platform.machine()]

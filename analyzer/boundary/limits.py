@@ -70,7 +70,7 @@ class Allowance:
         return WALL_MORE + WALL * self.seconds
 
     def impose(self) -> None:
-        """Limit this process, and what it starts: softly, since a conversion needs more (sources.child_process)."""
+        """Set soft limits for this process and what it starts; a conversion raises them (sources.child_process)."""
         if sys.platform == "win32":
             return
         import resource

@@ -36,7 +36,7 @@ NORMAL, EXPORT, FACTS = "normal.onnx", "export.onnx", "opened.json"
 
 
 def write(network: Network, folder: Path) -> dict[str, Any]:
-    """Write an opened network's files; what is to be said of it besides.
+    """Write an opened network's files; returns all other facts of it, as JSON.
 
     Args:
         network: with its evidence, as `open_here` gives it.
@@ -121,15 +121,15 @@ def live_facts(file: ModelFile) -> dict[str, Any]:
 
 
 def unread_facts(shown: str) -> dict[str, Any]:
-    """The same of bytes that nobody has looked into."""
+    """The same of a model's bytes that have not been parsed yet."""
     return {"path": shown, "is_read": False}
 
 
 def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
-    """That model, from the file into which its bytes were put.
+    """A model that the user held in memory, from the file into which its bytes were written.
 
     Raises:
-        ModelError: bytes that nobody has looked into are no model.
+        ModelError: bytes that had not been parsed are no model.
     """
     if not facts["is_read"]:
         return live.read_as(path, facts["path"])
@@ -176,7 +176,7 @@ def _plain(value: object) -> object:
 
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists alone; ours are tuples."""
+    """The same with tuples in place of lists, the only sequence that JSON has."""
     return {
         name: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for name, value in content.items()

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,14 @@ class _Request:
     """What is to be opened, and how."""
 
     source: str | Path | nn.Module
-    options: InputOptions
-    weights: Path | None
-    trust: bool
-    limits: Limits
+    options: InputOptions = field(default_factory=InputOptions)
+    weights: Path | None = None
+    trust: bool = False
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def source_options(self) -> SourceOptions:
-        """What the readers of other frameworks' files need to know."""
+        """What the readers of other frameworks' files take."""
         return SourceOptions(self.trust, self.weights, self.options.channels, self.options.size)
 
 
@@ -101,13 +101,16 @@ def open_network(
 
 
 def _once(worker: client.Worker, again: Callable[[], client.Worker]) -> Callable[[], client.Worker]:
-    """The worker that opened the model at the first call, a new one at each further, and in a process forked since."""
+    """A function that gives the worker that opened the model once, then a new one each time.
+
+    A process that was forked since gets a new one too.
+    """
     waiting = [worker]
     return lambda: waiting.pop() if waiting and worker.owner == os.getpid() else again()
 
 
 def _worker(request: _Request) -> tuple[client.Worker, dict[str, Any]]:
-    """A worker that has opened the model, and what it says of it."""
+    """A worker that has opened the model, and the facts that it sent."""
     source = request.source
     if isinstance(source, (str, Path)) and not Path(source).exists() and not read.is_factory(source):
         raise ModelError(f"{source}: no such file")
@@ -185,7 +188,7 @@ def _live(source: Any, options: SourceOptions) -> tuple[bytes, dict[str, Any]]:
 
 
 def _import_meanwhile() -> None:
-    """What the caller will need of the large libraries, while the worker works on another processor."""
+    """Import the large libraries that the caller will need, while the worker uses another processor."""
     if (os.cpu_count() or 1) > 1:
         import torch
 
@@ -197,7 +200,7 @@ def _remark(text: str) -> None:
 
 
 def _digest_of_kept(source: str | Path | nn.Module, weights: Path | None, trust: bool) -> Any:
-    """sha256 of the model's file; None for what is not kept: the user's own code, which may give another network."""
+    """sha256 of the model's file; None for what is not cached: the user's own code, which may give another network."""
     if not isinstance(source, (str, Path)) or weights is not None or read.is_program(source, trust):
         return None
     path = Path(source)
@@ -216,7 +219,7 @@ def _cache_name(content: str, path: Path, options: InputOptions) -> str:
 
 
 def _from_cache(name: str, path: Path, digest: Any, reopen: Callable[[], client.Worker]) -> Network | None:
-    """The network as it was kept; None where it was not, or where a file of its tensors has changed since."""
+    """The network from the cache; None where it is not there, or where a file of its tensors has changed since."""
     folder = cache.load_folder(name)
     if folder is None:
         return None

@@ -1,4 +1,4 @@
-"""Whether a unit answers one number whatever it is shown: its weights are zero, or what it listens to never changes.
+"""Units whose activation never changes: their weights are zero, or their inputs are constant.
 
 Seen in what was measured, not proven. Knows numbers only.
 """
@@ -12,13 +12,13 @@ ROUNDING = 1e-6  # relative, of means over maps in float32
 
 
 def is_constant(answers: Iterable[float | None]) -> bool:
-    """Whether all answers of a unit are one number.
+    """Whether all activations of a unit are one number.
 
     Args:
         answers: to pictures of different kinds; None where there was no finite one.
 
     Returns:
-        False where fewer than two are told, or any is not finite.
+        False where there are fewer than two, or any is not finite.
     """
     finite: list[float] = []
     for answer in answers:

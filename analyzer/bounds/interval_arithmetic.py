@@ -28,7 +28,7 @@ Pair = tuple[np.ndarray, np.ndarray]  # low and high, float64, of one shape
 
 
 def settled(pair: Pair) -> Pair:
-    """Float32 knows nothing beyond its largest number, and what cannot be computed is unknown."""
+    """The interval, unbounded where it leaves float32's range or is not a number."""
     low, high = (np.asarray(end, np.float64) for end in pair)
     low = np.where(np.isnan(low) | (low < -LARGEST), -np.inf, np.minimum(low, LARGEST))
     high = np.where(np.isnan(high) | (high > LARGEST), np.inf, np.maximum(high, -LARGEST))
@@ -36,7 +36,7 @@ def settled(pair: Pair) -> Pair:
 
 
 def outward(low: np.ndarray, high: np.ndarray, magnitude: np.ndarray | float, terms: int = 1) -> Pair:
-    """Widened by what float32 may do to a sum of so many terms, their absolute values summing to `magnitude`."""
+    """Widen an interval by what float32 may do to a sum of so many terms, whose absolute values sum to `magnitude`."""
     roundings = terms + SPARE
     slack = np.asarray(magnitude) * max(SLACK, roundings * ROUNDING) + roundings * TINY
     return low - slack, high + slack
@@ -132,7 +132,7 @@ EXACT = math.inf
 
 
 def _valley(function: Callable[[np.ndarray, Mapping[str, Any]], np.ndarray], lowest: float) -> Callable[..., Pair]:
-    """Rule of a function that falls as far as `lowest` and never again."""
+    """Rule of a function that falls up to `lowest` and rises from there."""
 
     def rule(node: Node, operands: Operands) -> Pair:
         low, high = operands[0]
@@ -178,7 +178,7 @@ def _hard_sigmoid(x: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:
 
 
 def _never_falling(attribute: str, default: float, rule: Callable[..., Pair]) -> Callable[..., Pair]:
-    """The rule where an attribute is not negative; nothing is known elsewhere."""
+    """The rule for attributes that are not negative; unbounded for others."""
 
     def guarded(node: Node, operands: Operands) -> Pair:
         return rule(node, operands) if node.attributes.get(attribute, default) >= 0 else unbounded(0)
@@ -266,7 +266,7 @@ def _absolute(node: Node, operands: Operands) -> Pair:
 
 
 def _power(node: Node, operands: Operands) -> Pair:
-    """Even powers, and any power of what is not negative; nothing is known of others."""
+    """Bounds of even powers, and of any power of what is not negative; others are unbounded."""
     base, exponent = operands
     if exponent[0].size != 1 or exponent[0].item() != exponent[1].item() or exponent[0].item() <= 0:
         return unbounded(0)

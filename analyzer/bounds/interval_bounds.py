@@ -22,7 +22,7 @@ from filterscope.analyzer.bounds.interval_arithmetic import (
     settled,
     unbounded,
 )
-from filterscope.analyzer.bounds.interval_rules import LARGE, RULES, Known
+from filterscope.analyzer.bounds.interval_rules import LARGE, RULES, RuleContext
 from filterscope.analyzer.network.inputs import LAYOUTS
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
@@ -33,7 +33,7 @@ CHAIN = 8  # elementwise operators followed back where a value may meet a functi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """Between which numbers a value stays, channel by channel."""
+    """Lower and upper bound of a value, channel by channel."""
 
     low: np.ndarray  # (C,) float64, may be −∞
     high: np.ndarray  # (C,) float64, may be ∞
@@ -66,8 +66,8 @@ def _per_channel(pair: Pair, shape: tuple[int, ...]) -> Interval:
     low, high = pair
     if not shape:
         return Interval(low.reshape(1), high.reshape(1), 0)
-    kept = [axis for axis in range(low.ndim) if low.shape[axis] > 1]
-    axis = kept[0] if len(kept) == 1 else min(1, len(shape) - 1)
+    differing = [axis for axis in range(low.ndim) if low.shape[axis] > 1]
+    axis = differing[0] if len(differing) == 1 else min(1, len(shape) - 1)
     others = tuple(other for other in range(low.ndim) if other != axis)
     ends = (np.broadcast_to(end, max(shape[axis], low.shape[axis])) for end in (low.min(others), high.max(others)))
     low, high = (np.ascontiguousarray(end) for end in ends)
@@ -75,7 +75,7 @@ def _per_channel(pair: Pair, shape: tuple[int, ...]) -> Interval:
 
 
 class _Walk:
-    """One pass through a graph, from the image on."""
+    """One pass through a graph that bounds its values, from the image on."""
 
     def __init__(self, network: Network) -> None:
         spec = network.input
@@ -85,34 +85,36 @@ class _Walk:
         self.pairs: dict[str, Pair] = {spec.name: outward(low, high, largest((low, high)))}
         self.graph = network.model.graph
         self.shapes = network.shapes
-        self.known = Known(self.graph, self.shapes, self.pairs)
+        self.context = RuleContext(self.graph, self.shapes, self.pairs)
 
     def visit(self, node: Node) -> None:
-        """Find the intervals of a node's outputs."""
+        """Bound a node's outputs."""
         if node.op in NO_DATA or not any(name in self.pairs for name in node.inputs):
             return
-        found: Sequence[Pair] = ()
+        outputs: Sequence[Pair] = ()
         if node.domain in ("", "ai.onnx"):
             if node.op in ELEMENTWISE:
-                found = [self._elementwise(node, self.pairs), *self._meeting(node)]
-                found = [(np.maximum.reduce([low for low, _ in found]), np.minimum.reduce([high for _, high in found]))]
+                pairs = [self._elementwise(node, self.pairs), *self._meeting(node)]
+                outputs = [
+                    (np.maximum.reduce([low for low, _ in pairs]), np.minimum.reduce([high for _, high in pairs]))
+                ]
             elif node.op in RULES:
-                found = RULES[node.op](self.known, node) or ()
+                outputs = RULES[node.op](self.context, node) or ()
         for index, name in enumerate(node.outputs):
             if name in self.shapes:
                 rank = len(self.shapes[name])
-                self.pairs[name] = settled(found[index]) if index < len(found) else unbounded(rank)
+                self.pairs[name] = settled(outputs[index]) if index < len(outputs) else unbounded(rank)
 
     # elementwise operators, and values that meet a function of themselves
 
-    def _elementwise(self, node: Node, known: Mapping[str, Pair]) -> Pair:
+    def _elementwise(self, node: Node, pairs: Mapping[str, Pair]) -> Pair:
         rank = len(self.shapes[node.outputs[0]])
-        low, high = ELEMENTWISE[node.op](node, self._operands(node, known))
+        low, high = ELEMENTWISE[node.op](node, self._operands(node, pairs))
         missing = (1,) * (rank - low.ndim)  # an operand of unknown numbers may be the one with the most axes
         low, high = np.broadcast_arrays(low, high)
         return settled((low.reshape(missing + low.shape), high.reshape(missing + high.shape)))
 
-    def _operands(self, node: Node, known: Mapping[str, Pair]) -> list[Pair | None]:
+    def _operands(self, node: Node, pairs: Mapping[str, Pair]) -> list[Pair | None]:
         """Intervals of a node's inputs; constants, reduced over the axes on which the values have one interval."""
         rank = len(self.shapes[node.outputs[0]])
         collapsed = set()
@@ -120,14 +122,14 @@ class _Walk:
             if name in self.pairs:
                 extents, own = self.shapes[name], self.pairs[name][0].shape
                 first = rank - len(extents)
-                collapsed |= {first + a for a, (n, kept) in enumerate(zip(extents, own, strict=True)) if kept < n}
-        return [self._operand(name, rank, collapsed, known) for name in node.inputs]
+                collapsed |= {first + a for a, (n, length) in enumerate(zip(extents, own, strict=True)) if length < n}
+        return [self._operand(name, rank, collapsed, pairs) for name in node.inputs]
 
-    def _operand(self, name: str, rank: int, collapsed: set[int], known: Mapping[str, Pair]) -> Pair | None:
+    def _operand(self, name: str, rank: int, collapsed: set[int], pairs: Mapping[str, Pair]) -> Pair | None:
         if not name:
             return None
-        if name in known:
-            return known[name]
+        if name in pairs:
+            return pairs[name]
         constant = self.graph.initializers.get(name)
         if constant is None:
             return unbounded(0)
@@ -159,7 +161,7 @@ class _Walk:
         return [(low.min(axis=0), high.max(axis=0))]
 
     def _chain(self, value: str) -> list[str]:
-        """A value, what it is an elementwise function of, and so on: as long as nothing else of the image joins."""
+        """A value, the value that it is an elementwise function of, and so on, up to where two branches meet."""
         chain, rank = [value], len(self.shapes[value])
         while len(chain) < CHAIN:
             node = self.graph.producer(chain[-1])

@@ -33,8 +33,8 @@ LARGE = 1 << 22  # elements: what would be followed one by one beyond this becom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What a rule may ask of a graph that is half walked through."""
+class RuleContext:
+    """What a rule may ask: the graph, and the intervals of the values before its node."""
 
     graph: Graph
     shapes: Mapping[str, tuple[int, ...]]  # of every value
@@ -63,52 +63,52 @@ class Known:
 
 
 def _spread(low: np.ndarray, high: np.ndarray, rank: int) -> list[Pair]:
-    """(C,) along axis 1."""
+    """One pair of bounds a channel, (C,) each, put along axis 1."""
     shape = (1, -1, *(1,) * (rank - 2))
     return [(low.reshape(shape), high.reshape(shape))]
 
 
-def _same(known: Known, node: Node) -> list[Pair] | None:
-    pair = known.first(node)
+def _same(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair = context.first(node)
     return None if pair is None else [pair]
 
 
-def _anything_of(known: Known, node: Node) -> list[Pair] | None:
-    """For operators that pick or repeat elements in whatever way."""
-    pair = known.first(node)
+def _anything_of(context: RuleContext, node: Node) -> list[Pair] | None:
+    """Rule of operators that pick or repeat elements: one interval for all of them."""
+    pair = context.first(node)
     if pair is None:
         return None
-    return [_hull_of_all(known, node, pair)]
+    return [_hull_of_all(context, node, pair)]
 
 
-def _hull_of_all(known: Known, node: Node, pair: Pair) -> Pair:
+def _hull_of_all(context: RuleContext, node: Node, pair: Pair) -> Pair:
     """One interval for all of a node's output."""
-    shape = (1,) * len(known.shapes[node.outputs[0]])
+    shape = (1,) * len(context.shapes[node.outputs[0]])
     return pair[0].min().reshape(shape), pair[1].max().reshape(shape)
 
 
-def _bias(known: Known, node: Node, channels: int) -> Pair:
+def _bias(context: RuleContext, node: Node, channels: int) -> Pair:
     if len(node.inputs) < 3 or not node.inputs[2]:
         return np.zeros(channels), np.zeros(channels)
-    constant = known.constant(node, 2)
+    constant = context.constant(node, 2)
     if constant is None:
         return np.full(channels, -np.inf), np.full(channels, np.inf)
     return constant.astype(np.float64), constant.astype(np.float64)
 
 
-def _convolution(known: Known, node: Node) -> list[Pair] | None:
-    weight, pair = known.constant(node, 1), known.by_channel(node)
+def _convolution(context: RuleContext, node: Node) -> list[Pair] | None:
+    weight, pair = context.constant(node, 1), context.by_channel(node)
     if weight is None or pair is None:
         return None
     groups = int(node.attributes.get("group", 1))
     kernel = weight.astype(np.float64).reshape(groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
     source = (pair[0].reshape(groups, -1), pair[1].reshape(groups, -1))
-    on_padding = _taps_on_padding(known, node, weight.shape[2:])
+    on_padding = _taps_on_padding(context, node, weight.shape[2:])
     low, high, magnitude = (np.zeros(len(weight)) for _ in range(3))
     for taps, seen in ((~on_padding, source), (on_padding, with_zero(source))):
         part = weighted(*_signed_sums(kernel[..., taps]), seen)
         low, high, magnitude = (total + p.reshape(-1) for total, p in zip((low, high, magnitude), part, strict=True))
-    bias = _bias(known, node, len(weight))
+    bias = _bias(context, node, len(weight))
     terms = math.prod(weight.shape[1:])
     return _spread(*outward(low + bias[0], high + bias[1], magnitude + largest(bias), terms), weight.ndim)
 
@@ -118,23 +118,23 @@ def _signed_sums(kernel: np.ndarray) -> Pair:
     return np.maximum(kernel, 0).sum(axis=-1), np.minimum(kernel, 0).sum(axis=-1)
 
 
-def _taps_on_padding(known: Known, node: Node, kernel: tuple[int, ...]) -> np.ndarray:
+def _taps_on_padding(context: RuleContext, node: Node, kernel: tuple[int, ...]) -> np.ndarray:
     """Which taps of a kernel can ever fall on padding: (taps,) bool. A middle one may not, whatever the position."""
     if node.attributes.get("auto_pad", "NOTSET").startswith("SAME"):
         return np.ones(math.prod(kernel), bool)  # how much is padded depends on the size
-    pads = resolved_pads(node, known.shapes)
+    pads = resolved_pads(node, context.shapes)
     dilation = node.attributes.get("dilations", [1] * len(kernel))
-    found = np.zeros(kernel, bool)
+    on_padding = np.zeros(kernel, bool)
     for axis, size in enumerate(kernel):
         reach = np.arange(size) * dilation[axis]
         outside = (reach < pads[axis]) | (reach[::-1] < pads[axis + len(kernel)])
-        found |= outside.reshape([-1 if a == axis else 1 for a in range(len(kernel))])
-    return found.reshape(-1)
+        on_padding |= outside.reshape([-1 if a == axis else 1 for a in range(len(kernel))])
+    return on_padding.reshape(-1)
 
 
-def _transposed_convolution(known: Known, node: Node) -> list[Pair] | None:
+def _transposed_convolution(context: RuleContext, node: Node) -> list[Pair] | None:
     """A position meets the taps of one residue of the stride, each of them or the border."""
-    weight, pair = known.constant(node, 1), known.by_channel(node)
+    weight, pair = context.constant(node, 1), context.by_channel(node)
     if weight is None or pair is None:
         return None
     groups = int(node.attributes.get("group", 1))
@@ -152,14 +152,14 @@ def _transposed_convolution(known: Known, node: Node) -> list[Pair] | None:
         taps = kernel[..., *met].reshape(*kernel.shape[:3], -1)
         parts.append(weighted(*_signed_sums(taps), source))
     lows, highs, magnitudes = (np.stack([part[i].reshape(-1) for part in parts]) for i in range(3))
-    bias = _bias(known, node, weight.shape[1] * groups)
+    bias = _bias(context, node, weight.shape[1] * groups)
     ends = (lows.min(axis=0) + bias[0], highs.max(axis=0) + bias[1])
     terms = weight.shape[0] // groups * math.prod(spatial)
     return _spread(*outward(*ends, magnitudes.max(axis=0) + largest(bias), terms), rank)
 
 
-def _batch_normalization(known: Known, node: Node) -> list[Pair] | None:
-    pair, constants = known.first(node), [known.constant(node, index) for index in (1, 2, 3, 4)]
+def _batch_normalization(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, constants = context.first(node), [context.constant(node, index) for index in (1, 2, 3, 4)]
     if pair is None or any(constant is None for constant in constants) or node.attributes.get("training_mode"):
         return None
     shape = (1, -1, *(1,) * (pair[0].ndim - 2))
@@ -170,26 +170,26 @@ def _batch_normalization(known: Known, node: Node) -> list[Pair] | None:
     return [outward(np.minimum(*ends), np.maximum(*ends), magnitude)]
 
 
-def _max_pool(known: Known, node: Node) -> list[Pair] | None:
-    pair = known.by_channel(node)
-    return None if pair is None else _spread(*pair, len(known.shape(node)))  # its padding is never the largest
+def _max_pool(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair = context.by_channel(node)
+    return None if pair is None else _spread(*pair, len(context.shape(node)))  # its padding is never the largest
 
 
-def _average_pool(known: Known, node: Node) -> list[Pair] | None:
-    pair = known.by_channel(node)
+def _average_pool(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair = context.by_channel(node)
     if pair is None:
         return None
     padded = node.attributes.get("count_include_pad", 0) or node.attributes.get("ceil_mode", 0)
     seen = with_zero(pair) if padded else pair
     terms = math.prod(node.attributes["kernel_shape"])
-    return _spread(*outward(*seen, largest(seen), terms), len(known.shape(node)))
+    return _spread(*outward(*seen, largest(seen), terms), len(context.shape(node)))
 
 
-def _reduced_axes(known: Known, node: Node) -> list[int] | None:
-    rank = len(known.shape(node))
+def _reduced_axes(context: RuleContext, node: Node) -> list[int] | None:
+    rank = len(context.shape(node))
     listed: Any = node.attributes.get("axes")
     if listed is None and len(node.inputs) > 1 and node.inputs[1]:
-        listed = known.constant(node, 1)
+        listed = context.constant(node, 1)
         if listed is None:
             return None
     if listed is None or len(listed) == 0:
@@ -197,25 +197,27 @@ def _reduced_axes(known: Known, node: Node) -> list[int] | None:
     return [int(axis) % rank for axis in listed]
 
 
-def _reduction(kind: str) -> Callable[[Known, Node], list[Pair] | None]:
-    def rule(known: Known, node: Node) -> list[Pair] | None:
-        pair, axes = known.first(node), _reduced_axes(known, node)
+def _reduction(kind: str) -> Callable[[RuleContext, Node], list[Pair] | None]:
+    def rule(context: RuleContext, node: Node) -> list[Pair] | None:
+        pair, axes = context.first(node), _reduced_axes(context, node)
         if pair is None or axes is None:
             return None
-        return [_reduced(kind, pair, known.shape(node), tuple(axes), bool(node.attributes.get("keepdims", 1)))]
+        return [
+            _reduced(kind, pair, context.shape(node), tuple(axes), keepdims=bool(node.attributes.get("keepdims", 1)))
+        ]
 
     return rule
 
 
-def _global(kind: str) -> Callable[[Known, Node], list[Pair] | None]:
-    def rule(known: Known, node: Node) -> list[Pair] | None:
-        pair, shape = known.first(node), known.shape(node)
-        return None if pair is None else [_reduced(kind, pair, shape, tuple(range(2, len(shape))), True)]
+def _global(kind: str) -> Callable[[RuleContext, Node], list[Pair] | None]:
+    def rule(context: RuleContext, node: Node) -> list[Pair] | None:
+        pair, shape = context.first(node), context.shape(node)
+        return None if pair is None else [_reduced(kind, pair, shape, tuple(range(2, len(shape))), keepdims=True)]
 
     return rule
 
 
-def _reduced(kind: str, pair: Pair, shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> Pair:
+def _reduced(kind: str, pair: Pair, shape: tuple[int, ...], axes: tuple[int, ...], *, keepdims: bool) -> Pair:
     low, high = pair
     if kind == "Max":
         return low.max(axes, keepdims=keepdims), high.max(axes, keepdims=keepdims)
@@ -229,14 +231,14 @@ def _reduced(kind: str, pair: Pair, shape: tuple[int, ...], axes: tuple[int, ...
     return np.minimum(mean[0], mean[0] * count), np.maximum(mean[1], mean[1] * count)  # a smaller canvas has fewer
 
 
-def _concat(known: Known, node: Node) -> list[Pair] | None:
-    axis = int(node.attributes["axis"]) % len(known.shapes[node.outputs[0]])
-    rank = len(known.shapes[node.outputs[0]])
+def _concat(context: RuleContext, node: Node) -> list[Pair] | None:
+    axis = int(node.attributes["axis"]) % len(context.shapes[node.outputs[0]])
+    rank = len(context.shapes[node.outputs[0]])
     parts = []
     for name in node.inputs:
-        constant = known.graph.initializers.get(name)
+        constant = context.graph.initializers.get(name)
         if constant is None:
-            parts.append((known.pairs.get(name, unbounded(rank)), known.shapes[name]))
+            parts.append((context.pairs.get(name, unbounded(rank)), context.shapes[name]))
         else:
             exact = constant.astype(np.float64)
             parts.append(((exact, exact), exact.shape))
@@ -254,22 +256,22 @@ def _concat(known: Known, node: Node) -> list[Pair] | None:
     return [(low, high)]
 
 
-def _split(known: Known, node: Node) -> list[Pair] | None:
-    pair, axis = known.first(node), int(node.attributes.get("axis", 0)) % len(known.shape(node))
+def _split(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, axis = context.first(node), int(node.attributes.get("axis", 0)) % len(context.shape(node))
     if pair is None:
         return None
     if pair[0].shape[axis] == 1:
         return [pair] * len(node.outputs)
-    ends = np.cumsum([known.shapes[name][axis] for name in node.outputs])[:-1]
+    ends = np.cumsum([context.shapes[name][axis] for name in node.outputs])[:-1]
     return list(zip(np.split(pair[0], ends, axis), np.split(pair[1], ends, axis), strict=True))
 
 
-def _slice(known: Known, node: Node) -> list[Pair] | None:
-    pair, shape = known.first(node), known.shape(node)
-    listed = [known.constant(node, index) for index in (1, 2, 3, 4)]
-    given = sum(bool(name) for name in node.inputs[1:])
-    if pair is None or sum(constant is not None for constant in listed) < given:
-        return _anything_of(known, node)
+def _slice(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, shape = context.first(node), context.shape(node)
+    listed = [context.constant(node, index) for index in (1, 2, 3, 4)]
+    present = sum(bool(name) for name in node.inputs[1:])
+    if pair is None or sum(constant is not None for constant in listed) < present:
+        return _anything_of(context, node)
     starts, ends, axes, steps = listed
     assert starts is not None
     assert ends is not None
@@ -283,47 +285,47 @@ def _slice(known: Known, node: Node) -> list[Pair] | None:
     return [(pair[0][tuple(cut)], pair[1][tuple(cut)])]
 
 
-def _gather(known: Known, node: Node) -> list[Pair] | None:
-    pair, indices = known.first(node), known.constant(node, 1)
+def _gather(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, indices = context.first(node), context.constant(node, 1)
     if pair is None or indices is None:
-        return _anything_of(known, node)
-    axis = int(node.attributes.get("axis", 0)) % len(known.shape(node))
+        return _anything_of(context, node)
+    axis = int(node.attributes.get("axis", 0)) % len(context.shape(node))
     chosen = indices.astype(np.int64) if pair[0].shape[axis] > 1 else np.zeros((1,) * indices.ndim, np.int64)
     return [(np.take(pair[0], chosen, axis), np.take(pair[1], chosen, axis))]
 
 
-def _resize(known: Known, node: Node) -> list[Pair] | None:
+def _resize(context: RuleContext, node: Node) -> list[Pair] | None:
     """Nearest picks, linear mixes with weights that sum to one; a cubic overshoots."""
     if node.attributes.get("mode", "nearest") == "cubic":
         return None
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         return None
-    pair, shape = known.by_channel(node), known.shapes[node.outputs[0]]
-    if pair is None or len(shape) < 3 or shape[1] != known.shape(node)[1]:
-        return _anything_of(known, node)
+    pair, shape = context.by_channel(node), context.shapes[node.outputs[0]]
+    if pair is None or len(shape) < 3 or shape[1] != context.shape(node)[1]:
+        return _anything_of(context, node)
     terms = 1 << (len(shape) - 2)
     return _spread(*outward(*pair, largest(pair), terms), len(shape))
 
 
-def _pad(known: Known, node: Node) -> list[Pair] | None:
-    pair, pads = known.first(node), known.constant(node, 1)
+def _pad(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, pads = context.first(node), context.constant(node, 1)
     if pair is None:
         return None
-    if pads is None or not _only_spatial(known, node, pads, pair):
-        pair = _hull_of_all(known, node, pair)
+    if pads is None or not _only_spatial(context, node, pads, pair):
+        pair = _hull_of_all(context, node, pair)
     if node.attributes.get("mode", "constant") != "constant":
         return [pair]  # reflected, repeated or wrapped: the same numbers
-    fill = known.constant(node, 2) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1)
+    fill = context.constant(node, 2) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1)
     if fill is None:
         return None
     value = fill.astype(np.float64).reshape((1,) * pair[0].ndim)
     return [hull(pair, (value, value))]
 
 
-def _only_spatial(known: Known, node: Node, pads: np.ndarray, pair: Pair) -> bool:
+def _only_spatial(context: RuleContext, node: Node, pads: np.ndarray, pair: Pair) -> bool:
     """Whether only axes are padded on which one interval holds for all positions."""
     rank = pair[0].ndim
-    listed = known.constant(node, 3)
+    listed = context.constant(node, 3)
     if listed is None and len(node.inputs) > 3 and node.inputs[3]:
         return False
     axes = range(rank) if listed is None else [int(axis) % rank for axis in listed]
@@ -331,10 +333,10 @@ def _only_spatial(known: Known, node: Node, pads: np.ndarray, pair: Pair) -> boo
     return all(pair[0].shape[axis] == 1 for axis in padded)
 
 
-def _reshape(known: Known, node: Node) -> list[Pair] | None:
-    pair, before, after = known.first(node), known.shape(node), known.shapes[node.outputs[0]]
+def _reshape(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, before, after = context.first(node), context.shape(node), context.shapes[node.outputs[0]]
     if pair is None or math.prod(before) != math.prod(after) or math.prod(after) > LARGE or pair[0].size == 1:
-        return _anything_of(known, node)
+        return _anything_of(context, node)
     return [_compressed(*(np.broadcast_to(end, before).reshape(after) for end in pair))]
 
 
@@ -347,22 +349,22 @@ def _compressed(low: np.ndarray, high: np.ndarray) -> Pair:
     return low, high
 
 
-def _transpose(known: Known, node: Node) -> list[Pair] | None:
-    pair = known.first(node)
+def _transpose(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair = context.first(node)
     if pair is None:
         return None
     order = node.attributes.get("perm", range(pair[0].ndim)[::-1])
     return [(pair[0].transpose(order), pair[1].transpose(order))]
 
 
-def _softmax(known: Known, node: Node) -> list[Pair] | None:
-    shape = (1,) * len(known.shape(node))
-    return [outward(np.zeros(shape), np.ones(shape), 1.0, max(known.shape(node)))]
+def _softmax(context: RuleContext, node: Node) -> list[Pair] | None:
+    shape = (1,) * len(context.shape(node))
+    return [outward(np.zeros(shape), np.ones(shape), 1.0, max(context.shape(node)))]
 
 
-def _matrix_product(known: Known, node: Node) -> list[Pair] | None:
+def _matrix_product(context: RuleContext, node: Node) -> list[Pair] | None:
     """An image-dependent matrix on the left, a constant one on the right."""
-    pair, weight = known.first(node), known.constant(node, 1)
+    pair, weight = context.first(node), context.constant(node, 1)
     if pair is None or weight is None or weight.ndim != 2 or node.attributes.get("transA", 0):
         return None
     if node.attributes.get("transB", 0):
@@ -371,7 +373,7 @@ def _matrix_product(known: Known, node: Node) -> list[Pair] | None:
     rows = [np.broadcast_to(end, (*around, len(weight))).reshape(-1, len(weight)) for end in pair]
     low, high, magnitude = _rows_times(rows[0], rows[1], weight, float(node.attributes.get("alpha", 1.0)))
     if node.op == "Gemm" and len(node.inputs) > 2 and node.inputs[2]:
-        addend = known.constant(node, 2)
+        addend = context.constant(node, 2)
         if addend is None:
             return None
         added = float(node.attributes.get("beta", 1.0)) * addend.astype(np.float64)
@@ -394,8 +396,8 @@ def _rows_times(
     return low, high, magnitude
 
 
-def _depth_to_space(known: Known, node: Node) -> list[Pair] | None:
-    pair, block = known.by_channel(node), int(node.attributes["blocksize"])
+def _depth_to_space(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, block = context.by_channel(node), int(node.attributes["blocksize"])
     if pair is None:
         return None
     columns_first = node.attributes.get("mode", "DCR") == "DCR"
@@ -403,14 +405,14 @@ def _depth_to_space(known: Known, node: Node) -> list[Pair] | None:
     return _spread(pair[0].reshape(shape).min(axis), pair[1].reshape(shape).max(axis), 4)
 
 
-def _space_to_depth(known: Known, node: Node) -> list[Pair] | None:
-    pair, block = known.by_channel(node), int(node.attributes["blocksize"])
+def _space_to_depth(context: RuleContext, node: Node) -> list[Pair] | None:
+    pair, block = context.by_channel(node), int(node.attributes["blocksize"])
     return None if pair is None else _spread(np.tile(pair[0], block**2), np.tile(pair[1], block**2), 4)
 
 
-def _local_response(known: Known, node: Node) -> list[Pair] | None:
+def _local_response(context: RuleContext, node: Node) -> list[Pair] | None:
     """LRN divides by (bias + something not negative) to a power: it draws towards 0."""
-    pair = known.first(node)
+    pair = context.first(node)
     bias, beta = node.attributes.get("bias", 1.0), node.attributes.get("beta", 0.75)
     if pair is None or bias <= 0 or beta < 0 or node.attributes.get("alpha", 1e-4) < 0:
         return None
@@ -418,17 +420,17 @@ def _local_response(known: Known, node: Node) -> list[Pair] | None:
     return [outward(low, high, np.maximum(abs(low), abs(high)))]
 
 
-def _instance_normalization(known: Known, node: Node) -> list[Pair] | None:
+def _instance_normalization(context: RuleContext, node: Node) -> list[Pair] | None:
     """Of n numbers none is further than sqrt(n − 1) standard deviations from their mean (Samuelson 1968)."""
-    scale, shift = known.constant(node, 1), known.constant(node, 2)
+    scale, shift = context.constant(node, 1), context.constant(node, 2)
     if scale is None or shift is None:
         return None
-    count = math.prod(known.shape(node)[2:])
+    count = math.prod(context.shape(node)[2:])
     reach = abs(scale.astype(np.float64)) * math.sqrt(count) * (1 + 2 * count * ROUNDING)
-    return _spread(*outward(shift - reach, shift + reach, reach + abs(shift)), len(known.shape(node)))
+    return _spread(*outward(shift - reach, shift + reach, reach + abs(shift)), len(context.shape(node)))
 
 
-RULES: dict[str, Callable[[Known, Node], list[Pair] | None]] = {
+RULES: dict[str, Callable[[RuleContext, Node], list[Pair] | None]] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed_convolution,
     "BatchNormalization": _batch_normalization,

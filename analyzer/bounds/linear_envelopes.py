@@ -14,11 +14,11 @@ import torch
 from filterscope.analyzer.bounds.piecewise import Kink, Maximum
 
 Tensor = torch.Tensor
-FACES = 64  # inputs of a maximum beyond which only two of the functions above it are tried
+MOST_TRIED = 64  # inputs of a maximum beyond which only two of the functions above it are tried
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Faces:
+class LinearBounds:
     """Two linear functions above, or below, a kink on its interval: slopes and offsets of the broader and the closer.
 
     What lies between two such functions is one too.
@@ -34,8 +34,8 @@ class Faces:
         return slope[0] + t * (slope[1] - slope[0]), offset[0] + t * (offset[1] - offset[0])
 
 
-def kink_faces(piece: Kink, low: Tensor, high: Tensor) -> tuple[Faces, Faces]:
-    """Faces above and below a kink on intervals."""
+def kink_linear_bounds(piece: Kink, low: Tensor, high: Tensor) -> tuple[LinearBounds, LinearBounds]:
+    """Linear bounds above and below a kink on intervals."""
     at_low, at_high = piece.at(low), piece.at(high)
     middle = (low + high) / 2
     zero, one = torch.zeros_like(low), torch.ones_like(low)
@@ -45,14 +45,14 @@ def kink_faces(piece: Kink, low: Tensor, high: Tensor) -> tuple[Faces, Faces]:
         slope = piece.slope.expand_as(low)
         chord = torch.where(high > low, (at_high - at_low) / (high - low), 1.0)
         over = at_low - chord * low
-        tangents = Faces((slope, one), (zero, zero), (middle > 0).double())
+        tangents = LinearBounds((slope, one), (zero, zero), (middle > 0).double())
         valley = slope <= 1
-        above = Faces(
+        above = LinearBounds(
             (torch.where(valley, chord, slope), torch.where(valley, chord, one)),
             (torch.where(valley, over + spare, zero),) * 2,
             tangents.start,
         )
-        below = Faces(
+        below = LinearBounds(
             (torch.where(valley, slope, chord), torch.where(valley, one, chord)),
             (torch.where(valley, zero, over - spare),) * 2,
             tangents.start,
@@ -63,13 +63,13 @@ def kink_faces(piece: Kink, low: Tensor, high: Tensor) -> tuple[Faces, Faces]:
         rising = torch.where(end > low, (piece.at(end) - at_low) / (end - low), 0.0)
         falling = torch.where(high > start, (at_high - piece.at(start)) / (high - start), 0.0)
         steep = (at_low + rising * (middle - low) < at_high).double()
-        above = Faces((zero, rising), (at_high + spare, at_low - rising * low + spare), steep)
+        above = LinearBounds((zero, rising), (at_high + spare, at_low - rising * low + spare), steep)
         steep = (at_high + falling * (middle - high) > at_low).double()
-        below = Faces((zero, falling), (at_low - spare, at_high - falling * high - spare), steep)
+        below = LinearBounds((zero, falling), (at_low - spare, at_high - falling * high - spare), steep)
         straight = [((low >= piece.floor) & (high <= piece.ceiling), one)]
     for where, exact in straight:
         above, below = (
-            Faces(
+            LinearBounds(
                 (torch.where(where, exact, f.slope[0]), torch.where(where, exact, f.slope[1])),
                 (torch.where(where, 0.0, f.offset[0]), torch.where(where, 0.0, f.offset[1])),
                 f.start,
@@ -104,7 +104,7 @@ class Envelope:
         chosen = torch.zeros_like(lows)
         chosen.scatter_(3, (lows + highs).argmax(dim=3, keepdim=True), 1.0)
         low, high = (torch.where(inside, end, 0.0) for end in (lows, highs))
-        return cls(low, high, inside, lows.amax(dim=3), highs.amax(dim=3), chosen)
+        return cls(low=low, high=high, inside=inside, least=lows.amax(dim=3), most=highs.amax(dim=3), chosen=chosen)
 
     def above(self, m: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (N, C, P, K) and offset (N, C, P) of the function that belongs to m, (N, C, P)."""
@@ -123,12 +123,14 @@ class Envelope:
         middle = (self.low + self.high) / 2
         highs = torch.where(self.inside, self.high, -torch.inf)
         count = highs.shape[3]
-        places = [self.least, *(highs[..., k] for k in range(count))] if count <= FACES else [self.least, self.most]
-        best, found = torch.full_like(self.least, torch.inf), self.least
+        places = (
+            [self.least, *(highs[..., k] for k in range(count))] if count <= MOST_TRIED else [self.least, self.most]
+        )
+        best, start = torch.full_like(self.least, torch.inf), self.least
         for place in places:
             m = torch.maximum(place, self.least)
             weights, offset = self.above(m)
             there = offset + (weights * middle).sum(dim=3)
-            found = torch.where(there < best, m, found)
+            start = torch.where(there < best, m, start)
             best = torch.minimum(there, best)
-        return found
+        return start

@@ -19,20 +19,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from filterscope.analyzer.bounds.element_bounds import Ends, affine_ends, box_ends, channel_ends, kink_ends
+from filterscope.analyzer.bounds.element_bounds import (
+    ElementBounds,
+    affine_bounds,
+    box_bounds,
+    channel_bounds,
+    kink_bounds,
+)
 from filterscope.analyzer.bounds.interval_arithmetic import LARGEST, outward
 from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
-from filterscope.analyzer.bounds.linear_envelopes import Envelope, Faces, kink_faces
+from filterscope.analyzer.bounds.linear_envelopes import Envelope, LinearBounds, kink_linear_bounds
 from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
-from filterscope.analyzer.bounds.subgraph import Cut, alike_everywhere, cut
+from filterscope.analyzer.bounds.subgraph import Subgraph, is_translation_equivariant, subgraph_before
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 
 Tensor = torch.Tensor
-LIMIT = 1 << 22  # numbers in all values of a cut: beyond this the interval bound is given instead
+LIMIT = 1 << 22  # numbers in all values of a subgraph: beyond this the interval bound is given instead
 WORK = 1 << 20  # numbers of coefficients that improving one unit's bound may take
-INNER = 1 << 22  # units × numbers of a cut up to which a layer's own intervals are found for those after it
+MOST_SHARED = 1 << 22  # units × numbers of a subgraph up to which a layer's own intervals are found for those after it
 BATCH = 1 << 22  # numbers of a batch of coefficients of one value
 STEPS = 8  # of improving the linear functions; 8 come within 1 % of 32 on svhn_cnn6
 RATE = 0.3  # of the first step: part of the way between two functions
@@ -45,50 +51,50 @@ def upper_bounds(
     canvas: Canvas,
     objective: str,
     channels: Sequence[int],
-    inner: Inner | None = None,
+    shared: SharedBounds | None = None,
     limit: int = LIMIT,
 ) -> np.ndarray:
-    """What no picture of a canvas can make of some units.
+    """Upper bounds of some units over all pictures of a canvas.
 
     Args:
         canvas: of the pictures; with `objective` "neuron" its position is the neuron's.
         objective: "neuron" or "channel".
         channels: the units.
-        inner: what the layers of the network share; kept, it is found only once.
-        limit: numbers in all values of the cut beyond which the interval bounds are given.
+        shared: what the layers of the network share; kept, it is found only once.
+        limit: numbers in all values of the subgraph beyond which the interval bounds are given.
 
     Returns:
-        (N,) float64, in the units' order, never above the interval bounds; those themselves where the cut holds more
-        than `limit` numbers. ∞ where nothing is known.
+        (N,) float64, in the units' order, never above the interval bounds; those themselves where the subgraph holds
+        more than `limit` numbers. ∞ where nothing is known.
 
     Raises:
         ModelError: the network up to this layer does not run on this canvas.
     """
-    inner = Inner(network) if inner is None else inner
-    part = cut(network, layer, canvas.size)
-    if part.elements > limit:
-        return np.array(inner.known[layer.value].high[list(channels)])
-    return Relaxation(part, canvas, inner).upper(objective, channels)
+    shared = SharedBounds(network) if shared is None else shared
+    subgraph = subgraph_before(network, layer, canvas.size)
+    if subgraph.elements > limit:
+        return np.array(shared.interval_bounds[layer.value].high[list(channels)])
+    return Relaxation(subgraph, canvas, shared).upper(objective, channels)
 
 
 class Relaxation:
-    """The cut of one layer on one canvas with the intervals of its values, ready for objectives.
+    """The subgraph of one layer on one canvas with the bounds of its values, ready for objectives.
 
     Args:
-        part: the cut, of the canvas's size.
+        subgraph: of the canvas's size.
         canvas: of that size; its position is the neuron's.
-        inner: what the layers of the network share.
+        shared: what the layers of the network share.
     """
 
-    def __init__(self, part: Cut, canvas: Canvas, inner: Inner | None = None) -> None:
-        self.cut, self.canvas = part, canvas
-        self.network, self.layer = part.network, part.layer
-        self.inner = Inner(part.network) if inner is None else inner
-        self.pieces: dict[str, Piece] = dict(self.cut.pieces)
+    def __init__(self, subgraph: Subgraph, canvas: Canvas, shared: SharedBounds | None = None) -> None:
+        self.subgraph, self.canvas = subgraph, canvas
+        self.network, self.layer = subgraph.network, subgraph.layer
+        self.shared = SharedBounds(subgraph.network) if shared is None else shared
+        self.pieces: dict[str, Piece] = dict(self.subgraph.pieces)
         self.order = list(self.pieces)
-        self._made: dict[str, Envelope | tuple[Faces, Faces]] = {}
+        self._linear_bounds: dict[str, Envelope | tuple[LinearBounds, LinearBounds]] = {}
         self._starts: dict[str, Tensor] = {}  # of the maxima: m
-        self.ends: dict[str, Ends] = {part.network.input.name: self._image()}
+        self.bounds: dict[str, ElementBounds] = {subgraph.network.input.name: self._image()}
         with torch.no_grad():
             for name in self.order:
                 self._forward(name)
@@ -98,15 +104,15 @@ class Relaxation:
 
         Args:
             steps: in which the choice of linear functions is improved for each unit; None: STEPS, fewer where the
-                cut is so large that they would cost more than WORK.
+                subgraph is so large that they would cost more than WORK.
             sign: −1: of the units' negatives.
         """
-        steps = min(STEPS, WORK // (2 * self.cut.elements)) if steps is None else steps
-        known = self.inner.known[self.layer.value]
-        limit = (known.high if sign > 0 else -known.low)[list(channels)]
-        shape = self.cut.shapes[self.layer.value]
+        steps = min(STEPS, WORK // (2 * self.subgraph.elements)) if steps is None else steps
+        interval = self.shared.interval_bounds[self.layer.value]
+        limit = (interval.high if sign > 0 else -interval.low)[list(channels)]
+        shape = self.subgraph.shapes[self.layer.value]
         size = self._batch()
-        found = [np.empty(0)]
+        uppers = [np.empty(0)]
         for start in range(0, len(channels), size):
             part = torch.tensor(list(channels[start : start + size]))
             seeds = torch.zeros(len(part), *shape[1:], dtype=torch.float64)
@@ -114,14 +120,14 @@ class Relaxation:
                 seeds[torch.arange(len(part)), part, self.canvas.row, self.canvas.column] = sign
             else:
                 seeds[torch.arange(len(part)), part] = sign / math.prod(shape[2:])
-            found.append(self.maximum(self.layer.value, seeds, steps).numpy())
-        return np.asarray(np.minimum(np.concatenate(found), limit))
+            uppers.append(self.maximum(self.layer.value, seeds, steps).numpy())
+        return np.asarray(np.minimum(np.concatenate(uppers), limit))
 
     def maximum(self, value: str, coefficients: Tensor, steps: int = 0) -> Tensor:
         """Upper bounds of Σ coefficient · element of a value.
 
         Args:
-            value: of the cut.
+            value: of the subgraph.
             coefficients: (N, …) float64, in the value's shape.
             steps: in which the choice of linear functions is improved, by gradient descent on the bound.
 
@@ -164,11 +170,11 @@ class Relaxation:
             c = waiting.pop(name, None)
             if c is None:
                 continue
-            ends, piece = self.ends[name], self.pieces.get(name)
-            if ends.slack is not None:
-                add(c.abs() * ends.slack)
+            bounds, piece = self.bounds[name], self.pieces.get(name)
+            if bounds.slack is not None:
+                add(c.abs() * bounds.slack)
             if piece is None or isinstance(piece, Box):
-                add(_in_box(c, ends))
+                add(_in_box(c, bounds))
                 continue
             for source, part, terms in self._through(name, piece, c, chosen):
                 waiting[source] = waiting[source] + part if source in waiting else part
@@ -186,35 +192,35 @@ class Relaxation:
             beside = [c * piece.constant, *[None] * (len(parts) - 1)]
             return list(zip(piece.sources, parts, beside, strict=True))
         positive, negative = c.clamp(min=0), c.clamp(max=0)
-        faces = self._faces(name)
-        if isinstance(faces, Envelope):
+        linear = self._linear_bounds_of(name)
+        if isinstance(linear, Envelope):
             assert isinstance(piece, Maximum)
-            m, extents = self._starts[name], self.cut.shapes[piece.source][2:]
+            m, extents = self._starts[name], self.subgraph.shapes[piece.source][2:]
             if chosen is not None:
-                m = faces.least + chosen[name] * (faces.most - faces.least)
-            weights, offset = faces.above(m)
+                m = linear.least + chosen[name] * (linear.most - linear.least)
+            weights, offset = linear.above(m)
             flat, below = positive.flatten(2), negative.flatten(2)
-            spread = flat[..., None] * weights + below[..., None] * faces.chosen
+            spread = flat[..., None] * weights + below[..., None] * linear.chosen
             return [(piece.source, piece.scatter(spread, extents), flat * offset)]
-        above, below_faces = faces
-        t = (above.start, below_faces.start) if chosen is None else chosen[name].unbind(-1)
+        above, below_bounds = linear
+        t = (above.start, below_bounds.start) if chosen is None else chosen[name].unbind(-1)
         up, over = above.between(t[0])
-        down, under = below_faces.between(t[1])
+        down, under = below_bounds.between(t[1])
         return [(piece.source, positive * up + negative * down, positive * over + negative * under)]
 
-    def _faces(self, name: str) -> Envelope | tuple[Faces, Faces]:
-        """Linear functions above and below a kink or maximum, made once for its source's interval."""
-        if name not in self._made:
+    def _linear_bounds_of(self, name: str) -> Envelope | tuple[LinearBounds, LinearBounds]:
+        """Linear functions above and below a kink or maximum, computed once, from its source's bounds."""
+        if name not in self._linear_bounds:
             piece = self.pieces[name]
             assert isinstance(piece, Kink | Maximum)
-            ends = self.ends[piece.source]
+            bounds = self.bounds[piece.source]
             with torch.no_grad():
                 if isinstance(piece, Maximum):
-                    self._made[name] = made = Envelope.of(piece, ends.low, ends.high)
-                    self._starts[name] = made.start()
+                    envelope = Envelope.of(piece, bounds.low, bounds.high)
+                    self._linear_bounds[name], self._starts[name] = envelope, envelope.start()
                 else:
-                    self._made[name] = kink_faces(piece, ends.low, ends.high)
-        return self._made[name]
+                    self._linear_bounds[name] = kink_linear_bounds(piece, bounds.low, bounds.high)
+        return self._linear_bounds[name]
 
     def _start(self, value: str, count: int) -> dict[str, Tensor]:
         """Parameters in [0, 1] of the linear functions that lead to a value, at constants where these will do.
@@ -222,101 +228,102 @@ class Relaxation:
         A start at constants gives the interval bound, and from there it only falls; one at the functions that are
         closest on average ends a little higher.
         """
-        found = {}
+        starts = {}
         for name in self.order[: self.order.index(value) + 1]:
             if not isinstance(self.pieces[name], Kink | Maximum):
                 continue
-            faces = self._faces(name)
-            if isinstance(faces, Envelope):
-                start = torch.ones_like(faces.least)
+            linear = self._linear_bounds_of(name)
+            if isinstance(linear, Envelope):
+                start = torch.ones_like(linear.least)
             else:
-                start = torch.stack([faces[0].start, torch.zeros_like(faces[1].start)], dim=-1)
-            found[name] = start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(True)
-        return found
+                start = torch.stack([linear[0].start, torch.zeros_like(linear[1].start)], dim=-1)
+            starts[name] = start.repeat(count, *[1] * (start.ndim - 1)).requires_grad_(True)
+        return starts
 
     def _batch(self) -> int:
-        """Objectives at a time."""
-        largest = max(math.prod(self.cut.shapes[name]) for name in (*self.order, self.network.input.name))
+        """How many objectives fit into a batch."""
+        largest = max(math.prod(self.subgraph.shapes[name]) for name in (*self.order, self.network.input.name))
         return max(1, BATCH // largest)
 
     # intervals
 
-    def _image(self) -> Ends:
-        shape = self.cut.image_shape()
+    def _image(self) -> ElementBounds:
+        shape = self.subgraph.image_shape()
         around = [1, 1, 1, 1]
         around[1 if self.network.input.layout == "NCHW" else 3] = self.network.input.channels
         low, high = (end.reshape(around) for end in self.network.input.domain())
         low, high = outward(low, high, np.maximum(abs(low), abs(high)))
-        return Ends(*(torch.from_numpy(np.broadcast_to(end, shape).copy()) for end in (low, high)))
+        return ElementBounds(*(torch.from_numpy(np.broadcast_to(end, shape).copy()) for end in (low, high)))
 
     def _forward(self, name: str) -> None:
-        """The interval of a value, from those of its sources; a piece without finite sources becomes a box."""
+        """Bound a value's elements from those of its sources; a piece without finite sources becomes a box."""
         piece = self.pieces[name]
-        if not all(self.ends[source].finite for source in _sources(piece)):
+        if not all(self.bounds[source].finite for source in _sources(piece)):
             self.pieces[name] = piece = Box(piece.node)
-        shape = self.cut.shapes[name]
+        shape = self.subgraph.shapes[name]
         if isinstance(piece, Affine):
-            ends = affine_ends(piece, [self.ends[source] for source in piece.sources])
+            bounds = affine_bounds(piece, [self.bounds[source] for source in piece.sources])
         elif isinstance(piece, Kink):
-            ends = kink_ends(piece, self.ends[piece.source], shape)
+            bounds = kink_bounds(piece, self.bounds[piece.source], shape)
         elif isinstance(piece, Maximum):
-            source = self.ends[piece.source]
-            ends = Ends(piece.at(source.low), piece.at(source.high))
+            source = self.bounds[piece.source]
+            bounds = ElementBounds(piece.at(source.low), piece.at(source.high))
         else:
-            ends = box_ends(piece, shape, self.ends, self.network.model.graph.initializers)
-        low, high = channel_ends(self.inner.known.get(name), shape)
-        beyond = (ends.low < -LARGEST, ends.high > LARGEST)
-        ends.low = torch.maximum(torch.where(beyond[0], -torch.inf, ends.low).expand(shape), low)
-        ends.high = torch.minimum(torch.where(beyond[1], torch.inf, ends.high).expand(shape), high)
-        close = None if name == self.layer.value else self.inner.ends(name, self.canvas.size, shape)
+            bounds = box_bounds(piece, shape, self.bounds, self.network.model.graph.initializers)
+        low, high = channel_bounds(self.shared.interval_bounds.get(name), shape)
+        beyond = (bounds.low < -LARGEST, bounds.high > LARGEST)
+        bounds.low = torch.maximum(torch.where(beyond[0], -torch.inf, bounds.low).expand(shape), low)
+        bounds.high = torch.minimum(torch.where(beyond[1], torch.inf, bounds.high).expand(shape), high)
+        close = None if name == self.layer.value else self.shared.element_bounds(name, self.canvas.size, shape)
         if close is not None:
-            ends.low, ends.high = torch.maximum(ends.low, close[0]), torch.minimum(ends.high, close[1])
-        self.ends[name] = ends
+            bounds.low, bounds.high = torch.maximum(bounds.low, close[0]), torch.minimum(bounds.high, close[1])
+        self.bounds[name] = bounds
 
 
-class Inner:
-    """Intervals of convolutions inside a network that see no padding: the relaxation's, wherever on a canvas they are.
+class SharedBounds:
+    """Bounds that the relaxations of all layers of a network share.
 
-    One that sees none is the same function of its pixels at every place, so its interval is found once, on the
-    neuron's canvas of its own layer, and used in the cuts of all later layers. Closer intervals make closer functions.
+    Interval bounds of every value, and the relaxation's own bounds of inner convolutions where these see no padding.
+    There a convolution computes the same function of its pixels at every position, so it is bounded once, on the
+    neuron's canvas of its own layer, and the bounds serve all later layers. Closer bounds make closer functions.
 
     Args:
         network: the opened network.
-        known: `bounds.intervals(network)`, where it is at hand.
+        interval_bounds: `intervals(network)`, where it is at hand.
     """
 
-    def __init__(self, network: Network, known: Mapping[str, Interval] | None = None) -> None:
+    def __init__(self, network: Network, interval_bounds: Mapping[str, Interval] | None = None) -> None:
         self.network = network
-        self.known = intervals(network) if known is None else known
+        self.interval_bounds = intervals(network) if interval_bounds is None else interval_bounds
         self._layers = {layer.value: layer for layer in network.layers}
-        self._found: dict[str, tuple[Tensor, Tensor] | None] = {}
+        self._layer_bounds: dict[str, tuple[Tensor, Tensor] | None] = {}
 
-    def ends(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+    def element_bounds(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
         """Low and high of a value on a canvas, ±∞ where padding is seen; None where nothing is known."""
         layer = self._layers.get(value)
         if layer is None or layer.field is None or len(shape) != 4:
             return None
-        if value not in self._found:
-            self._found[value] = self._find(layer)
-        found = self._found[value]
-        if found is None:
+        if value not in self._layer_bounds:
+            self._layer_bounds[value] = self._bounds_of(layer)
+        bounds = self._layer_bounds[value]
+        if bounds is None:
             return None
         free = [_unpadded(layer, axis, size[axis], np.arange(shape[2 + axis])) for axis in (0, 1)]
         inside = torch.from_numpy(free[0][:, None] & free[1][None])
-        low, high = (end.reshape(1, -1, 1, 1) for end in found)
+        low, high = (end.reshape(1, -1, 1, 1) for end in bounds)
         return torch.where(inside, low, -torch.inf), torch.where(inside, high, torch.inf)
 
-    def _find(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
+    def _bounds_of(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
         if layer.op != "Conv" or layer.is_global or layer.sees_image:
             return None  # where it sees the image, interval arithmetic is exact
         canvas = canvas_for(self.network, layer, "neuron")
         places = ((0, canvas.row or 0), (1, canvas.column or 0))
         if not all(_unpadded(layer, axis, canvas.size[axis], np.array([at]))[0] for axis, at in places):
             return None
-        part = cut(self.network, layer, canvas.size)
-        if part.elements * layer.out_channels > INNER or not alike_everywhere(part):
+        subgraph = subgraph_before(self.network, layer, canvas.size)
+        if subgraph.elements * layer.out_channels > MOST_SHARED or not is_translation_equivariant(subgraph):
             return None
-        relaxation = Relaxation(part, canvas, self)
+        relaxation = Relaxation(subgraph, canvas, self)
         channels = range(layer.out_channels)
         high = relaxation.upper("neuron", channels)
         low = -relaxation.upper("neuron", channels, sign=-1.0)
@@ -324,15 +331,15 @@ class Inner:
 
 
 def _unpadded(layer: ConvLayer, axis: int, extent: int, positions: np.ndarray) -> np.ndarray:
-    """Which positions of a layer's map have their whole field on a canvas of this extent: no padding is in it."""
+    """Which positions of a layer's map have their whole receptive field on a canvas of this extent, without padding."""
     assert layer.field is not None
     first = layer.field.start[axis] + positions * layer.field.jump[axis]
     return np.asarray((first >= 0) & (first + layer.field.size[axis] <= extent))
 
 
-def _in_box(c: Tensor, ends: Ends) -> Tensor:
+def _in_box(c: Tensor, bounds: ElementBounds) -> Tensor:
     """The largest value of each term c · x."""
-    return torch.where(c == 0, 0.0, torch.where(c > 0, c * ends.high, c * ends.low))
+    return torch.where(c == 0, 0.0, torch.where(c > 0, c * bounds.high, c * bounds.low))
 
 
 def _sources(piece: Piece) -> tuple[str, ...]:

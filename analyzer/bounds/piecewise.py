@@ -34,7 +34,7 @@ class Affine:
     transpose: Callable[[Tensor], Tensor] | None = None  # of J, where the sources are one and that is cheaper
 
     def back(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        """Coefficients of y → coefficients of each source: (N, …) → (N, …) each."""
+        """Turn coefficients of y into coefficients of each source: (N, …) → (N, …) each."""
         if self.transpose is not None:
             return (self.transpose(coefficients),)
         with torch.enable_grad():
@@ -43,10 +43,10 @@ class Affine:
                 for shape in self.shapes
             ]
             differentiable = coefficients.requires_grad
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 self.linear(zeros), zeros, coefficients, allow_unused=True, create_graph=differentiable
             )
-        return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(found, zeros, strict=True))
+        return tuple(torch.zeros_like(x) if part is None else part for part, x in zip(gradients, zeros, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Kink:
     slope: Tensor | None = None  # then floor and ceiling have no meaning
 
     def at(self, x: Tensor) -> Tensor:
-        """The function itself."""
+        """The function's value at x."""
         if self.slope is not None:
             return torch.where(x > 0, x, x * self.slope)
         return torch.minimum(torch.maximum(x, self.floor), self.ceiling)
@@ -76,12 +76,12 @@ class Maximum:
     size: tuple[int, int]  # of the output map, P = product
 
     def gather(self, x: Tensor, outside: float) -> Tensor:
-        """(N, C, H, W) → (N, C, P, K)."""
+        """What each window reads: (N, C, H, W) → (N, C, P, K)."""
         flat = F.pad(x.flatten(2), (0, 1), value=outside)
         return flat[:, :, self.index]
 
     def scatter(self, coefficients: Tensor, extents: Sequence[int]) -> Tensor:
-        """Coefficients of what windows read, (N, C, P, K) → those of the map, (N, C, H, W)."""
+        """Sum coefficients of what windows read, (N, C, P, K), into those of the map, (N, C, H, W)."""
         flat = coefficients.new_zeros(*coefficients.shape[:2], math.prod(extents) + 1)
         flat.index_add_(2, self.index.flatten(), coefficients.flatten(2))
         return flat[:, :, :-1].reshape(*flat.shape[:2], *extents)

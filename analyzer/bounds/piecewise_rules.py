@@ -22,19 +22,21 @@ from filterscope.converters.graph import Node
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reader:
-    """What the rules below may ask, and which of them a node falls under."""
+    """What the rules below may ask of the network, and the rule of each node."""
 
     network: Network
     shapes: Mapping[str, tuple[int, ...]]
     depends: set[str]  # values that depend on the image
 
     def read(self, node: Node) -> Piece:
+        """The piece that a node is."""
         rule = RULES.get(node.op) if node.domain in ("", "ai.onnx") else None
         shapes = [self.shapes[name] for name in (*self.sources(node), node.outputs[0])]
         batched = all(shape and shape[0] == 1 for shape in shapes)
         return (rule(self, node) if rule and batched else None) or Box(node)
 
     def sources(self, node: Node) -> tuple[str, ...]:
+        """A node's inputs that depend on the image."""
         return tuple(name for name in node.inputs if name in self.depends)
 
     def constant(self, node: Node, index: int) -> Tensor | None:
@@ -44,7 +46,8 @@ class Reader:
         array = self.network.model.graph.initializers.get(node.inputs[index])
         return None if array is None else torch.from_numpy(np.asarray(array, np.float64))
 
-    def given(self, node: Node, index: int) -> bool:
+    def has_input(self, node: Node, index: int) -> bool:
+        """Whether a node has an input of this number."""
         return index < len(node.inputs) and bool(node.inputs[index])
 
     def affine(
@@ -52,43 +55,56 @@ class Reader:
         node: Node,
         linear: Callable[[Tensors], Tensor],
         absolute: Callable[[Tensors], Tensor],
+        *,
         terms: int,
         constant: Tensor | None = None,
         offset: Tensor | None = None,
         transpose: Callable[[Tensor], Tensor] | None = None,
     ) -> Affine:
+        """An affine map; see the fields of `Affine`."""
         sources = self.sources(node)
         shape = self.shapes[node.outputs[0]]
         constant = torch.zeros(1, dtype=torch.float64) if constant is None else constant
         offset = constant.abs() if offset is None else offset
         shapes = tuple(self.shapes[name] for name in sources)
-        ends = (constant.expand(shape), offset.expand(shape))
-        return Affine(node, sources, shapes, linear, absolute, *ends, terms, transpose)
+        return Affine(
+            node=node,
+            sources=sources,
+            shapes=shapes,
+            linear=linear,
+            absolute=absolute,
+            constant=constant.expand(shape),
+            offset=offset.expand(shape),
+            terms=terms,
+            transpose=transpose,
+        )
 
     def moved(self, node: Node, move: Callable[[Tensor], Tensor]) -> Affine:
-        return self.affine(node, lambda xs: move(xs[0]), lambda xs: move(xs[0]), 0)
+        """An affine map that puts numbers elsewhere and changes none."""
+        return self.affine(node, lambda xs: move(xs[0]), lambda xs: move(xs[0]), terms=0)
 
 
 def _convolution(reader: Reader, node: Node) -> Piece | None:
     weight, bias = reader.constant(node, 1), reader.constant(node, 2)
-    if weight is None or weight.ndim != 4 or (bias is None and reader.given(node, 2)):
+    if weight is None or weight.ndim != 4 or (bias is None and reader.has_input(node, 2)):
         return None
     source = node.inputs[0]
     extents = reader.shapes[source]
     top, left, bottom, right = resolved_pads(node, reader.shapes)
     stride, dilation = (tuple(node.attributes.get(key, (1, 1))) for key in ("strides", "dilations"))
     groups = int(node.attributes.get("group", 1))
-    padded = (extents[2] + top + bottom, extents[3] + left + right)
+    extents_padded = (extents[2] + top + bottom, extents[3] + left + right)
+    spans = [dilation[axis] * (weight.shape[2 + axis] - 1) + 1 for axis in (0, 1)]  # of the dilated kernel
 
     def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), kernel, None, stride, 0, dilation, groups)
+        padded = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(padded, kernel, stride=stride, dilation=dilation, groups=groups)
 
     def transpose(c: Tensor) -> Tensor:
         reach = [
-            n - ((o - 1) * step + gap * (k - 1) + 1)
-            for n, o, step, gap, k in zip(padded, c.shape[2:], stride, dilation, weight.shape[2:], strict=True)
+            extents_padded[axis] - ((c.shape[2 + axis] - 1) * stride[axis] + spans[axis]) for axis in (0, 1)
         ]  # rows and columns at the end that no tap meets
-        whole = F.conv_transpose2d(c, weight, None, stride, 0, 0, groups, dilation)
+        whole = F.conv_transpose2d(c, weight, stride=stride, groups=groups, dilation=dilation)
         whole = F.pad(whole, (0, reach[1], 0, reach[0]))
         return whole[:, :, top : top + extents[2], left : left + extents[3]]
 
@@ -97,15 +113,15 @@ def _convolution(reader: Reader, node: Node) -> Piece | None:
         node,
         lambda xs: convolve(xs[0], weight),
         lambda xs: convolve(xs[0], magnitude),
-        math.prod(weight.shape[1:]),
-        None if bias is None else bias.reshape(1, -1, 1, 1),
+        terms=math.prod(weight.shape[1:]),
+        constant=None if bias is None else bias.reshape(1, -1, 1, 1),
         transpose=transpose,
     )
 
 
 def _transposed_convolution(reader: Reader, node: Node) -> Piece | None:
     weight, bias = reader.constant(node, 1), reader.constant(node, 2)
-    if weight is None or weight.ndim != 4 or (bias is None and reader.given(node, 2)):
+    if weight is None or weight.ndim != 4 or (bias is None and reader.has_input(node, 2)):
         return None
     top, left = resolved_pads(node, reader.shapes)[:2]
     height, width = reader.shapes[node.outputs[0]][2:]
@@ -113,7 +129,7 @@ def _transposed_convolution(reader: Reader, node: Node) -> Piece | None:
     groups = int(node.attributes.get("group", 1))
 
     def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-        whole = F.conv_transpose2d(x, kernel, None, stride, 0, 0, groups, dilation)
+        whole = F.conv_transpose2d(x, kernel, stride=stride, groups=groups, dilation=dilation)
         down, over = (max(0, n) for n in (top + height - whole.shape[2], left + width - whole.shape[3]))
         return F.pad(whole, (0, over, 0, down))[:, :, top : top + height, left : left + width]
 
@@ -122,14 +138,19 @@ def _transposed_convolution(reader: Reader, node: Node) -> Piece | None:
         node,
         lambda xs: convolve(xs[0], weight),
         lambda xs: convolve(xs[0], magnitude),
-        weight.shape[0] // groups * math.prod(weight.shape[2:]),
-        None if bias is None else bias.reshape(1, -1, 1, 1),
+        terms=weight.shape[0] // groups * math.prod(weight.shape[2:]),
+        constant=None if bias is None else bias.reshape(1, -1, 1, 1),
     )
 
 
-def _scaled(reader: Reader, node: Node, factor: Tensor, shift: Tensor | None, offset: Tensor | None) -> Piece:
+def _scaled(
+    reader: Reader, node: Node, factor: Tensor, *, shift: Tensor | None = None, offset: Tensor | None = None
+) -> Piece:
+    """factor · x + shift; `offset` is the sum of the shift's absolute terms."""
     size = factor.abs()
-    return reader.affine(node, lambda xs: xs[0] * factor, lambda xs: xs[0] * size, 2, shift, offset)
+    return reader.affine(
+        node, lambda xs: xs[0] * factor, lambda xs: xs[0] * size, terms=2, constant=shift, offset=offset
+    )
 
 
 def _batch_normalization(reader: Reader, node: Node) -> Piece | None:
@@ -139,7 +160,8 @@ def _batch_normalization(reader: Reader, node: Node) -> Piece | None:
     around = (1, -1, *[1] * (len(reader.shapes[node.inputs[0]]) - 2))
     scale, shift, mean, variance = (c.reshape(around) for c in constants if c is not None)
     factor = scale / torch.sqrt(variance + node.attributes.get("epsilon", 1e-5))
-    return _scaled(reader, node, factor, shift - mean * factor, shift.abs() + (mean * factor).abs())
+    offset = shift.abs() + (mean * factor).abs()
+    return _scaled(reader, node, factor, shift=shift - mean * factor, offset=offset)
 
 
 def _sum(reader: Reader, node: Node) -> Piece | None:
@@ -154,10 +176,10 @@ def _sum(reader: Reader, node: Node) -> Piece | None:
                 return None
             signs.append(sign)
             continue
-        known = reader.constant(node, index)
-        if known is None or (known.ndim == rank and known.shape[0] != 1):
+        addend = reader.constant(node, index)
+        if addend is None or (addend.ndim == rank and addend.shape[0] != 1):
             return None
-        constant, offset = constant + sign * known, offset + known.abs()
+        constant, offset = constant + sign * addend, offset + addend.abs()
     shape = reader.shapes[node.outputs[0]][1:]
 
     def linear(xs: Tensors) -> Tensor:
@@ -166,7 +188,7 @@ def _sum(reader: Reader, node: Node) -> Piece | None:
     def absolute(xs: Tensors) -> Tensor:
         return sum(xs, xs[0].new_zeros(len(xs[0]), *shape))
 
-    return reader.affine(node, linear, absolute, len(node.inputs), constant, offset)
+    return reader.affine(node, linear, absolute, terms=len(node.inputs), constant=constant, offset=offset)
 
 
 def _product(reader: Reader, node: Node) -> Piece | None:
@@ -179,18 +201,18 @@ def _product(reader: Reader, node: Node) -> Piece | None:
         return None
     if (factor.ndim == rank and factor.shape[0] != 1) or (node.op == "Div" and bool((factor == 0).any())):
         return None
-    return _scaled(reader, node, 1 / factor if node.op == "Div" else factor, None, None)
+    return _scaled(reader, node, 1 / factor if node.op == "Div" else factor)
 
 
 def _negative(reader: Reader, node: Node) -> Piece:
-    return reader.affine(node, lambda xs: -xs[0], lambda xs: xs[0], 1)
+    return reader.affine(node, lambda xs: -xs[0], lambda xs: xs[0], terms=1)
 
 
 def _average_pool(reader: Reader, node: Node) -> Piece | None:
-    found = _windows(reader, node)
-    if found is None:
+    windows = _windows(reader, node)
+    if windows is None:
         return None
-    index, size = found
+    index, size = windows
     extents = reader.shapes[node.inputs[0]][2:]
     window = Maximum(node, node.inputs[0], index, size)  # for its gathering alone
     if node.attributes.get("count_include_pad", 0):
@@ -207,7 +229,7 @@ def _average_pool(reader: Reader, node: Node) -> Piece | None:
         spread = (c.flatten(2) / count)[..., None].expand(*c.shape[:2], *index.shape)
         return window.scatter(spread, extents)
 
-    return reader.affine(node, mean, mean, index.shape[1] + 1, transpose=transpose)
+    return reader.affine(node, mean, mean, terms=index.shape[1] + 1, transpose=transpose)
 
 
 def _mean(reader: Reader, node: Node) -> Piece | None:
@@ -216,18 +238,18 @@ def _mean(reader: Reader, node: Node) -> Piece | None:
     axes: Any = list(range(2, len(shape)))
     if node.op == "ReduceMean":
         axes = node.attributes.get("axes")
-        if axes is None and reader.given(node, 1):
-            known = reader.constant(node, 1)
-            axes = None if known is None else known.long().tolist()
+        if axes is None and reader.has_input(node, 1):
+            listed = reader.constant(node, 1)
+            axes = None if listed is None else listed.long().tolist()
         if axes is None:
             return None
     axes = [int(axis) % len(shape) for axis in axes]
-    kept = bool(node.attributes.get("keepdims", 1))
+    keepdim = bool(node.attributes.get("keepdims", 1))
     if not axes or 0 in axes:
         return None
     count = math.prod(shape[axis] for axis in axes)
-    mean = lambda xs: xs[0].mean(dim=axes, keepdim=kept)  # noqa: E731
-    return reader.affine(node, mean, mean, count + 1)
+    mean = lambda xs: xs[0].mean(dim=axes, keepdim=keepdim)  # noqa: E731
+    return reader.affine(node, mean, mean, terms=count + 1)
 
 
 def _concat(reader: Reader, node: Node) -> Piece | None:
@@ -236,8 +258,8 @@ def _concat(reader: Reader, node: Node) -> Piece | None:
     if axis == 0:
         return None
     constants = [None if name in reader.depends else reader.constant(node, i) for i, name in enumerate(node.inputs)]
-    for name, known in zip(node.inputs, constants, strict=True):
-        if name not in reader.depends and (known is None or known.shape[0] != 1):
+    for name, constant in zip(node.inputs, constants, strict=True):
+        if name not in reader.depends and (constant is None or constant.shape[0] != 1):
             return None
 
     def join(xs: Tensors) -> Tensor:
@@ -246,24 +268,26 @@ def _concat(reader: Reader, node: Node) -> Piece | None:
         return torch.cat(parts, dim=axis)
 
     zeros = [
-        torch.zeros(reader.shapes[name], dtype=torch.float64) if known is None else known
-        for name, known in zip(node.inputs, constants, strict=True)
+        torch.zeros(reader.shapes[name], dtype=torch.float64) if constant is None else constant
+        for name, constant in zip(node.inputs, constants, strict=True)
     ]
-    return reader.affine(node, join, join, 0, torch.cat(zeros, dim=axis))
+    return reader.affine(node, join, join, terms=0, constant=torch.cat(zeros, dim=axis))
 
 
 def _pad(reader: Reader, node: Node) -> Piece | None:
     pads = reader.constant(node, 1)
-    if pads is None or node.attributes.get("mode", "constant") != "constant" or reader.given(node, 3):
+    if pads is None or node.attributes.get("mode", "constant") != "constant" or reader.has_input(node, 3):
         return None
-    fill = reader.constant(node, 2) if reader.given(node, 2) else torch.zeros(1, dtype=torch.float64)
+    fill = reader.constant(node, 2) if reader.has_input(node, 2) else torch.zeros(1, dtype=torch.float64)
     begins, ends = pads.long().reshape(2, -1).tolist()
     if fill is None or min(*begins, *ends) < 0 or begins[0] or ends[0]:
         return None
     listed = [side for pair in zip(begins[::-1], ends[::-1], strict=True) for side in pair]
     shape = reader.shapes[node.inputs[0]]
     outside = F.pad(torch.zeros(shape, dtype=torch.float64), listed, value=fill.item())
-    return reader.affine(node, lambda xs: F.pad(xs[0], listed), lambda xs: F.pad(xs[0], listed), 0, outside)
+    return reader.affine(
+        node, lambda xs: F.pad(xs[0], listed), lambda xs: F.pad(xs[0], listed), terms=0, constant=outside
+    )
 
 
 def _reshape(reader: Reader, node: Node) -> Piece | None:
@@ -305,8 +329,8 @@ def _max_pool(reader: Reader, node: Node) -> Piece | None:
     shape = reader.shapes[node.inputs[0]]
     if node.op == "GlobalMaxPool" and len(shape) == 4:
         return Maximum(node, node.inputs[0], torch.arange(shape[2] * shape[3])[None], (1, 1))
-    found = _windows(reader, node) if node.op == "MaxPool" else None
-    return None if found is None else Maximum(node, node.inputs[0], *found)
+    windows = _windows(reader, node) if node.op == "MaxPool" else None
+    return None if windows is None else Maximum(node, node.inputs[0], *windows)
 
 
 def _clip(reader: Reader, node: Node) -> Piece | None:
@@ -316,12 +340,12 @@ def _clip(reader: Reader, node: Node) -> Piece | None:
         return Kink(node, node.inputs[0], zero, infinity)
     ends = [-infinity, infinity]
     for index in (0, 1):
-        if reader.given(node, 1 + index):
-            known = reader.constant(node, 1 + index)
-            if known is None:
+        if reader.has_input(node, 1 + index):
+            limit = reader.constant(node, 1 + index)
+            if limit is None:
                 return None
-            if known.numel():  # older files give an absent input as an empty one
-                ends[index] = known.reshape(())
+            if limit.numel():  # older files give an absent input as an empty one
+                ends[index] = limit.reshape(())
     return Kink(node, node.inputs[0], *ends) if ends[0] <= ends[1] else None
 
 
@@ -329,13 +353,13 @@ def _leaky(reader: Reader, node: Node) -> Piece | None:
     """LeakyRelu, and PRelu with constant slopes."""
     slope = torch.tensor(float(node.attributes.get("alpha", 0.01)), dtype=torch.float64)
     if node.op == "PRelu":
-        known = reader.constant(node, 1)
+        slopes = reader.constant(node, 1)
         rank = len(reader.shapes[node.inputs[0]])
-        if known is None or known.ndim > rank or (known.ndim == rank and known.shape[0] != 1):
+        if slopes is None or slopes.ndim > rank or (slopes.ndim == rank and slopes.shape[0] != 1):
             return None
-        slope = known
+        slope = slopes
     none = torch.tensor(math.inf, dtype=torch.float64)
-    return Kink(node, node.inputs[0], -none, none, slope)
+    return Kink(node, node.inputs[0], floor=-none, ceiling=none, slope=slope)
 
 
 RULES: dict[str, Callable[[Reader, Node], Piece | None]] = {

@@ -18,12 +18,14 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
 from filterscope.converters.operator_facts import Place, operators
 
-ALIKE = operators(lambda facts: facts.place in (Place.SAME, Place.WINDOW, Place.JOINED))  # wherever their neurons are
+EQUIVARIANT = operators(  # one function of what they read, wherever in the map it is
+    lambda facts: facts.place in (Place.SAME, Place.WINDOW, Place.JOINED)
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
-    """All that leads to a layer's pre-activations, on one canvas."""
+class Subgraph:
+    """All pieces that a layer's pre-activations are computed from, on one canvas."""
 
     network: Network
     layer: ConvLayer
@@ -40,8 +42,8 @@ class Cut:
         return self.shapes[self.network.input.name]
 
 
-def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
-    """Read the network up to a layer.
+def subgraph_before(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Subgraph:
+    """The pieces of a network up to a layer.
 
     Args:
         size: height and width of the canvas.
@@ -67,17 +69,17 @@ def cut(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Cut:
             if name:
                 pieces[name] = piece if index == 0 else Box(node)
                 reader.depends.add(name)
-    return Cut(network, layer, pieces, shapes)
+    return Subgraph(network, layer, pieces, shapes)
 
 
-def alike_everywhere(part: Cut) -> bool:
-    """Whether neurons that see no padding are one function of their pixels, wherever they are and on any canvas."""
-    constants, image = part.network.model.graph.initializers, part.network.input.name
-    for piece in part.pieces.values():
+def is_translation_equivariant(subgraph: Subgraph) -> bool:
+    """Whether neurons that see no padding compute one function of their pixels, at every position of every canvas."""
+    constants, image = subgraph.network.model.graph.initializers, subgraph.network.input.name
+    for piece in subgraph.pieces.values():
         node = piece.node
         if node.op == "Transpose" and node.inputs[0] == image:
             continue
-        if isinstance(piece, Box) or node.op not in ALIKE or len(part.shapes[node.outputs[0]]) != 4:
+        if isinstance(piece, Box) or node.op not in EQUIVARIANT or len(subgraph.shapes[node.outputs[0]]) != 4:
             return False
         if str(node.attributes.get("auto_pad", "")).startswith("SAME"):
             return False  # which rows a neuron sees depends on the canvas's size

@@ -1,10 +1,10 @@
 """The maximum of a program whose whole variables are all ReLUs', by branch and bound on linear programs with cuts.
 
 A node of the tree says of some ReLUs that they pass their input, of others that they give 0; the binaries themselves
-are left out. Each linear program is the last one with a few bounds changed and the faces of ReLU hulls added that its
-solution violates, so that the dual simplex method goes on from where it was, and it ends as soon as it falls below what
-is known to be reachable. On svhn_cnn6's second layer hulls bring the bound from 1.50 to 1.10 times the best value
-known, on average and before any branching, in 0.3 s; HiGHS finds cuts much like them, in several seconds.
+are left out. Each linear program is the last one with a few limits changed, and with those linear bounds of ReLU hulls
+added that its solution violates. So the dual simplex method goes on from where it was, and it ends as soon as it falls
+below what is known to be reachable. On svhn_cnn6's second layer hulls bring the bound from 1.50 to 1.10 times the best
+value known, on average and before any branching, in 0.3 s; HiGHS finds cuts much like them, in several seconds.
 
 Roads not taken: narrowing every ReLU's interval by linear programs under the objective's known value (the bound
 falls by 1 %, no ReLU becomes certain: at first it is much too far off), strong branching, and the parent's basis at
@@ -22,29 +22,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filterscope.analyzer.certify.highs import Row, Solved, margin, solver_of
-from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.highs import Row, Solution, margin, solver_of
+from filterscope.analyzer.certify.program import Program, ReluVariable
 from filterscope.analyzer.certify.relu_hulls import SPARE, Hulls
 
 if TYPE_CHECKING:
     import highspy
 
 CLOSE = 1e-5  # relative: what promises less above the best point is not looked into
-CUTS = 700  # faces in the linear program at a time
+CUTS = 700  # linear bounds of hulls in the linear program at a time
 FIRST, LATER = 60, 1  # rounds of cuts at the first node and at others
 GAIN = {FIRST: 3e-3, LATER: 3e-2}  # share of the distance that is left, which a round must bring
-VIOLATED = {FIRST: 5e-4, LATER: 2e-3}  # share of that distance by which a face must be violated, weighted
+VIOLATED = {FIRST: 5e-4, LATER: 2e-3}  # share of that distance by which a linear bound must be violated, weighted
 DEEP = 0.9  # of the time
 EVERY = 32  # nodes after which points are looked for again
 CLIMBS = 6  # linear programs of a climb at most
 EXACT = 1e-7  # a ReLU off by less, weighted, is not branched on
 
 
-def branch_and_bound(program: Program, seconds: float, clock: Callable[[], float]) -> Solved:
+def branch_and_bound(program: Program, seconds: float, clock: Callable[[], float]) -> Solution:
     """The maximum of a program.
 
     Args:
-        program: with at least one binary, all of them ReLUs' (`Program.gated`).
+        program: with at least one binary, all of them ReLUs' (`Program.has_relus_alone`).
         seconds: by the clock.
     """
     return _Search(program, clock).run(clock() + seconds)
@@ -52,6 +52,8 @@ def branch_and_bound(program: Program, seconds: float, clock: Callable[[], float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
+    """A node of the tree that is still to be looked into."""
+
     fixed: dict[int, bool]  # ReLU → whether it passes its input
     bound: float  # of its parent
     branched: int  # ReLU of the last branching, −1 at the first node
@@ -59,25 +61,27 @@ class _Node:
 
 
 class _Search:
+    """The tree, the linear programs, and the best point so far."""
+
     def __init__(self, program: Program, clock: Callable[[], float]) -> None:
         self.program, self.clock = program, clock
-        self.all = Hulls.of(program, program.gates)
-        raising = [gate for gate in program.gates if gate.raising]
+        self.all = Hulls.of(program, program.relus)
+        raising = [relu for relu in program.relus if relu.raising]
         self.hulls = Hulls.of(program, raising)
-        self.outputs = np.array([gate.y for gate in raising])
-        self.ends = np.array([gate.high for gate in raising])
+        self.outputs = np.array([relu.y for relu in raising])
+        self.highs = np.array([relu.high for relu in raising])
         self.weights = self._weights()
         rows = [row for row in program.rows if not any(program.whole[column] for column in row[0])]
         self.first = len(rows)
         rows += [
-            (np.append(gate.columns, gate.y), np.append(-gate.factors, 1.0), gate.constant, math.inf)
-            for gate in raising
+            (np.append(relu.columns, relu.y), np.append(-relu.factors, 1.0), relu.constant, math.inf)
+            for relu in raising
         ]
         self.fixed: dict[int, bool] = {}
         self.climber = solver_of(program, rows)
         self.climbed: np.ndarray | None = None  # what its ReLUs are fixed to
-        self.kept = len(rows)  # rows before the cuts
-        rows += [_triangle(gate) for gate in raising]
+        self.first_cut = len(rows)  # rows before the cuts
+        rows += [_triangle(relu) for relu in raising]
         self.solver = solver_of(program, rows)
         self.cuts = len(raising)
         for solver in (self.solver, self.climber):
@@ -94,8 +98,8 @@ class _Search:
         """About how much the objective rises with each raising ReLU."""
         weights = np.zeros(len(self.program.low))
         weights[self.program.objective[0]] = np.abs(self.program.objective[1])
-        for gate in reversed(self.program.gates):
-            weights[gate.columns] += weights[gate.y] * np.abs(gate.factors)
+        for relu in reversed(self.program.relus):
+            weights[relu.columns] += weights[relu.y] * np.abs(relu.factors)
         return np.asarray(weights[self.outputs])
 
     # points
@@ -104,8 +108,8 @@ class _Search:
         """All ReLUs at a picture; binaries stay 0."""
         values = np.zeros(len(self.program.low))
         values[: len(pixels)] = np.clip(pixels, self.program.low[: len(pixels)], self.program.high[: len(pixels)])
-        for gate in self.program.gates:
-            values[gate.y] = max(gate.factors @ values[gate.columns] + gate.constant, 0.0)
+        for relu in self.program.relus:
+            values[relu.y] = max(relu.factors @ values[relu.columns] + relu.constant, 0.0)
         return values
 
     def _seen(self, pixels: np.ndarray) -> float:
@@ -148,7 +152,7 @@ class _Search:
 
     # nodes
 
-    def run(self, until: float) -> Solved:
+    def run(self, until: float) -> Solution:
         """Search until the tree is empty or time is up.
 
         Depth first: what branching brings is then known before the large branches are looked into, and the tree is half
@@ -166,7 +170,7 @@ class _Search:
                 nodes += 1
                 waiting += self._children(node, nodes)
         bound = max([self.enough, self.settled, *(node.bound for node in waiting)])
-        return Solved(bound + margin(self.program, bound), self.point, nodes)
+        return Solution(bound + margin(self.program, bound), self.point, nodes)
 
     def _children(self, node: _Node, number: int) -> list[_Node]:
         """What is left to look into below a node: nothing, or two nodes."""
@@ -213,7 +217,7 @@ class _Search:
 
         for i in [i for i, way in self.fixed.items() if fixed.get(i) != way]:
             self.solver.changeRowBounds(self.first + i, self.hulls.constant[i], highspy.kHighsInf)
-            self.solver.changeColBounds(int(self.outputs[i]), 0.0, self.ends[i])
+            self.solver.changeColBounds(int(self.outputs[i]), 0.0, self.highs[i])
             del self.fixed[i]
         for i, way in fixed.items():
             if i in self.fixed:
@@ -235,7 +239,7 @@ class _Search:
             if turn == rounds or before - bound < GAIN[rounds] * left:
                 break
             before = bound
-            slopes, offsets = self.hulls.faces(values)
+            slopes, offsets = self.hulls.linear_bounds(values)
             above = (slopes * values[self.hulls.columns]).sum(axis=1) + offsets
             violated = self.weights * (values[self.outputs] - above) > VIOLATED[rounds] * left
             violated[list(self.fixed)] = False
@@ -264,13 +268,13 @@ class _Search:
         return solver.getModelStatus()
 
     def _cut(self, chosen: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> None:
-        """Add faces; where they become too many, drop those that hold nothing back."""
+        """Add linear bounds of hulls; where they become too many, drop those that hold nothing back."""
         import highspy
 
         if self.cuts + len(chosen) > CUTS:
-            rows = self.solver.getBasis().row_status[self.kept :]
+            rows = self.solver.getBasis().row_status[self.first_cut :]
             basic = highspy.HighsBasisStatus.kBasic
-            slack = np.array([i for i, status in enumerate(rows, self.kept) if status == basic], np.int32)
+            slack = np.array([i for i, status in enumerate(rows, self.first_cut) if status == basic], np.int32)
             if len(slack):
                 self.solver.deleteRows(len(slack), slack)
                 self.cuts -= len(slack)
@@ -281,13 +285,14 @@ class _Search:
         ).astype(np.int32)
         factors = np.concatenate([np.append(-slopes[i][places], 1.0) for i, places in zip(chosen, met, strict=True)])
         lows = np.full(len(chosen), -highspy.kHighsInf)
-        self.solver.addRows(len(chosen), lows, offsets[chosen], len(columns), starts, columns, factors)
+        by_rows = (len(columns), starts, columns, factors)
+        self.solver.addRows(len(chosen), lows, offsets[chosen], *by_rows)
         self.cuts += len(chosen)
 
 
-def _triangle(gate: Gate) -> Row:
+def _triangle(relu: ReluVariable) -> Row:
     """y ≤ high · (z − low) ÷ (high − low): which the hull lacks where z's interval is close."""
-    slope = gate.high / (gate.high - gate.low)
-    end = slope * (gate.constant - gate.low)
-    columns, factors = np.append(gate.columns, gate.y), np.append(-slope * gate.factors, 1.0)
-    return columns, factors, -math.inf, end + SPARE * (abs(end) + slope * abs(gate.constant))
+    slope = relu.high / (relu.high - relu.low)
+    end = slope * (relu.constant - relu.low)
+    columns, factors = np.append(relu.columns, relu.y), np.append(-slope * relu.factors, 1.0)
+    return columns, factors, -math.inf, end + SPARE * (abs(end) + slope * abs(relu.constant))

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from filterscope.analyzer.bounds.linear_relaxation import Inner, Relaxation
+from filterscope.analyzer.bounds.linear_relaxation import Relaxation, SharedBounds
 from filterscope.analyzer.bounds.piecewise import Affine, Kink, Maximum
-from filterscope.analyzer.bounds.subgraph import cut
+from filterscope.analyzer.bounds.subgraph import subgraph_before
 from filterscope.analyzer.certify.branch_and_bound import branch_and_bound
 from filterscope.analyzer.certify.encoding import neuron_program
 from filterscope.analyzer.certify.highs import branch_and_cut
@@ -58,7 +58,7 @@ class Certifier:
         network: the opened network.
         layer: whose units.
         canvas: with a position; None: that of `canvas_for(network, layer, "neuron")`.
-        inner: what the layers of the network share.
+        shared: what the layers of the network share.
         clock: by which proofs count their seconds.
 
     Raises:
@@ -71,15 +71,16 @@ class Certifier:
         network: Network,
         layer: ConvLayer,
         canvas: Canvas | None = None,
-        inner: Inner | None = None,
+        shared: SharedBounds | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.clock = clock
         self.canvas = canvas_for(network, layer, "neuron") if canvas is None else canvas
         if self.canvas.row is None:
-            raise SettingsError(f"{layer.name}: a proof is of one neuron; give a canvas with a position")
+            message = f"{layer.name}: a proof is of one neuron; give a canvas with a position"
+            raise SettingsError(message, field="canvas", value=self.canvas.size)
         self.network, self.layer = network, layer
-        self.relaxation = Relaxation(cut(network, layer, self.canvas.size), self.canvas, inner)
+        self.relaxation = Relaxation(subgraph_before(network, layer, self.canvas.size), self.canvas, shared)
         self.meter = Meter(network, layer, self.canvas)
         self.rounding = _rounding(self.relaxation)
 
@@ -91,7 +92,7 @@ class Certifier:
         image = self.network.input.to_model(start[None])
         program = neuron_program(self.relaxation, channel, image)
         left = seconds - (self.clock() - began)
-        if program.gated and program.binaries:
+        if program.has_relus_alone and program.binaries:
             solved = branch_and_bound(program, left, self.clock)
         else:  # nothing to search, or maxima, whose branches are not ReLUs
             solved = branch_and_cut(program, left)
@@ -107,7 +108,16 @@ class Certifier:
         value, picture = float(values[best]), pictures[best]
         gap = max(0.0, bound - value) / max(abs(bound), 1e-12)
         spent = self.clock() - began
-        return Certified(bound, value, picture, gap, gap <= PROVEN, program.binaries, solved.nodes, spent)
+        return Certified(
+            bound=bound,
+            value=value,
+            image=picture,
+            gap=gap,
+            proven=gap <= PROVEN,
+            binaries=program.binaries,
+            nodes=solved.nodes,
+            seconds=spent,
+        )
 
 
 def certify(network: Network, layer: ConvLayer, channel: int, start: np.ndarray | None, seconds: float) -> Certified:
@@ -136,14 +146,14 @@ def _rounding(relaxation: Relaxation) -> np.ndarray:
     errors: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for name in [relaxation.network.input.name, *relaxation.order]:
-            piece, ends = relaxation.pieces.get(name), relaxation.ends[name]
-            error = torch.zeros_like(ends.low)
+            piece, bounds = relaxation.pieces.get(name), relaxation.bounds[name]
+            error = torch.zeros_like(bounds.low)
             if isinstance(piece, Affine):
-                error = piece.absolute([errors[source] for source in piece.sources]).expand_as(ends.low)
+                error = piece.absolute([errors[source] for source in piece.sources]).expand_as(bounds.low)
             elif isinstance(piece, Kink):
                 error = errors[piece.source] * (1.0 if piece.slope is None else piece.slope.abs().clamp(min=1.0))
             elif isinstance(piece, Maximum):
                 error = piece.at(errors[piece.source])
-            errors[name] = error if ends.slack is None else error + ends.slack
+            errors[name] = error if bounds.slack is None else error + bounds.slack
     canvas = relaxation.canvas
     return np.asarray(errors[relaxation.layer.value][0, :, canvas.row, canvas.column].numpy())

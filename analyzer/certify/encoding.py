@@ -1,4 +1,4 @@
-"""One neuron as a mixed-integer program: the greatest value that the pieces of a cut can give it, exactly.
+"""One neuron as a mixed-integer program: the greatest value that the pieces of its subgraph can give it, exactly.
 
 Only what the neuron depends on enters. A ReLU that its interval settles is no variable at all; one that can only lower
 the neuron needs no binary, for then the neuron's rise keeps it down; the others get one each, a maximum one for each
@@ -18,7 +18,7 @@ import torch
 
 from filterscope.analyzer.bounds.linear_relaxation import Relaxation
 from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum
-from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.program import Program, ReluVariable
 from filterscope.converters.errors import SettingsError
 
 LARGEST = 1 << 25  # numbers in one matrix: a field beyond this is too large for an exact program
@@ -49,14 +49,49 @@ class _Signs:
 
     @property
     def elements(self) -> np.ndarray:
+        """Places of those that can do either."""
         return np.flatnonzero(self.raising | self.lowering)
+
+    def at(self, element: int) -> _Effect:
+        """What one element can do."""
+        return _Effect(bool(self.raising[element]), bool(self.lowering[element]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """Whether a number can raise the neuron where it rises, and whether it can lower it."""
+
+    raising: bool
+    lowering: bool
+
+    def turned(self) -> _Effect:
+        """Of the number's negative."""
+        return _Effect(self.lowering, self.raising)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """factors · v[columns] + constant."""
+
+    columns: np.ndarray
+    factors: np.ndarray
+    constant: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """What can be the largest number of a window."""
+
+    elements: np.ndarray  # places in the flat value
+    floor: float  # a constant that can be; −∞: none
+    least: float  # what the largest is at least
 
 
 def neuron_program(relaxation: Relaxation, channel: int, image: np.ndarray) -> Program:
-    """The program of one neuron.
+    """Encode one neuron as a mixed-integer program.
 
     Args:
-        relaxation: of the neuron's cut and canvas.
+        relaxation: of the neuron's subgraph and canvas.
         channel: the unit.
         image: (1, …) float, what the network is fed where the search starts.
 
@@ -72,7 +107,7 @@ class _Builder:
 
     def __init__(self, relaxation: Relaxation, channel: int, image: np.ndarray) -> None:
         self.relaxation, self.image = relaxation, image
-        self.shapes = relaxation.cut.shapes
+        self.shapes = relaxation.subgraph.shapes
         self.signs: dict[str, _Signs] = {}
         self.jacobians: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         self.program = Program()
@@ -87,13 +122,13 @@ class _Builder:
             for name in reversed(relaxation.order):
                 if name in self.signs:
                     self._back(name)
-            self.known: dict[str, _Linear] = {relaxation.network.input.name: self._pixels()}
+            self.functions: dict[str, _Linear] = {relaxation.network.input.name: self._pixels()}
             for name in relaxation.order:
-                if name in self.signs and name not in self.known:
+                if name in self.signs and name not in self.functions:
                     self._forward(name)
-        end = self.known[target]
-        kept = np.flatnonzero(end.matrix[0])
-        self.program.objective = (end.columns[kept], end.matrix[0][kept])
+        end = self.functions[target]
+        nonzero = np.flatnonzero(end.matrix[0])
+        self.program.objective = (end.columns[nonzero], end.matrix[0][nonzero])
         self.program.constant = float(end.constant[0])
 
     def _signs(self, name: str) -> _Signs:
@@ -102,9 +137,9 @@ class _Builder:
             self.signs[name] = _Signs(np.zeros(size, bool), np.zeros(size, bool))
         return self.signs[name]
 
-    def _ends(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        ends = self.relaxation.ends[name]
-        return ends.low.flatten().numpy(), ends.high.flatten().numpy()
+    def _bounds(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        bounds = self.relaxation.bounds[name]
+        return bounds.low.flatten().numpy(), bounds.high.flatten().numpy()
 
     # from the neuron to the image
 
@@ -114,13 +149,15 @@ class _Builder:
         if isinstance(piece, Box):
             raise SettingsError(
                 f"{layer}: {piece.node.op} ({piece.node.name}) leads to its neurons; exact programs know affine "
-                "operators, ReLU and its kin, and max-pooling: choose an earlier layer"
+                "operators, ReLU and its kin, and max-pooling: choose an earlier layer",
+                field="layer",
+                value=layer,
             )
         if isinstance(piece, Affine):
             self._back_affine(name, piece, signs)
             return
         if isinstance(piece, Kink):
-            low, high = self._ends(piece.source)
+            low, high = self._bounds(piece.source)
             floor, ceiling = self._limits(piece)
             moves = (high > floor) & (low < ceiling)
             source = self._signs(piece.source)
@@ -131,9 +168,9 @@ class _Builder:
         value, _ = self._behind(piece)
         source = self._signs(value)
         for element in signs.elements:
-            candidates, _, _ = self._candidates(piece, element)
-            source.raising[candidates] |= signs.raising[element]
-            source.lowering[candidates] |= signs.lowering[element]
+            places = self._candidates(piece, element).elements
+            source.raising[places] |= signs.raising[element]
+            source.lowering[places] |= signs.lowering[element]
 
     def _back_affine(self, name: str, piece: Affine, signs: _Signs) -> None:
         elements, shape = signs.elements, self.shapes[name]
@@ -144,7 +181,9 @@ class _Builder:
         if len(elements) * largest > 8 * LARGEST:
             raise SettingsError(
                 f"{self.relaxation.layer.name}: the field of its neurons holds too much for an exact program "
-                f"({len(elements)} × {largest} coefficients at {piece.node.name}); choose an earlier layer"
+                f"({len(elements)} × {largest} coefficients at {piece.node.name}); choose an earlier layer",
+                field="layer",
+                value=self.relaxation.layer.name,
             )
         for start in range(0, len(elements), size):
             chosen = torch.from_numpy(elements[start : start + size])
@@ -160,9 +199,9 @@ class _Builder:
             self.jacobians[name].append((met, matrix))
             raising, lowering = signs.raising[elements], signs.lowering[elements]
             up, down = matrix > 0, matrix < 0
-            known = self._signs(source)
-            known.raising[met] |= up[raising].any(axis=0) | down[lowering].any(axis=0)
-            known.lowering[met] |= down[raising].any(axis=0) | up[lowering].any(axis=0)
+            of_source = self._signs(source)
+            of_source.raising[met] |= up[raising].any(axis=0) | down[lowering].any(axis=0)
+            of_source.lowering[met] |= down[raising].any(axis=0) | up[lowering].any(axis=0)
 
     def _limits(self, piece: Kink) -> tuple[np.ndarray, np.ndarray]:
         """Floor and ceiling of each element; of a leaky kink none."""
@@ -177,51 +216,53 @@ class _Builder:
             return before.source, float(before.floor)
         return piece.source, -math.inf
 
-    def _candidates(self, piece: Maximum, element: int) -> tuple[np.ndarray, float, float]:
-        """Which elements can be the largest of a window, a constant that can be (or −∞), and what it is at least."""
+    def _candidates(self, piece: Maximum, element: int) -> _Candidates:
+        """What can be the largest number of the window of an element."""
         value, floor = self._behind(piece)
-        low, high = self._ends(value)
+        low, high = self._bounds(value)
         extents = self.shapes[value]
         size = math.prod(extents[2:])
         channel, window = divmod(int(element), math.prod(piece.size))
         places = piece.index[window].numpy()
         places = channel * size + places[places < size]
         least = max(float(low[places].max()), floor)
-        kept = places[high[places] > least]
+        possible = places[high[places] > least]
         if floor >= least:
-            return kept, floor, least
-        if not len(kept):
-            kept = places[[int(low[places].argmax())]]
-        return kept, -math.inf, least
+            return _Candidates(possible, floor, least)
+        if not len(possible):
+            possible = places[[int(low[places].argmax())]]
+        return _Candidates(possible, -math.inf, least)
 
     # from the image to the neuron
 
     def _pixels(self) -> _Linear:
         name = self.relaxation.network.input.name
         elements = self._signs(name).elements
-        low, high = self._ends(name)
+        low, high = self._bounds(name)
         values = self.image.reshape(-1)
-        columns = [self.program.variable(low[e], high[e], float(values[e])) for e in elements]
+        columns = [self.program.add_variable(low[e], high[e], float(values[e])) for e in elements]
         self.program.pixels = elements
         return _Linear(elements, np.array(columns, np.int64), np.eye(len(elements)), np.zeros(len(elements)))
 
     def _forward(self, name: str) -> None:
         piece, elements = self.relaxation.pieces[name], self.signs[name].elements
         if isinstance(piece, Affine):
-            self.known[name] = self._affine(name, piece, elements)
+            self.functions[name] = self._affine(name, piece, elements)
         elif isinstance(piece, Kink):
-            self.known[name] = self._kink(piece, elements, self.signs[name])
+            self.functions[name] = self._kink(piece, elements, self.signs[name])
         else:
             assert isinstance(piece, Maximum)
-            self.known[name] = self._maximum(piece, elements, self.signs[name])
+            self.functions[name] = self._maximum(piece, elements, self.signs[name])
 
     def _affine(self, name: str, piece: Affine, elements: np.ndarray) -> _Linear:
-        sources = [self.known[source] for source in piece.sources]
+        sources = [self.functions[source] for source in piece.sources]
         columns = np.unique(np.concatenate([source.columns for source in sources]))
         if len(elements) * len(columns) > LARGEST:
             raise SettingsError(
                 f"{self.relaxation.layer.name}: the field of its neurons holds too much for an exact program "
-                f"({len(elements)} × {len(columns)} at {piece.node.name}); choose an earlier layer"
+                f"({len(elements)} × {len(columns)} at {piece.node.name}); choose an earlier layer",
+                field="layer",
+                value=self.relaxation.layer.name,
             )
         matrix = np.zeros((len(elements), len(columns)))
         constant = piece.constant.reshape(-1).numpy()[elements].copy()
@@ -232,111 +273,112 @@ class _Builder:
         return _Linear(elements, columns, matrix, constant)
 
     def _kink(self, piece: Kink, elements: np.ndarray, signs: _Signs) -> _Linear:
-        low, high = (end[elements] for end in self._ends(piece.source))
-        before = self.known.get(piece.source)
+        low, high = (end[elements] for end in self._bounds(piece.source))
+        before = self.functions.get(piece.source)
         rows = _Rows(before, elements)
         floor, ceiling = (end[elements] for end in self._limits(piece))
         slope = None if piece.slope is None else np.broadcast_to(piece.slope.numpy(), self.shapes[piece.source]).ravel()
         for i, element in enumerate(elements):
-            raising, lowering = bool(signs.raising[element]), bool(signs.lowering[element])
+            effect, interval = signs.at(element), (float(low[i]), float(high[i]))
             if slope is not None:
                 s = float(slope[element])
                 if low[i] >= 0 or high[i] <= 0:
-                    rows.passed(i, 1.0 if low[i] >= 0 else s)
+                    rows.copy(i, 1.0 if low[i] >= 0 else s)
                     continue
-                rows.passed(i, s)
-                rows.added(i, self._relu(rows, i, 0.0, low[i], high[i], *_turned(raising, lowering, s > 1)), 1 - s)
+                rows.copy(i, s)
+                rows.add(i, self._relu(rows.before(i), 0.0, interval, effect.turned() if s > 1 else effect), 1 - s)
                 continue
             if high[i] <= floor[i] or low[i] >= ceiling[i]:
                 rows.constant[i] += floor[i] if high[i] <= floor[i] else ceiling[i]
                 continue
             if low[i] >= floor[i]:
-                rows.passed(i, 1.0)
+                rows.copy(i, 1.0)
             else:
                 rows.constant[i] += floor[i]
-                rows.added(i, self._relu(rows, i, floor[i], low[i], high[i], raising, lowering), 1.0)
+                rows.add(i, self._relu(rows.before(i), floor[i], interval, effect), 1.0)
             if high[i] > ceiling[i]:
-                rows.added(i, self._relu(rows, i, ceiling[i], low[i], high[i], lowering, raising), -1.0)
+                rows.add(i, self._relu(rows.before(i), ceiling[i], interval, effect.turned()), -1.0)
         return rows.linear()
 
-    def _relu(self, rows: _Rows, i: int, shift: float, low: float, high: float, raising: bool, lowering: bool) -> int:
-        """The variable max(z − shift, 0), z being row i of what stands before, low < shift < high."""
-        columns, factors, constant = rows.before(i)
-        constant, low, high = constant - shift, low - shift, high - shift
+    def _relu(self, z: _Row, shift: float, interval: tuple[float, float], effect: _Effect) -> int:
+        """The variable max(z − shift, 0), where low < shift < high of z's interval."""
+        columns, factors = z.columns, z.factors
+        constant, low, high = z.constant - shift, interval[0] - shift, interval[1] - shift
         at = float(factors @ np.array(self.program.start)[columns]) + constant
-        y = self.program.variable(0.0, high, max(at, 0.0))
-        if lowering:  # y ≥ z, and the neuron's rise keeps it there
-            self.program.row([*columns, y], [*-factors, 1.0], constant, math.inf)
-        if raising:  # y ≤ z − low · (1 − a), y ≤ high · a
-            a = self.program.variable(0.0, 1.0, float(at > 0), whole=True)
-            self.program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
-            self.program.row([y, a], [1.0, -high], -math.inf, 0.0)
-        self.program.gates.append(Gate(y, columns, factors, constant, low, high, raising))
+        y = self.program.add_variable(0.0, high, max(at, 0.0))
+        if effect.lowering:  # y ≥ z, and the neuron's rise keeps it there
+            self.program.add_row([*columns, y], [*-factors, 1.0], constant, math.inf)
+        if effect.raising:  # y ≤ z − low · (1 − a), y ≤ high · a
+            a = self.program.add_variable(0.0, 1.0, float(at > 0), whole=True)
+            self.program.add_row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
+            self.program.add_row([y, a], [1.0, -high], -math.inf, 0.0)
+        relu = ReluVariable(
+            y=y,
+            columns=columns,
+            factors=factors,
+            constant=constant,
+            low=low,
+            high=high,
+            raising=effect.raising,
+        )
+        self.program.relus.append(relu)
         return y
 
     def _maximum(self, piece: Maximum, elements: np.ndarray, signs: _Signs) -> _Linear:
         value, _ = self._behind(piece)
-        low, high = self._ends(value)
-        before = self.known.get(value)
+        low, high = self._bounds(value)
+        before = self.functions.get(value)
         rows = _Rows(before, elements)
         for i, element in enumerate(elements):
-            candidates, floor, least = self._candidates(piece, element)
-            if len(candidates) + (floor > -math.inf) == 1:
-                if len(candidates):
-                    rows.passed(i, 1.0, candidates[0])
+            candidates = self._candidates(piece, element)
+            if len(candidates.elements) + (candidates.floor > -math.inf) == 1:
+                if len(candidates.elements):
+                    rows.copy(i, 1.0, candidates.elements[0])
                 else:
-                    rows.constant[i] += floor
+                    rows.constant[i] += candidates.floor
                 continue
             assert before is not None
-            part = before.of(np.sort(candidates))
-            raising, lowering = bool(signs.raising[element]), bool(signs.lowering[element])
-            rows.added(
-                i,
-                self._largest(part, low[part.elements], high[part.elements], floor, least, raising, lowering),
-                1.0,
-            )
+            part = before.of(np.sort(candidates.elements))
+            intervals = (low[part.elements], high[part.elements])
+            rows.add(i, self._largest(part, intervals, candidates, signs.at(element)), 1.0)
         return rows.linear()
 
     def _largest(
-        self,
-        part: _Linear,
-        low: np.ndarray,
-        high: np.ndarray,
-        floor: float,
-        least: float,
-        raising: bool,
-        lowering: bool,
+        self, part: _Linear, intervals: tuple[np.ndarray, np.ndarray], candidates: _Candidates, effect: _Effect
     ) -> int:
-        """The variable max(x, floor) over the rows x of a part."""
-        program = self.program
+        """The variable max(x, floor) over the rows x of a part, which have these intervals."""
+        program, (low, high) = self.program, intervals
+        floor, least = candidates.floor, candidates.least
         start = part.matrix @ np.array(program.start)[part.columns] + part.constant
-        y = program.variable(least, float(high.max()), max(float(start.max()), floor))
+        y = program.add_variable(least, float(high.max()), max(float(start.max()), floor))
         met = [np.flatnonzero(row) for row in part.matrix]
-        if lowering:
+        if effect.lowering:
             for row, columns, constant in zip(part.matrix, met, part.constant, strict=True):
-                program.row([*part.columns[columns], y], [*-row[columns], 1.0], constant, math.inf)
-        if not raising:
+                program.add_row([*part.columns[columns], y], [*-row[columns], 1.0], constant, math.inf)
+        if not effect.raising:
             return y
         best = int(start.argmax()) if start.max() >= floor else -1
         chosen = []
         for k, columns in enumerate(met):  # y ≤ x + (what y can be more than x) · (1 − a)
-            a = program.variable(0.0, 1.0, float(best == k), whole=True)
+            a = program.add_variable(0.0, 1.0, float(best == k), whole=True)
             others = max(np.delete(high, k).max(initial=-math.inf), floor)
             more = max(0.0, others - low[k])
             row = part.matrix[k][columns]
-            program.row([*part.columns[columns], y, a], [*-row, 1.0, more], -math.inf, part.constant[k] + more)
+            program.add_row([*part.columns[columns], y, a], [*-row, 1.0, more], -math.inf, part.constant[k] + more)
             chosen.append(a)
         if floor > -math.inf:
-            a = program.variable(0.0, 1.0, float(best < 0), whole=True)
-            program.row([y, a], [1.0, float(high.max()) - floor], -math.inf, float(high.max()))
+            a = program.add_variable(0.0, 1.0, float(best < 0), whole=True)
+            program.add_row([y, a], [1.0, float(high.max()) - floor], -math.inf, float(high.max()))
             chosen.append(a)
-        program.row(chosen, [1.0] * len(chosen), 1.0, 1.0)
-        for m in np.unique([least, *high[high < high.max()]]):  # faces of the concave envelope: envelopes.Envelope
+        program.add_row(chosen, [1.0] * len(chosen), 1.0, 1.0)
+        for m in np.unique([least, *high[high < high.max()]]):  # linear_envelopes.Envelope, the concave envelope
             slopes = np.where(high > m, (high - m) / np.maximum(high - np.minimum(low, m), 1e-300), 0.0)
             row = slopes @ part.matrix
             constant = float(m + slopes @ (part.constant - np.minimum(low, m)))
             columns = np.flatnonzero(row)
-            program.row([*part.columns[columns], y], [*-row[columns], 1.0], -math.inf, constant + 1e-12 * abs(constant))
+            program.add_row(
+                [*part.columns[columns], y], [*-row[columns], 1.0], -math.inf, constant + 1e-12 * abs(constant)
+            )
         return y
 
 
@@ -345,41 +387,37 @@ class _Rows:
 
     def __init__(self, before: _Linear | None, elements: np.ndarray) -> None:
         self._before, self._elements = before, elements
-        self._passed: dict[int, tuple[int, float]] = {}
-        self._added: list[tuple[int, int, float]] = []
+        self._copies: dict[int, tuple[int, float]] = {}
+        self._additions: list[tuple[int, int, float]] = []
         self.constant = np.zeros(len(elements))
 
-    def before(self, i: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Columns, factors and constant of element i before the kink."""
+    def before(self, i: int) -> _Row:
+        """Element i before the kink."""
         assert self._before is not None
         row = int(np.searchsorted(self._before.elements, self._elements[i]))
         met = np.flatnonzero(self._before.matrix[row])
-        return self._before.columns[met], self._before.matrix[row][met], float(self._before.constant[row])
+        return _Row(self._before.columns[met], self._before.matrix[row][met], float(self._before.constant[row]))
 
-    def passed(self, i: int, factor: float, element: int | None = None) -> None:
-        """Row i holds an element from before (its own, unless another is named), times a factor."""
+    def copy(self, i: int, factor: float, element: int | None = None) -> None:
+        """Make row i a factor times an element from before: its own, unless another is named."""
         assert self._before is not None
         row = int(np.searchsorted(self._before.elements, self._elements[i] if element is None else element))
-        self._passed[i] = (row, factor)
+        self._copies[i] = (row, factor)
         self.constant[i] += factor * self._before.constant[row]
 
-    def added(self, i: int, column: int, factor: float) -> None:
-        """Row i holds a variable, times a factor."""
-        self._added.append((i, column, factor))
+    def add(self, i: int, column: int, factor: float) -> None:
+        """Add a factor times a variable to row i."""
+        self._additions.append((i, column, factor))
 
     def linear(self) -> _Linear:
-        """All rows together."""
-        old = self._before.columns if self._passed and self._before is not None else np.empty(0, np.int64)
-        columns = np.concatenate([old, np.array([column for _, column, _ in self._added], np.int64)])
+        """All rows as one matrix."""
+        old = self._before.columns if self._copies and self._before is not None else np.empty(0, np.int64)
+        columns = np.concatenate([old, np.array([column for _, column, _ in self._additions], np.int64)])
         matrix = np.zeros((len(self._elements), len(columns)))
-        for i, (row, factor) in self._passed.items():
+        for i, (row, factor) in self._copies.items():
             assert self._before is not None
             matrix[i, : len(old)] = factor * self._before.matrix[row]
-        for place, (i, _, factor) in enumerate(self._added):
+        for place, (i, _, factor) in enumerate(self._additions):
             matrix[i, len(old) + place] = factor
         order = np.argsort(columns)
         return _Linear(self._elements, columns[order], matrix[:, order], self.constant)
-
-
-def _turned(raising: bool, lowering: bool, turn: bool) -> tuple[bool, bool]:
-    return (lowering, raising) if turn else (raising, lowering)

@@ -28,16 +28,16 @@ Row = tuple[np.ndarray, np.ndarray, float, float]  # columns, factors, low, high
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Solved:
-    """What a search found."""
+class Solution:
+    """What a search gives."""
 
     bound: float  # the program's maximum is no larger
     values: np.ndarray | None  # of the first columns, the pixels', at the best point found; None: none found
     nodes: int  # of the search tree
 
 
-def branch_and_cut(program: Program, seconds: float) -> Solved:
-    """The maximum of a program by HiGHS's own search: whatever is whole, seconds of the clock on the wall."""
+def branch_and_cut(program: Program, seconds: float) -> Solution:
+    """The maximum of any program by HiGHS's own search, in so many seconds of wall-clock time."""
     import highspy
 
     solver = solver_of(program, program.rows)
@@ -60,9 +60,9 @@ def branch_and_cut(program: Program, seconds: float) -> Solved:
     if status != statuses.kOptimal and not (searched and status == statuses.kTimeLimit):
         bound = math.inf  # what the solver could not make sense of proves nothing
     solution = solver.getSolution()
-    found = np.array(solution.col_value)[: len(program.pixels)] if solution.value_valid else None
+    pixels = np.array(solution.col_value)[: len(program.pixels)] if solution.value_valid else None
     nodes = int(max(0, info.mip_node_count)) if searched else 0
-    return Solved(bound + margin(program, bound), found, nodes)
+    return Solution(bound + margin(program, bound), pixels, nodes)
 
 
 def margin(program: Program, bound: float) -> float:
@@ -110,12 +110,12 @@ def solver_of(program: Program, rows: Sequence[Row]) -> highspy.Highs:
 def _without_banner() -> Iterator[None]:
     """HiGHS greets on standard output, past Python, when its first solver of a process is made."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    output = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(output, 1)
+        os.close(output)
         os.close(nowhere)

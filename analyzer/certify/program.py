@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gate:
+class ReluVariable:
     """A variable that is max(z, 0), z being an affine function of variables before it."""
 
     y: int  # its column
@@ -26,7 +26,7 @@ class Gate:
 
 @dataclass(slots=True, eq=False)
 class Program:
-    """maximise objective · v + constant, low ≤ v ≤ high, row_low ≤ rows · v ≤ row_high, some v whole."""
+    """Maximise objective · v + constant, where low ≤ v ≤ high, row_low ≤ rows · v ≤ row_high, and some v are whole."""
 
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
@@ -38,30 +38,30 @@ class Program:
     pixels: np.ndarray = field(
         default_factory=lambda: np.empty(0, np.int64)
     )  # places in the flat image of the first columns
-    gates: list[Gate] = field(default_factory=list)  # its ReLUs, each after those it reads
+    relus: list[ReluVariable] = field(default_factory=list)  # its ReLUs, each after those it reads
 
-    def variable(self, low: float, high: float, start: float, whole: bool = False) -> int:
-        """A new variable's column."""
+    def add_variable(self, low: float, high: float, start: float, whole: bool = False) -> int:
+        """Add a variable; returns its column."""
         self.low.append(low)
         self.high.append(high)
         self.whole.append(whole)
         self.start.append(min(max(start, low), high))
         return len(self.low) - 1
 
-    def row(
+    def add_row(
         self, columns: Sequence[int] | np.ndarray, factors: Sequence[float] | np.ndarray, low: float, high: float
     ) -> None:
-        """low ≤ Σ factor · variable ≤ high."""
+        """Add the constraint low ≤ Σ factor · variable ≤ high."""
         self.rows.append((np.asarray(columns, np.int64), np.asarray(factors, np.float64), low, high))
 
     @property
     def binaries(self) -> int:
-        """Whole variables."""
+        """How many variables are whole numbers."""
         return sum(self.whole)
 
     @property
-    def gated(self) -> bool:
+    def has_relus_alone(self) -> bool:
         """Whether pixels and ReLUs are all there is: no maximum over a window."""
-        return len(self.low) == len(self.pixels) + len(self.gates) + self.binaries and self.binaries == sum(
-            gate.raising for gate in self.gates
+        return len(self.low) == len(self.pixels) + len(self.relus) + self.binaries and self.binaries == sum(
+            relu.raising for relu in self.relus
         )

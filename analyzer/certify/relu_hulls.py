@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.program import Program, ReluVariable
 
-SPARE = 1e-12  # of the absolute terms of a face, what float64 may lose in making it
+SPARE = 1e-12  # of the absolute terms of a linear bound, what float64 may lose in making it
 SMALL = 1e-8  # coefficients below it are replaced by the most that they can add: solvers drop them
 
 
@@ -32,20 +32,22 @@ class Hulls:
     high: np.ndarray
 
     @classmethod
-    def of(cls, program: Program, gates: Sequence[Gate]) -> Hulls:
-        width = max(len(gate.columns) for gate in gates)
-        columns, factors = np.zeros((len(gates), width), np.int64), np.zeros((len(gates), width))
-        for i, gate in enumerate(gates):
-            columns[i, : len(gate.columns)], factors[i, : len(gate.columns)] = gate.columns, gate.factors
+    def of(cls, program: Program, relus: Sequence[ReluVariable]) -> Hulls:
+        """Of some of a program's ReLUs."""
+        width = max(len(relu.columns) for relu in relus)
+        columns, factors = np.zeros((len(relus), width), np.int64), np.zeros((len(relus), width))
+        for i, relu in enumerate(relus):
+            columns[i, : len(relu.columns)], factors[i, : len(relu.columns)] = relu.columns, relu.factors
         low, high = (np.array(end)[columns] for end in (program.low, program.high))
-        return cls(columns, factors, np.array([gate.constant for gate in gates]), low, high)
+        constant = np.array([relu.constant for relu in relus])
+        return cls(columns=columns, factors=factors, constant=constant, low=low, high=high)
 
     def before(self, v: np.ndarray) -> np.ndarray:
         """w · v + b of each, (G,)."""
         return np.asarray((self.factors * v[self.columns]).sum(axis=1) + self.constant)
 
-    def faces(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each ReLU the function above it that is lowest at v: slopes (G, V) by its inputs, and offsets (G,)."""
+    def linear_bounds(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each ReLU the linear function above it that is lowest at v: slopes (G, V) by input, and offsets (G,)."""
         rising, size = self.factors > 0, self.high - self.low
         share = np.clip((v[self.columns] - self.low) / np.where(size > 0, size, 1.0), 0.0, 1.0)
         order = np.argsort(np.where(rising, -share, share - 1.0), axis=1, kind="stable")

@@ -29,7 +29,7 @@ OTHER_HALF = {"L": "B", "B": "L"}  # raw modes by byte order: each takes the byt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
+class DecodedPicture:
     """A picture's pixels, and what they were before they had 8 bits."""
 
     pixels: np.ndarray  # (H, W, 1 or 3) uint8
@@ -39,7 +39,7 @@ class Decoded:
     deep: bool  # whether they had more than 8 bits
 
 
-def decode(file: BinaryIO | io.BytesIO, name: str, white: float | None = None) -> Decoded:
+def decode(file: BinaryIO | io.BytesIO, name: str, white: float | None = None) -> DecodedPicture:
     """Decode a picture.
 
     The EXIF rotation is applied, transparent parts are blended on white, of an animation the first frame is taken.
@@ -73,7 +73,7 @@ def decode(file: BinaryIO | io.BytesIO, name: str, white: float | None = None) -
         raise InputError(f"{name}: truncated or damaged ({_first_line(error)})") from error
 
 
-def _decoded(image: Image.Image, file: BinaryIO | io.BytesIO, name: str, white: float | None) -> Decoded:
+def _decoded(image: Image.Image, file: BinaryIO | io.BytesIO, name: str, white: float | None) -> DecodedPicture:
     width, height = image.size
     if min(image.size) < 1:
         raise InputError(f"{name}: the image has no pixels")
@@ -100,11 +100,11 @@ def _decoded(image: Image.Image, file: BinaryIO | io.BytesIO, name: str, white: 
     size = pixels.shape[:2]
     if scaled:  # as the file has it
         size = (height, width) if (size[0] > size[1]) == (height > width) else (width, height)
-    return Decoded(pixels, (size[0], size[1]), white=used.value, highest=highest, deep=deep)
+    return DecodedPicture(pixels, (size[0], size[1]), white=used.value, highest=highest, deep=deep)
 
 
 def _check_size(image: Image.Image, name: str) -> None:
-    """Judge a picture by its header; a large JPEG is decoded smaller."""
+    """Refuse a picture whose header says that it is too large; a large JPEG is decoded smaller."""
     if image.width * image.height > MOST_PIXELS:
         scale = next((s for s in (2, 4, TALLEST_SCALE) if image.width * image.height <= MOST_PIXELS * s * s), 0)
         if image.format == "JPEG" and scale:

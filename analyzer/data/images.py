@@ -77,7 +77,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class PhotoInfo:
-    """What is kept of an image once its pixels went to the network."""
+    """An image's name, file, size and label, without its pixels."""
 
     name: str
     path: Path
@@ -153,7 +153,7 @@ def _white_in(dtype: np.dtype, stated: float | None, common: float | None) -> Wh
 
 
 def photos_of(arrays: Mapping[str, np.ndarray], white: float | None = None) -> list[Photo]:
-    """Pictures that a Python caller has, as one data set.
+    """Arrays of a Python caller as pictures of one data set.
 
     Args:
         arrays: (H, W) or (H, W, C) numbers in RGB order, by name.
@@ -223,7 +223,7 @@ def is_image(path: Path) -> bool:
 
 
 def fit(photo: Photo, spec: InputSpec, resize: str = "auto") -> np.ndarray:
-    """A picture with the network's size and channels.
+    """Fit a picture to the network's size and channels.
 
     Args:
         resize: "crop": the shorter side to input size / 0.875, then the centre (how ImageNet networks are evaluated);
@@ -316,7 +316,7 @@ def load(
 
 
 def add_levels(levels: Levels, photo: Photo) -> None:
-    """Take note of how much of its range a picture uses."""
+    """Count how much of its range a picture uses."""
     highest = highest_of(photo.pixels) if photo.highest is None else photo.highest
     levels.add(photo.white, photo.free, highest)
 

@@ -34,7 +34,7 @@ class White:
 
 
 def check_white(white: float | None) -> None:
-    """See that the user's option makes sense.
+    """Check the number that the user calls white.
 
     Raises:
         SettingsError: it is no number above 0.
@@ -66,7 +66,7 @@ def white_of_floats(highest: Iterable[float]) -> float:
 
 
 def check_range(ends: tuple[float, float], white: White, name: str, *, floats: bool) -> None:
-    """See that pixels lie between black, which is 0, and white.
+    """Check that pixels lie between black, which is 0, and white.
 
     Args:
         ends: the lowest and the highest pixel.
@@ -110,13 +110,13 @@ class Levels:
     rows: dict[tuple[float, bool], tuple[int, float, int]] = field(default_factory=dict)
 
     def add(self, white: float, free: bool, highest: float, images: int = 1, brighter: int | None = None) -> None:
-        """Take a picture, or what is known of several."""
+        """Count a picture, or several at once."""
         count, high, above = self.rows.get((white, free), (0, 0.0, 0))
         more = int(highest > white * (1 + SLACK)) if brighter is None else brighter
         self.rows[white, free] = (count + images, max(high, highest), above + more)
 
     def join(self, other: Levels) -> None:
-        """Take what another has seen."""
+        """Add the counts of another."""
         for (white, free), (images, highest, brighter) in other.rows.items():
             self.add(white, free, highest, images=images, brighter=brighter)
 
@@ -139,12 +139,12 @@ class Levels:
         return sentences
 
     def state(self) -> np.ndarray:
-        """Everything, (n, 5) float64."""
+        """All counts, (n, 5) float64."""
         rows = [[*key, *row] for key, row in self.rows.items()]
         return np.array(rows, np.float64).reshape(-1, 5)
 
     def restore(self, state: np.ndarray) -> None:
-        """Go on from a state."""
+        """Set all counts from a state."""
         self.rows = {(float(w), bool(f)): (int(n), float(h), int(b)) for w, f, n, h, b in state.reshape(-1, 5)}
 
 

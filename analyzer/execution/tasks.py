@@ -26,7 +26,7 @@ from filterscope.analyzer.units.objectives import OBJECTIVES, Objective, objecti
 if TYPE_CHECKING:
     import torch
 
-    from filterscope.analyzer.bounds.linear_relaxation import Inner
+    from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
     from filterscope.analyzer.compute.devices import Devices
     from filterscope.analyzer.maximize.engine import Ascent
 
@@ -53,7 +53,7 @@ class Workshop:
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
-    _inner: Inner | None = None
+    _shared_bounds: SharedBounds | None = None
     _dead: dict[str, np.ndarray] = field(default_factory=dict)
     _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
 
@@ -65,7 +65,7 @@ class Workshop:
     def prepare(self) -> None:
         """Make what several threads would otherwise make at once."""
         _ = self.network.twin
-        _ = self.inner
+        _ = self.shared_bounds
 
     def for_a_thread(self) -> Workshop:
         """The same workshop with a meter and one device of its own, to which the calling thread then keeps."""
@@ -101,17 +101,17 @@ class Workshop:
         if layer.name not in self._dead:
             from filterscope.analyzer.bounds.dead_units import never_positive
 
-            self._dead[layer.name] = never_positive(self.network, layer, self.inner, CLOSER)
+            self._dead[layer.name] = never_positive(self.network, layer, self.shared_bounds, CLOSER)
         return self._dead[layer.name]
 
     @property
-    def inner(self) -> Inner:
+    def shared_bounds(self) -> SharedBounds:
         """What the relaxations of all layers share."""
-        if self._inner is None:
-            from filterscope.analyzer.bounds.linear_relaxation import Inner
+        if self._shared_bounds is None:
+            from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
 
-            self._inner = Inner(self.network, self._all_bounds())
-        return self._inner
+            self._shared_bounds = SharedBounds(self.network, self._all_bounds())
+        return self._shared_bounds
 
     def _all_bounds(self) -> dict[str, Interval]:
         if self._bounds is None:
@@ -233,7 +233,7 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
     bound = shop.bound(layer).high[channels]
     kinds: list[str | None] = ["interval" if np.isfinite(limit) else None for limit in bound]
     kind = OBJECTIVES[task.objective].canvas
-    closer = upper_bounds(shop.network, layer, canvas, kind, channels=channels, inner=shop.inner, limit=CLOSER)
+    closer = upper_bounds(shop.network, layer, canvas, kind, channels=channels, shared=shop.shared_bounds, limit=CLOSER)
     for index in np.flatnonzero(closer < bound):
         bound[index], kinds[index] = closer[index], "relaxation"
     return bound, kinds

@@ -24,7 +24,7 @@ def _is_float(graph: Graph, value: str) -> bool:
 
 
 def _is_passed(graph: Graph, value: str) -> bool:
-    """Whether integers are those of a rounded float, and all that reads them makes floats of them again."""
+    """Whether integers are a rounded float, and everything that reads them turns them into floats again."""
     source: str | None = value
     while source is not None:  # the way to the rounding
         node = graph.producer(source)

@@ -69,7 +69,7 @@ class InputSpec:
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """What is merely assumed of the input, a sentence each."""
+        """What is only assumed of the input, a sentence each."""
         preprocessing = () if self.certain else (self.why,)
         return preprocessing if self.size_certain else (*preprocessing, self.size_why)
 
@@ -90,7 +90,7 @@ class InputSpec:
         return np.minimum(offset, scale + offset), np.maximum(offset, scale + offset)
 
     def to_model(self, pixels: np.ndarray) -> np.ndarray:
-        """What the network is fed for some pictures.
+        """Turn pictures into the network's input.
 
         Args:
             pixels: (N, H, W, C) uint8, RGB order, any H and W.
@@ -203,7 +203,7 @@ def _assumed_size(height: int, width: int) -> str:
 
 
 def _check_whole_numbers(preprocessing: Preprocessing, value: str, dtype: str) -> None:
-    """See that an input of whole numbers can hold what the options make of pixels."""
+    """Check that an input of whole numbers can hold preprocessed pixels."""
     if np.dtype(dtype).kind not in "iu":
         return
     limits = np.iinfo(dtype)
@@ -382,7 +382,7 @@ def guess_preprocessing(
     layout: str | None = None,
     dtype: str = "float32",
 ) -> tuple[Preprocessing, str, bool]:
-    """What the network's numbers mean, from the file's metadata or from the first nodes; failing that, an assumption.
+    """Guess the preprocessing from the file's metadata or from the first nodes; otherwise assume one.
 
     A graph that normalises its input itself shows what it expects: `x − 127` is meant for 0..255, `(x − 0.45) / 0.22`
     for 0..1. A convolution at the input shows nothing, whatever its weights.
@@ -446,7 +446,7 @@ def _of_whole_numbers(dtype: str) -> tuple[Preprocessing, str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What the nodes behind the input say of the preprocessing that it expects."""
+    """What the nodes right behind the input say of the preprocessing that the network expects."""
 
     preprocessing: Preprocessing | None = None
     why: str = ""  # a sentence where there is one, otherwise the steps that the graph takes; empty: there are none
@@ -454,7 +454,7 @@ class _Evidence:
 
 
 def _evidence_of_graph(graph: Graph, value: str, axis: int, channels: int) -> _Evidence:
-    """Preprocessing that the arithmetic right behind the input gives away."""
+    """Evidence from the arithmetic right behind the input."""
     scale, offset = np.ones(channels), np.zeros(channels)  # the graph computes x · scale + offset, per channel
     steps: list[str] = []
     while True:
@@ -545,7 +545,7 @@ def _in_order(preprocessing: Preprocessing, order: str) -> Preprocessing:
 
 
 def _evidence_of_batchnorm(graph: Graph, node: Node) -> _Evidence:
-    """What a BatchNormalization at the input has learnt of its input: its running mean and variance are the data's."""
+    """Evidence from a BatchNormalization at the input: its running mean and variance are those of the data."""
     mean, variance = (graph.initializers.get(name) for name in node.inputs[3:5])
     if mean is None or variance is None:
         return _Evidence()
@@ -565,7 +565,7 @@ def _evidence_of_batchnorm(graph: Graph, node: Node) -> _Evidence:
 
 
 def _evidence_of_quantization(graph: Graph, node: Node) -> _Evidence:
-    """The preset whose domain is the range that an 8-bit QuantizeLinear at the input can hold."""
+    """Evidence from an 8-bit QuantizeLinear at the input: the preset whose domain is the range that it can hold."""
     scale, zero = (graph.initializers.get(name) for name in (*node.inputs, "", "")[1:3])
     if scale is None or zero is None or np.size(scale) != 1 or zero.dtype not in (np.uint8, np.int8):
         return _Evidence()

@@ -39,15 +39,15 @@ def from_metadata(metadata: Mapping[str, str], count: int) -> list[str]:
         text = lowered.get(key, "")
         if not 0 < len(text) <= LONGEST:
             continue
-        value = parsed(text)
+        value = parse_value(text)
         written = isinstance(value, (dict, list, tuple))
-        for names in [listed(value)] if written else [_split(text, "\n"), _split(text, ",")]:
+        for names in [names_in_order(value)] if written else [_split(text, "\n"), _split(text, ",")]:
             if names is not None and len(names) == count:
                 return names
     return []
 
 
-def parsed(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A value as JSON or as Python writes it; None where it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
@@ -57,7 +57,7 @@ def parsed(text: str) -> Any:
     return None
 
 
-def listed(value: Any) -> list[str] | None:
+def names_in_order(value: Any) -> list[str] | None:
     """Names in order, of a list or of a map whose keys are 0, 1, …"""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], (dict, list)):
         value = value[0]  # one entry an output
@@ -76,5 +76,5 @@ def _split(text: str, separator: str) -> list[str] | None:
     numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", part) for part in parts]
     matches = [match for match in numbered if match is not None]
     if len(matches) == len(parts):
-        return listed({int(match[1]): match[2] for match in matches})
+        return names_in_order({int(match[1]): match[2] for match in matches})
     return parts if all(parts) else None

@@ -116,17 +116,20 @@ def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[
         names: node name → the name its user knows.
         normalised: nodes into which a BatchNorm was folded.
     """
-    family = _Family(walk.graph, walk.input)
+    ancestry = _Ancestry(walk.graph, walk.input)
     normalised = set(normalised)
     convolutions = [node for node in walk.graph.nodes if node.op in CONVOLUTIONS and not node.domain]
     return [
-        _layer(node, walk, family, names, index=index, batchnorm=node.name in normalised)
+        _layer(node, walk, ancestry, names, index=index, batchnorm=node.name in normalised)
         for index, node in enumerate(convolutions)
     ]
 
 
-def select(layers: Sequence[ConvLayer], patterns: Sequence[str]) -> list[ConvLayer]:
+def select(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str = "layers") -> list[ConvLayer]:
     """Layers by name, node, value, number or glob, in network order; all of them for an empty list.
+
+    Args:
+        field: the setting that holds the patterns, for the error.
 
     Raises:
         SettingsError: nothing matches; the nearest names are suggested.
@@ -139,13 +142,14 @@ def select(layers: Sequence[ConvLayer], patterns: Sequence[str]) -> list[ConvLay
         if not matches:
             names = [layer.name for layer in layers]
             near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
-            raise SettingsError(f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)")
+            message = f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)"
+            raise SettingsError(message, field=field, value=pattern)
         chosen.update(matches)
     return [layer for layer in layers if layer.index in chosen]
 
 
 def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str) -> list[ConvLayer]:
-    """Those that a list of names and globs means and that have rows and columns.
+    """Two-dimensional layers that fit a list of names and globs.
 
     Args:
         field: the setting that holds the list, for the message.
@@ -153,7 +157,7 @@ def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str],
     Raises:
         SettingsError: a name that fits no layer, or none with rows and columns.
     """
-    chosen = [layer for layer in select(layers, patterns) if layer.has_maps]
+    chosen = [layer for layer in select(layers, patterns, field) if layer.has_maps]
     if not chosen:
         text = setting(field, ", ".join(patterns))
         raise SettingsError(f"{text}: no two-dimensional convolution", field=field, value=patterns)
@@ -179,8 +183,8 @@ def _matches(layer: ConvLayer, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in own)
 
 
-class _Family:
-    """Which convolutions stand before which, found once for the whole graph."""
+class _Ancestry:
+    """Which convolutions stand before each value, computed once for the whole graph."""
 
     def __init__(self, graph: Graph, image: str) -> None:
         self.graph = graph
@@ -222,7 +226,7 @@ class _Family:
 
 
 def _layer(
-    node: Node, walk: FieldWalk, family: _Family, names: Mapping[str, str], *, index: int, batchnorm: bool
+    node: Node, walk: FieldWalk, ancestry: _Ancestry, names: Mapping[str, str], *, index: int, batchnorm: bool
 ) -> ConvLayer:
     graph, shapes = walk.graph, walk.shapes
     output, source = node.outputs[0], node.inputs[0]
@@ -262,9 +266,9 @@ def _layer(
         nonlinearity=nonlinearity(graph, output),
         field=field,
         is_global=is_global,
-        depth=family.depth[output] - 1,
-        predecessors=tuple(names.get(name, name) for name in family.before(source)),
-        sees_image=source in family.affine,
+        depth=ancestry.depth[output] - 1,
+        predecessors=tuple(names.get(name, name) for name in ancestry.before(source)),
+        sees_image=source in ancestry.affine,
         weight=_kernel(graph, node, groups),
         bias_vector=_bias(bias, c_out, computed),
         pictures=out_shape[0],

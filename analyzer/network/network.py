@@ -25,6 +25,7 @@ from filterscope.converters import cache
 from filterscope.converters.errors import InputError, ModelError, setting
 from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize, fixed_batch
 from filterscope.converters.normal_form.declared import input_dtype
+from filterscope.converters.operator_facts import MATRIX_PRODUCTS
 from filterscope.converters.rewrites.opset_site import OPSET
 from filterscope.converters.runtime import Session
 
@@ -52,7 +53,7 @@ class InputOptions:
 
 
 class Prover(Protocol):
-    """Who proves the import in another process."""
+    """A process that proves the import."""
 
     def prove(self, pixels: np.ndarray) -> dict[str, Any]:
         """The proof with these images, (N, H, W, C) uint8, as JSON."""
@@ -149,7 +150,7 @@ class Network:
     def _product_macs(self) -> list[int]:
         macs = []
         for node in self.model.graph.nodes:
-            if node.op in ("MatMul", "Gemm") and node.inputs[0] in self.shapes:
+            if node.op in MATRIX_PRODUCTS and node.inputs[0] in self.shapes:
                 inner = self.shapes[node.inputs[0]][0 if node.attributes.get("transA") else -1]
                 macs.append(math.prod(self.shapes[node.outputs[0]]) * inner)
         return macs
@@ -241,7 +242,7 @@ class Network:
 def open_here(
     file: ModelFile, options: InputOptions | None = None, *, stage: Callable[[str], None] = lambda _: None
 ) -> Network:
-    """Open a model in this process: what happens behind the boundary.
+    """Open a model in this process; `analyzer.boundary` calls it in a confined one.
 
     Args:
         file: the model, read.
@@ -271,23 +272,30 @@ def open_here(
         if size > 1:
             raise _takes_several(model, size, _reason(error, model)) from error
         return with_one()
-    return _as_the_file_takes_them(network, with_one)
+    return _with_usable_batch(network, with_one)
 
 
 def _in_normal_form(file: ModelFile, options: InputOptions, batch: int | None) -> CanonicalModel:
-    """The normal form, at the size that is asked for."""
+    """Bring a file into normal form, at the size of the options.
+
+    Args:
+        batch: the batch size to fix; None: a free one.
+    """
     model = canonicalize(file, options.image, options.feeds, batch)
     return model if options.size is None else at_another_size(model, file, options)
 
 
-def _as_the_file_takes_them(network: Network, with_one: Callable[[], Network]) -> Network:
-    """The network; where its file takes a certain number of pictures and no other can be put in its place, with that.
+def _with_usable_batch(network: Network, with_one: Callable[[], Network]) -> Network:
+    """The network with a batch size that it computes rightly: any, or else one.
+
+    A file that was exported for a fixed batch size is opened with a free one first. Where that does not run, or mixes
+    the pictures of a batch, the network is opened again as the file stands.
 
     Args:
-        with_one: opens the same file so that it takes one picture.
+        with_one: opens the same file for batch size 1.
 
     Raises:
-        ModelError: the file takes several pictures, and no less.
+        ModelError: the file takes several pictures at a time, and cannot take one.
     """
     size = fixed_batch(network.model)
     if size is None:
@@ -317,7 +325,7 @@ def _takes_several(model: CanonicalModel, size: int, why: str) -> ModelError:
 def _understand(
     model: CanonicalModel, options: InputOptions, classes: int | None, stage: Callable[[str], None]
 ) -> Network:
-    """A model's input and layers.
+    """Find a model's input, the size to analyse it at, and its layers.
 
     Raises:
         ModelError: it does not run.
@@ -363,14 +371,14 @@ def assemble(
     shapes: Mapping[str, tuple[int, ...]],
     compared: Alone | None = None,
 ) -> Network:
-    """A network of its parts; its layers are listed."""
+    """Put a network together from its parts, and list its layers."""
     axes = (2, 3) if spec.layout == "NCHW" else (1, 2)
     layers = conv_layers(FieldWalk(model.graph, spec.name, axes, shapes), model.layer_names, model.normalised)
     return Network(model=model, input=spec, shapes=shapes, layers=tuple(layers), compared=compared)
 
 
 def _classes(file: ModelFile) -> int | None:
-    """Length of the first output's last axis longer than 1, where the file says it."""
+    """How many classes the first output seems to have: the length of its one axis longer than 1; None: unknown."""
     for value in file.proto.graph.output:
         extents = [d.dim_value for d in value.type.tensor_type.shape.dim[1:] if d.dim_value > 1]
         if len(extents) == 1:
@@ -379,7 +387,7 @@ def _classes(file: ModelFile) -> int | None:
 
 
 class _Trial:
-    """Runs a network on a black image, to find a size, and whose fault it is where it does not run."""
+    """Trial runs on a black image: at which size a network runs, and why it does not at another."""
 
     def __init__(self, model: CanonicalModel) -> None:
         self.model = model

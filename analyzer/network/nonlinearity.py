@@ -15,8 +15,8 @@ from filterscope.converters.graph import Graph, Node
 from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
 from filterscope.converters.operator_facts import OPERATORS, Numbers, operators
 
-OF_OPERATOR = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
-HANDING_ON = operators(  # what leaves each number as it is
+ACTIVATION_NAMES = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
+KEEPS_NUMBERS = operators(  # what leaves each number as it is
     lambda facts: facts.numbers in (Numbers.SAME, Numbers.SAME_IN_INFERENCE, Numbers.RESTORED)
 )
 FLOATS = (1, 10, 11, 16)  # how ONNX numbers float32, float16, float64 and bfloat16
@@ -30,7 +30,7 @@ def nonlinearity(graph: Graph, value: str) -> str:
     readers = _readers(graph, value)
     if len(readers) == 1:
         return _of_one(graph, readers[0])
-    names = {_of_one(graph, reader) if reader.op in (*OF_OPERATOR, *LIMITS) else "none" for reader in readers}
+    names = {_of_one(graph, reader) if reader.op in (*ACTIVATION_NAMES, *LIMITS) else "none" for reader in readers}
     return names.pop() if len(names) == 1 and "none" not in names else _of_several(graph, readers)
 
 
@@ -50,7 +50,7 @@ def _of_one(graph: Graph, reader: Node) -> str:
         return _of_softplus(graph, reader)
     if reader.op == "Elu":
         return "selu" if _is_selu(graph, reader) else "elu"
-    return OF_OPERATOR.get(reader.op, "none")
+    return ACTIVATION_NAMES.get(reader.op, "none")
 
 
 def _of_several(graph: Graph, readers: Sequence[Node]) -> str:
@@ -122,7 +122,7 @@ def _is_power(node: Node) -> bool:
 
 
 def _leads_to(graph: Graph, node: Node, op: str) -> bool:
-    """Whether sums and products alone stand between a node and an operator that reads what comes of it."""
+    """Whether a node's output reaches an operator through sums and products alone."""
     waiting, seen = [node], set[str]()
     while waiting:
         each = waiting.pop()
@@ -135,13 +135,13 @@ def _leads_to(graph: Graph, node: Node, op: str) -> bool:
 
 
 def _readers(graph: Graph, value: str) -> list[Node]:
-    """The nodes that read a value behind what hands it on, in graph order, each once."""
+    """The nodes that read a value, each once; nodes that only keep its numbers are passed over."""
     readers: dict[str, Node] = {}
     waiting = [value]
     while waiting:
         name = waiting.pop()
         for node in graph.consumers(name):
-            if _hands_on(node) and node.inputs[0] == name:
+            if _keeps_numbers(node) and node.inputs[0] == name:
                 waiting.append(node.outputs[0])
             else:
                 readers[node.name] = node
@@ -149,17 +149,17 @@ def _readers(graph: Graph, value: str) -> list[Node]:
 
 
 def _source(graph: Graph, value: str) -> str:
-    """The value that this one is, before what hands it on and before roundings."""
+    """The value before nodes that keep its numbers or round them."""
     node = graph.producer(value)
-    while node is not None and (_hands_on(node) or node.op == "QuantizeLinear"):
+    while node is not None and (_keeps_numbers(node) or node.op == "QuantizeLinear"):
         value = node.inputs[0]
         node = graph.producer(value)
     return value
 
 
-def _hands_on(node: Node) -> bool:
+def _keeps_numbers(node: Node) -> bool:
     is_cast = node.op == "Cast" and node.attributes.get("to") in FLOATS
-    return not node.domain and (node.op in HANDING_ON or is_cast)
+    return not node.domain and (node.op in KEEPS_NUMBERS or is_cast)
 
 
 def _next_ops(graph: Graph, node: Node) -> set[str]:
@@ -281,6 +281,6 @@ def _scalar(graph: Graph, name: str) -> float | None:
 
 
 def _number(graph: Graph, node: Node) -> float | None:
-    """The one number that stands beside the value in a sum, a product or a comparison."""
+    """The one number that a node adds to, multiplies with or compares with its input."""
     numbers = [number for name in node.inputs if (number := _scalar(graph, name)) is not None]
     return numbers[0] if len(numbers) == 1 else None

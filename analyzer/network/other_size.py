@@ -61,7 +61,7 @@ def at_another_size(model: CanonicalModel, file: ModelFile, options: InputOption
 
 
 def _check_answers(model: CanonicalModel, free: CanonicalModel, shape: tuple[int, ...], axes: list[int]) -> None:
-    """See that one picture gives one answer of the same rank, as at the declared size: a Reshape may split it up."""
+    """Check that one picture gives one answer of the same rank, as at the declared size: a Reshape may split it up."""
     own = list(shape)
     for axis in axes:
         side = model.input_shape[axis]

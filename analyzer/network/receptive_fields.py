@@ -63,7 +63,7 @@ class Reach:
     offsets: Needs  # seen by the neuron at (0, 0)
 
     def positions(self, neurons: Needs) -> Needs:
-        """What neurons at these rows and columns see of the base."""
+        """Rows and columns of the base that these neurons see."""
         rows, columns = (_spread(neurons[axis], self.steps[axis], self.offsets[axis]) for axis in (0, 1))
         return rows, columns
 
@@ -179,14 +179,14 @@ class FieldWalk:
         return self.axes[source] is None or self._is_gate(node, source) or self._is_kernel(node, source)
 
     def _is_gate(self, node: Node, source: str) -> bool:
-        """A 1×1 map that is spread over a larger one."""
+        """Whether a 1×1 map is broadcast over a larger one, as in squeeze-and-excitation."""
         output = node.outputs[0]
         if node.op not in BROADCASTING or self.axes.get(output) is None:
             return False
         return self._extent(source) == (1, 1) and self._extent(output) != (1, 1)
 
     def _is_kernel(self, node: Node, source: str) -> bool:
-        """A kernel made from the image, as in a correlation of two maps."""
+        """Whether a kernel is computed from the image, as in a correlation of two maps."""
         return node.op in CONVOLUTIONS and source in node.inputs[1:]
 
     def _positions(self, node: Node, source: str, outputs: Needs) -> Needs:
@@ -348,7 +348,7 @@ def _moved(reach: Reach, moves: Sequence[Move]) -> Reach | None:
 
 
 def _with_both(one: Reach, other: Reach) -> Reach:
-    """What is seen on two ways of one step."""
+    """The union of two reaches that have the same base and step."""
     offsets = [
         a if a is b or np.array_equal(a, b) else np.union1d(a, b)
         for a, b in zip(one.offsets, other.offsets, strict=True)
@@ -409,7 +409,7 @@ def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """One axis of one input of a node, of which a rule says what is read."""
+    """One axis of one input of a node: a rule says which of its positions are read."""
 
     walk: FieldWalk
     node: Node

@@ -19,7 +19,7 @@ from filterscope.converters.operator_facts import Numbers, operators
 NAME = "class scores"
 NAME_A_UNIT = f"name a unit of a layer instead, such as {setting('layer', repr('#0'))} {setting('channel', 0)}"
 MOST_LISTED = 6  # outputs that a message names
-HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED))
+KEEPS_NUMBERS = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.CONVERTED))
 ROUNDING = operators(lambda facts: facts.numbers in (Numbers.ROUNDED, Numbers.RESTORED))  # to 8 bits and back
 SQUASHING = operators(lambda facts: facts.gives_probabilities)
 
@@ -29,7 +29,7 @@ def scores(
     field: str = "class",
     instead: str = NAME_A_UNIT,
 ) -> ConvLayer:
-    """The scores of the first output that gives one number a class, as a layer whose maps have one place.
+    """A classifier's scores as a layer of one position: those of the first output that gives one number a class.
 
     What stands before a softmax or sigmoid at the end is taken: after it, a class also rises by the fall of the others.
 
@@ -56,8 +56,8 @@ def scores(
     raise SettingsError(message, field=field)
 
 
-def answer_of(network: Network) -> tuple[str, int] | None:
-    """The first output that gives one number a class, as the network gives it, and how many; None: there is none."""
+def classifier_output(network: Network) -> tuple[str, int] | None:
+    """Name of the first output that gives one number a class, and how many classes; None: there is none."""
     for output in network.model.graph.outputs:
         shape = network.shapes.get(output, ())
         if _is_a_number_a_class(shape):
@@ -74,7 +74,7 @@ def _kind(dtype: str) -> str:
 
 
 def own_labels(network: Network) -> list[str]:
-    """Class names that the model's metadata hold, in order; none where it holds none, or is no classifier."""
+    """Class names from the model's metadata, in order; empty where there are none, or the network is no classifier."""
     try:
         return from_metadata(network.model.metadata, scores(network).out_channels)
     except SettingsError:
@@ -113,13 +113,16 @@ def class_index(name: str, labels: Sequence[str], count: int, field: str = "clas
 
 
 def _before_squashing(network: Network, output: str) -> str:
-    """What stands before a squashing that ends in an output, also where an 8-bit file rounds behind it; as far back as
-    the classes lie along axis 1, which they need not on the way."""
+    """The value that holds the scores before the softmax or sigmoid in front of an output.
+
+    An 8-bit file may round behind it. The walk back ends at the first value whose axis 1 does not count the classes,
+    though the classes may lie along other axes on the way.
+    """
     graph = network.model.graph
     before = value = output
     is_rounded = False  # between `value` and `before`
     node = graph.producer(output)
-    while node is not None and node.op in (*SQUASHING, *HANDING_ON, *ROUNDING):
+    while node is not None and node.op in (*SQUASHING, *KEEPS_NUMBERS, *ROUNDING):
         value = node.inputs[0]
         shape = network.shapes.get(value, (0,))
         if math.prod(shape) != math.prod(network.shapes.get(output, (1,))):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from filterscope.analyzer.network.labels import LONGEST, listed, parsed
+from filterscope.analyzer.network.labels import LONGEST, names_in_order, parse_value
 
 TASKS = ("detect", "segment", "classify", "pose", "obb")
 PLAIN_SINCE = (8, 1)  # the release since which classifiers are not normalised by ImageNet's mean and deviation
@@ -21,7 +21,7 @@ LARGEST = 1 << 14  # pixels of a side that are believed
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The metadata, as far as they make sense."""
+    """The metadata of an export, as far as they make sense."""
 
     size: tuple[int, int] | None  # height and width (imgsz)
     names: tuple[str, ...]  # of the classes
@@ -38,7 +38,7 @@ class Export:
         return self.task is not None
 
     def sentence(self) -> str:
-        """What it says, for people."""
+        """The metadata as a sentence."""
         parts = [f"task {self.task}"] if self.task else []
         parts += [f"imgsz {self.size[0]}x{self.size[1]}"] if self.size else []
         parts += [f"stride {self.stride}"] if self.stride else []
@@ -58,7 +58,7 @@ def export_of(metadata: Mapping[str, str]) -> Export | None:
     version = re.match(r"(\d{1,4})\.(\d{1,4})", metadata.get("version", "").strip(), re.ASCII)
     return Export(
         size=_size(_value(metadata, "imgsz")),
-        names=tuple(listed(_value(metadata, "names")) or ()),
+        names=tuple(names_in_order(_value(metadata, "names")) or ()),
         stride=_whole(_value(metadata, "stride")),
         task=task if task in TASKS else None,
         batch=_whole(_value(metadata, "batch")),
@@ -68,7 +68,7 @@ def export_of(metadata: Mapping[str, str]) -> Export | None:
 
 def _value(metadata: Mapping[str, str], key: str) -> Any:
     text = metadata.get(key, "")
-    return parsed(text) if 0 < len(text) <= LONGEST else None
+    return parse_value(text) if 0 < len(text) <= LONGEST else None
 
 
 def _whole(value: Any) -> int | None:

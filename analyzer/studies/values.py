@@ -24,12 +24,12 @@ from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.chunks import fitting
 from filterscope.converters.errors import SettingsError, setting
-from filterscope.converters.operator_facts import CONVOLUTIONS, Kind, operators
+from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS, Kind, operators
 
 KINDS = {  # what may be asked for → operators
     "pool": operators(lambda facts: facts.kind in (Kind.POOLING, Kind.GLOBAL_POOLING)) | {"ReduceMean", "ReduceMax"},
     "activation": operators(lambda facts: bool(facts.activation) or facts.gives_probabilities) | {"Clip"},
-    "dense": operators(lambda facts: facts.kind is Kind.MATRIX_PRODUCT),
+    "dense": MATRIX_PRODUCTS,
 }
 BLANK = 1e-6  # a map that spreads less, relative to its largest number, is rounding and no picture
 

@@ -40,7 +40,7 @@ class Objective:
         return weights
 
     def value(self, maps: torch.Tensor) -> torch.Tensor:
-        """What is raised: (B,).
+        """The number that ascent raises, one a picture: (B,).
 
         Args:
             maps: (B, H, W) in each picture's direction; (B, C, H, W) where there is none.
@@ -48,7 +48,7 @@ class Objective:
         return maps.mean(dim=(1, 2))
 
     def penalty(self, source: torch.Tensor) -> torch.Tensor | None:
-        """What is subtracted while climbing, (B,), from the layer's input (B, C_in, H, W); None: nothing."""
+        """What ascent subtracts, (B,), computed from the layer's input (B, C_in, H, W); None: nothing."""
         return None
 
     def units(self, channels: int) -> int:
@@ -176,7 +176,7 @@ def between(first: int, second: int, steps: int, channels: int) -> Direction:
 
 
 class Diversity(Objective):
-    """Different pictures of one channel: each is held back as far as what it shows the layer is like the others'.
+    """Several pictures of one channel, each penalised for its likeness to the others.
 
     Likeness is the mean cosine between the pictures' Gram matrices of the layer's input. Picture i of a batch belongs
     to unit i // pictures.
@@ -193,9 +193,9 @@ class Diversity(Objective):
 
     def __init__(self, pictures: int = 4, weight: float = 1.0) -> None:
         if pictures < 2:
-            raise SettingsError(f"diversity {pictures}: give 2 pictures or more")
+            raise SettingsError(f"diversity {pictures}: give 2 pictures or more", field="diversity", value=pictures)
         if weight < 0:
-            raise SettingsError(f"diversity weight {weight}: give 0 or more")
+            raise SettingsError(f"diversity weight {weight}: give 0 or more", field="weight", value=weight)
         self.pictures = pictures
         self.weight = weight
 

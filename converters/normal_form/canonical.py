@@ -36,7 +36,7 @@ from filterscope.converters.normal_form.sequences import list_sequences
 from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
 from filterscope.converters.normal_form.unroll_branches import write_out
 from filterscope.converters.onnx_file import ModelFile
-from filterscope.converters.operator_facts import CONVOLUTIONS, FILE_CONVOLUTIONS
+from filterscope.converters.operator_facts import CONTROL_FLOW, CONVOLUTIONS, FILE_CONVOLUTIONS
 from filterscope.converters.rewrites.float32 import Plain, plain_form
 from filterscope.converters.rewrites.opset_upgrade import opset_of, to_opset
 from filterscope.converters.runtime import measured_shapes, shortened
@@ -301,7 +301,7 @@ def _check_layers(model: ir.Model) -> None:
     """Convolutions inside a branch or a loop that the picture decides are no layers that each picture passes."""
     if any(node.op_type in CONVOLUTIONS and not node.domain for node in model.graph):
         return
-    undecided = [f"{node.name} ({node.op_type})" for node in model.graph if node.op_type in ("If", "Loop", "Scan")]
+    undecided = [f"{node.name} ({node.op_type})" for node in model.graph if node.op_type in CONTROL_FLOW]
     if undecided:
         raise ModelError(
             f"its convolutions stand inside {undecided[0]}, where the picture decides whether they run; export the "

@@ -14,19 +14,13 @@ import onnx
 
 from filterscope.converters.errors import STILL_LISTED, Convolution, UnsupportedOperatorError
 from filterscope.converters.known_operators import unknown_to
-from filterscope.converters.operator_facts import FILE_CONVOLUTIONS
+from filterscope.converters.operator_facts import FILE_CONVOLUTIONS, Kind, operators
 from filterscope.converters.runtime import extract, reads
 
 CLASSIC = "ai.onnx.ml"  # trees, tables and dictionaries
 # Results that depend on the picture in shape or order, that are no tensors of numbers, or that are drawn at random.
-UNDECIDED = frozenset(
-    {
-        *("NonMaxSuppression", "TopK", "NonZero", "Unique", "Compress", "If", "Loop", "Scan", "StringConcat"),
-        *("StringSplit", "StringNormalizer", "RegexFullMatch", "TfIdfVectorizer", "ImageDecoder", "SequenceMap"),
-        *("SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength"),
-        *("SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement"),
-        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
-    }
+UNDECIDED = operators(
+    lambda facts: facts.kind in (Kind.SEQUENCE, Kind.CONTROL_FLOW, Kind.DATA_DEPENDENT, Kind.DECODING, Kind.RANDOM)
 )
 
 

@@ -10,11 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from filterscope.converters.normal_form.ir_values import constant, initializer, inserted
+from filterscope.converters.operator_facts import operators
 
-OPERATORS = {  # whose outputs are no tensors, or may be none
-    *("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence"),
-    *("Optional", "OptionalGetElement"),
-}
+OPERATORS = operators(lambda facts: facts.gives_no_tensor)
 
 
 def list_sequences(model: ir.Model) -> int:

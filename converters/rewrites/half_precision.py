@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from filterscope.converters.operator_facts import Numbers, operators
+from filterscope.converters.operator_facts import CONVOLUTIONS, Numbers, operators
 from filterscope.converters.rewrites.rewriting import Page, bodies, replace_nodes
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -24,7 +24,7 @@ WORDS: dict[int, str] = {
 }
 TYPES = {"to", "dtype", "output_dtype"}  # attributes that name a type
 # Operators that hand numbers on as they are: none of their other inputs has to have the image's type.
-HANDING_ON = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.SELECTED))
+MOVES_NUMBERS = operators(lambda facts: facts.numbers in (Numbers.SAME, Numbers.SELECTED))
 
 
 def formats(model: onnx.ModelProto) -> list[str]:
@@ -64,7 +64,7 @@ def widen(model: onnx.ModelProto) -> list[str]:
 
 def _narrow(model: onnx.ModelProto) -> set[int]:
     """Half floats; and doubles, where the image or a kernel is of these and not only some sum on the way."""
-    kernels = {node.input[1] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
+    kernels = {node.input[1] for node in model.graph.node if node.op_type in CONVOLUTIONS}
     doubles = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.DOUBLE}
     doubles |= {value.name for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.DOUBLE}
     doubles |= {n.output[0] for n in model.graph.node for a in n.attribute if a.t.data_type == TensorProto.DOUBLE}
@@ -111,7 +111,7 @@ def _float_image(model: onnx.ModelProto) -> list[str]:
             nodes.append(node)
         elif node.op_type == "DequantizeLinear":
             nodes += _dequantised(node, page)
-        elif node.op_type in HANDING_ON:
+        elif node.op_type in MOVES_NUMBERS:
             floats.update(node.output)
             nodes.append(node)
         else:

@@ -10,8 +10,8 @@ from filterscope.analyzer.attribution import rectifiers, sanity, targets
 from filterscope.analyzer.bounds import interval_arithmetic, interval_rules, piecewise_rules, subgraph
 from filterscope.analyzer.network import inputs, layers, nonlinearity, receptive_fields, scores
 from filterscope.analyzer.studies import values, weights
-from filterscope.converters import operator_facts
-from filterscope.converters.normal_form import fold_limits, free_batch, output_sizes
+from filterscope.converters import operator_facts, runtime
+from filterscope.converters.normal_form import cut_head, fold_limits, free_batch, output_sizes, sequences
 from filterscope.converters.operator_facts import (
     OPERATORS,
     Broadcasting,
@@ -25,6 +25,8 @@ from filterscope.converters.rewrites import half_precision
 
 WRITTEN_OUT = [  # where it is used, the derived set, and the operators that stood there by name before
     ("converters: layers", operator_facts.CONVOLUTIONS, "Conv ConvTranspose"),
+    ("analyzer.network.network", operator_facts.MATRIX_PRODUCTS, "MatMul Gemm"),
+    ("converters.normal_form.canonical", operator_facts.CONTROL_FLOW, "If Loop Scan"),
     (
         "converters.normal_form.cut_head",
         operator_facts.FILE_CONVOLUTIONS,
@@ -50,8 +52,28 @@ WRITTEN_OUT = [  # where it is used, the derived set, and the operators that sto
     ("converters.normal_form.output_sizes", output_sizes.POOLINGS, "MaxPool AveragePool LpPool"),
     (
         "converters.rewrites.half_precision",
-        half_precision.HANDING_ON,
+        half_precision.MOVES_NUMBERS,
         "Identity Transpose Reshape Squeeze Unsqueeze Flatten Slice Gather Split Expand Tile DepthToSpace SpaceToDepth",
+    ),
+    (
+        "converters.normal_form.sequences",
+        sequences.OPERATORS,
+        "SequenceEmpty SequenceConstruct SequenceInsert SequenceErase SequenceMap SplitToSequence Optional "
+        "OptionalGetElement",
+    ),
+    (
+        "converters.runtime",
+        runtime.PERHAPS_NO_TENSORS,
+        "SequenceConstruct SequenceEmpty SequenceInsert SequenceErase SplitToSequence SequenceMap Optional "
+        "OptionalGetElement If Loop ZipMap Identity",
+    ),
+    (
+        "converters.normal_form.cut_head: undecided",
+        cut_head.UNDECIDED,
+        "NonMaxSuppression TopK NonZero Unique Compress If Loop Scan StringConcat StringSplit StringNormalizer "
+        "RegexFullMatch TfIdfVectorizer ImageDecoder SequenceMap SequenceConstruct SequenceEmpty SequenceInsert "
+        "SequenceErase SequenceAt SequenceLength SplitToSequence ConcatFromSequence Optional OptionalGetElement "
+        "OptionalHasElement RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
     ),
     (
         "analyzer.network.inputs: channels",
@@ -69,12 +91,12 @@ WRITTEN_OUT = [  # where it is used, the derived set, and the operators that sto
     ("analyzer.network.layers", layers.SAME_PIXELS, "Transpose Identity Cast"),
     (
         "analyzer.network.nonlinearity",
-        nonlinearity.HANDING_ON,
+        nonlinearity.KEEPS_NUMBERS,
         "Identity Transpose Reshape Squeeze Unsqueeze Flatten Dropout DequantizeLinear",
     ),
     (
         "analyzer.network.scores: the same",
-        scores.HANDING_ON,
+        scores.KEEPS_NUMBERS,
         "Identity Flatten Reshape Squeeze Unsqueeze Transpose Cast",
     ),
     ("analyzer.network.scores: rounding", scores.ROUNDING, "QuantizeLinear DequantizeLinear"),
@@ -163,7 +185,7 @@ WRITTEN_OUT = [  # where it is used, the derived set, and the operators that sto
     ),
     (
         "analyzer.bounds.subgraph",
-        subgraph.ALIKE & frozenset(piecewise_rules.RULES),
+        subgraph.EQUIVARIANT & frozenset(piecewise_rules.RULES),
         "Conv BatchNormalization Add Sub Sum Mul Div Neg Concat Identity Dropout Relu Clip LeakyRelu PRelu MaxPool "
         "AveragePool",
     ),
@@ -176,7 +198,7 @@ def test_derived_sets_are_what_modules_wrote_out_before(where, derived, names):
 
 
 def test_names_of_activations_and_kernels_are_what_modules_wrote_out_before():
-    assert nonlinearity.OF_OPERATOR == {
+    assert nonlinearity.ACTIVATION_NAMES == {
         "Relu": "relu",
         "LeakyRelu": "leaky_relu",
         "PRelu": "prelu",

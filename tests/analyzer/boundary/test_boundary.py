@@ -163,12 +163,12 @@ def test_a_confined_process_sees_its_model_and_its_scratch_alone(tmp_path):
 
 
 def test_a_worker_is_confined_but_for_a_program_that_is_trusted(path, tmp_path):
-    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(path))
     assert worker.confined
     worker.close()
     code = "from torch import nn\ndef net(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
     (tmp_path / "code.py").write_text(code)
-    worker, _ = opening._worker(f"{tmp_path / 'code.py'}:net", InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(f"{tmp_path / 'code.py'}:net"))
     assert not worker.confined
     worker.close()
 
@@ -282,7 +282,7 @@ def test_a_proven_network_leaves_no_process_and_no_folder(path):
 
 
 def test_what_a_worker_used_is_told_at_its_end(path):
-    worker, _ = opening._worker(path, InputOptions(), None, False, Limits())
+    worker, _ = opening._worker(opening._Request(path))
     end = worker.end()
     assert 0 < end.seconds < 10
     assert 50 << 20 < end.peak < 2 << 30
@@ -348,7 +348,7 @@ def test_a_server_that_is_killed_before_it_answers_is_one_line(path):
     with pytest.raises(
         ModelError, match=r"model\.onnx: the process that opens models died, while starting.*; try again"
     ):
-        opening._worker(path, InputOptions(), None, False, Limits())
+        opening._worker(opening._Request(path))
     assert len(open_network(path).layers) == 2
 
 

@@ -7,7 +7,7 @@ from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.bounds import dead_units
 from filterscope.analyzer.bounds.dead_units import never_positive
 from filterscope.analyzer.bounds.interval_bounds import intervals
-from filterscope.analyzer.bounds.linear_relaxation import Inner
+from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS, custom
 from support.networks import MODELS, build, needs_data, normal
@@ -70,8 +70,8 @@ def test_where_work_is_short_intervals_decide(tmp_path, monkeypatch):
 def test_a_real_network_has_no_unit_that_is_dead_and_fires():
     svhn = custom(1, (0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))
     network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=svhn))
-    inner = Inner(network)
+    shared = SharedBounds(network)
     x = network.input.to_model(pictures(network, 10))
     for layer in network.layers[:3]:
         maps = network.session([layer.value]).run(x)[layer.value]
-        assert maps[:, never_positive(network, layer, inner)].max(initial=-1) <= 0
+        assert maps[:, never_positive(network, layer, shared)].max(initial=-1) <= 0

@@ -8,10 +8,10 @@ import torch
 
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.bounds.interval_bounds import intervals
-from filterscope.analyzer.bounds.linear_envelopes import Envelope, kink_faces
-from filterscope.analyzer.bounds.linear_relaxation import Inner, upper_bounds
+from filterscope.analyzer.bounds.linear_envelopes import Envelope, kink_linear_bounds
+from filterscope.analyzer.bounds.linear_relaxation import SharedBounds, upper_bounds
 from filterscope.analyzer.bounds.piecewise import Affine, Box
-from filterscope.analyzer.bounds.subgraph import alike_everywhere, cut
+from filterscope.analyzer.bounds.subgraph import is_translation_equivariant, subgraph_before
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS, custom
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
@@ -184,12 +184,12 @@ def steepest(network, layer, canvas, count=3):
 def test_nothing_exceeds_a_relaxation_and_it_never_exceeds_the_interval(case, preprocessing, tmp_path):
     network = followed(tmp_path, *CASES[case], preprocessing)
     layer = network.layers[-1]
-    known, inner = intervals(network), Inner(network)
-    pieces = cut(network, layer, SIZE).pieces
+    known, shared = intervals(network), SharedBounds(network)
+    pieces = subgraph_before(network, layer, SIZE).pieces
     assert any(isinstance(piece, Box) for piece in pieces.values()) == (case in BOXES)
     channels = [3, 0, 4]
     for canvas, objective in objectives(network, layer):
-        found = upper_bounds(network, layer, canvas, objective, channels, inner)
+        found = upper_bounds(network, layer, canvas, objective, channels, shared)
         shown = pictures(network)
         if case == "concat":  # a constant of batch 1 fits one image at a time
             values = np.concatenate([Meter(network, layer, canvas).all_units(one[None]) for one in shown])
@@ -206,7 +206,7 @@ def test_pieces_compute_what_onnxruntime_does(case, tmp_path):
     """On one random picture, piece by piece in float64, and J's transpose against J."""
     network = followed(tmp_path, *CASES[case], PRESETS["unit"])
     layer = network.layers[-1]
-    part = cut(network, layer, SIZE)
+    part = subgraph_before(network, layer, SIZE)
     x = network.input.to_model(network.random_pixels(1, SIZE, 3))
     names = list(part.pieces)
     expected = network.session(names).run(x) | {network.input.name: x}
@@ -297,12 +297,12 @@ def test_the_envelope_of_a_maximum_is_the_concave_envelope(seed):
 @pytest.mark.parametrize("case", ["relu", "clip", "clip-above", "leaky", "steep", "turned"])
 def test_the_faces_of_a_kink_hold_it_between_them(case, tmp_path):
     network = followed(tmp_path, *CASES[case], PRESETS["unit"])
-    piece = cut(network, network.layers[-1], SIZE).pieces["r"]
+    piece = subgraph_before(network, network.layers[-1], SIZE).pieces["r"]
     rng = np.random.default_rng(0)
     low = torch.from_numpy(rng.normal(size=(500, 1)) * 2)
     high = low + torch.from_numpy(rng.uniform(0, 3, (500, 1)))
     x = low + (high - low) * torch.linspace(0, 1, 40)
-    above, below = kink_faces(piece, low, high)
+    above, below = kink_linear_bounds(piece, low, high)
     for t in (0.0, 0.4, 1.0):
         up, over = above.between(torch.tensor(t))
         down, under = below.between(torch.tensor(t))
@@ -315,11 +315,11 @@ def test_the_faces_of_a_kink_hold_it_between_them(case, tmp_path):
 def test_a_real_network_keeps_its_bounds_and_gains_a_quarter_on_intervals(objective):
     svhn = custom(1, (0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))
     network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=svhn))
-    known, inner = intervals(network), Inner(network)
+    known, shared = intervals(network), SharedBounds(network)
     for layer in network.layers[:4]:
         canvas = canvas_for(network, layer, objective)
         channels = np.arange(0, layer.out_channels, 4)
-        found = upper_bounds(network, layer, canvas, objective, channels, inner)
+        found = upper_bounds(network, layer, canvas, objective, channels, shared)
         shown = network.random_pixels(64, canvas.size, 4)
         shown = np.concatenate([shown, np.where(shown > 127, 255, 0).astype(np.uint8)])
         values = Meter(network, layer, canvas).all_units(shown)[:, channels]
@@ -336,8 +336,8 @@ def test_intervals_of_inner_layers_make_closer_bounds_where_no_padding_is_seen(m
     layer = network.layers[2]
     canvas = canvas_for(network, layer, "neuron")
     close = upper_bounds(network, layer, canvas, "neuron", range(0, 64, 8))
-    inner = Inner(network)
-    found = inner.ends(network.layers[1].value, canvas.size, (1, 32, *canvas.size))
+    shared = SharedBounds(network)
+    found = shared.element_bounds(network.layers[1].value, canvas.size, (1, 32, *canvas.size))
     assert torch.isfinite(found[0][..., 2:8, 2:8]).all()
     assert torch.isinf(found[1][..., :2, :]).all()
     assert torch.isinf(found[1][..., 8:]).all()
@@ -350,10 +350,10 @@ def test_intervals_of_inner_layers_make_closer_bounds_where_no_padding_is_seen(m
 @pytest.mark.parametrize("case", ["same", "maps", "moves", "silu", "global-average", "pad"])
 def test_what_differs_from_place_to_place_is_not_carried_from_one_place_to_all(case, tmp_path):
     network = followed(tmp_path, *CASES[case], PRESETS["unit"])
-    assert not alike_everywhere(cut(network, network.layers[-1], SIZE))
+    assert not is_translation_equivariant(subgraph_before(network, network.layers[-1], SIZE))
 
 
-def test_what_is_alike_everywhere_is(tmp_path):
+def test_what_is_translation_equivariant_is(tmp_path):
     for case in (
         "relu",
         "clip",
@@ -366,4 +366,4 @@ def test_what_is_alike_everywhere_is(tmp_path):
         "grouped",
     ):
         network = followed(tmp_path, *CASES[case], PRESETS["unit"])
-        assert alike_everywhere(cut(network, network.layers[-1], SIZE)), case
+        assert is_translation_equivariant(subgraph_before(network, network.layers[-1], SIZE)), case

@@ -9,7 +9,7 @@ import pytest
 
 from filterscope.analyzer.certify.branch_and_bound import branch_and_bound
 from filterscope.analyzer.certify.highs import branch_and_cut
-from filterscope.analyzer.certify.program import Gate, Program
+from filterscope.analyzer.certify.program import Program, ReluVariable
 from filterscope.analyzer.certify.relu_hulls import Hulls
 
 
@@ -18,13 +18,15 @@ def one_relu(rng, count):
     program = Program()
     low = rng.normal(size=count)
     width = rng.uniform(0, 2, count) * (np.arange(count) > 0)
-    columns = [program.variable(a, a + w, a) for a, w in zip(low, width, strict=True)]
+    columns = [program.add_variable(a, a + w, a) for a, w in zip(low, width, strict=True)]
     factors = rng.normal(size=count)
     middle, radius = factors @ (low + width / 2), np.abs(factors) @ width / 2
     constant = rng.uniform(-radius, radius) - middle
-    y = program.variable(0.0, middle + radius + constant, 0.0)
-    gate = Gate(y, np.array(columns), factors, constant, middle - radius + constant, middle + radius + constant, True)
-    return program, gate
+    y = program.add_variable(0.0, middle + radius + constant, 0.0)
+    relu = ReluVariable(
+        y, np.array(columns), factors, constant, middle - radius + constant, middle + radius + constant, True
+    )
+    return program, relu
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -32,12 +34,12 @@ def test_the_face_at_a_point_is_the_concave_envelope_and_lies_above_the_relu(see
     """There it is the largest mean of the ReLU over vertices whose mean is the point: a linear program says which."""
     optimize = pytest.importorskip("scipy.optimize")
     rng = np.random.default_rng(seed)
-    program, gate = one_relu(rng, 6)
+    program, relu = one_relu(rng, 6)
     vertices = np.array(list(itertools.product(*zip(program.low[:6], program.high[:6], strict=True))))
-    values = np.maximum(vertices @ gate.factors + gate.constant, 0)
+    values = np.maximum(vertices @ relu.factors + relu.constant, 0)
     x = np.array([rng.uniform(a, b) if b > a else a for a, b in zip(program.low[:6], program.high[:6], strict=True)])
     best = -optimize.linprog(-values, A_eq=np.vstack([vertices.T, np.ones(len(vertices))]), b_eq=[*x, 1]).fun
-    slopes, offsets = Hulls.of(program, [gate]).faces(np.append(x, 0.0))
+    slopes, offsets = Hulls.of(program, [relu]).linear_bounds(np.append(x, 0.0))
     assert slopes[0] @ x + offsets[0] == pytest.approx(best, abs=1e-7)
     assert np.all(vertices @ slopes[0] + offsets[0] >= values)
 
@@ -46,7 +48,7 @@ def random_program(rng, pixels, units, fan):
     """Two layers of ReLUs, each of a few inputs with weights of both signs, and a random objective on both."""
     program = Program()
     program.pixels = np.arange(pixels)
-    before = [program.variable(-1.0, 1.0, 0.0) for _ in range(pixels)]
+    before = [program.add_variable(-1.0, 1.0, 0.0) for _ in range(pixels)]
     outputs = []
     for _ in range(2):
         after = []
@@ -58,12 +60,12 @@ def random_program(rng, pixels, units, fan):
             if not low < 0 < high:
                 continue
             at = float(factors @ np.array(program.start)[columns]) + constant
-            y = program.variable(0.0, high, max(at, 0.0))
-            a = program.variable(0.0, 1.0, float(at > 0), whole=True)
-            program.row([*columns, y], [*-factors, 1.0], constant, math.inf)
-            program.row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
-            program.row([y, a], [1.0, -high], -math.inf, 0.0)
-            program.gates.append(Gate(y, columns, factors, constant, low, high, raising=True))
+            y = program.add_variable(0.0, high, max(at, 0.0))
+            a = program.add_variable(0.0, 1.0, float(at > 0), whole=True)
+            program.add_row([*columns, y], [*-factors, 1.0], constant, math.inf)
+            program.add_row([*columns, y, a], [*-factors, 1.0, -low], -math.inf, constant - low)
+            program.add_row([y, a], [1.0, -high], -math.inf, 0.0)
+            program.relus.append(ReluVariable(y, columns, factors, constant, low, high, raising=True))
             after.append(y)
         outputs += after
         before = after
@@ -76,15 +78,15 @@ def value(program, pixels):
     """The objective at a point, ReLU by ReLU."""
     values = np.zeros(len(program.low))
     values[program.pixels] = pixels
-    for gate in program.gates:
-        values[gate.y] = max(gate.factors @ values[gate.columns] + gate.constant, 0)
+    for relu in program.relus:
+        values[relu.y] = max(relu.factors @ values[relu.columns] + relu.constant, 0)
     return program.objective[1] @ values[program.objective[0]] + program.constant
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_search_ends_where_the_solvers_own_does(seed):
     program = random_program(np.random.default_rng(seed), 8, 10, 5)
-    assert program.gated
+    assert program.has_relus_alone
     own = branch_and_cut(program, 60)
     found = branch_and_bound(program, 60, time.perf_counter)
     reached = value(program, found.values)

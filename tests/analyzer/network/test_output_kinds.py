@@ -14,7 +14,7 @@ from filterscope.analyzer.attribution.targets import Values
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.network.gradient_paths import has_gradient
-from filterscope.analyzer.network.scores import answer_of, scores
+from filterscope.analyzer.network.scores import classifier_output, scores
 from filterscope.converters.errors import SettingsError, UnsupportedOperatorError
 from support.networks import answers, build, normal
 from support.output_kinds import KINDS, SIDE, network
@@ -43,7 +43,7 @@ def test_classes_are_what_a_gradient_leads_to_and_else_one_line_says_what_to_do(
         with pytest.raises(SettingsError, match=r"^`class`: the network is no classifier, .*`layer='#0'`") as caught:
             scores(net)
         assert "\n" not in str(caught.value)
-    assert (answer_of(net) is not None) == (kind in ANSWERING)
+    assert (classifier_output(net) is not None) == (kind in ANSWERING)
 
 
 @pytest.mark.parametrize("kind", ["scalar", "class number", "bool", "sequence", "strings", "scalar, then scores"])
