@@ -94,18 +94,18 @@ EXECUTION = (  # in the folder of the run; an interrupted analysis goes on where
 
 @dataclass(eq=False)
 class Analysis:
-    """One analysis on its way; its info is what run.json says.
+    """One analysis of a network: its input, and what its stages pass on to each other.
 
     Args:
         network: the opened network.
-        settings: what is asked for.
+        settings: what is analysed, and how much work goes into it.
         sources: the user's images.
         out: folder of the run.
         device: where ascent computes: auto and cuda share tasks out over all GPUs; cpu, cuda:1, … name one device.
         labels: class names in order, or none.
         command: what was typed, for the record.
-        progress: who is told how far the work is.
-        studies: what else is asked of the network, in order.
+        progress: reports how far the work is.
+        studies: what the run is to hold beside pictures and maps, in this order.
     """
 
     network: Network
@@ -486,7 +486,7 @@ def prediction(output: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | No
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory this process has held, MiB; None where the system does not tell."""
+    """Largest memory of this process so far, MiB; None if the system does not say."""
     if sys.platform == "win32":
         return None
     import resource

@@ -148,7 +148,7 @@ class _OnlyRising(torch.autograd.Function):
 
 
 class _Reconstructed(torch.autograd.Function):
-    """y = f(x) as computed; of its gradient, what is above 0 goes to x, whether the gate was open or not."""
+    """y = f(x) as computed; of its gradient, what is above 0 goes to x, whether the rectifier is open or not."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Explanations: the methods asked about a picture, and what they answer, with the number that is explained.
+"""Explanations: attributions of a target by several methods, each with the score that it explains.
 
 Knows networks, targets and methods; knows nothing of runs or files.
 """
@@ -22,7 +22,7 @@ from filterscope.converters.errors import SettingsError, setting
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What one method says of one picture."""
+    """One method's attribution of one target on one picture."""
 
     method: str
     target: Target
@@ -53,7 +53,7 @@ class NotFiniteError(SettingsError):
 
 
 class Explainer:
-    """One network, asked about pictures.
+    """Explains what one network answers on pictures.
 
     Args:
         network: the opened network.
@@ -70,7 +70,7 @@ class Explainer:
         self.values = Values(network)
 
     def target(self, pixels: np.ndarray, text: str | None = None) -> Target:
-        """What is asked for, or by itself: the class that the network answers with.
+        """The target of this name; without one, the class that the network predicts.
 
         Where it is no classifier, or its scores cannot be imported into torch, the channel of the last convolution
         that fires most on the picture.
@@ -132,7 +132,7 @@ class Explainer:
         notes: list[str],
         done: Callable[[], None],
     ) -> list[Explanation]:
-        """Ask several methods; a note says which of them have nothing to say of the target, and why.
+        """Explain a target by several methods; a note says which of them do not suit it, and why.
 
         Args:
             pixels, target, layer: as in `explain`.
@@ -164,7 +164,7 @@ class Explainer:
         layer: str | None = None,
         backpropagation: Backpropagation | None = None,
     ) -> Explanation:
-        """Ask one method.
+        """Explain a target by one method.
 
         Args:
             pixels: (H, W, C) uint8 at the input's size.

@@ -138,7 +138,7 @@ def attribute(
         sanity: whether the randomisation test is run, on the first few pictures.
         seed: of SmoothGrad's noise and of the test's shuffling.
         device: where gradients are computed.
-        progress: who is told how far the work is.
+        progress: reports how far the work is.
 
     Raises:
         SettingsError: a target or a layer that the network does not have, a named method that does not suit a target.

@@ -1,9 +1,9 @@
 """The methods: which pixels speak for a target, and which against it.
 
-Each takes a question and gives an attribution in pixel space: (C, H, W) for pictures in [0, 1], RGB order, or (1, H, W)
-where the channels are not told apart. A gradient is thus per full range of a pixel, 0 to 255; where a method multiplies
-by the input, that is the difference to the baseline, and the preprocessing cancels out. A new method is a function and
-a row of METHODS. Knows torch and captum; knows nothing of files.
+Each takes an AttributionInput and returns an attribution of pixels: (1, C, H, W) for pictures in [0, 1], RGB order, or
+(1, 1, H, W) with one number for all channels. A gradient is thus per full range of a pixel, 0 to 255; where a method
+multiplies by the input, that is the difference to the baseline, and the preprocessing cancels out. A new method is a
+function and a row of METHODS. Knows torch and captum; knows nothing of files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WINDOWS = 8  # occluding squares along a side, before they overlap by half
 
 @dataclass(frozen=True, eq=False)
 class AttributionInput:
-    """A picture and what is asked of it."""
+    """A picture, the target that is explained, and how gradients are computed."""
 
     backpropagation: Backpropagation
     target: Target
@@ -133,7 +133,7 @@ def smoothgrad(request: AttributionInput) -> torch.Tensor:
 def guided(request: AttributionInput) -> torch.Tensor:
     """The gradient, of which at every rectifier only what is above 0 flows back.
 
-    At a rectifier f, max(0, g · f′(x)) flows on: through open gates alone, and never with a negative sign.
+    At a rectifier f, max(0, g · f′(x)) flows on: only where the rectifier is open, and never with a negative sign.
 
     Source: Springenberg, Dosovitskiy, Brox & Riedmiller 2014, arXiv:1412.6806, section 3.4.
     """
@@ -143,7 +143,7 @@ def guided(request: AttributionInput) -> torch.Tensor:
 def deconvnet(request: AttributionInput) -> torch.Tensor:
     """What the network turned round projects back to the picture: at every rectifier the signal itself is rectified.
 
-    max(0, g) flows on, whether the gate was open or not, of any kind of rectifier; pools hand it to the place of their
+    max(0, g) flows on, whether the rectifier is open or not; pools hand it to the place of their
     maximum.
 
     Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 2.1.

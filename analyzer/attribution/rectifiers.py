@@ -22,7 +22,7 @@ SUMS = operators(lambda facts: facts.gives_pre_activations)  # whose results may
 class Rectifier:
     """A piece of the graph that hands on what is above 0 and holds back, weakens or cuts the rest.
 
-    Smooth functions (SiLU, GELU, ELU, …) are none: they have no gate that is open or closed.
+    Smooth functions (SiLU, GELU, ELU, …) are none: they are never fully open or closed.
     """
 
     source: str  # value that is rectified
@@ -37,7 +37,7 @@ def rectifiers(graph: Graph) -> list[Rectifier]:
     Found are Relu, LeakyRelu, PRelu and ThresholdedRelu; Clip from 0 up; Max of a value and 0 or a part of it;
     x · (x > 0); Where by the sign of x; x + |x|; a rounding to 8 bits that begins at 0 behind a layer that can be
     negative; and a ceiling (Min, Clip) right before or behind one of these. The Clip inside a spelt-out hard swish or
-    hard sigmoid is a gate by which something is multiplied, and no rectifier.
+    hard sigmoid is a factor of something else, and no rectifier.
     """
     pieces = [piece for node in graph.nodes if not node.domain and (piece := _rectifier(graph, node)) is not None]
     sources, outputs = {piece.source for piece in pieces}, {piece.output for piece in pieces}

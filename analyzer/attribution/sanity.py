@@ -68,7 +68,7 @@ def randomisation_test(
         explanations: at least one; all with the same methods.
         layer: whose maps Grad-CAM weighs.
         seed: of the shuffling.
-        progress: who is told how far the work is.
+        progress: reports how far the work is.
 
     Returns:
         Rows of SANITY_SCHEMA, from the output down. A map that is 0 everywhere has a rank correlation of 0; one that is
@@ -91,7 +91,8 @@ def randomisation_test(
         backpropagation = Backpropagation(network, explainer.backpropagation.device, root)
         for method in explanations[0].strengths:
             alike = [
-                _likeness(explainer, one, method, layer=layer, backpropagation=backpropagation) for one in explanations
+                _compare_maps(explainer, one, method, layer=layer, backpropagation=backpropagation)
+                for one in explanations
             ]
             similarity, ssim = np.mean(alike, axis=0)
             rows.append(
@@ -109,7 +110,7 @@ def randomisation_test(
     return rows
 
 
-def _likeness(
+def _compare_maps(
     explainer: Explainer, one: TrainedExplanation, method: str, layer: str | None, backpropagation: Backpropagation
 ) -> tuple[float, float]:
     before = one.strengths[method]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 12, 1024  # steps
 MEASURING = 10  # steps' worth of time that goes into measuring a finished picture
-TRIED = 6  # layers on which a step is timed
+TIMED_LAYERS = 6  # layers on which a step is timed
 TRIAL_STEPS = 3
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -97,7 +97,7 @@ def steps_for(
         workers: tasks that run side by side, each as fast as the calling thread.
     """
     work = {layer.name: [_work(shop, layer, objective) for objective in objectives] for layer in layers}
-    cost = _timed(shop, layers, objectives[0])
+    cost = _measure_cost(shop, layers, objectives[0])
     costs = {name: sum(cost.seconds(*one) for one in works) for name, works in work.items()}
     return share_out(costs, {layer.name: units[layer.name] for layer in layers}, seconds * workers)
 
@@ -110,11 +110,11 @@ def _work(shop: Workshop, layer: ConvLayer, objective: str) -> tuple[float, floa
     return part * before, float(canvas.height * canvas.width)
 
 
-def _timed(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
+def _measure_cost(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
     """Steps on a few layers, timed, and the non-negative costs that fit them best."""
     from filterscope.analyzer.maximize.engine import ascend, batch_size
 
-    chosen = [layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(TRIED, len(layers)))]
+    chosen = [layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(TIMED_LAYERS, len(layers)))]
     rows, spent = [], []
     for layer in dict.fromkeys(chosen):
         canvas = shop.canvas(layer, objective)

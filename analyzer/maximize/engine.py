@@ -42,7 +42,7 @@ GAIN = 0.005  # relative gain that counts as progress
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ascent:
-    """What a task's units reached."""
+    """Pictures of some units after gradient ascent."""
 
     tiles: np.ndarray  # (N, H, W, C) uint8
     steps: np.ndarray  # (N,) int, steps taken by each picture
@@ -91,7 +91,7 @@ def ascend(
         batch = slice(first, first + size)
         part = climb.run(pictures[batch], None if start is None else start[batch])
         if part is None:
-            size = _halved(min(size, len(pictures) - first), together)
+            size = _smaller_batch(min(size, len(pictures) - first), together)
             continue
         parts.append(part)
         first += size
@@ -115,7 +115,7 @@ def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int
     return max(1, size // together) * together
 
 
-def _halved(size: int, together: int) -> int:
+def _smaller_batch(size: int, together: int) -> int:
     """The next smaller batch after one that the device had no memory for.
 
     Raises:
@@ -128,12 +128,12 @@ def _halved(size: int, together: int) -> int:
             f"give {setting('device', 'cpu')} or {setting('canvas')}"
         )
     torch.cuda.empty_cache()
-    _say_once("a batch did not fit into the device's memory; smaller ones go on")
+    _warn_once("a batch did not fit into the device's memory; smaller ones go on")
     return smaller
 
 
 @cache
-def _say_once(text: str) -> None:
+def _warn_once(text: str) -> None:
     logging.getLogger("filterscope").warning(text)
 
 
@@ -146,7 +146,7 @@ Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # tiles, steps taken, diverged
 
 
 class _Climb:
-    """The ascent of one layer and objective, for batch after batch."""
+    """Gradient ascent on one problem, one batch of units after another."""
 
     def __init__(
         self,
@@ -168,14 +168,16 @@ class _Climb:
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
     def run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
-        """Climb with one batch of (unit, which of its pictures); None where a GPU has not the memory for it."""
+        """Climb with one batch of (unit, number of its picture); None if the GPU's memory is too small for it."""
         try:
             return self._run(units, start)
         except torch.OutOfMemoryError:
             return None  # the exception, which holds the batch's tensors, ends here
 
     def _run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part:
-        state = _State(self._held(units, start), self.recipe, self.slope.directions([unit for unit, _ in units]))
+        state = _State(
+            self._initial_parameters(units, start), self.recipe, self.slope.directions([unit for unit, _ in units])
+        )
         tiles = np.zeros((len(units), *self.canvas.size, self.bands), np.uint8)
         steps = np.zeros(len(units), np.int32)
         diverged = np.zeros(len(units), bool)
@@ -196,7 +198,7 @@ class _Climb:
                 break
         return tiles, steps, diverged
 
-    def _held(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Parameters:
+    def _initial_parameters(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Parameters:
         preset = self.recipe.preset
         shape = (self.bands, *self.canvas.size)
         if start is not None:
@@ -214,9 +216,9 @@ class _Climb:
         return kind(seeds, shape, self.device, prior=self.prior, start=preset.start)
 
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is raised, (B,), and its gradient by the values."""
-        values = state.held.values
-        pictures = state.held.pictures()
+        """The objective of each picture, (B,), and its gradient by the parameters."""
+        values = state.parameters.values
+        pictures = state.parameters.pictures()
         first_steps = max(FEWEST_REDIRECTED, self.recipe.steps * REDIRECTED)
         redirected = self.recipe.preset.redirect and step < first_steps
         seen = self.moved(pictures, self.seed, step)
@@ -243,12 +245,12 @@ class _Climb:
 
 
 class _State:
-    """The units still climbing: their pictures, the optimiser's memory, and how each is getting on."""
+    """The units that still climb: their pictures, the optimiser's moments, and their best values so far."""
 
-    def __init__(self, held: Parameters, recipe: Recipe, directions: UnitDirections) -> None:
-        self.held, self.recipe, self.directions = held, recipe, directions
-        count, device = len(held.values), held.values.device
-        self.optimiser: Optimiser = optimiser(recipe.preset.optimiser, held.values)
+    def __init__(self, parameters: Parameters, recipe: Recipe, directions: UnitDirections) -> None:
+        self.parameters, self.recipe, self.directions = parameters, recipe, directions
+        count, device = len(parameters.values), parameters.values.device
+        self.optimiser: Optimiser = optimiser(recipe.preset.optimiser, parameters.values)
         self.places = np.arange(count)
         self.best = torch.full((count,), -math.inf, device=device)
         self.since = torch.zeros(count, dtype=torch.int64, device=device)
@@ -261,12 +263,12 @@ class _State:
         preset = self.recipe.preset
         with torch.no_grad():
             move = self.optimiser.step(gradient, self.recipe.rate_at(step))
-            values = self.held.values.detach() + torch.nan_to_num(move, posinf=0.0, neginf=0.0)
+            values = self.parameters.values.detach() + torch.nan_to_num(move, posinf=0.0, neginf=0.0)
             for operation in preset.operations:
                 values = operation.apply(values, gradient, step)
-            self.held.values = values.requires_grad_(True)
+            self.parameters.values = values.requires_grad_(True)
         if preset.boxed:
-            self.held.constrain()
+            self.parameters.constrain()
 
     def finished(self, values: torch.Tensor, broken: torch.Tensor, last: bool, whole: bool) -> torch.Tensor:
         """Which pictures are done: broken, at the last step, or without a gain for the recipe's patience: (B,) bool.
@@ -287,9 +289,9 @@ class _State:
         """Take finished units out: their places in the batch, and their pictures."""
         places = self.places[finished.cpu().numpy()]
         with torch.no_grad():
-            pictures = self.held.decode(self.held.values[finished])
+            pictures = self.parameters.decode(self.parameters.values[finished])
         remaining = ~finished
-        self.held.values = self.held.values.detach()[remaining].requires_grad_(True)
+        self.parameters.values = self.parameters.values.detach()[remaining].requires_grad_(True)
         self.optimiser.keep(remaining)
         self.directions = select_directions(self.directions, remaining)
         self.best, self.since = self.best[remaining], self.since[remaining]

@@ -45,13 +45,13 @@ def jump(problem: Problem, units: Sequence[int], device: torch.device, stop: thr
     """
     started = time.perf_counter()
     size = batch_size(problem.network, problem.layer, problem.canvas)
-    leap = _Leap(problem, device, stop or threading.Event())
+    leap = _VertexJumps(problem, device, stop or threading.Event())
     parts = [leap.run(list(units[i : i + size])) for i in range(0, len(units), size)]
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
     return Ascent(tiles=tiles, steps=steps, diverged=diverged, seconds=time.perf_counter() - started)
 
 
-class _Leap:
+class _VertexJumps:
     """The jumps of one layer and objective, for batch after batch."""
 
     def __init__(self, problem: Problem, device: torch.device, stop: threading.Event) -> None:

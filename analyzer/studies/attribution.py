@@ -71,7 +71,7 @@ class Attribution:
         for index, pixels in enumerate(pictures):
             explanations: list[Explanation] = []
             for text in targets:
-                one = self._explained(context, explainer, pixels, text)
+                one = self._explain_image(context, explainer, pixels, text)
                 explanations += one
                 if one and len(explained) < PICTURES:
                     explained.append((pixels, one))
@@ -96,7 +96,7 @@ class Attribution:
             )
             context.writer.write_table("attribution/sanity.parquet", pa.Table.from_pylist(tested, SANITY_SCHEMA))
 
-    def _explained(
+    def _explain_image(
         self, context: Context, explainer: Explainer, pixels: np.ndarray, text: str | None
     ) -> list[Explanation]:
         target = explainer.target(pixels, text)

@@ -82,7 +82,7 @@ class Classes:
         limit = few if self.classes == "auto" else int(str(self.classes))
         if limit >= count:
             return tuple(range(count))
-        first = [] if context is None else answered(network, context.pictures[:LOOKED_AT])
+        first = [] if context is None else predicted_classes(network, context.pictures[:LOOKED_AT])
         rest = evenly_spaced(count, limit)
         return tuple(sorted(list(dict.fromkeys([*first, *rest]))[:limit]))
 
@@ -92,7 +92,7 @@ class Classes:
         layer, classes = _scores(network), self.chosen(network, context.labels, context)
         context.notes.extend(_notes(network, layer, classes, context))
         context.progress.stage("maximising classes", len(classes))
-        table = Table(network, layer)
+        table = ClassTable(network, layer)
         rows: list[dict[str, Any]] = []
         recipe = context.settings.recipe
         for number, first in enumerate(range(0, len(classes), TOGETHER)):
@@ -113,8 +113,8 @@ class Classes:
         context.writer.write_table("classes/classes.parquet", pa.Table.from_pylist(rows, CLASS_SCHEMA))
 
 
-class Table:
-    """What the network says of pictures: a row of CLASS_SCHEMA each.
+class ClassTable:
+    """The network's class scores of pictures: a row of CLASS_SCHEMA each.
 
     Args:
         network: the opened network.
@@ -163,8 +163,8 @@ class Table:
             }
 
 
-def answered(network: Network, pictures: Sequence[np.ndarray]) -> list[int]:
-    """The class that the network answers with on each picture, in order, each once."""
+def predicted_classes(network: Network, pictures: Sequence[np.ndarray]) -> list[int]:
+    """The classes that the network predicts for some pictures, in order, each once."""
     layer = _scores(network)
     session = network.session([layer.value], (network.input.height, network.input.width))
     classes = (session.run(network.input.to_model(picture[None]))[layer.value].argmax() for picture in pictures)
@@ -218,7 +218,7 @@ def _names(classes: str | tuple[str, ...]) -> list[str] | None:
 def _notes(network: Network, layer: ConvLayer, classes: Sequence[int], context: Context) -> list[str]:
     notes = [f"{len(classes)} of {layer.out_channels} classes"]
     if len(classes) < layer.out_channels:
-        own = set(answered(network, context.pictures[:LOOKED_AT])) & set(classes)
+        own = set(predicted_classes(network, context.pictures[:LOOKED_AT])) & set(classes)
         notes[0] += f", {len(own)} of them answers to the user's images" if own else ", evenly spaced or as asked for"
     ends = {node.op for name in network.model.graph.outputs if (node := network.model.graph.producer(name)) is not None}
     if ends & {"Sigmoid", "HardSigmoid"}:

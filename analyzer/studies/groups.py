@@ -160,18 +160,18 @@ class Groups:
         groups: list[dict[str, Any]] = []
         cells: list[dict[str, Any]] = []
         for name in settings["layers"]:
-            sight = _Sight(context, context.network.layer(name))
+            view = _LayerView(context, context.network.layer(name))
             for index in range(settings["images"]):
-                maps = sight.maps(context.pictures[index])
-                groups += sight.groups(index, factorise(maps, self.groups))
+                maps = view.maps(context.pictures[index])
+                groups += view.groups(index, factorise(maps, self.groups))
                 if settings["grid"]:
-                    cells += sight.grid(index, maps, settings["grid"])
+                    cells += view.grid(index, maps, settings["grid"])
                 context.progress.advance()
         context.writer.write_table("groups/groups.parquet", pa.Table.from_pylist(groups, GROUP_SCHEMA))
         context.writer.write_table("groups/grid.parquet", pa.Table.from_pylist(cells, GRID_SCHEMA))
 
 
-class _Sight:
+class _LayerView:
     """One layer: its maps, and pictures of directions in it."""
 
     def __init__(self, context: Context, layer: ConvLayer) -> None:
@@ -190,10 +190,12 @@ class _Sight:
         if not len(factors.share):
             self.context.notes.append(f"{self.layer.name}: no activation above 0 on image {image}")
             return []
-        pictures = self._drawn(f"{self._stem(image)}-groups", factors.directions, self.context.settings.recipe)
+        pictures = self._draw_directions(
+            f"{self._stem(image)}-groups", factors.directions, self.context.settings.recipe
+        )
         file = f"groups/{self._stem(image)}-masks.png"
-        peak = factors.places.max(axis=(1, 2), keepdims=True)
-        masks = np.rint(factors.places / peak * 255).astype(np.uint8)[..., None]
+        highest = factors.places.max(axis=(1, 2), keepdims=True)
+        masks = np.rint(factors.places / highest * 255).astype(np.uint8)[..., None]
         self.context.writer.write_bytes(file, atlas.to_png(atlas.pack(masks)))
         rows = []
         for group, (direction, share) in enumerate(zip(factors.directions, factors.share, strict=True)):
@@ -221,7 +223,7 @@ class _Sight:
         recipe = recipe.with_steps(max(1, recipe.steps // GRID_STEPS))
         pictures: dict[int, dict[str, Any]] = {}
         if lit.size:
-            drawn = self._drawn(f"{self._stem(image)}-grid", vectors[lit] / magnitude[lit, None], recipe)
+            drawn = self._draw_directions(f"{self._stem(image)}-grid", vectors[lit] / magnitude[lit, None], recipe)
             pictures = dict(zip(lit.tolist(), drawn, strict=True))
         rows = []
         for index, (row, column) in enumerate(places):
@@ -239,7 +241,7 @@ class _Sight:
             rows.append(own | {key: value for key, value in picture.items() if key != "activation"})
         return rows
 
-    def _drawn(self, name: str, directions: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
+    def _draw_directions(self, name: str, directions: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
         """Columns of each direction's picture, and `activation` along it."""
         from filterscope.analyzer.maximize.engine import ascend
 

@@ -1,4 +1,4 @@
-"""Inversion: what a layer still knows of a picture, as a picture; and caricatures, what it makes most of.
+"""Inversion: a picture with the same activations at a layer as the user's image; caricatures: with more of the same.
 
 The study goes down the network: at each layer a picture is sought, from noise, whose activations are those of the
 user's image. Where it looks like the image, the layer has kept what is shown; what comes out otherwise, it has thrown
@@ -25,7 +25,7 @@ from filterscope.analyzer.studies.study import Context
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
-    from filterscope.analyzer.maximize.feature_inversion import Matched, Restraint
+    from filterscope.analyzer.maximize.feature_inversion import MatchedPicture, Restraint
 
 POWER = 2.0  # of the cosine in a caricature
 
@@ -106,11 +106,11 @@ def invert(
         matched = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
     else:
         matched = matcher.caricature(picture, steps, power, seed)
-    return Judge(network, chosen).judged(kind, matched, picture)
+    return ActivationComparison(network, chosen).compare(kind, matched, picture)
 
 
-class Judge:
-    """How near the activations of two pictures are at one layer, by ONNX Runtime."""
+class ActivationComparison:
+    """Compares the activations of two pictures at one layer, by ONNX Runtime."""
 
     def __init__(self, network: Network, layer: ConvLayer) -> None:
         self.network, self.layer = network, layer
@@ -121,8 +121,8 @@ class Judge:
         answer = self._session.run(self.network.input.to_model(picture[None]))[self.layer.value]
         return answer.astype(np.float64).ravel()
 
-    def judged(self, kind: str, matched: Matched, picture: np.ndarray) -> Inverted:
-        """What was found, with its distance and cosine to the picture."""
+    def compare(self, kind: str, matched: MatchedPicture, picture: np.ndarray) -> Inverted:
+        """The found picture with the distance and cosine of its activations to those of `picture`."""
         own, target = self.activations(matched.tile), self.activations(picture)
         length = float(np.linalg.norm(target))
         lengths = length * float(np.linalg.norm(own))
@@ -205,14 +205,17 @@ class Inversion:
         rows: list[dict[str, Any]] = []
         for name in settings["layers"]:
             layer = context.network.layer(name)
-            matcher, judge = Matcher(context.network, layer, shop.device, shop.prior), Judge(context.network, layer)
+            matcher, comparison = (
+                Matcher(context.network, layer, shop.device, shop.prior),
+                ActivationComparison(context.network, layer),
+            )
             for index, picture in enumerate(context.pictures[: settings["images"]]):
                 inverted = matcher.invert(picture, settings["evaluations"], shop.seed)
-                pictures = [judge.judged("inversion", inverted, picture)]
+                pictures = [comparison.compare("inversion", inverted, picture)]
                 context.progress.advance()
                 if self.caricatures:
                     drawn = matcher.caricature(picture, shop.recipe.quality, self.power, shop.seed)
-                    pictures.append(judge.judged("caricature", drawn, picture))
+                    pictures.append(comparison.compare("caricature", drawn, picture))
                     context.progress.advance()
                 file = f"inversion/{context.slugs[name]}-{index}.png"
                 context.writer.write_bytes(file, atlas.to_png(atlas.pack(np.stack([one.tile for one in pictures]))))

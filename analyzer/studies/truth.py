@@ -80,7 +80,7 @@ class TruthStudy:
         units: list[dict[str, Any]] = []
         paths: list[dict[str, Any]] = []
         for layer in layers:
-            own = _Truth(context, layer, natural)
+            own = _LayerComparison(context, layer, natural)
             units += own.ratios()
             paths += own.paths()
             context.progress.advance()
@@ -138,8 +138,8 @@ class _Natural:
         return tile
 
 
-class _Truth:
-    """One layer's comparison."""
+class _LayerComparison:
+    """Compares one layer's maximised pictures with natural images."""
 
     def __init__(self, context: Context, layer: ConvLayer, natural: _Natural) -> None:
         self.context, self.layer, self.natural = context, layer, natural
@@ -195,7 +195,7 @@ class _Truth:
 
     def paths(self) -> list[dict[str, Any]]:
         """Rows of PATH_SCHEMA."""
-        through = self._earlier()
+        through = self._earlier_layers()
         with_pictures = [channel for channel in self.channels if channel in self.responses]
         few = evenly_spaced(len(with_pictures), PATH_UNITS[self.context.settings.quality])
         rows: list[dict[str, Any]] = []
@@ -203,7 +203,7 @@ class _Truth:
             rows += self._unit_paths(with_pictures[index], through)
         return rows
 
-    def _earlier(self) -> list[ConvLayer]:
+    def _earlier_layers(self) -> list[ConvLayer]:
         """Some of the layers that lead to this one."""
         ancestors = [layer for layer in layers_before(self.network.layers, self.layer) if layer.has_maps]
         count = min(len(ancestors), PATH_LAYERS[self.context.settings.quality])
@@ -224,7 +224,7 @@ class _Truth:
         rows = []
         first, last = 1, 1 + len(strongest)
         for layer in through:
-            ranks = _ranks(np.stack([_path(answer[layer.value][0]) for answer in answers]))
+            ranks = _ranks(np.stack([_channel_means(answer[layer.value][0]) for answer in answers]))
             alike = ranks @ ranks.T
             within = alike[first:last, first:last][np.triu_indices(len(strongest), 1)]
             rows.append(
@@ -252,8 +252,8 @@ class _Truth:
         return cuts
 
     def _cut(self, place: Place, size: tuple[int, int], response: StrongestResponse | None = None) -> np.ndarray:
-        """A natural image cut to a size, so that its strongest neuron stands where the peak's stands in its picture,
-        or in the middle of the cut; moved inwards where it would reach over the image's edge."""
+        """Cut a natural image to a size, its strongest neuron where the response's neuron is in its picture, or in the
+        middle; the cut is moved inwards where it would reach over the image's edge."""
         pixels = self.natural.pixels(place.source)
         jump = self.layer.field.jump if self.layer.field is not None else (1.0, 1.0)
         start = self.layer.field.start if self.layer.field is not None else (0.0, 0.0)
@@ -273,8 +273,8 @@ class _Truth:
         return self.context.shop.canvas(self.layer, objective)
 
 
-def _path(maps: np.ndarray) -> np.ndarray:
-    """What stands for a layer's answer to a picture: how much each channel takes part, wherever in the picture.
+def _channel_means(maps: np.ndarray) -> np.ndarray:
+    """Mean of each channel over a layer's maps (C, H, W): (C,) float64.
 
     With all activations place by place, two natural images of a kind are no more alike than any two in most layers:
     measured, docs/truth.md.

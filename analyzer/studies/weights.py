@@ -1,4 +1,4 @@
-"""What each unit's own weights say: the kernels it listens with, the channels it listens to, the units most like it.
+"""Weights of each unit: pictures of its kernels, the input channels of largest weight, and the units most like it.
 
 A study of its own that every run gets: it needs no image and takes a second or two. Kernel pictures are bounded: the
 strongest few input channels, and none of a kernel larger than a picture of it would help. Knows graphs and weights.
@@ -171,11 +171,11 @@ def channel_origins(network: Network) -> dict[str, list[Origin]]:
             layer = of_value[node.outputs[0]]
             traced[node.outputs[0]] = [(layer.name, channel) for channel in range(layer.out_channels)]
             continue
-        traced |= dict(_through(node, network, traced, index))
+        traced |= dict(_origins_after(node, network, traced, index))
     return traced
 
 
-def _through(
+def _origins_after(
     node: Node, network: Network, traced: dict[str, list[Origin]], index: dict[str, int]
 ) -> list[tuple[str, list[Origin]]]:
     """Outputs of a node with their channels' origins, where its operator keeps channels apart."""

@@ -95,7 +95,7 @@ class Examples:
             InputError: no image can be used.
         """
         layers = [layer for layer in context.network.layers if layer.name in context.channels and layer.has_maps]
-        survey = self._measured(context, layers)
+        survey = self._measure_data(context, layers)
         _write_statistics(context, layers, survey)
         _write_firing(context, layers, survey)
         self._write_examples(context, layers, survey)
@@ -104,10 +104,10 @@ class Examples:
         for warning in survey.levels.warnings():
             logging.getLogger("filterscope").warning("%s", warning)
 
-    def _measured(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+    def _measure_data(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
         """The whole pass, gone on with where a checkpoint of the same one is there."""
         identity = self._identity(context, layers)
-        survey = self._begun(context, layers)
+        survey = self._new_survey(context, layers)
         checkpoint = _checkpoint(context, identity)
         if checkpoint is None:
             context.writer.remove_folder(self.name)  # what an interrupted study of other data has left
@@ -115,7 +115,7 @@ class Examples:
             try:
                 survey.restore(checkpoint)
             except (KeyError, ValueError, IndexError):  # written by something else: begin again
-                survey = self._begun(context, layers)
+                survey = self._new_survey(context, layers)
         context.progress.stage("measuring examples", len(self.data))
         context.progress.advance(survey.next)
         began = written = time.monotonic()
@@ -131,7 +131,7 @@ class Examples:
             _save(context, identity, survey)
         return survey
 
-    def _begun(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+    def _new_survey(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
         return Survey(
             context.network,
             layers,

@@ -1,7 +1,7 @@
 """One pass over a data set: every image through the network once, every unit of every layer measured.
 
-The state between two batches is all there is; it can be saved and gone on with. Knows sessions, data sets and tallies;
-knows nothing of tables or files.
+The state between two batches is all there is; it can be saved and gone on with. Knows sessions, data sets and running
+statistics; knows nothing of tables or files.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from filterscope.analyzer.studies.examples.running_statistics import Fired, Laye
 from filterscope.converters.errors import InputError
 from filterscope.converters.reductions import MeasuringSession
 
-BATCH = 100  # images over which "which channel fires most" is told too
+BATCH = 100  # images over which "which channel fires most" is given too
 BATCH_BYTES = 1 << 25  # of the largest value inside the network, for all images that it sees at once
 MOST_AT_ONCE = 32  # images; more are no faster, since maps no longer stay in the cache
 PLACES = 1 << 14  # sampled places of a unit, about
 FEWEST_PLACES, MOST_PLACES = 4, 64  # sampled of a map
 CORRELATION_BYTES = 1 << 28  # of all covariances together
 FIRING_ROWS = 1 << 22  # of "which channel fires most": what a data set without end may fill
-NAMED = 20  # broken images that are told by name
+NAMED = 20  # broken images that are named
 
 
 class Firing:
@@ -73,7 +73,7 @@ FIRING_ARRAYS = ("channels", "means", "batch_images", "batch_channels", "batch_m
 
 
 class Survey:
-    """The pass, and all that it has found so far.
+    """The pass over a data set, and the running statistics so far.
 
     Args:
         network: the opened network.

@@ -1,6 +1,6 @@
-"""What is known of a layer's units after some images, in memory that does not grow with the number of images.
+"""Running statistics of a layer's units over images, in memory that does not grow with the number of images.
 
-A tally takes what was measured of a batch and forgets the batch. Knows numbers; knows nothing of networks, images or
+Each class takes the measurements of a batch and forgets the batch. Knows numbers; knows nothing of networks, images or
 files.
 """
 
@@ -77,10 +77,10 @@ class Histograms:
     def widen(self, low: np.ndarray, high: np.ndarray) -> None:
         """Make room for numbers from low to high, (C,) each."""
         while (short := high > self.low + BINS * self.width).any():
-            self.counts[short] = _halved(self.counts[short], 0)
+            self.counts[short] = _merge_pairs(self.counts[short], 0)
             self.width[short] *= 2
         while (short := low < self.low).any():
-            self.counts[short] = _halved(self.counts[short], BINS // 2)
+            self.counts[short] = _merge_pairs(self.counts[short], BINS // 2)
             self.low[short] -= BINS * self.width[short]
             self.width[short] *= 2
 
@@ -105,7 +105,7 @@ class Histograms:
         return counts, self.low + first * self.width, self.low + last * self.width
 
 
-def _halved(counts: np.ndarray, start: int) -> np.ndarray:
+def _merge_pairs(counts: np.ndarray, start: int) -> np.ndarray:
     """Two neighbouring bins become one; those that are left stand from `start` on."""
     halved = np.zeros_like(counts)
     halved[:, start : start + BINS // 2] = counts[:, 0::2] + counts[:, 1::2]
@@ -182,7 +182,7 @@ class Fired:
 
 
 class LayerStatistics:
-    """All that is kept of one layer.
+    """Running statistics of one layer.
 
     Args:
         channels: units.

@@ -258,7 +258,7 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
         return real(self, pictures, asked, opened)
 
     monkeypatch.setattr(ObjectiveGradient, "raised", raised)
-    engine._say_once.cache_clear()
+    engine._warn_once.cache_clear()
     parts = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
 
     assert sorted(set(sizes)) == [1, 2, 5]
@@ -376,7 +376,7 @@ def test_an_ascent_begins_at_given_pictures(network):
     [
         (lambda: Direction(np.zeros(4)), "not all of them 0"),
         (lambda: Direction(np.ones(3)).direction(0, 8), "3 numbers for a layer of 8 channels"),
-        (lambda: between(0, 9, 3, 8), "pair 0,9: the layer has channels 0 to 7"),
+        (lambda: between(0, 9, 3, 8), "`pair=0,9`: the layer has channels 0 to 7"),
         (lambda: Diversity(1), "give 2 pictures or more"),
         (lambda: objective_for("best", Canvas(8, 8, None, None)), "give one of channel, neuron"),
     ],
