@@ -1,4 +1,4 @@
-"""The plan: settings become an ordered list of tasks, small pure values that any executor may run.
+"""Plan a run: turn settings into an ordered list of tasks, small values that any executor may run.
 
 Knows layers and settings; runs nothing.
 """
@@ -29,7 +29,7 @@ ANALYTIC_UNITS = 512
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user asked for, and what decides the results."""
+    """The settings of a run; all but `layers` and `channels` decide the results of each unit."""
 
     quality: str = "draft"
     preset: str = "filterscope"

@@ -1,4 +1,4 @@
-"""Doing one task: pictures of some units, and the numbers that stand beside them.
+"""Run one task: make the pictures of some units, and measure them.
 
 Knows the methods of maximisation and the meter; knows nothing of files or of who runs the task.
 """

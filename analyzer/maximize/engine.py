@@ -221,8 +221,8 @@ class _Climb:
         pictures = state.parameters.pictures()
         first_steps = max(FEWEST_REDIRECTED, self.recipe.steps * REDIRECTED)
         redirected = self.recipe.preset.redirect and step < first_steps
-        seen = self.moved(pictures, self.seed, step)
-        raised, source = self.slope.raised(seen, state.directions, redirected)
+        moved = self.moved(pictures, self.seed, step)
+        raised, source = self.slope.evaluate(moved, state.directions, redirected)
         copies = self.moved.copies
         raised = raised.reshape(copies, -1).mean(dim=0)
         climbed = raised

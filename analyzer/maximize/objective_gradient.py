@@ -1,7 +1,7 @@
-"""The objective as a function of pictures: what is raised, and the way through the network by which gradients come.
+"""The objective as a function of pictures that can be differentiated.
 
-The graph is cut at the layer and its weights are frozen; of the last convolution only what the batch asks for is
-computed. Knows torch; knows nothing of how a picture is held or moved.
+The graph is cut at the layer and its weights are frozen; of the last convolution only the channels that the batch needs
+are computed. Knows torch; knows nothing of parameterisations or transforms.
 """
 
 from __future__ import annotations
@@ -34,43 +34,44 @@ class ObjectiveGradient:
         network, layer, objective = problem.network, problem.layer, problem.objective
         self.layer, self.objective, self.device = layer, objective, device
         self.to_model = input_map(network.input, device)
-        self.last_alone = (
+        self.computes_last_layer = (
             layer.op == "Conv" and layer.is_constant and objective.direction(0, layer.out_channels) is not None
         )
-        target = layer.source if self.last_alone else layer.value
+        target = layer.source if self.computes_last_layer else layer.value
         self.dtype = torch.float32
-        self.before: Callable[..., Any] = _identity
-        self.redirected: Callable[..., Any] = _identity
+        self.plain_path: Callable[..., Any] = _identity
+        self.redirected_path: Callable[..., Any] = _identity
         if target != network.input.name:
             sample = self.to_model(torch.rand(1, network.input.channels, *problem.canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
-            self.before, self.redirected = network.apart(cut), network.apart(with_redirected_relus(cut))
+            self.plain_path, self.redirected_path = network.apart(cut), network.apart(with_redirected_relus(cut))
 
     def directions(self, units: Sequence[int]) -> UnitDirections:
-        """What a batch asks for, a unit a picture."""
+        """The directions of a batch's units, one unit a picture; None where the objective reads all channels."""
         candidates = [self.objective.direction(unit, self.layer.out_channels) for unit in units]
         directions = [direction for direction in candidates if direction is not None]
         if not directions:
             return None
-        if self.last_alone:
+        if self.computes_last_layer:
             return Directions.of(self.layer, np.stack(directions), self.device, self.dtype)
         return torch.tensor(np.stack(directions), device=self.device)
 
-    def raised(
+    def evaluate(
         self, pictures: torch.Tensor, directions: UnitDirections, redirected: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The objective of each picture, and the layer's input (its output where that is not taken apart).
+        """Compute the objective of each picture.
 
         Args:
             pictures: (copies · B, C, H, W) in [0, 1], copy k of picture i at row k · B + i.
             directions: of B pictures.
-            redirected: whether gradients pass closed ReLUs.
+            redirected: whether ReLUs are redirected ones.
 
         Returns:
-            (copies · B,) float32, and (copies · B, …).
+            The objectives, (copies · B,) float32, and the layer's input, (copies · B, …); its output where the whole
+            layer is computed.
         """
-        seen = self.to_model(pictures).to(self.dtype)
-        answer = self.redirected(seen) if redirected else self.before(seen)
+        inputs = self.to_model(pictures).to(self.dtype)
+        answer = self.redirected_path(inputs) if redirected else self.plain_path(inputs)
         source: torch.Tensor = answer if torch.is_tensor(answer) else answer[0]
         return self.objective.value(self._maps(source, directions)), source
 
@@ -85,7 +86,7 @@ class ObjectiveGradient:
 
 
 def select_directions(directions: UnitDirections, which: torch.Tensor) -> UnitDirections:
-    """The directions of some pictures: (B,) bool or indices."""
+    """The directions of some pictures; `which` is (B,) bool or indices."""
     if directions is None:
         return None
     return directions.some(which) if isinstance(directions, Directions) else directions[which]

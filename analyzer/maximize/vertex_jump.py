@@ -120,4 +120,4 @@ class _VertexJumps:
     def _value(self, x: torch.Tensor, directions: UnitDirections, redirected: bool = False) -> torch.Tensor:
         if self.stop.is_set():
             raise InterruptedError(f"{self.layer.name}: stopped between two vertices")
-        return self.slope.raised(x, directions, redirected)[0]
+        return self.slope.evaluate(x, directions, redirected)[0]

@@ -42,7 +42,7 @@ class Attribution:
         return "attribution"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds; the images are part of the plan."""
+        """Everything that decides its results; the images are part of the plan."""
         return {
             "methods": list(self.methods),
             "targets": list(self.targets),

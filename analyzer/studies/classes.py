@@ -51,7 +51,7 @@ class Classes:
         return "classes"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         return {"classes": list(self.chosen(context.network, context.labels, context))}
 
     def check(self, network: Network, labels: Sequence[str]) -> None:

@@ -166,7 +166,7 @@ class Inversion:
         return "inversion"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         effort = EFFORTS[context.settings.quality]
         return {
             "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), effort.layers)],

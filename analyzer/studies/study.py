@@ -1,8 +1,8 @@
-"""Studies: what a run may hold beside its pictures and maps, each in a folder of its own.
+"""Studies: optional parts of a run beside its pictures and maps, each in a folder of its own.
 
-A study is not part of the plan: it may be added to a run that is finished, by the same command with one option more. It
-writes its tables and pictures, then NAME/study.json, which says how it was made; where that says the same as what is
-asked for, nothing is done again. Knows the run; knows nothing of what a study finds out.
+A study is not part of the plan: it may be added to a finished run, by the same command with one option more. It writes
+its tables and pictures, then NAME/study.json with its settings; a study whose settings have not changed is not done
+again. Knows the run; knows nothing of what a study measures.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class Context:
 
 
 class Study(Protocol):
-    """One kind of question, asked of the whole network."""
+    """One kind of study, of the whole network."""
 
     @property
     def name(self) -> str:
         """Folder inside the run."""
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds, as JSON: options, and hashes of the data it reads."""
+        """Everything that decides its results, as JSON: settings, and hashes of the data that it reads."""
 
     def run(self, context: Context) -> None:
-        """Find out, and write tables and pictures into the folder."""
+        """Measure, and write tables and pictures into the folder."""
 
 
 def perform(study: Study, context: Context) -> dict[str, Any]:

@@ -238,14 +238,14 @@ def test_gradients_of_a_batch_are_those_of_each_picture_alone(run):
     pictures.requires_grad_(True)
     units = [0, 3, 5]
     for opened in (False, True):
-        raised, _ = slope.raised(pictures, slope.directions(units), opened)
+        raised, _ = slope.evaluate(pictures, slope.directions(units), opened)
         (gradient,) = torch.autograd.grad(raised.sum(), pictures)
         maps = oracle.of(pictures.detach().numpy(), layer.value)
         means = maps[np.arange(3), units].astype(np.float64).mean((1, 2))
         np.testing.assert_allclose(raised.detach().numpy(), means, rtol=1e-4, atol=1e-5)
         for index in range(3):
             own = pictures[index : index + 1].detach().requires_grad_(True)
-            alone, _ = slope.raised(own, slope.directions([units[index]]), opened)
+            alone, _ = slope.evaluate(own, slope.directions([units[index]]), opened)
             (expected,) = torch.autograd.grad(alone.sum(), own)
             torch.testing.assert_close(gradient[index], expected[0], rtol=1e-4, atol=1e-7)
 

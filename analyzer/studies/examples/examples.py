@@ -77,7 +77,7 @@ class Examples:
         self.picture_bytes = picture_bytes
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         return {
             "images": len(self.data),
             "data": self.data.fingerprint(),

@@ -251,13 +251,13 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
     whole = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
     sizes = []
 
-    def raised(self, pictures, asked, opened=False, real=ObjectiveGradient.raised):
+    def raised(self, pictures, asked, opened=False, real=ObjectiveGradient.evaluate):
         sizes.append(len(pictures))
         if len(pictures) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, pictures, asked, opened)
 
-    monkeypatch.setattr(ObjectiveGradient, "raised", raised)
+    monkeypatch.setattr(ObjectiveGradient, "evaluate", raised)
     engine._warn_once.cache_clear()
     parts = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
 
@@ -272,7 +272,7 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
         meter.activation(parts.tiles, channels), meter.activation(whole.tiles, channels), rtol=0.01
     )
 
-    monkeypatch.setattr(ObjectiveGradient, "raised", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    monkeypatch.setattr(ObjectiveGradient, "evaluate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     with pytest.raises(SettingsError, match="memory does not hold one picture"):
         climb(network, layer, canvas, "channel", [0])
 
