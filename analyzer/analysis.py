@@ -1,8 +1,8 @@
 """The main job: from an opened network and some images to a run on disk.
 
-open → plan → execute: images are read and stored, the network's answers to them are measured layer by layer, every
-unit of the plan is maximised. What is finished is never done again. Knows the other rooms of the analyzer and their
-order; knows nothing of HTML or of the terminal.
+The stages of an analysis stand in two tuples, PREPARATION and EXECUTION, in the order in which they are done. What is
+finished is never done again. Knows the other rooms of the analyzer and their order; knows nothing of HTML or of the
+terminal.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,29 +43,69 @@ from filterscope.analyzer.run.writer import RunWriter, refuse_foreign
 from filterscope.analyzer.studies.study import Context, Study, perform
 from filterscope.analyzer.studies.weights import Weights
 from filterscope.converters import cache
-from filterscope.converters.errors import FilterscopeError, SettingsError
+from filterscope.converters.errors import FilterscopeError, SettingsError, setting
 
 if TYPE_CHECKING:
     from filterscope.converters.parity import Parity
 
 TOP = 5  # predictions kept of each image
 MOST_NAMED = 20  # images that could not be read
+CANVASES = ("channel", "neuron")  # kinds whose size layers.json tells
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of an analysis; `needs` and `leaves` are attributes of the analysis and paths in the run."""
+
+    name: str  # where it is timed, also the key of its seconds in run.json
+    run: Callable[[Analysis], None]
+    needs: tuple[str, ...] = ()  # what earlier stages must have left
+    leaves: tuple[str, ...] = ()  # what it sets or writes; a folder ends in /
+    is_timed: bool = False
+
+
+PREPARATION = (  # nothing is written yet: what is wrong with the input ends the analysis here
+    Stage("check", lambda job: job.check_settings(), leaves=("labels",)),
+    Stage("images", lambda job: job.read_images(), leaves=("pictures", "photos"), is_timed=True),
+    Stage("workshop", lambda job: job.open_workshop(), needs=("pictures",), leaves=("shop",)),
+    Stage("prove", lambda job: job.prove_import(), needs=("pictures",), leaves=("parity",), is_timed=True),
+    Stage("budget", lambda job: job.share_out_steps(), needs=("shop",), leaves=("shared_out",), is_timed=True),
+    Stage("plan", lambda job: job.plan_tasks(), needs=("pictures", "shop", "shared_out"), leaves=("plan",)),
+)
+EXECUTION = (  # in the folder of the run; an interrupted analysis goes on where it stopped
+    Stage(
+        "describe",
+        lambda job: job.describe_network(),
+        needs=("shop", "parity", "plan"),
+        leaves=("run.json", "model.onnx", "layers.json"),
+    ),
+    Stage(
+        "activations",
+        lambda job: job.measure_activations(),
+        needs=("pictures", "photos", "labels", "plan"),
+        leaves=("images/", "maps/"),
+        is_timed=True,
+    ),
+    Stage("maximize", lambda job: job.maximize_units(), needs=("shop", "plan"), leaves=("tasks/",), is_timed=True),
+    Stage("units", lambda job: job.gather_units(), needs=("tasks/",), leaves=("units.parquet",)),
+    Stage("studies", lambda job: job.perform_studies(), needs=("shop", "plan", "maps/", "units.parquet")),
+)
 
 
 @dataclass(eq=False)
 class Analysis:
-    """One analysis on its way; its info is what run.json says.
+    """One analysis of a network: its input, and what its stages pass on to each other.
 
     Args:
         network: the opened network.
-        settings: what is asked for.
+        settings: what is analysed, and how much work goes into it.
         sources: the user's images.
         out: folder of the run.
         device: where ascent computes: auto and cuda share tasks out over all GPUs; cpu, cuda:1, … name one device.
         labels: class names in order, or none.
         command: what was typed, for the record.
-        progress: who is told how far the work is.
-        studies: what else is asked of the network, in order.
+        progress: reports how far the work is.
+        studies: what the run is to hold beside pictures and maps, in this order.
     """
 
     network: Network
@@ -78,6 +119,12 @@ class Analysis:
     studies: Sequence[Study] = ()
     timings: dict[str, float] = field(default_factory=dict)
     shared_out: dict[str, int] | None = None  # layer → steps, under a time budget
+    pictures: list[np.ndarray] = field(init=False)  # the user's images, (H, W, C) uint8 each
+    photos: list[images.PhotoInfo] = field(init=False)  # where they come from
+    shop: Workshop = field(init=False)
+    parity: Parity = field(init=False)
+    plan: Plan = field(init=False)
+    writer: RunWriter = field(init=False)
 
     def run(self) -> Run:
         """Do what is not done yet.
@@ -87,53 +134,47 @@ class Analysis:
             KeyboardInterrupt: run.json then says that the run is partial; the same command goes on with it.
         """
         self._started = time.perf_counter()
-        selection(self.network.layers, self.settings)  # what is wrong is said before the long work
+        self._do(PREPARATION)
+        from filterscope.analyzer.compute.devices import on
+
+        with on(self.shop.device), RunWriter(self.out, self.plan.identity) as self.writer:
+            self._info = self._first_info()
+            try:
+                self._do(EXECUTION)
+            except BaseException:  # an interrupt too: what is done stays, and run.json says how far it came
+                self._close("partial")
+                raise
+            self._close("complete")
+        return Run(self.out)
+
+    def _do(self, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            with self._timed(stage.name) if stage.is_timed else contextlib.nullcontext():
+                stage.run(self)
+
+    def check_settings(self) -> None:
+        """Say what is wrong with the settings before the long work; take the network's own labels if none are given."""
+        selection(self.network.layers, self.settings)
         refuse_foreign(self.out)
         if self.labels:
             self._check_labels()
         else:
             self.labels = own_labels(self.network)
-        with self._timed("images"):
-            pictures = self._read_images()
-        from filterscope.analyzer.compute.devices import choose_devices, on
-        from filterscope.analyzer.maximize.engine import batch_size
 
-        devices = choose_devices(self.device)
-        shop = Workshop(self.network, self.settings.recipe, self.settings.seed, devices, self._prior(pictures))
-        with self._timed("prove"):
-            parity = self.network.prove(pictures[0] if pictures else None)
-        batches = {
-            layer.name: batch_size(self.network, layer, shop.canvas(layer, "channel"))
-            for layer in self.network.layers
-            if layer.has_maps
-        }
-        hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures]
-        with self._timed("budget"):
-            steps = self._steps(shop)
-        plan = make_plan(self.network, self.settings, hashes, batches, steps)
-        with on(shop.device), RunWriter(self.out, plan.identity) as writer:
-            self._info = self._first_info(parity, plan, shop)
-            try:
-                self._execute(writer, shop, plan, pictures)
-            except BaseException:  # an interrupt too: what is done stays, and run.json says how far it came
-                self._close(writer, "partial")
-                raise
-            self._close(writer, "complete")
-        return Run(self.out)
-
-    def _read_images(self) -> list[np.ndarray]:
+    def read_images(self) -> None:
+        """Read the user's images at the network's input size; those that cannot be read are skipped and listed."""
         if self.sources:
             self.progress.stage("reading images", len(self.sources))
-        self._photos = []
+        self.photos = []
+        self.pictures = []
         self._skipped: list[str] = []
         levels = Levels()
-        pictures = []
         spec, resize = self.network.input, self.settings.resize
         for info, pixels in images.load(
             self.sources, spec, resize, skip_broken=True, broken=self._skipped, levels=levels
         ):
-            self._photos.append(info)
-            pictures.append(pixels)
+            self.photos.append(info)
+            self.pictures.append(pixels)
             self.progress.advance()
         if self._skipped:
             logging.getLogger("filterscope").warning(
@@ -143,12 +184,27 @@ class Analysis:
         self._image_notes = levels.warnings()
         for note in self._image_notes:
             logging.getLogger("filterscope").warning("%s", note)
-        return pictures
 
-    def _steps(self, shop: Workshop) -> dict[str, int] | None:
-        """Steps of each layer under a time budget: those of the run in the folder, where it had the same budget."""
+    def open_workshop(self) -> None:
+        """Choose the devices, and gather what all tasks share."""
+        from filterscope.analyzer.compute.devices import choose_devices
+
+        self.shop = Workshop(
+            network=self.network,
+            recipe=self.settings.recipe,
+            seed=self.settings.seed,
+            devices=choose_devices(self.device),
+            prior=self._prior(),
+        )
+
+    def prove_import(self) -> None:
+        """Compare the network's torch form with ONNX Runtime, on the first image where there is one."""
+        self.parity = self.network.prove(self.pictures[0] if self.pictures else None)
+
+    def share_out_steps(self) -> None:
+        """Set the steps of each layer under a time budget: those of the run in the folder if it had the same budget."""
         if self.settings.time_budget is None:
-            return None
+            return
         chosen = selection(self.network.layers, self.settings)
         layers = [layer for layer in self.network.layers if layer.name in chosen]
         with contextlib.suppress(FilterscopeError):
@@ -156,68 +212,97 @@ class Analysis:
             if before.get("time_budget") == self.settings.time_budget and before.get("steps_of_layers"):
                 self.shared_out = {str(name): int(n) for name, n in before["steps_of_layers"].items()}
                 if set(self.shared_out) == set(chosen):
-                    return self.shared_out
+                    return
         from filterscope.analyzer.execution.budget import steps_for
 
-        shop.prepare()
+        self.shop.prepare()
         self.progress.stage("timing a few steps", 1)
         units = {name: len(channels) for name, channels in chosen.items()}
-        budget, workers = self.settings.time_budget, shop.devices.workers
+        budget, workers = self.settings.time_budget, self.shop.devices.workers
 
         def shared() -> dict[str, int]:  # in a thread like those that tasks run in
-            return steps_for(shop.for_a_thread(), layers, self.settings.objectives, units, budget, workers)
+            return steps_for(
+                self.shop.for_a_thread(),
+                layers,
+                self.settings.objectives,
+                units=units,
+                seconds=budget,
+                workers=workers,
+            )
 
         with ThreadPoolExecutor(1) as pool:
             self.shared_out = pool.submit(shared).result()
         self.progress.advance()
-        return self.shared_out
 
-    def _prior(self, pictures: list[np.ndarray]) -> Prior | None:
+    def plan_tasks(self) -> None:
+        """Turn the settings into tasks, and hash everything that decides their results."""
+        from filterscope.analyzer.maximize.engine import batch_size
+
+        batches = {
+            layer.name: batch_size(self.network, layer, self.shop.canvas(layer, "channel"))
+            for layer in self.network.layers
+            if layer.has_maps
+        }
+        hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in self.pictures]
+        self.plan = make_plan(self.network, self.settings, images=hashes, batch=batches, steps=self.shared_out)
+
+    def _prior(self) -> Prior | None:
         """Colours and spectrum of the user's images, where there are enough of them to tell."""
-        if len(pictures) < FEWEST:
+        if len(self.pictures) < FEWEST:
             return None
         shape = (self.network.input.channels, self.network.input.height, self.network.input.width)
-        return measured_prior(pictures, shape)
+        return measured_prior(self.pictures, shape)
 
     def _check_labels(self) -> None:
         answer = classifier_output(self.network)
         outputs = self.network.model.graph.outputs
         if answer is None:
             listed = ", ".join(f"{name} {list(self.network.shapes.get(name, ()))}" for name in outputs[:TOP])
-            raise SettingsError(f"--labels: no output of the network is a list of scores: {listed}; leave it out")
+            raise SettingsError(
+                f"{setting('labels')}: no output of the network is a list of scores: {listed}; leave it out",
+                field="labels",
+            )
         if len(self.labels) != answer[1]:
-            raise SettingsError(f"--labels: {len(self.labels)} names for {answer[1]} outputs; give one name a line")
+            raise SettingsError(
+                f"{setting('labels')}: {len(self.labels)} names for {answer[1]} outputs; give one name a line",
+                field="labels",
+            )
 
-    def _execute(self, writer: RunWriter, shop: Workshop, plan: Plan, pictures: list[np.ndarray]) -> None:
-        names = slugs([layer.name for layer in self.network.layers])
-        writer.write_info(self._info)
+    def describe_network(self) -> None:
+        """Write run.json, the model if it was converted, and layers.json."""
+        self.writer.write_info(self._info)
         model = self.network.model
         if model.converted:
             content = model.exported()
-            if not writer.holds_bytes("model.onnx", content):
-                writer.write_bytes("model.onnx", content)
-        writer.write_json("layers.json", self._layers_json(shop, plan, names))
-        with self._timed("activations"):
-            self._write_images(writer, pictures)
-            self._write_maps(writer, plan, names, pictures)
-        with self._timed("maximize"):
-            self.progress.stage("maximising units", sum(len(task.channels) for task in plan.tasks))
-            executors.local(shop, plan.tasks, names, writer, self._task_done)
-        writer.write_units()
-        self._perform_studies(writer, shop, plan, names, pictures)
+            if not self.writer.holds_bytes("model.onnx", content):
+                self.writer.write_bytes("model.onnx", content)
+        self.writer.write_json("layers.json", self._layers_json())
 
-    def _perform_studies(
-        self, writer: RunWriter, shop: Workshop, plan: Plan, names: dict[str, str], pictures: list[np.ndarray]
-    ) -> None:
+    def measure_activations(self) -> None:
+        """Write each image with the network's prediction, and the activation maps of each analysed layer."""
+        self._write_images()
+        self._write_maps()
+
+    def maximize_units(self) -> None:
+        """Do the tasks of the plan."""
+        self.progress.stage("maximising units", sum(len(task.channels) for task in self.plan.tasks))
+        executors.local(self.shop, self.plan.tasks, self.slugs, writer=self.writer, report=self._task_done)
+
+    def gather_units(self) -> None:
+        """Write one table of the rows of all tasks."""
+        self.writer.write_units()
+
+    def perform_studies(self) -> None:
+        """Perform the study of the weights, which every run gets, and those asked for, each timed by its name."""
         context = Context(
             network=self.network,
-            shop=shop,
-            writer=writer,
+            shop=self.shop,
+            writer=self.writer,
             settings=self.settings,
-            channels=plan.channels,
-            slugs=names,
-            pictures=pictures,
-            photos=self._photos,
+            channels=self.plan.channels,
+            slugs=self.slugs,
+            pictures=self.pictures,
+            photos=self.photos,
             labels=self.labels,
             progress=self.progress,
         )
@@ -225,23 +310,28 @@ class Analysis:
             with self._timed(study.name):
                 perform(study, context)
 
-    def _task_done(self, task: Task, known: bool) -> None:
+    @cached_property
+    def slugs(self) -> dict[str, str]:
+        """Layer → file name, of every layer."""
+        return slugs([layer.name for layer in self.network.layers])
+
+    def _task_done(self, task: Task, was_done: bool) -> None:
         self._info["tasks"]["done"] += 1
-        self._info["tasks"]["found_done"] += int(known)
+        self._info["tasks"]["found_done"] += int(was_done)
         self.progress.advance(len(task.channels))
 
-    def _write_images(self, writer: RunWriter, pictures: list[np.ndarray]) -> None:
+    def _write_images(self) -> None:
         # Names of the classes may come with a later session, and are no part of the plan.
-        numbers = range(len(pictures))
-        missing = [i for i in numbers if self.labels or not _has_image(writer, i, pictures[i].shape)]
+        writer, shapes = self.writer, [picture.shape for picture in self.pictures]
+        missing = [i for i, shape in enumerate(shapes) if self.labels or not _has_image(writer, i, shape)]
         if not missing:
             return
         answer_name = (classifier_output(self.network) or (None,))[0]
         session = self.network.session([])
         for index in missing:
-            pixels = pictures[index]
+            pixels = self.pictures[index]
             answer = session.run(self.network.input.to_model(pixels[None]))
-            photo = self._photos[index]
+            photo = self.photos[index]
             writer.write_bytes(f"images/{index}.png", atlas.to_png(atlas.pack(pixels[None])))
             writer.write_json(
                 f"images/{index}.json",
@@ -259,25 +349,33 @@ class Analysis:
                 },
             )
 
-    def _write_maps(self, writer: RunWriter, plan: Plan, names: dict[str, str], pictures: list[np.ndarray]) -> None:
-        if not pictures:
+    def _write_maps(self) -> None:
+        if not self.pictures:
             return
-        wanted = [layer for layer in self.network.layers if layer.name in plan.channels]
-        missing = [layer for layer in wanted if not writer.has_whole(f"maps/{names[layer.name]}.parquet", MAP_SCHEMA)]
+        tables = {layer.name: f"maps/{self.slugs[layer.name]}.parquet" for layer in self.network.layers}
+        analysed = [layer for layer in self.network.layers if layer.name in self.plan.channels]
+        missing = [layer for layer in analysed if not self.writer.has_whole(tables[layer.name], MAP_SCHEMA)]
         self.progress.stage("activation maps", len(missing))
-        for group in layer_groups(self.network, missing, len(pictures)):
-            write_maps(self.network, group, names, pictures, writer, self.settings.map_pictures)
+        for group in layer_groups(self.network, missing, len(self.pictures)):
+            write_maps(
+                self.network,
+                group,
+                self.pictures,
+                slugs=self.slugs,
+                writer=self.writer,
+                pictures=self.settings.map_pictures,
+            )
             self.progress.advance(len(group))
 
-    def _layers_json(self, shop: Workshop, plan: Plan, names: dict[str, str]) -> dict[str, Any]:
+    def _layers_json(self) -> dict[str, Any]:
         listed = []
         for layer in self.network.layers:
-            chosen = plan.channels.get(layer.name, ())
-            canvases = {kind: list(shop.canvas(layer, kind).size) for kind in ("channel", "neuron")} if chosen else {}
+            chosen = self.plan.channels.get(layer.name, ())
+            canvases = {kind: list(self.shop.canvas(layer, kind).size) for kind in CANVASES} if chosen else {}
             listed.append(
                 layer.to_json()
                 | {
-                    "slug": names[layer.name],
+                    "slug": self.slugs[layer.name],
                     "analysed": bool(chosen),
                     "channels": list(chosen),
                     "canvas": canvases,
@@ -285,9 +383,9 @@ class Analysis:
             )
         return {"schema": SCHEMA, "layers": listed}
 
-    def _first_info(self, parity: Parity, plan: Plan, shop: Workshop) -> dict[str, Any]:
+    def _first_info(self) -> dict[str, Any]:
         spec = self.network.input
-        recipe = shop.recipe
+        recipe = self.shop.recipe
         return {
             "status": "running",
             "filterscope": cache.versions().get("filterscope", "unknown"),
@@ -304,8 +402,8 @@ class Analysis:
                 "steps_of_layers": self.shared_out,
             },
             "versions": cache.versions() | {"python": platform.python_version()},
-            "device": shop.devices.to_json(),
-            "model": self.network.to_json() | {"parity": parity.summary()},
+            "device": self.shop.devices.to_json(),
+            "model": self.network.to_json() | {"parity": self.parity.summary()},
             "input": {
                 "name": spec.name,
                 "layout": spec.layout,
@@ -332,10 +430,10 @@ class Analysis:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "finished": None,
             "peak_memory_mib": None,
-            "tasks": {"planned": len(plan.tasks), "done": 0, "found_done": 0},
+            "tasks": {"planned": len(self.plan.tasks), "done": 0, "found_done": 0},
         }
 
-    def _close(self, writer: RunWriter, status: str) -> None:
+    def _close(self, status: str) -> None:
         self.timings["total"] = time.perf_counter() - self._started
         self._info |= {
             "status": status,
@@ -344,7 +442,7 @@ class Analysis:
             "timings": {name: round(seconds, 3) for name, seconds in self.timings.items()},
         }
         with contextlib.suppress(FilterscopeError) if status == "partial" else contextlib.nullcontext():
-            writer.write_info(self._info)
+            self.writer.write_info(self._info)
 
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -388,7 +486,7 @@ def prediction(output: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | No
 
 
 def peak_memory_mib() -> float | None:
-    """The most memory this process has held, MiB; None where the system does not tell."""
+    """Largest memory of this process so far, MiB; None if the system does not say."""
     if sys.platform == "win32":
         return None
     import resource

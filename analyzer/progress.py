@@ -1,4 +1,4 @@
-"""How far the work is, and who is told."""
+"""Progress reports: what a long analysis says of how far it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Who is told how far the work is."""
+    """Receives how far the work is."""
 
     def stage(self, name: str, total: int) -> None:
         """A stage begins that has `total` steps."""

@@ -24,10 +24,10 @@ from real_pytorch import mobilenet_v2
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS
-from filterscope.analyzer.attribution.sanity import Asked, randomisation_test
+from filterscope.analyzer.attribution.sanity import TrainedExplanation, randomisation_test
 from filterscope.analyzer.attribution.targets import Target
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find, load
@@ -131,14 +131,14 @@ class Whole(nn.Module):
         return self.network((pictures.to(self.dtype) * scale + offset).contiguous())
 
 
-class Exact(Ways):
+class Exact(Backpropagation):
     """The import in float64."""
 
     def values(self, pictures: torch.Tensor, names: Sequence[str], rule: str = "plain") -> tuple[torch.Tensor, ...]:
         return super().values(pictures.double(), names, rule)
 
-    def _way(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:
-        return super()._way(names, rule).double()
+    def _module(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:
+        return super()._module(names, rule).double()
 
 
 class Channels(nn.Module):
@@ -252,7 +252,7 @@ class Comparison:
         opening = InputOptions(size=(SIDE, SIDE), channels=3, preprocessing=IMAGENET)
         self.pictures, self.exact = pictures, exact
         self.explainer = Explainer(open_network(module, opening))
-        self.ways = Exact(self.explainer.network) if exact else self.explainer.ways
+        self.backpropagation = Exact(self.explainer.network) if exact else self.explainer.backpropagation
         self.module = copy.deepcopy(module).double() if exact else module
         self.double = copy.deepcopy(module).double()
 
@@ -262,7 +262,7 @@ class Comparison:
             return self.explainer.target(pixels)
         layer, _, place = shown.rpartition(" of ")[2].partition("@")
         value = self.explainer.network.layer(layer).value
-        strongest = int(self.explainer.ways.measured(pixels[None], value)[0].mean((1, 2)).argmax())
+        strongest = int(self.explainer.backpropagation.measured(pixels[None], value)[0].mean((1, 2)).argmax())
         return self.explainer.target(pixels, f"{layer}:{strongest}" + (f"@{place}" if place else ""))
 
     def oracle(self, method: str, target: Target, module: nn.Module) -> Callable[..., torch.Tensor]:
@@ -277,7 +277,7 @@ class Comparison:
         has_relu6 = any(isinstance(gate, nn.ReLU6) for gate in whole.modules())
         if has_relu6 and method in ("guided", "deconvnet"):
             return by_hooks(method, whole, target.channel)
-        batch = self.explainer.ways.batch(target.value)
+        batch = self.explainer.backpropagation.batch(target.value)
         return by_captum(method, whole, target.channel, module.features[18][2], batch)
 
     def errors(self, method: str, shown: str) -> tuple[float, float, float, float]:
@@ -287,7 +287,9 @@ class Comparison:
         for pixels in pictures:
             target = self.target(shown, pixels)
             picture = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None] / np.float32(255)).contiguous()
-            found, mine = timed(lambda p=pixels, t=target: self.explainer.explain(p, t, method, ways=self.ways))
+            found, mine = timed(
+                lambda p=pixels, t=target: self.explainer.explain(p, t, method, backpropagation=self.backpropagation)
+            )
             expected, other = timed(lambda u=picture, t=target: answer(self.oracle(method, t, self.module), u))
             worst = max(worst, distance((found.signed, found.strength), expected))
             if not self.exact:
@@ -334,7 +336,7 @@ def sanity_rows(pictures: list[np.ndarray]) -> list[str]:
     for pixels in pictures:
         target = explainer.target(pixels)
         strengths = {method: explainer.explain(pixels, target, method).strength for method in METHODS}
-        asked.append(Asked(pixels, target, strengths))
+        asked.append(TrainedExplanation(pixels, target, strengths))
     rows = randomisation_test(explainer, asked)
     found = {(row["layer"], row["method"]): row for row in rows}
     lines = ["| shuffled down to | " + " | ".join(METHODS) + " |", "|---|" + "--:|" * len(METHODS)]

@@ -24,6 +24,7 @@ from filterscope.analyzer.certify.certifier import PROVEN, Certifier
 from filterscope.analyzer.maximize.analytic import image_maximisers
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.vertex_jump import jump
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import custom
@@ -114,8 +115,8 @@ def prove(network, units: list[int], seconds: float) -> Iterator[Row]:
     certifier = Certifier(network, layer, shared=shared, clock=time.process_time)
     canvas, channels = certifier.canvas, np.array(units)
     recipe = Recipe(preset_named("filterscope"), quality("standard"))
-    climbed = ascend(network, layer, canvas, Neuron.on(canvas), units, recipe, 0, CPU)
-    jumped = jump(network, layer, canvas, Neuron.on(canvas), units, CPU)
+    climbed = ascend(Problem(network, layer, canvas, Neuron.on(canvas)), units, recipe, seed=0, device=CPU)
+    jumped = jump(Problem(network, layer, canvas, Neuron.on(canvas)), units, CPU)
     ascent, leap = (certifier.meter.activation(found.tiles, channels) for found in (climbed, jumped))
     relaxed = upper_bounds(network, layer, canvas, "neuron", units, shared)
     interval = shared.interval_bounds[layer.value].high[channels]

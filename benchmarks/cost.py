@@ -20,6 +20,7 @@ from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.compute.allocator import keep_freed_memory
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
@@ -52,7 +53,11 @@ def seconds(network: Network, layer: ConvLayer) -> tuple[float, int]:
         recipe = Recipe(preset_named("filterscope"), replace(wanted, steps=steps))
         began = time.process_time()
         ascend(
-            network, layer, canvas, objective_for("channel", canvas), range(CHANNELS), recipe, 0, torch.device("cpu")
+            Problem(network, layer, canvas, objective_for("channel", canvas)),
+            range(CHANNELS),
+            recipe,
+            seed=0,
+            device=torch.device("cpu"),
         )
         return time.process_time() - began
 

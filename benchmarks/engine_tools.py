@@ -21,6 +21,7 @@ from filterscope.analyzer.compute.allocator import keep_freed_memory
 from filterscope.analyzer.compute.pixels import eight_bit, input_map
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import STRETCHED, Recipe, preset_named, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
@@ -50,7 +51,7 @@ def ours(network: Network, layer: ConvLayer, channels: list[int], rendered: list
         torch.set_num_threads(1)  # holds for this thread
         canvas = canvas_for(network, layer, "channel", recipe.quality.cap)
         objective = objective_for("channel", canvas)
-        return ascend(network, layer, canvas, objective, part, recipe, seed, CPU)
+        return ascend(Problem(network, layer, canvas, objective), part, recipe, seed=seed, device=CPU)
 
     wall, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:

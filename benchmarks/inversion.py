@@ -20,7 +20,7 @@ from filterscope.analyzer.maximize.feature_inversion import FIRST, LAST, Matcher
 from filterscope.analyzer.maximize.presets import quality
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
-from filterscope.analyzer.studies.inversion import EFFORTS, Inverted, Judge, spread
+from filterscope.analyzer.studies.inversion import EFFORTS, ActivationComparison, Inverted, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -128,12 +128,12 @@ def standard(network: Network, pictures: list[np.ndarray]) -> Iterator[Case]:
     """Six layers at quality standard."""
     effort = EFFORTS["standard"]
     for layer, target in zip(spread(network.layers, effort.layers), TARGETS, strict=True):
-        matcher, judge = Matcher(network, layer, torch.device("cpu")), Judge(network, layer)
+        matcher, comparison = Matcher(network, layer, torch.device("cpu")), ActivationComparison(network, layer)
         inverted, drawn = [], []
         for picture in pictures:
-            inverted.append(judge.judged("inversion", matcher.invert(picture, effort.evaluations), picture))
+            inverted.append(comparison.compare("inversion", matcher.invert(picture, effort.evaluations), picture))
             caricature = matcher.caricature(picture, quality("standard"), 2.0)
-            drawn.append(judge.judged("caricature", caricature, picture))
+            drawn.append(comparison.compare("caricature", caricature, picture))
         yield Case(layer.name, target, inverted, drawn)
 
 
@@ -149,7 +149,7 @@ def ways(network: Network, picture: np.ndarray) -> str:
         found = []
         for layer in layers:
             matched = Matcher(network, layer, torch.device("cpu")).invert(picture, SHORT, 0, restraint, first, last)
-            found.append(f"{Judge(network, layer).judged('inversion', matched, picture).distance:.4f}")
+            found.append(f"{ActivationComparison(network, layer).compare('inversion', matched, picture).distance:.4f}")
         lines.append(f"| {way} | {' | '.join(found)} |")
         print(lines[-1], flush=True)
     return "\n".join(lines)

@@ -27,7 +27,7 @@ UNITS, THROUGH = 8, 4
 SIMILARITIES = ("maximised_natural", "natural_natural", "random_natural")
 WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "all activations": lambda maps: maps.reshape(-1),
-    "channel means": truth._path,
+    "channel means": truth._channel_means,
 }
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     truth.PATH_UNITS["draft"], truth.PATH_LAYERS["draft"] = UNITS, THROUGH
     with tempfile.TemporaryDirectory() as place:
         for name, way in WAYS.items():
-            truth._path = way
+            truth._channel_means = way
             (Path(place) / "run" / "truth" / "study.json").unlink(missing_ok=True)
             Analysis(network, settings, find([asked.photos]), Path(place) / "run", studies=[truth.TruthStudy()]).run()
             run = Run(Path(place) / "run")

@@ -1,8 +1,8 @@
-"""The ways by which gradients come back through a network, from any of its values to the picture.
+"""Gradients of any value of a network by the picture, under one of three backpropagation rules.
 
-Plain, as calculus has it, or changed at every rectifier: guided back-propagation and the deconvnet. Pictures are in
-[0, 1], so that a gradient is per full range of a pixel, whatever preprocessing the network wants. Knows torch; knows
-nothing of methods or targets.
+`plain` is the derivative; `guided` backpropagation and the `deconvnet` change what flows back through each rectifier.
+Pictures are in [0, 1], so that a gradient is per full range of a pixel, whatever the network's preprocessing is. Knows
+torch; knows nothing of methods or targets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from filterscope.analyzer.attribution.rectifiers import Rectifier, rectifiers
 from filterscope.analyzer.compute.frozen_convolutions import with_frozen_convolutions
 from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.network.network import Network
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.runtime import Session
 from filterscope.converters.torch_import.importer import ancestors
 
@@ -29,13 +29,13 @@ MEMORY = 1 << 30  # bytes of values that a batch may hold
 LARGEST_BATCH = 32
 
 
-class Ways:
-    """Gradients and scores of one network.
+class Backpropagation:
+    """One network in forms that can be differentiated, one for each backpropagation rule.
 
     Args:
         network: the opened network.
-        device: where gradients are computed.
-        weights: a copy of the twin's module with other weights, where the network's own are not meant.
+        device: where gradients are computed; None: the processor.
+        weights: a copy of the network's torch module with other weights; None: the network's own weights.
     """
 
     def __init__(self, network: Network, device: torch.device | None = None, weights: nn.Module | None = None) -> None:
@@ -43,14 +43,14 @@ class Ways:
         self.device = device or torch.device("cpu")
         self.weights = weights
         self.to_model = input_map(network.input, self.device)
-        self._ways: dict[tuple[tuple[str, ...], str], nn.Module] = {}
+        self._modules: dict[tuple[tuple[str, ...], str], nn.Module] = {}
         self._sessions: dict[str, Session] = {}
 
     @cached_property
     def rectifiers(self) -> list[Rectifier]:
         """The rectifiers that the torch form has."""
-        known = self.network.twin.values
-        return [piece for piece in rectifiers(self.network.model.graph) if piece.output in known]
+        values = self.network.twin.values
+        return [piece for piece in rectifiers(self.network.model.graph) if piece.output in values]
 
     def rectifies_before(self, value: str) -> bool:
         """Whether a rectifier stands before a value or makes it."""
@@ -74,7 +74,7 @@ class Ways:
         Raises:
             SettingsError: a value that cannot be imported into torch.
         """
-        answers: tuple[torch.Tensor, ...] = self._way(tuple(names), rule)(self.to_model(pictures))
+        answers: tuple[torch.Tensor, ...] = self._module(tuple(names), rule)(self.to_model(pictures))
         return answers
 
     def measured(self, pixels: np.ndarray, value: str) -> np.ndarray:
@@ -83,18 +83,20 @@ class Ways:
             self._sessions[value] = self.network.session([value])
         return self._sessions[value].run(self.network.input.to_model(pixels))[value]
 
-    def _way(self, names: tuple[str, ...], rule: str) -> nn.Module:
-        if (names, rule) not in self._ways:
+    def _module(self, names: tuple[str, ...], rule: str) -> nn.Module:
+        if (names, rule) not in self._modules:
             lost = next((name for name in names if name not in self.network.twin.values), None)
             if lost is not None:
                 raise SettingsError(
                     f"{lost}: stands behind operators that cannot be imported into torch, so no gradient leads to it; "
-                    "give a --target before it, such as LAYER:CHANNEL"
+                    f"give a {setting('target')} before it, such as LAYER:CHANNEL",
+                    field="target",
+                    value=lost,
                 )
             cut = self._cut(names, rule)
             frozen = with_frozen_convolutions(cut, torch.float32).to(self.device)
-            self._ways[names, rule] = self.network.apart(frozen)
-        return self._ways[names, rule]
+            self._modules[names, rule] = self.network.apart(frozen)
+        return self._modules[names, rule]
 
     def _cut(self, names: tuple[str, ...], rule: str) -> fx.GraphModule:
         """The part of the twin that leads to some values, its rectifiers changed by the rule."""
@@ -106,11 +108,11 @@ class Ways:
             readers = {twin.calls[name]: (p, twin.values[p.source]) for p in pieces for name in p.readers}
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
-        taken: dict[tuple[Any, ...], fx.Node] = {}  # one output of several, which is taken apart anew for each reader
+        by_arguments: dict[tuple[Any, ...], fx.Node] = {}  # one output of several is a node of its own for each reader
         rising: dict[str, fx.Node] = {}
 
         def reached(source: fx.Node) -> fx.Node:
-            return copied[source] if source in copied else taken[source.args]
+            return copied[source] if source in copied else by_arguments[source.args]
 
         needed = ancestors([twin.node_of(name) for name in names])
         for node in twin.module.graph.nodes:
@@ -128,7 +130,7 @@ class Ways:
                 new = graph.call_function(_reconstructed, (reached(twin.values[piece.source]), new, piece.slope))
             copied[node] = new
             if node.op == "call_function":
-                taken[node.args] = new
+                by_arguments[node.args] = new
         graph.output(tuple(copied[twin.values[name]] for name in names))
         return fx.GraphModule(self.weights or twin.module, graph)
 
@@ -146,7 +148,7 @@ class _OnlyRising(torch.autograd.Function):
 
 
 class _Reconstructed(torch.autograd.Function):
-    """y = f(x) as computed; of its gradient, what is above 0 goes to x, whether the gate was open or not."""
+    """y = f(x) as computed; of its gradient, what is above 0 goes to x, whether the rectifier is open or not."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tensor:

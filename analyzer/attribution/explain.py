@@ -1,4 +1,4 @@
-"""Explanations: the methods asked about a picture, and what they answer, with the number that is explained.
+"""Explanations: attributions of a target by several methods, each with the score that it explains.
 
 Knows networks, targets and methods; knows nothing of runs or files.
 """
@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from filterscope.analyzer.attribution.backpropagation import Ways
-from filterscope.analyzer.attribution.methods import METHODS, Question
+from filterscope.analyzer.attribution.backpropagation import Backpropagation
+from filterscope.analyzer.attribution.methods import METHODS, AttributionInput
 from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
 from filterscope.analyzer.network import scores
 from filterscope.analyzer.network.network import Network
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What one method says of one picture."""
+    """One method's attribution of one target on one picture."""
 
     method: str
     target: Target
@@ -53,7 +53,7 @@ class NotFiniteError(SettingsError):
 
 
 class Explainer:
-    """One network, asked about pictures.
+    """Explains what one network answers on pictures.
 
     Args:
         network: the opened network.
@@ -66,11 +66,11 @@ class Explainer:
         self, network: Network, labels: Sequence[str] = (), device: torch.device | None = None, seed: int = 0
     ) -> None:
         self.network, self.labels, self.seed = network, labels, seed
-        self.ways = Ways(network, device)
+        self.backpropagation = Backpropagation(network, device)
         self.values = Values(network)
 
-    def target(self, pixels: np.ndarray, wanted: str | None = None) -> Target:
-        """What is asked for, or by itself: the class that the network answers with.
+    def target(self, pixels: np.ndarray, text: str | None = None) -> Target:
+        """The target of this name; without one, the class that the network predicts.
 
         Where it is no classifier, or its scores cannot be imported into torch, the channel of the last convolution
         that fires most on the picture.
@@ -81,41 +81,42 @@ class Explainer:
         Raises:
             SettingsError: no such target.
         """
-        if wanted is not None:
-            return self.values.target(wanted, self.labels)
+        if text is not None:
+            return self.values.target(text, self.labels)
         try:
             layer = scores.scores(self.network)
         except SettingsError:
             layer = None
         if layer is not None and layer.value in self.network.twin.values:
-            answer = self.ways.measured(pixels[None], layer.value)
+            answer = self.backpropagation.measured(pixels[None], layer.value)
             return self.values.klass(layer, int(answer.reshape(-1).argmax()), self.labels)
         last = self.values.last_layer()
         if last is None:
             raise SettingsError(
-                "the network has neither class scores nor 2-d convolutions; give --target VALUE:CHANNEL"
+                f"the network has neither class scores nor 2-d convolutions; give {setting('target', 'VALUE:CHANNEL')}",
+                field="target",
             )
-        return self.values.unit(last.name, strongest_channel(self.ways.measured(pixels[None], last.value)))
+        return self.values.unit(last.name, strongest_channel(self.backpropagation.measured(pixels[None], last.value)))
 
-    def maps(self, target: Target, wanted: str | None = None) -> tuple[str, str] | None:
+    def maps(self, target: Target, layer: str | None = None) -> tuple[str, str] | None:
         """Value and name of the maps that Grad-CAM weighs: asked for, or the last layer before the target.
 
         Raises:
             SettingsError: no such layer, or one without maps.
         """
-        if wanted is not None:
-            return self.values.maps(wanted)
-        before = self.ways.before(target.value) - {target.value}
-        for layer in reversed(self.network.layers):
-            for value in (self.values.handed_on(layer.value), layer.value):
-                if layer.has_maps and value in before:
-                    return value, layer.name
+        if layer is not None:
+            return self.values.maps(layer)
+        before = self.backpropagation.before(target.value) - {target.value}
+        for each in reversed(self.network.layers):
+            for value in (self.values.handed_on(each.value), each.value):
+                if each.has_maps and value in before:
+                    return value, each.name
         return None
 
     def why_not(self, method: str, target: Target, layer: str | None = None) -> str | None:
         """Why a method has nothing to say of a target: a sentence, or None where it has."""
         needs = METHODS[method].needs
-        if needs == "rectifiers" and not self.ways.rectifies_before(target.value):
+        if needs == "rectifiers" and not self.backpropagation.rectifies_before(target.value):
             return f"{method}: no ReLU of any spelling stands before {target.name}, it would be the plain gradient."
         if needs == "maps" and self.maps(target, layer) is None:
             return f"{method}: no layer with maps stands before {target.name}."
@@ -126,24 +127,25 @@ class Explainer:
         pixels: np.ndarray,
         target: Target,
         methods: Sequence[str],
+        *,
         layer: str | None,
         notes: list[str],
         done: Callable[[], None],
     ) -> list[Explanation]:
-        """Ask several methods; a note says which of them have nothing to say of the target, and why.
+        """Explain a target by several methods; a note says which of them do not suit it, and why.
 
         Args:
             pixels, target, layer: as in `explain`.
             notes: to which sentences are appended, each once.
             done: called after each method.
         """
-        found = []
+        explanations = []
         for method in methods:
             why = self.why_not(method, target, layer)
             if why is None:
                 try:
-                    found.append(self.explain(pixels, target, method, layer))
-                    if not found[-1].strength.any():
+                    explanations.append(self.explain(pixels, target, method, layer=layer))
+                    if not explanations[-1].strength.any():
                         why = (
                             f"{method}: 0 everywhere; {target.name} is at the end of its range, or dead, on a picture."
                         )
@@ -152,19 +154,24 @@ class Explainer:
             if why is not None and why not in notes:
                 notes.append(why)
             done()
-        return found
+        return explanations
 
     def explain(
-        self, pixels: np.ndarray, target: Target, method: str, layer: str | None = None, ways: Ways | None = None
+        self,
+        pixels: np.ndarray,
+        target: Target,
+        method: str,
+        layer: str | None = None,
+        backpropagation: Backpropagation | None = None,
     ) -> Explanation:
-        """Ask one method.
+        """Explain a target by one method.
 
         Args:
             pixels: (H, W, C) uint8 at the input's size.
             target: from `target`.
             method: of METHODS.
             layer: whose maps Grad-CAM weighs; None: the last before the target.
-            ways: through the network with other weights; None: its own.
+            backpropagation: of the network with other weights; None: with its own.
 
         Raises:
             SettingsError: the method has nothing to say of the target, or no gradient leads to it.
@@ -174,14 +181,28 @@ class Explainer:
         if why is not None:
             raise SettingsError(why.removesuffix("."))
         maps = self.maps(target, layer) if METHODS[method].needs == "maps" else None
-        ways = ways or self.ways
+        backpropagation = backpropagation or self.backpropagation
         picture = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None].astype(np.float32) / np.float32(255))
         at = None if maps is None else maps[0]
         last = at is not None and self.values.channels_last(at)
-        question = Question(ways, target, picture.to(ways.device), at, last, self.seed)
-        found = METHODS[method].attribute(question)[0].cpu().numpy()
-        if not np.isfinite(found).all():
+        request = AttributionInput(
+            backpropagation=backpropagation,
+            target=target,
+            picture=picture.to(backpropagation.device),
+            at=at,
+            at_last=last,
+            seed=self.seed,
+        )
+        attribution = METHODS[method].attribute(request)[0].cpu().numpy()
+        if not np.isfinite(attribution).all():
             raise NotFiniteError(f"{method}: what it says of {target.name} is not finite")
-        score = float(target.of(self.ways.measured(pixels[None], target.value).astype(np.float64))[0])
+        score = float(target.of(self.backpropagation.measured(pixels[None], target.value).astype(np.float64))[0])
         name = None if maps is None else maps[1]
-        return Explanation(method, target, name, score, found.sum(0), np.abs(found).sum(0))
+        return Explanation(
+            method=method,
+            target=target,
+            at=name,
+            score=score,
+            signed=attribution.sum(0),
+            strength=np.abs(attribution).sum(0),
+        )

@@ -6,6 +6,7 @@ Knows explanations and pictures of them; knows nothing of runs or of the termina
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,7 +23,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.layout import slugs
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class Answer:
                         file.write_bytes(atlas.to_png(atlas.pack(tile[None])))
                         written.append(file)
         except OSError as error:
-            raise SettingsError(f"--out {folder}: cannot be written ({error.strerror})") from error
+            raise SettingsError(
+                f"{setting('out', folder)}: cannot be written ({error.strerror})", field="out", value=folder
+            ) from error
         return written
 
     def _stems(self) -> list[str]:
@@ -146,29 +149,33 @@ def attribute(
         sanity: whether the randomisation test is run, on the first few pictures.
         seed: of SmoothGrad's noise and of the test's shuffling.
         device: where gradients are computed.
-        progress: who is told how far the work is.
+        progress: reports how far the work is.
 
     Raises:
         SettingsError: a target or a layer that the network does not have, a named method that does not suit a target.
     """
     explainer = Explainer(network, labels, device, seed)
-    wanted = [(name, pixels, explainer.target(pixels, text)) for name, pixels in pictures for text in targets]
+    requests = [(name, pixels, explainer.target(pixels, text)) for name, pixels in pictures for text in targets]
     if named:
-        whys = (explainer.why_not(method, target, layer) for _, _, target in wanted for method in methods)
-        for why in filter(None, whys):
-            raise SettingsError(f"--method {why.removesuffix('.')}")
-    progress.stage("attribution", len(wanted) * len(methods))
+        for target, method in itertools.product((target for _, _, target in requests), methods):
+            why = explainer.why_not(method, target, layer)
+            if why is not None:
+                reason = why.removeprefix(f"{method}: ").removesuffix(".")
+                raise SettingsError(f"{setting('method', method)}: {reason}", field="method", value=method)
+    progress.stage("attribution", len(requests) * len(methods))
     notes: list[str] = []
-    found = []
-    for name, pixels, target in wanted:
-        told = explainer.explain_all(pixels, target, methods, layer, notes, lambda: progress.advance())
-        if told:
-            found.append(Explained(name, pixels, tuple(told)))
+    explained = []
+    for name, pixels, target in requests:
+        explanations = explainer.explain_all(
+            pixels, target, methods, layer=layer, notes=notes, done=lambda: progress.advance()
+        )
+        if explanations:
+            explained.append(Explained(name, pixels, tuple(explanations)))
     rows: list[dict[str, Any]] = []
-    if sanity and found:
-        asked = to_be_tested([(one.pixels, one.explanations) for one in found])
-        rows = randomisation_test(explainer, asked, layer, seed, progress)
-    return Answer(tuple(found), tuple(rows), tuple(notes))
+    if sanity and explained:
+        tested = to_be_tested([(one.pixels, one.explanations) for one in explained])
+        rows = randomisation_test(explainer, tested, layer=layer, seed=seed, progress=progress)
+    return Answer(tuple(explained), tuple(rows), tuple(notes))
 
 
 def check_folder(folder: str | Path) -> None:
@@ -180,7 +187,7 @@ def check_folder(folder: str | Path) -> None:
     place = Path(folder)
     nearest = next((path for path in (place, *place.absolute().parents) if path.exists()), None)
     if nearest is not None and not nearest.is_dir():
-        raise SettingsError(f"--out {folder}: {nearest} is a file; give a folder")
+        raise SettingsError(f"{setting('out', folder)}: {nearest} is a file; give a folder", field="out", value=folder)
 
 
 def _row(picture: Explained) -> str:

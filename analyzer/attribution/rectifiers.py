@@ -22,7 +22,7 @@ SUMS = operators(lambda facts: facts.gives_pre_activations)  # whose results may
 class Rectifier:
     """A piece of the graph that hands on what is above 0 and holds back, weakens or cuts the rest.
 
-    Smooth functions (SiLU, GELU, ELU, …) are none: they have no gate that is open or closed.
+    Smooth functions (SiLU, GELU, ELU, …) are none: they are never fully open or closed.
     """
 
     source: str  # value that is rectified
@@ -37,20 +37,20 @@ def rectifiers(graph: Graph) -> list[Rectifier]:
     Found are Relu, LeakyRelu, PRelu and ThresholdedRelu; Clip from 0 up; Max of a value and 0 or a part of it;
     x · (x > 0); Where by the sign of x; x + |x|; a rounding to 8 bits that begins at 0 behind a layer that can be
     negative; and a ceiling (Min, Clip) right before or behind one of these. The Clip inside a spelt-out hard swish or
-    hard sigmoid is a gate by which something is multiplied, and no rectifier.
+    hard sigmoid is a factor of something else, and no rectifier.
     """
-    found = [piece for node in graph.nodes if not node.domain and (piece := _rectifier(graph, node)) is not None]
-    sources, outputs = {piece.source for piece in found}, {piece.output for piece in found}
-    known = set(outputs)
+    pieces = [piece for node in graph.nodes if not node.domain and (piece := _rectifier(graph, node)) is not None]
+    sources, outputs = {piece.source for piece in pieces}, {piece.output for piece in pieces}
+    rectified = set(outputs)
     for node in graph.nodes:
-        ceiling = None if node.domain or node.outputs[0] in known else _ceiling(graph, node)
+        ceiling = None if node.domain or node.outputs[0] in rectified else _ceiling(graph, node)
         if ceiling is None:
             continue
         only = len(graph.consumers(node.outputs[0])) == 1
         if ceiling.source in outputs or (only and ceiling.output in sources):
-            found.append(ceiling)
+            pieces.append(ceiling)
     order = {node.outputs[0]: index for index, node in enumerate(graph.nodes)}
-    return sorted(found, key=lambda piece: order[piece.output])
+    return sorted(pieces, key=lambda piece: order[piece.output])
 
 
 def _rectifier(graph: Graph, node: Node) -> Rectifier | None:
@@ -109,8 +109,8 @@ def _choice(graph: Graph, node: Node) -> Rectifier | None:
     if compared is None:
         return None
     x, above = compared
-    kept, other = node.inputs[1:] if above else node.inputs[:0:-1]
-    if kept != x:
+    passed, other = node.inputs[1:] if above else node.inputs[:0:-1]
+    if passed != x:
         return None
     if _is_zero(graph, other):
         return Rectifier(x, node.outputs[0], (node.name,))

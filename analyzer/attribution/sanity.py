@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from filterscope.analyzer.attribution.backpropagation import Ways
+from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.explain import Explainer, Explanation, NotFiniteError
 from filterscope.analyzer.attribution.similarity import rank_correlation, structural_similarity
 from filterscope.analyzer.attribution.targets import Target
@@ -35,7 +35,7 @@ PICTURES = 4  # on which they are, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class TrainedExplanation:
     """A picture, its target, and the trained network's answers."""
 
     pixels: np.ndarray  # (H, W, C) uint8
@@ -43,15 +43,20 @@ class Asked:
     strengths: dict[str, np.ndarray]  # method → (H, W), absolute attributions
 
 
-def to_be_tested(explained: Sequence[tuple[np.ndarray, Sequence[Explanation]]]) -> list[Asked]:
+def to_be_tested(explained: Sequence[tuple[np.ndarray, Sequence[Explanation]]]) -> list[TrainedExplanation]:
     """The first PICTURES of some explained pictures, those with the same methods as the first of them."""
-    asked = [Asked(pixels, found[0].target, {e.method: e.strength for e in found}) for pixels, found in explained]
-    return [one for one in asked if set(one.strengths) == set(asked[0].strengths)][:PICTURES]
+    explanations = [
+        TrainedExplanation(
+            pixels=pixels, target=answers[0].target, strengths={answer.method: answer.strength for answer in answers}
+        )
+        for pixels, answers in explained
+    ]
+    return [one for one in explanations if set(one.strengths) == set(explanations[0].strengths)][:PICTURES]
 
 
 def randomisation_test(
     explainer: Explainer,
-    asked: Sequence[Asked],
+    explanations: Sequence[TrainedExplanation],
     layer: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -60,17 +65,17 @@ def randomisation_test(
 
     Args:
         explainer: of the trained network.
-        asked: at least one; all with the same methods.
+        explanations: at least one; all with the same methods.
         layer: whose maps Grad-CAM weighs.
         seed: of the shuffling.
-        progress: who is told how far the work is.
+        progress: reports how far the work is.
 
     Returns:
         Rows of SANITY_SCHEMA, from the output down. A map that is 0 everywhere has a rank correlation of 0; one that is
         not finite counts as 0 in both.
     """
     network = explainer.network
-    nodes = weighted_nodes(network, [one.target.value for one in asked], explainer.ways)
+    nodes = weighted_nodes(network, [one.target.value for one in explanations], explainer.backpropagation)
     compared = stages(len(nodes))
     if progress is not None:
         progress.stage("randomising weights", len(compared))
@@ -80,19 +85,22 @@ def randomisation_test(
     names = network.model.layer_names
     rows = []
     for depth in reversed(range(len(nodes))):
-        _shuffle(network, nodes[depth], root, generator, touched)
+        _shuffle(network, nodes[depth], root, generator=generator, touched=touched)
         if depth not in compared:
             continue
-        ways = Ways(network, explainer.ways.device, root)
-        for method in asked[0].strengths:
-            alike = [_likeness(explainer, one, method, layer, ways) for one in asked]
+        backpropagation = Backpropagation(network, explainer.backpropagation.device, root)
+        for method in explanations[0].strengths:
+            alike = [
+                _compare_maps(explainer, one, method, layer=layer, backpropagation=backpropagation)
+                for one in explanations
+            ]
             similarity, ssim = np.mean(alike, axis=0)
             rows.append(
                 {
                     "method": method,
                     "layer": names.get(nodes[depth].name, nodes[depth].name),
                     "depth": depth,
-                    "images": len(asked),
+                    "images": len(explanations),
                     "similarity": float(similarity),
                     "ssim": float(ssim),
                 }
@@ -102,13 +110,17 @@ def randomisation_test(
     return rows
 
 
-def _likeness(explainer: Explainer, one: Asked, method: str, layer: str | None, ways: Ways) -> tuple[float, float]:
+def _compare_maps(
+    explainer: Explainer, one: TrainedExplanation, method: str, layer: str | None, backpropagation: Backpropagation
+) -> tuple[float, float]:
     before = one.strengths[method]
     try:
-        found = explainer.explain(one.pixels, one.target, method, layer, ways).strength
+        randomised = explainer.explain(
+            one.pixels, one.target, method, layer=layer, backpropagation=backpropagation
+        ).strength
     except NotFiniteError:
         return 0.0, 0.0
-    return rank_correlation(before, found), structural_similarity(before, found)
+    return rank_correlation(before, randomised), structural_similarity(before, randomised)
 
 
 def stages(count: int) -> list[int]:
@@ -116,10 +128,10 @@ def stages(count: int) -> list[int]:
     return sorted({round(depth) for depth in np.linspace(0, count - 1, min(count, STAGES))}) if count else []
 
 
-def weighted_nodes(network: Network, values: Sequence[str], ways: Ways) -> list[Node]:
+def weighted_nodes(network: Network, values: Sequence[str], backpropagation: Backpropagation) -> list[Node]:
     """Nodes with trained weights that lead to some values, in graph order."""
     graph = network.model.graph
-    before = set[str]().union(*(ways.before(value) for value in values))
+    before = set[str]().union(*(backpropagation.before(value) for value in values))
     return [
         node
         for node in graph.nodes

@@ -18,7 +18,7 @@ from filterscope.analyzer.network.gradient_paths import has_gradient
 from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import FieldWalk
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.operator_facts import operators
 
 LAYER_ENDS = operators(lambda facts: facts.ends_layer)
@@ -74,13 +74,14 @@ class Values:
         if unit is not None:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
-        layer = scores.scores(self.network, "target", instead="give LAYER:CHANNEL")
-        return self.klass(layer, scores.class_index(text, labels, layer.out_channels, field="target"), labels)
+        layer = scores.scores(self.network, "target", "give LAYER:CHANNEL")
+        index = scores.class_index(text, labels, layer.out_channels, field="target")
+        return self.klass(layer, index, labels)
 
     def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
         """A class of `scores.scores`."""
-        known = len(labels) == layer.out_channels
-        return Target(layer.value, None, index, labels[index] if known else None)
+        has_labels = len(labels) == layer.out_channels
+        return Target(layer.value, None, index, labels[index] if has_labels else None)
 
     def unit(self, layer: str, channel: int, place: tuple[int, int] | None = None) -> Target:
         """A channel of a value, or with a place (row, column) a neuron of it.
@@ -91,54 +92,61 @@ class Values:
         value, name = self.find(layer)
         shape, axes = self.network.shapes[value], self._walk.axes.get(value)
         axis = 3 if axes == (1, 2) else 1
-        said = f"--target {layer}:{channel}"
+        text = f"{layer}:{channel}" + ("" if place is None else f"@{place[0]},{place[1]}")
         if len(shape) < 2 or shape[0] != 1:
-            raise SettingsError(f"{said}: {value} {list(shape)} has no channels")
+            raise _does_not_fit(f"{layer}:{channel}", f"{value} {list(shape)} has no channels")
         if not has_gradient(self.network.model.graph, value, self.network.input.name):
             kind = self.network.model.graph.dtypes.get(value, "float32")
-            raise SettingsError(f"{said}: no gradient leads to {name} ({kind}); give a value before it")
+            raise _does_not_fit(f"{layer}:{channel}", f"no gradient leads to {name} ({kind}); give a value before it")
         if not 0 <= channel < shape[axis]:
-            raise SettingsError(f"{said}: {name} has channels 0 to {shape[axis] - 1}")
+            raise _does_not_fit(f"{layer}:{channel}", f"{name} has channels 0 to {shape[axis] - 1}")
         if place is None:
             return Target(value, name, channel, axis=axis)
         if axes is None or len(shape) != 4:
-            raise SettingsError(f"{said}@{place[0]},{place[1]}: {name} {list(shape)} has no rows and columns")
+            raise _does_not_fit(text, f"{name} {list(shape)} has no rows and columns")
         height, width = (shape[side] for side in axes)
         if not (0 <= place[0] < height and 0 <= place[1] < width):
-            raise SettingsError(
-                f"{said}@{place[0]},{place[1]}: the maps of {name} have rows 0 to {height - 1} and columns 0 to "
-                f"{width - 1}"
-            )
-        return Target(value, name, channel, None, *place, axis)
+            raise _does_not_fit(text, f"the maps of {name} have rows 0 to {height - 1} and columns 0 to {width - 1}")
+        return Target(value=value, layer=name, channel=channel, row=place[0], column=place[1], axis=axis)
 
-    def find(self, wanted: str, option: str = "--target") -> tuple[str, str]:
+    def find(self, text: str, field: str = "target") -> tuple[str, str]:
         """The value that a name stands for, and the name to show for it.
+
+        Args:
+            text: name of a layer, a value or a node.
+            field: the setting that holds it, for the message.
 
         Raises:
             SettingsError: there is none, or several; near names are given.
         """
         graph, shapes = self.network.model.graph, self.network.shapes
         layers = self.network.layers
-        named = next((layer for layer in layers if wanted in (layer.name, f"#{layer.index}")), None)
+        named = next((layer for layer in layers if text in (layer.name, f"#{layer.index}")), None)
         if named is not None:
             return named.value, named.name
-        if graph.producer(wanted) is not None and wanted in shapes:
-            return wanted, wanted
-        node = next((node for node in graph.nodes if node.name == wanted), None)
+        if graph.producer(text) is not None and text in shapes:
+            return text, text
+        node = next((node for node in graph.nodes if node.name == text), None)
         if node is not None:
             return node.outputs[0], node.name
         try:
-            found = select(layers, [wanted])
+            matches = select(layers, [text])
         except SettingsError as error:
             names = [layer.name for layer in layers] + [name for node in graph.nodes for name in node.outputs if name]
-            near = difflib.get_close_matches(wanted, names, 3, 0.5) or names[:3]
-            raise SettingsError(f"{option}: no layer or value is called {wanted!r}; near: {', '.join(near)}") from error
-        if len(found) > 1:
-            listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
-            raise SettingsError(f"{option}: {wanted} fits {len(found)} layers, {listed}; name one")
-        return found[0].value, found[0].name
+            near = difflib.get_close_matches(text, names, 3, 0.5) or names[:3]
+            raise SettingsError(
+                f"{setting(field)}: no layer or value is called {text!r}; near: {', '.join(near)}",
+                field=field,
+                value=text,
+            ) from error
+        if len(matches) > 1:
+            listed = ", ".join(layer.name for layer in matches[:5]) + (", …" if len(matches) > 5 else "")
+            raise SettingsError(
+                f"{setting(field)}: {text} fits {len(matches)} layers, {listed}; name one", field=field, value=text
+            )
+        return matches[0].value, matches[0].name
 
-    def maps(self, wanted: str) -> tuple[str, str]:
+    def maps(self, text: str) -> tuple[str, str]:
         """The value whose maps Grad-CAM weighs, and the name to show for it.
 
         A convolution layer stands for what it hands on: its maps after the sum with a shortcut and the non-linearity
@@ -147,11 +155,15 @@ class Values:
         Raises:
             SettingsError: no such value, or one without rows and columns.
         """
-        value, name = self.find(wanted, "--layer")
+        value, name = self.find(text, "layer")
         if any(layer.value == value and layer.name == name for layer in self.network.layers):
             value = self.handed_on(value)
         if self._walk.axes.get(value) is None or len(self.network.shapes[value]) != 4:
-            raise SettingsError(f"--layer {wanted}: {name} has no maps, only {list(self.network.shapes[value])}")
+            raise SettingsError(
+                f"{setting('layer', text)}: {name} has no maps, only {list(self.network.shapes[value])}",
+                field="layer",
+                value=text,
+            )
         return value, name
 
     def channels_last(self, value: str) -> bool:
@@ -160,8 +172,9 @@ class Values:
 
     def last_layer(self, before: set[str] | None = None) -> ConvLayer | None:
         """The last 2-d convolution; of those whose output is in `before`, where given."""
-        found = [layer for layer in self.network.layers if layer.has_maps and (before is None or layer.value in before)]
-        return found[-1] if found else None
+        layers = [layer for layer in self.network.layers if layer.has_maps]
+        layers = [layer for layer in layers if before is None or layer.value in before]
+        return layers[-1] if layers else None
 
     def handed_on(self, value: str) -> str:
         """A convolution's maps after the additions and the non-linearity that follow it directly."""
@@ -183,6 +196,10 @@ class Values:
         return node.op in ("Add", "Sum") and not any(
             name in self.network.model.graph.initializers for name in node.inputs
         )
+
+
+def _does_not_fit(text: str, reason: str) -> SettingsError:
+    return SettingsError(f"{setting('target', text)}: {reason}", field="target", value=text)
 
 
 def strongest_channel(maps: np.ndarray) -> int:

@@ -1,8 +1,8 @@
 """ReLU and ReLU6 in bfloat16, computed on its bits.
 
 Read as 16-bit integers, bfloat16 numbers that are not negative keep their order and negative ones stay negative: a ReLU
-is then a clamp of integers, which a processor does without the way through float32 that torch's own clamp takes, up to
-six times as fast. What a gradient passes is a product of its bits with 0 or 1. Knows torch; knows nothing of pictures.
+is then a clamp of integers, which a processor does without the conversion to float32 that torch's own clamp needs, up
+to six times as fast. The gradient is a product of its bits with 0 or 1. Knows torch; knows nothing of pictures.
 """
 
 from __future__ import annotations
@@ -12,74 +12,74 @@ from typing import Any
 import torch
 from torch import nn
 
-PASSED = (
-    0.1  # part of the gradient that goes through a closed gate while gates are open (analyzer.compute.redirected_relu)
-)
+REDIRECTED_PART = 0.1  # of the gradient, that a redirected ReLU passes where it is closed (redirected_relu.py)
 
 
-class BitGate(nn.Module):
+class BFloat16ReLU(nn.Module):
     """ReLU or ReLU6 of bfloat16 on a processor.
 
     A value that is not a number may come out as a number; what is printed is never computed here.
 
     Args:
-        gate: torch's ReLU or ReLU6.
+        relu: torch's ReLU or ReLU6.
     """
 
-    def __init__(self, gate: nn.ReLU | nn.ReLU6) -> None:
+    def __init__(self, relu: nn.ReLU | nn.ReLU6) -> None:
         super().__init__()
-        self.top = _bits(6.0) if isinstance(gate, nn.ReLU6) else None  # ReLU's is never reached
+        self.ceiling = _bits(6.0) if isinstance(relu, nn.ReLU6) else None  # bits of 6; None: there is no ceiling
 
-    def forward(self, x: torch.Tensor, opened: bool = False) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, redirected: bool = False) -> torch.Tensor:
         """(…) bfloat16 → the same shape.
 
         Args:
             x: pre-activations.
-            opened: whether a tenth of the gradient passes where the gate is closed and following it would open it.
+            redirected: whether a tenth of the gradient passes a closed ReLU where following it would open the ReLU.
         """
-        result: torch.Tensor = _Gate.apply(x, self, opened)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _ReLU.apply(x, self, redirected)  # type: ignore[no-untyped-call]
         return result
 
     def clamp_(self, x: torch.Tensor) -> torch.Tensor:
-        """The gate itself, upon its input."""
-        x.view(torch.int16).clamp_(0, self.top)
+        """Compute the ReLU in place."""
+        x.view(torch.int16).clamp_(0, self.ceiling)
         return x
 
-    def gradient(self, result: torch.Tensor, above: torch.Tensor, opened: bool) -> torch.Tensor:
-        """The gradient of the input from what came out and its gradient: (…) bfloat16 all three."""
+    def gradient(self, result: torch.Tensor, above: torch.Tensor, redirected: bool) -> torch.Tensor:
+        """The gradient of the input from the output and the output's gradient: (…) bfloat16 all three."""
         bits, slope = result.view(torch.int16), above.view(torch.int16)
-        passed = self._inside(bits).mul_(slope).view(torch.bfloat16)
-        return passed.add_(self._ajar(bits, slope).view(torch.bfloat16), alpha=PASSED) if opened else passed
+        passed = self._is_open(bits).mul_(slope).view(torch.bfloat16)
+        if not redirected:
+            return passed
+        return passed.add_(self._opening_part(bits, slope).view(torch.bfloat16), alpha=REDIRECTED_PART)
 
-    def _inside(self, bits: torch.Tensor) -> torch.Tensor:
-        """1 where an output lies between the gate's ends, 0 at them: (…) int16 → int16."""
-        if self.top is None:
+    def _is_open(self, bits: torch.Tensor) -> torch.Tensor:
+        """1 where an output lies between 0 and the ceiling, 0 at either: (…) int16 → int16."""
+        if self.ceiling is None:
             return bits.clamp_max(1)
-        inside = torch.rsub(bits, self.top)
+        inside = torch.rsub(bits, self.ceiling)
         return torch.minimum(inside, bits, out=inside).clamp_max_(1)
 
-    def _ajar(self, bits: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-        """The gradient's bits where an output lies at an end and following the gradient would leave it, 0 elsewhere."""
+    def _opening_part(self, bits: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        """The gradient's bits where the ReLU is closed and following the gradient would open it, 0 elsewhere."""
         passed = torch.rsub(bits.clamp_max(1), 1).mul_(slope.clamp_min(0))
-        if self.top is None:
+        if self.ceiling is None:
             return passed
-        return passed.add_((bits - (self.top - 1)).clamp_min_(0).mul_(slope.clamp_max(0)))
+        return passed.add_((bits - (self.ceiling - 1)).clamp_min_(0).mul_(slope.clamp_max(0)))
 
 
-class _Gate(torch.autograd.Function):
-    """A gate that keeps its output alone."""
+class _ReLU(torch.autograd.Function):
+    """A ReLU that stores nothing for its gradient but its output."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, gate: BitGate, opened: bool) -> torch.Tensor:
-        context.gate, context.opened = gate, opened
-        result = gate.clamp_(x.clone())
+    def forward(context: Any, x: torch.Tensor, relu: BFloat16ReLU, redirected: bool) -> torch.Tensor:
+        context.relu, context.redirected = relu, redirected
+        result = relu.clamp_(x.clone())
         context.save_for_backward(result)
         return result
 
     @staticmethod
     def backward(context: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (result,) = context.saved_tensors
-        return context.gate.gradient(result, above[0], context.opened), None, None
+        return context.relu.gradient(result, above[0], context.redirected), None, None
 
 
 def _bits(number: float) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 
 class Devices:
@@ -75,7 +75,9 @@ def choose_devices(name: str) -> Devices:
         device = torch.device("cpu" if name == "auto" else name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"--device {name}: not to be had on this machine; give auto or cpu") from error
+        raise SettingsError(
+            f"{setting('device', name)}: not to be had on this machine; give auto or cpu", field="device", value=name
+        ) from error
     return Devices([device])
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from filterscope.analyzer.compute.bfloat16_relu import BitGate
-from filterscope.analyzer.compute.strided_gradient import FEW, Phases
+from filterscope.analyzer.compute.bfloat16_relu import BFloat16ReLU
+from filterscope.analyzer.compute.strided_gradient import FEW, StridedGradient
 
 STUFFED = 64  # taps of a depthwise kernel up to which zeros between the gradient's values pay
 
@@ -46,34 +46,42 @@ class FrozenConv(nn.Module):
         self.dilation = (conv.dilation[0], conv.dilation[1])
         self.groups = conv.groups
         few = conv.in_channels <= FEW and self.groups == 1 and self.stride != (1, 1) and self.dilation == (1, 1)
-        self.phases = Phases(weight, self.stride, self.padding) if few else None
-        self.gate: BitGate | None = None  # what its output goes through
+        self.strided = StridedGradient(weight, self.stride, self.padding) if few else None
+        self.relu: BFloat16ReLU | None = None  # that its output goes through
 
-    def forward(self, x: torch.Tensor, opened: bool = False) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, redirected: bool = False) -> torch.Tensor:
         """(B, C_in, H, W) → (B, C_out, H', W').
 
         Args:
             x: the input.
-            opened: whether gradients pass the gate where it is closed.
+            redirected: whether the ReLU behind it is a redirected one.
         """
-        result: torch.Tensor = _Convolution.apply(x, self, opened)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Convolution.apply(x, self, redirected)  # type: ignore[no-untyped-call]
         return result
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """The convolution itself."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
 
     def gradient(self, above: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """The gradient of the input, of height and width `size`, from that of the output."""
-        if self.phases is not None:
-            return self.phases.gradient(above, size)
+        if self.strided is not None:
+            return self.strided.gradient(above, size)
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.weight.shape[2:], strict=True)]
         edge = [r - p for r, p in zip(reach, self.padding, strict=True)]
         if min(edge) < 0 or not (self.stride == (1, 1) or self._stuffing_pays()):
             return self._transposed(above, size)
         if self.stride != (1, 1):
             above = self._stuffed(above, [s + 2 * p - r for s, p, r in zip(size, self.padding, reach, strict=True)])
-        return F.conv2d(above, self.mirrored, None, 1, (edge[0], edge[1]), self.dilation, self.groups)
+        return F.conv2d(above, self.mirrored, padding=(edge[0], edge[1]), dilation=self.dilation, groups=self.groups)
 
     def _stuffing_pays(self) -> bool:
         """Whether zeros between the gradient's values, and an ordinary convolution, beat torch's own routine."""
@@ -92,61 +100,72 @@ class FrozenConv(nn.Module):
 
     def _transposed(self, above: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         reached = [
-            (n - 1) * s - 2 * p + d * (k - 1) + 1
-            for n, s, p, d, k in zip(
-                above.shape[2:], self.stride, self.padding, self.dilation, self.weight.shape[2:], strict=True
-            )
+            (above.shape[2 + axis] - 1) * self.stride[axis]
+            - 2 * self.padding[axis]
+            + self.dilation[axis] * (self.weight.shape[2 + axis] - 1)
+            + 1
+            for axis in (0, 1)
         ]
         rest = (size[0] - reached[0], size[1] - reached[1])  # rows and columns that no window reached
-        return F.conv_transpose2d(above, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation)
+        return F.conv_transpose2d(
+            above,
+            self.weight,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=rest,
+            groups=self.groups,
+            dilation=self.dilation,
+        )
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution that keeps nothing but its input's size, and behind a gate what came out."""
+    """A convolution that stores nothing for its gradient but its input's size, and the output of its ReLU."""
 
     @staticmethod
-    def forward(context: Any, x: torch.Tensor, layer: FrozenConv, opened: bool) -> torch.Tensor:
-        context.layer, context.size, context.opened = layer, (x.shape[2], x.shape[3]), opened
+    def forward(context: Any, x: torch.Tensor, layer: FrozenConv, redirected: bool) -> torch.Tensor:
+        context.layer, context.size, context.redirected = layer, (x.shape[2], x.shape[3]), redirected
         result = layer.convolve(x)
-        if layer.gate is not None:
-            layer.gate.clamp_(result)
+        if layer.relu is not None:
+            layer.relu.clamp_(result)
             context.save_for_backward(result)
         return result
 
     @staticmethod
     def backward(context: Any, *above: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         layer, gradient = context.layer, above[0]
-        if layer.gate is not None:
-            gradient = layer.gate.gradient(*context.saved_tensors, gradient, context.opened)
+        if layer.relu is not None:
+            gradient = layer.relu.gradient(*context.saved_tensors, gradient, context.redirected)
         return layer.gradient(gradient.contiguous(memory_format=torch.channels_last), context.size), None, None
 
 
 def _mirrored(weight: torch.Tensor, groups: int) -> torch.Tensor:
     """(C_out, C_in / groups, k, k) → (C_in, C_out / groups, k, k), each kernel turned by half a circle."""
     out, depth, height, width = weight.shape
-    grouped = weight.reshape(groups, out // groups, depth, height, width).transpose(1, 2)
+    grouped = weight.reshape((groups, out // groups, depth, height, width)).transpose(1, 2)
     turned = grouped.reshape(groups * depth, out // groups, height, width).flip(2, 3)
     return turned.contiguous(memory_format=torch.channels_last)
 
 
-def with_frozen_convolutions(module: fx.GraphModule, dtype: torch.dtype, bit_gates: bool = False) -> fx.GraphModule:
+def with_frozen_convolutions(
+    module: fx.GraphModule, dtype: torch.dtype, bfloat16_relus: bool = False
+) -> fx.GraphModule:
     """A copy of a module in another precision, its Conv2d frozen; float32 weights share their memory with it.
 
     Args:
         module: of float32; it stays as it is.
         dtype: float32 or bfloat16.
-        bit_gates: whether ReLU and ReLU6 become gates on bits: for bfloat16 on a processor.
+        bfloat16_relus: whether ReLU and ReLU6 are computed on bits: for bfloat16 on a processor.
     """
     root = nn.Module()
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
         layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if bit_gates and isinstance(layer, (nn.ReLU, nn.ReLU6)):
-            layer, source = BitGate(layer), node.args[0]
+        if bfloat16_relus and isinstance(layer, (nn.ReLU, nn.ReLU6)):
+            layer, source = BFloat16ReLU(layer), node.args[0]
             before = getattr(root, source.name, None)
             if isinstance(before, FrozenConv) and len(source.users) == 1:
-                before.gate, copied[node] = layer, copied[source]
+                before.relu, copied[node] = layer, copied[source]
                 continue
         copied[node] = graph.node_copy(node, lambda old: copied[old])
         if layer is not None:

@@ -111,12 +111,12 @@ class Directions:
         height, width = rows + down - 1, columns + across - 1  # in squares
         ends = height * stride[0] - source.shape[2] - top, width * stride[1] - source.shape[3] - left  # cut where < 0
         squares = F.pad(source, (left, ends[1], top, ends[0])).permute(0, 2, 3, 1)
-        squares = squares.reshape(batch, height, stride[0], width, stride[1], depth)[:, :, :high, :, :wide]
-        squares = squares.permute(0, 1, 3, 2, 4, 5).reshape(batch, height * width, high * wide * depth)
+        squares = squares.reshape((batch, height, stride[0], width, stride[1], depth))[:, :, :high, :, :wide]
+        squares = squares.permute((0, 1, 3, 2, 4, 5)).reshape(batch, height * width, high * wide * depth)
         kernel = self.weight.new_zeros((batch, depth, down * stride[0], across * stride[1]))
         kernel[:, :, : tall : dilation[0], : broad : dilation[1]] = self.weight
-        kernel = kernel.reshape(batch, depth, down, stride[0], across, stride[1])[:, :, :, :high, :, :wide]
-        kernel = kernel.permute(0, 2, 4, 3, 5, 1).reshape(batch, down * across, high * wide * depth)
+        kernel = kernel.reshape((batch, depth, down, stride[0], across, stride[1]))[:, :, :, :high, :, :wide]
+        kernel = kernel.permute((0, 2, 4, 3, 5, 1)).reshape(batch, down * across, high * wide * depth)
         taps = torch.bmm(kernel, squares.transpose(1, 2)).reshape(batch, down * across, height, width).float()
         total = torch.zeros((), device=taps.device)
         for tap, one in enumerate(taps.unbind(1)):
@@ -128,7 +128,9 @@ class Directions:
         """A picture a group of one convolution: one channel, or a kernel far wider than it is deep."""
         top, left, bottom, right = self.layer.pads
         padded = F.pad(source, (left, right, top, bottom)).flatten(0, 1)[None]
-        return F.conv2d(padded, self.weight, None, self.layer.stride, 0, self.layer.dilation, len(source))[0]
+        return F.conv2d(
+            padded, self.weight, stride=self.layer.stride, dilation=self.layer.dilation, groups=len(source)
+        )[0]
 
     def _summed(self, source: torch.Tensor) -> torch.Tensor:
         """A map for each tap of the kernel by one matrix product, and their sum, each at its own shift.

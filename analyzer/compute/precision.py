@@ -19,8 +19,8 @@ def precision(device: torch.device) -> torch.dtype:
     """bfloat16 on processors with AVX-512 BF16 or AMX and on GPUs that multiply it, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    native = any(getattr(torch.cpu, name, bool)() for name in known)
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    native = any(getattr(torch.cpu, name, bool)() for name in checks)
     return torch.bfloat16 if device.type == "cpu" and native else torch.float32
 
 
@@ -38,15 +38,15 @@ def cut_for_gradients(
         The module, and the type that its input must have.
     """
     plain = with_frozen_convolutions(module, torch.float32).to(device)
-    wanted = torch.float32 if exact else precision(device)
-    if wanted == torch.float32:
-        return plain, wanted
+    dtype = torch.float32 if exact else precision(device)
+    if dtype == torch.float32:
+        return plain, dtype
     try:
-        low = with_frozen_convolutions(module, wanted, bit_gates=device.type == "cpu").to(device)
-        agreement = F.cosine_similarity(_gradient(plain, sample, torch.float32), _gradient(low, sample, wanted), dim=0)
+        low = with_frozen_convolutions(module, dtype, bfloat16_relus=device.type == "cpu").to(device)
+        agreement = F.cosine_similarity(_gradient(plain, sample, torch.float32), _gradient(low, sample, dtype), dim=0)
     except RuntimeError:  # an operator without bfloat16, or one that mixes types
         return plain, torch.float32
-    return (low, wanted) if agreement >= ALIKE else (plain, torch.float32)
+    return (low, dtype) if agreement >= ALIKE else (plain, torch.float32)
 
 
 def _gradient(module: fx.GraphModule, sample: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

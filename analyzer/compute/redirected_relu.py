@@ -1,9 +1,9 @@
-"""Gradients through closed gates: a ReLU at rest lets no gradient through, and a unit behind it never starts.
+"""Redirected ReLUs: a closed ReLU blocks the gradient, and a unit behind it would never start to climb.
 
-For the first steps of an ascent a tenth of the gradient passes a closed ReLU (or a saturated ReLU6) where it would open
-it; the forward pass stays exact. The cure for grey pictures of units that start without a gradient, and for units of
-which one half stays asleep. All of the gradient would be too much: on MobileNetV2's 46th convolution the first steps
-then lead nowhere, while a tenth costs nothing there.
+For the first steps of an ascent a tenth of the gradient passes a closed ReLU (or a saturated ReLU6) where following it
+would open the ReLU; the forward pass stays exact. This cures grey pictures of units that start without a gradient, and
+units of which one half never takes part. All of the gradient would be too much: on MobileNetV2's 46th convolution the
+first steps then lead nowhere, while a tenth costs nothing there.
 
 Source: the gradient redirection of Lucid (Olah et al. 2017, doi:10.23915/distill.00007, its code), which passes all of
 it where the whole gradient of a unit is blocked.
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from filterscope.analyzer.compute.bfloat16_relu import PASSED, BitGate
+from filterscope.analyzer.compute.bfloat16_relu import REDIRECTED_PART, BFloat16ReLU
 from filterscope.analyzer.compute.frozen_convolutions import FrozenConv
 
 
-class _OpenGate(torch.autograd.Function):
-    """clamp(x, 0, ceiling) whose gradient passes inside, and a part of it where following it would bring x inside."""
+class _RedirectedReLU(torch.autograd.Function):
+    """clamp(x, 0, ceiling), where a part of the gradient passes from outside if following it would bring x inside."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, ceiling: float) -> torch.Tensor:
@@ -35,26 +35,26 @@ class _OpenGate(torch.autograd.Function):
         (x,) = context.saved_tensors
         low, high = x <= 0, x >= context.ceiling
         blocked = (low & (gradient < 0)) | (high & (gradient > 0))
-        return torch.where(blocked, 0.0, torch.where(low | high, PASSED * gradient, gradient)), None
+        return torch.where(blocked, 0.0, torch.where(low | high, REDIRECTED_PART * gradient, gradient)), None
 
 
-def open_gate(x: torch.Tensor, ceiling: float) -> torch.Tensor:
-    """ReLU (ceiling ∞) or ReLU6 (ceiling 6) that lets gradients through where it is closed."""
-    result: torch.Tensor = _OpenGate.apply(x, ceiling)  # type: ignore[no-untyped-call]
+def redirected_relu(x: torch.Tensor, ceiling: float) -> torch.Tensor:
+    """ReLU (ceiling ∞) or ReLU6 (ceiling 6), redirected."""
+    result: torch.Tensor = _RedirectedReLU.apply(x, ceiling)  # type: ignore[no-untyped-call]
     return result
 
 
-def with_open_gates(module: fx.GraphModule) -> fx.GraphModule:
-    """The same module, weights shared, whose ReLUs and ReLU6s have open gates."""
+def with_redirected_relus(module: fx.GraphModule) -> fx.GraphModule:
+    """The same module, weights shared, with all ReLUs and ReLU6s redirected."""
     graph = fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     for node in module.graph.nodes:
-        gate = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(gate, (nn.ReLU, nn.ReLU6)):  # the ceiling of a plain ReLU is never reached
-            ceiling = 6.0 if isinstance(gate, nn.ReLU6) else math.inf
-            copied[node] = graph.call_function(open_gate, (copied[node.args[0]], ceiling))
+        layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, (nn.ReLU, nn.ReLU6)):
+            ceiling = 6.0 if isinstance(layer, nn.ReLU6) else math.inf
+            copied[node] = graph.call_function(redirected_relu, (copied[node.args[0]], ceiling))
             continue
         copied[node] = graph.node_copy(node, lambda old: copied[old])
-        if isinstance(gate, BitGate) or (isinstance(gate, FrozenConv) and gate.gate is not None):
-            copied[node].kwargs = {"opened": True}
+        if isinstance(layer, BFloat16ReLU) or (isinstance(layer, FrozenConv) and layer.relu is not None):
+            copied[node].kwargs = {"redirected": True}
     return fx.GraphModule(module, graph)

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 FEW = 4  # channels of an input for which this is faster
 
 
-class Phases(nn.Module):
-    """A convolution's kernel by remainders.
+class StridedGradient(nn.Module):
+    """A convolution's kernel, by remainders of the place modulo the stride.
 
     Args:
         weight: (C_out, C_in, k, k'), of a convolution without groups or dilation.
@@ -34,8 +34,8 @@ class Phases(nn.Module):
         rows, columns = (_taps(k, s, p) for k, s, p in zip(weight.shape[2:], stride, padding, strict=True))
         self.before = (rows[0], columns[0])
         padded = F.pad(weight, (0, 1, 0, 1))  # what a tap of -1 reads is 0
-        taken = padded[:, :, rows[1]][:, :, :, :, columns[1]]  # C_out, C_in, s, n, s', n'
-        turned = taken.permute(2, 4, 1, 0, 3, 5).flatten(0, 2)
+        taps = padded[:, :, rows[1]][:, :, :, :, columns[1]]  # C_out, C_in, s, n, s', n'
+        turned = taps.permute((2, 4, 1, 0, 3, 5)).flatten(0, 2)
         self.kernel: torch.Tensor
         self.register_buffer("kernel", turned.contiguous(memory_format=torch.channels_last))
 
@@ -47,7 +47,7 @@ class Phases(nn.Module):
         right = wide + self.kernel.shape[3] - 1 - left - above.shape[3]
         above = F.pad(above, (left, right, top, bottom))
         phases = F.conv2d(above, self.kernel).permute(0, 2, 3, 1)
-        side_by_side = phases.reshape(-1, tall, wide, self.stride[0], self.stride[1] * self.channels).transpose(2, 3)
+        side_by_side = phases.reshape((-1, tall, wide, self.stride[0], self.stride[1] * self.channels)).transpose(2, 3)
         whole = side_by_side.reshape(-1, tall * self.stride[0], wide * self.stride[1], self.channels)
         return whole[:, : size[0], : size[1]].permute(0, 3, 1, 2)
 

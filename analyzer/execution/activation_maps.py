@@ -34,8 +34,9 @@ def layer_groups(network: Network, layers: Sequence[ConvLayer], images: int) -> 
 def write_maps(
     network: Network,
     group: Sequence[ConvLayer],
-    slugs: dict[str, str],
     images: Sequence[np.ndarray],
+    *,
+    slugs: dict[str, str],
     writer: RunWriter,
     pictures: int = MAP_PICTURES,
 ) -> None:
@@ -43,21 +44,22 @@ def write_maps(
 
     Args:
         group: layers whose maps fit into memory together.
-        slugs: layer name → file name.
         images: (H, W, C) uint8 each, at the network's input size.
+        slugs: layer name → file name.
+        writer: of the run.
         pictures: of how many of the images the maps are kept as pictures; all images have their numbers kept.
     """
     session = network.session([layer.value for layer in group], (network.input.height, network.input.width))
-    found: dict[str, list[dict[str, np.ndarray]]] = {layer.name: [] for layer in group}
+    measured: dict[str, list[dict[str, np.ndarray]]] = {layer.name: [] for layer in group}
     for index, pixels in enumerate(images):
         values = session.run(network.input.to_model(pixels[None]))
         for layer in group:
             maps = values[layer.value][0]
-            found[layer.name].append(_statistics(maps))
+            measured[layer.name].append(_statistics(maps))
             if index < pictures:
                 writer.write_bytes(_atlas_name(slugs[layer.name], index), map_atlas(maps))
     for layer in group:
-        table = _table(slugs[layer.name], layer, found[layer.name], pictures)
+        table = _table(slugs[layer.name], layer, measured[layer.name], pictures)
         writer.write_table(f"maps/{slugs[layer.name]}.parquet", table)
 
 
@@ -84,21 +86,21 @@ def map_atlas(maps: np.ndarray) -> bytes:
     return atlas.to_png(atlas.pack(np.rint(share * 255).astype(np.uint8)[..., None]))
 
 
-def _table(slug: str, layer: ConvLayer, found: list[dict[str, np.ndarray]], pictures: int) -> pa.Table:
+def _table(slug: str, layer: ConvLayer, measured: list[dict[str, np.ndarray]], pictures: int) -> pa.Table:
     channels = layer.out_channels
     width = layer.output_shape[2]
-    where = np.concatenate([statistics["where"] for statistics in found])
-    image = np.repeat(np.arange(len(found), dtype=np.int32), channels)
-    channel = np.tile(np.arange(channels, dtype=np.int32), len(found))
-    kept = image < pictures
+    where = np.concatenate([statistics["where"] for statistics in measured])
+    image = np.repeat(np.arange(len(measured), dtype=np.int32), channels)
+    channel = np.tile(np.arange(channels, dtype=np.int32), len(measured))
+    has_picture = image < pictures
     columns: dict[str, Any] = {
         "image": image,
         "channel": channel,
-        **{name: np.concatenate([one[name] for one in found]) for name in ("minimum", "mean", "maximum")},
+        **{name: np.concatenate([one[name] for one in measured]) for name in ("minimum", "mean", "maximum")},
         "row": where // width,
         "column": where % width,
-        "atlas": pa.array([_atlas_name(slug, int(i)) if k else None for i, k in zip(image, kept, strict=True)]),
-        "tile": pa.array(channel, mask=~kept),
+        "atlas": pa.array([_atlas_name(slug, int(i)) if k else None for i, k in zip(image, has_picture, strict=True)]),
+        "tile": pa.array(channel, mask=~has_picture),
         "height": np.full(len(image), layer.output_shape[1], np.int32),
         "width": np.full(len(image), width, np.int32),
     }

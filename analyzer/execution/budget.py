@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filterscope.converters.errors import SettingsError
+from filterscope.analyzer.maximize.problem import Problem
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
     from filterscope.analyzer.execution.tasks import Workshop
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 12, 1024  # steps
 MEASURING = 10  # steps' worth of time that goes into measuring a finished picture
-TRIED = 6  # layers on which a step is timed
+TIMED_LAYERS = 6  # layers on which a step is timed
 TRIAL_STEPS = 3
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -48,10 +49,12 @@ def seconds_of(text: str) -> float:
     Raises:
         SettingsError: it is none.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|)", text.strip(), re.ASCII)
-    if not found or not float(found[1]):
-        raise SettingsError(f"--time-budget {text}: give a time such as 90s, 10m or 1.5h")
-    return float(found[1]) * UNITS[found[2]]
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|)", text.strip(), re.ASCII)
+    if not match or not float(match[1]):
+        raise SettingsError(
+            f"{setting('time_budget', text)}: give a time such as 90s, 10m or 1.5h", field="time_budget", value=text
+        )
+    return float(match[1]) * UNITS[match[2]]
 
 
 def share_out(costs: Mapping[str, float], pictures: Mapping[str, int], seconds: float) -> dict[str, int]:
@@ -69,8 +72,8 @@ def share_out(costs: Mapping[str, float], pictures: Mapping[str, int], seconds: 
         return {name: int(min(MOST, max(FEWEST, scale / cost))) for name, cost in costs.items()}
 
     def total(scale: float) -> float:
-        found = steps(scale)
-        return sum((found[name] + MEASURING) * costs[name] * pictures[name] for name in costs)
+        counts = steps(scale)
+        return sum((counts[name] + MEASURING) * costs[name] * pictures[name] for name in costs)
 
     low, high = FEWEST * min(costs.values()), MOST * max(costs.values())
     for _ in range(60):  # total is monotonic in the scale
@@ -94,7 +97,7 @@ def steps_for(
         workers: tasks that run side by side, each as fast as the calling thread.
     """
     work = {layer.name: [_work(shop, layer, objective) for objective in objectives] for layer in layers}
-    cost = _timed(shop, layers, objectives[0])
+    cost = _measure_cost(shop, layers, objectives[0])
     costs = {name: sum(cost.seconds(*one) for one in works) for name, works in work.items()}
     return share_out(costs, {layer.name: units[layer.name] for layer in layers}, seconds * workers)
 
@@ -107,11 +110,11 @@ def _work(shop: Workshop, layer: ConvLayer, objective: str) -> tuple[float, floa
     return part * before, float(canvas.height * canvas.width)
 
 
-def _timed(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
+def _measure_cost(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
     """Steps on a few layers, timed, and the non-negative costs that fit them best."""
     from filterscope.analyzer.maximize.engine import ascend, batch_size
 
-    chosen = [layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(TRIED, len(layers)))]
+    chosen = [layers[round(place)] for place in np.linspace(0, len(layers) - 1, min(TIMED_LAYERS, len(layers)))]
     rows, spent = [], []
     for layer in dict.fromkeys(chosen):
         canvas = shop.canvas(layer, objective)
@@ -121,9 +124,8 @@ def _timed(shop: Workshop, layers: Sequence[ConvLayer], objective: str) -> Cost:
             trial = shop.recipe.with_steps(steps)
             trial = replace(trial, quality=replace(trial.quality, patience=steps))  # nobody leaves early
             started = time.perf_counter()
-            ascend(
-                *(shop.network, layer, canvas, shop.objective(layer, objective), range(count), trial, 0, shop.device)
-            )
+            problem = Problem(shop.network, layer, canvas, shop.objective(layer, objective))
+            ascend(problem, range(count), trial, seed=0, device=shop.device)
             times.append(time.perf_counter() - started)
         rows.append(_work(shop, layer, objective))
         spent.append(max(times[1] - times[0], 1e-6) / TRIAL_STEPS / count)

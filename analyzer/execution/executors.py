@@ -31,7 +31,7 @@ def local(
         workers: tasks at a time; None: one a processor, or one a GPU where GPUs do the work.
 
     Raises:
-        KeyboardInterrupt: running tasks are told to stop at their next step, and nothing of them is kept.
+        KeyboardInterrupt: running tasks stop at their next step, and nothing of them is saved.
     """
     shop.prepare()
     todo = []

@@ -1,4 +1,4 @@
-"""The plan: settings become an ordered list of tasks, small pure values that any executor may run.
+"""Plan a run: turn settings into an ordered list of tasks, small values that any executor may run.
 
 Knows layers and settings; runs nothing.
 """
@@ -18,7 +18,7 @@ from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
 from filterscope.analyzer.units.objectives import OBJECTIVES
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 AUTO_ALL = 1024  # a network of at most so many channels is analysed whole
 AUTO_PER_LAYER = 16
@@ -29,7 +29,7 @@ ANALYTIC_UNITS = 512
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user asked for, and what decides the results."""
+    """The settings of a run; all but `layers` and `channels` decide the results of each unit."""
 
     quality: str = "draft"
     preset: str = "filterscope"
@@ -45,15 +45,27 @@ class Settings:
         _ = self.recipe
         for objective in self.objectives:
             if objective not in CHANNEL_OBJECTIVES:
-                raise SettingsError(f"--objective {objective}: give one of {', '.join(CHANNEL_OBJECTIVES)}")
+                raise SettingsError(
+                    f"{setting('objective', objective)}: give one of {', '.join(CHANNEL_OBJECTIVES)}",
+                    field="objective",
+                    value=objective,
+                )
         if self.resize not in RESIZES:
-            raise SettingsError(f"--resize {self.resize}: give one of {', '.join(RESIZES)}")
+            raise SettingsError(
+                f"{setting('resize', self.resize)}: give one of {', '.join(RESIZES)}",
+                field="resize",
+                value=self.resize,
+            )
         _check_form(self.channels)
         if self.time_budget is not None and not 0 < self.time_budget < float("inf"):
-            raise SettingsError(f"--time-budget {self.time_budget}: give more than 0 seconds")
-        for option, number in (("seed", self.seed), ("maps", self.map_pictures)):
+            raise SettingsError(
+                f"{setting('time_budget', self.time_budget)}: give more than 0 seconds",
+                field="time_budget",
+                value=self.time_budget,
+            )
+        for name, number in (("seed", self.seed), ("maps", self.map_pictures)):
             if number < 0:
-                raise SettingsError(f"--{option} {number}: give 0 or more")
+                raise SettingsError(f"{setting(name, number)}: give 0 or more", field=name, value=number)
 
     @property
     def recipe(self) -> Recipe:
@@ -118,7 +130,7 @@ def make_plan(
         size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
         for objective in settings.objectives:
             own = None if steps is None else steps[layer.name]
-            tasks += [Task(layer.name, objective, "ascent", part, own) for part in _parts(channels, size)]
+            tasks += [Task(layer.name, objective, "ascent", part, steps=own) for part in _parts(channels, size)]
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
@@ -144,31 +156,33 @@ def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tupl
     return choose_channels(analysed, settings.channels)
 
 
-def choose_channels(layers: Sequence[ConvLayer], wanted: str) -> dict[str, tuple[int, ...]]:
+def choose_channels(layers: Sequence[ConvLayer], channels: str) -> dict[str, tuple[int, ...]]:
     """Which channels of each layer are analysed.
 
     Args:
-        wanted: "auto": all of a network of at most 1,024 channels, else 16 a layer, evenly spaced; "all"; "N/layer";
+        channels: "auto": all of a network of at most 1,024 channels, else 16 a layer, evenly spaced; "all"; "N/layer";
             or a list of numbers and ranges that every layer must have.
 
     Raises:
         SettingsError: not of these forms, or a channel that a layer does not have.
     """
-    if wanted == "auto":
-        wanted = "all" if sum(layer.out_channels for layer in layers) <= AUTO_ALL else f"{AUTO_PER_LAYER}/layer"
-    if wanted == "all":
+    if channels == "auto":
+        channels = "all" if sum(layer.out_channels for layer in layers) <= AUTO_ALL else f"{AUTO_PER_LAYER}/layer"
+    if channels == "all":
         return {layer.name: tuple(range(layer.out_channels)) for layer in layers}
-    _check_form(wanted)
-    count, slash, _ = wanted.partition("/")
+    _check_form(channels)
+    count, slash, _ = channels.partition("/")
     if slash:
         return {layer.name: evenly_spaced(layer.out_channels, int(count)) for layer in layers}
-    ranges = [(int(first), int(last or first)) for first, _, last in (p.partition("-") for p in wanted.split(","))]
+    ranges = [(int(first), int(last or first)) for first, _, last in (p.partition("-") for p in channels.split(","))]
     highest = max(last for _, last in ranges)
     for layer in layers:
         if highest >= layer.out_channels:
             raise SettingsError(
-                f"--channels {wanted}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
-                "choose its layer with --layers, or other channels"
+                f"{setting('channels', channels)}: {layer.name} has channels 0 to {layer.out_channels - 1}; "
+                f"choose its layer with {setting('layers')}, or other channels",
+                field="channels",
+                value=channels,
             )
     listed = tuple(sorted({channel for first, last in ranges for channel in range(first, last + 1)}))
     return {layer.name: listed for layer in layers}
@@ -181,14 +195,16 @@ def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
     return tuple(index * total // count for index in range(count))
 
 
-def _check_form(wanted: str) -> None:
-    if wanted in ("auto", "all") or re.fullmatch(r"[1-9]\d{0,8}/layer", wanted, re.ASCII):
+def _check_form(channels: str) -> None:
+    if channels in ("auto", "all") or re.fullmatch(r"[1-9]\d{0,8}/layer", channels, re.ASCII):
         return
-    for part in wanted.split(","):
+    for part in channels.split(","):
         numbers = re.fullmatch(r" *(\d{1,9})(?:-(\d{1,9}))? *", part, re.ASCII)
         if not numbers or int(numbers[2] or numbers[1]) < int(numbers[1]):
             raise SettingsError(
-                f"--channels {wanted}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11"
+                f"{setting('channels', channels)}: give auto, all, 16/layer, or numbers and ranges such as 0,4,8-11",
+                field="channels",
+                value=channels,
             )
 
 

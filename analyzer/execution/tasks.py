@@ -1,6 +1,6 @@
-"""Doing one task: pictures of some units, and the numbers that stand beside them.
+"""Run one task: make the pictures of some units, and measure them.
 
-Knows the ways of maximising and the meter; knows nothing of files or of who runs the task.
+Knows the methods of maximisation and the meter; knows nothing of files or of who runs the task.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from filterscope.analyzer.execution.plan import Task
 from filterscope.analyzer.maximize.analytic import image_maximisers, input_maximisers
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
@@ -52,7 +53,7 @@ class Workshop:
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
-    _inner: SharedBounds | None = None
+    _shared_bounds: SharedBounds | None = None
     _dead: dict[str, np.ndarray] = field(default_factory=dict)
     _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
 
@@ -64,7 +65,7 @@ class Workshop:
     def prepare(self) -> None:
         """Make what several threads would otherwise make at once."""
         _ = self.network.twin
-        _ = self.inner
+        _ = self.shared_bounds
 
     def for_a_thread(self) -> Workshop:
         """The same workshop with a meter and one device of its own, to which the calling thread then keeps."""
@@ -100,17 +101,17 @@ class Workshop:
         if layer.name not in self._dead:
             from filterscope.analyzer.bounds.dead_units import never_positive
 
-            self._dead[layer.name] = never_positive(self.network, layer, self.inner, CLOSER)
+            self._dead[layer.name] = never_positive(self.network, layer, self.shared_bounds, CLOSER)
         return self._dead[layer.name]
 
     @property
-    def inner(self) -> SharedBounds:
+    def shared_bounds(self) -> SharedBounds:
         """What the relaxations of all layers share."""
-        if self._inner is None:
+        if self._shared_bounds is None:
             from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
 
-            self._inner = SharedBounds(self.network, self._all_bounds())
-        return self._inner
+            self._shared_bounds = SharedBounds(self.network, self._all_bounds())
+        return self._shared_bounds
 
     def _all_bounds(self) -> dict[str, Interval]:
         if self._bounds is None:
@@ -142,23 +143,16 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
     canvas = shop.canvas(layer, task.objective)
     objective = shop.objective(layer, task.objective)
     recipe = shop.recipe if task.steps is None else shop.recipe.with_steps(task.steps)
+    problem = Problem(shop.network, layer, canvas, objective)
     climbed = ascend(
-        shop.network,
-        layer,
-        canvas,
-        objective,
-        task.channels,
-        recipe,
-        shop.seed,
-        shop.device,
-        shop.stop,
-        prior=shop.prior,
+        problem, task.channels, recipe, seed=shop.seed, device=shop.device, stop=shop.stop, prior=shop.prior
     )
     channels = np.repeat(np.array(task.channels), objective.pictures)
     meter, random = shop.meter(layer, task.objective)
     activation = meter.activation(climbed.tiles, channels)
     if recipe.has_second_try and objective.canvas != "neuron" and not objective.together:  # neurons had no other
-        _try_again(shop, layer, objective, canvas, recipe.second_try, channels, climbed, activation, random)
+        low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
+        _try_again(shop, problem, recipe.second_try, climbed, channels=channels, low=low, activation=activation)
     robust = meter.robust(climbed.tiles, channels)
     bound, kinds = _upper_bounds(shop, layer, task, canvas)
     dead = shop.dead(layer)
@@ -190,40 +184,36 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
 
 def _try_again(
     shop: Workshop,
-    layer: ConvLayer,
-    objective: Objective,
-    canvas: Canvas,
+    problem: Problem,
     recipe: Recipe,
-    channels: np.ndarray,
     climbed: Ascent,
+    *,
+    channels: np.ndarray,
+    low: np.ndarray,
     activation: np.ndarray,
-    random: np.ndarray,
 ) -> None:
     """Units that did not rise above random images climb once more, as pixels held still; the better picture stays.
 
     A smooth picture under movements never shows what a unit of fine noise asks for: such units are found in networks
     with few steps of training behind them, and of the last kinds of channel in trained ones.
+
+    Args:
+        recipe: of the second climb.
+        climbed: what the first climb reached; changed in place.
+        channels: (N,) of each picture.
+        low: indices of the pictures that are tried again.
+        activation: (N,) of each picture; changed in place.
     """
     from filterscope.analyzer.maximize.engine import ascend
 
-    low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
     if not low.size:
         return
-    again = ascend(
-        shop.network,
-        layer,
-        canvas,
-        objective,
-        channels[low].tolist(),
-        recipe,
-        shop.seed,
-        shop.device,
-        shop.stop,
-    )
-    found = shop.meter(layer, objective.name)[0].activation(again.tiles, channels[low])
-    better = objective.sense * (found - activation[low]) > 0
-    kept = low[better]
-    climbed.tiles[kept], activation[kept] = again.tiles[better], found[better]
+    again = ascend(problem, channels[low].tolist(), recipe, seed=shop.seed, device=shop.device, stop=shop.stop)
+    meter, _ = shop.meter(problem.layer, problem.objective.name)
+    reached = meter.activation(again.tiles, channels[low])
+    better = problem.objective.sense * (reached - activation[low]) > 0
+    improved = low[better]
+    climbed.tiles[improved], activation[improved] = again.tiles[better], reached[better]
     climbed.steps[low] += again.steps
 
 
@@ -243,7 +233,7 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
     bound = shop.bound(layer).high[channels]
     kinds: list[str | None] = ["interval" if np.isfinite(limit) else None for limit in bound]
     kind = OBJECTIVES[task.objective].canvas
-    closer = upper_bounds(shop.network, layer, canvas, kind, channels, shop.inner, CLOSER)
+    closer = upper_bounds(shop.network, layer, canvas, kind, channels=channels, shared=shop.shared_bounds, limit=CLOSER)
     for index in np.flatnonzero(closer < bound):
         bound[index], kinds[index] = closer[index], "relaxation"
     return bound, kinds

@@ -21,28 +21,28 @@ import numpy as np
 import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
-from filterscope.analyzer.maximize.objective_gradient import Asked, Slope, some
+from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient, UnitDirections, select_directions
 from filterscope.analyzer.maximize.optimisers import Optimiser, optimiser
 from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
 from filterscope.analyzer.maximize.presets import STRETCHED, Recipe
 from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.transforms import fitted
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
-from filterscope.analyzer.units.objectives import Objective
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
 BATCH_PIXELS = 3 << 17  # of all canvases of a batch: 42 of 96 px, beyond which a processor gains nothing
 LARGEST_BATCH = 128
-OPEN_GATES, FEWEST_OPEN = 1 / 32, 4  # part of the steps in which gradients pass closed ReLUs, and at least so many
+REDIRECTED, FEWEST_REDIRECTED = 1 / 32, 4  # part of the steps in which ReLUs are redirected, and at least so many
 GAIN = 0.005  # relative gain that counts as progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ascent:
-    """What a task's units reached."""
+    """Pictures of some units after gradient ascent."""
 
     tiles: np.ndarray  # (N, H, W, C) uint8
     steps: np.ndarray  # (N,) int, steps taken by each picture
@@ -51,25 +51,24 @@ class Ascent:
 
 
 def ascend(
-    network: Network,
-    layer: ConvLayer,
-    canvas: Canvas,
-    objective: Objective,
+    problem: Problem,
     units: Sequence[int],
     recipe: Recipe,
+    *,
     seed: int,
     device: torch.device,
     stop: threading.Event | None = None,
-    *,
     prior: Prior | None = None,
     start: np.ndarray | None = None,
 ) -> Ascent:
     """Maximise some units of one layer.
 
     Args:
+        problem: the layer, its objective and the size of the pictures.
         units: what the objective counts: channels, or its own directions.
         recipe: how; what it says of this kind of canvas.
         seed: with the same plan on the same kind of machine, the same pictures.
+        device: where to compute.
         stop: set by another thread, it ends the ascent at the next step.
         prior: colours and spectrum of the user's images; None: those of ImageNet, and 1/f.
         start: (N, H, W, C) uint8 pictures to begin at, one a picture; None: the recipe's own start.
@@ -82,21 +81,22 @@ def ascend(
         SettingsError: the objective does not fit the layer, or the recipe's phases cannot begin at a picture.
     """
     started = time.perf_counter()
-    climb = _Climb(network, layer, canvas, objective, recipe, seed, device, prior, stop or threading.Event())
-    wanted = [(unit, index) for unit in units for index in range(objective.pictures)]
-    size = batch_size(network, layer, canvas, objective.pictures)
+    together = problem.objective.pictures
+    climb = _Climb(problem, recipe, seed=seed, device=device, prior=prior, stop=stop or threading.Event())
+    pictures = [(unit, index) for unit in units for index in range(together)]
+    size = batch_size(problem.network, problem.layer, problem.canvas, together)
     parts: list[Part] = []
     first = 0
-    while first < len(wanted):
+    while first < len(pictures):
         batch = slice(first, first + size)
-        part = climb.run(wanted[batch], None if start is None else start[batch])
+        part = climb.run(pictures[batch], None if start is None else start[batch])
         if part is None:
-            size = _halved(min(size, len(wanted) - first), objective.pictures)
+            size = _smaller_batch(min(size, len(pictures) - first), together)
             continue
         parts.append(part)
         first += size
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
-    return Ascent(tiles, steps, diverged, time.perf_counter() - started)
+    return Ascent(tiles=tiles, steps=steps, diverged=diverged, seconds=time.perf_counter() - started)
 
 
 def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int = 1) -> int:
@@ -115,7 +115,7 @@ def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int
     return max(1, size // together) * together
 
 
-def _halved(size: int, together: int) -> int:
+def _smaller_batch(size: int, together: int) -> int:
     """The next smaller batch after one that the device had no memory for.
 
     Raises:
@@ -123,14 +123,17 @@ def _halved(size: int, together: int) -> int:
     """
     smaller = size // together // 2 * together
     if not smaller:
-        raise SettingsError("this device's memory does not hold one picture's ascent; give --device cpu or --canvas")
+        raise SettingsError(
+            "this device's memory does not hold one picture's ascent; "
+            f"give {setting('device', 'cpu')} or {setting('canvas')}"
+        )
     torch.cuda.empty_cache()
-    _say_once("a batch did not fit into the device's memory; smaller ones go on")
+    _warn_once("a batch did not fit into the device's memory; smaller ones go on")
     return smaller
 
 
 @cache
-def _say_once(text: str) -> None:
+def _warn_once(text: str) -> None:
     logging.getLogger("filterscope").warning(text)
 
 
@@ -143,41 +146,41 @@ Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # tiles, steps taken, diverged
 
 
 class _Climb:
-    """The ascent of one layer and objective, for batch after batch."""
+    """Gradient ascent on one problem, one batch of units after another."""
 
     def __init__(
         self,
-        network: Network,
-        layer: ConvLayer,
-        canvas: Canvas,
-        objective: Objective,
+        problem: Problem,
         recipe: Recipe,
+        *,
         seed: int,
         device: torch.device,
         prior: Prior | None,
         stop: threading.Event,
     ) -> None:
         self.stop = stop
-        self.layer, self.canvas, self.objective = layer, canvas, objective
-        self.recipe = recipe.on(objective.canvas, min(canvas.size))
+        self.layer, self.canvas, self.objective = problem.layer, problem.canvas, problem.objective
+        self.recipe = recipe.on(self.objective.canvas, min(self.canvas.size))
         self.seed, self.device = seed, device
-        self.prior = None if prior is None else prior.fitted(canvas.size)
-        self.bands = network.input.channels
-        self.slope = Slope(network, layer, canvas, objective, device)
+        self.prior = None if prior is None else prior.fitted(self.canvas.size)
+        self.bands = problem.network.input.channels
+        self.slope = ObjectiveGradient(problem, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
-    def run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
-        """Climb with one batch of (unit, which of its pictures); None where a GPU has not the memory for it."""
+    def run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
+        """Climb with one batch of (unit, number of its picture); None if the GPU's memory is too small for it."""
         try:
-            return self._run(wanted, start)
+            return self._run(units, start)
         except torch.OutOfMemoryError:
             return None  # the exception, which holds the batch's tensors, ends here
 
-    def _run(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Part:
-        state = _State(self._held(wanted, start), self.recipe, self.slope.directions([unit for unit, _ in wanted]))
-        tiles = np.zeros((len(wanted), *self.canvas.size, self.bands), np.uint8)
-        taken = np.zeros(len(wanted), np.int32)
-        diverged = np.zeros(len(wanted), bool)
+    def _run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part:
+        state = _State(
+            self._initial_parameters(units, start), self.recipe, self.slope.directions([unit for unit, _ in units])
+        )
+        tiles = np.zeros((len(units), *self.canvas.size, self.bands), np.uint8)
+        steps = np.zeros(len(units), np.int32)
+        diverged = np.zeros(len(units), bool)
         for step in range(self.recipe.steps):
             if self.stop.is_set():
                 raise InterruptedError(f"{self.layer.name}: stopped at step {step}")
@@ -189,13 +192,13 @@ class _Climb:
             if finished.any():
                 places, pictures = state.leave(finished)
                 tiles[places] = eight_bit(self._shown(pictures))
-                taken[places] = step + 1
+                steps[places] = step + 1
                 diverged[places] = broken[finished].cpu().numpy()
             if not len(state):
                 break
-        return tiles, taken, diverged
+        return tiles, steps, diverged
 
-    def _held(self, wanted: list[tuple[int, int]], start: np.ndarray | None) -> Parameters:
+    def _initial_parameters(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Parameters:
         preset = self.recipe.preset
         shape = (self.bands, *self.canvas.size)
         if start is not None:
@@ -206,18 +209,20 @@ class _Climb:
                 return Fourier.start_from(pictures.contiguous(), self.prior, preset.exponent)
             return Pixels.start_from(pictures.contiguous())
         objective = zlib.crc32(self.objective.name.encode())
-        seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in wanted]
+        seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in units]
         if preset.parameters == "fourier":
-            return Fourier(seeds, shape, self.device, self.prior, preset.start, preset.exponent)
-        return (Maco if preset.parameters == "maco" else Pixels)(seeds, shape, self.device, self.prior, preset.start)
+            return Fourier(seeds, shape, self.device, prior=self.prior, start=preset.start, exponent=preset.exponent)
+        kind = Maco if preset.parameters == "maco" else Pixels
+        return kind(seeds, shape, self.device, prior=self.prior, start=preset.start)
 
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is raised, (B,), and its gradient by the values."""
-        values = state.held.values
-        pictures = state.held.pictures()
-        opened = self.recipe.preset.redirect and step < max(FEWEST_OPEN, self.recipe.steps * OPEN_GATES)
-        seen = self.moved(pictures, self.seed, step)
-        raised, source = self.slope.raised(seen, state.asked, opened)
+        """The objective of each picture, (B,), and its gradient by the parameters."""
+        values = state.parameters.values
+        pictures = state.parameters.pictures()
+        first_steps = max(FEWEST_REDIRECTED, self.recipe.steps * REDIRECTED)
+        redirected = self.recipe.preset.redirect and step < first_steps
+        moved = self.moved(pictures, self.seed, step)
+        raised, source = self.slope.evaluate(moved, state.directions, redirected)
         copies = self.moved.copies
         raised = raised.reshape(copies, -1).mean(dim=0)
         climbed = raised
@@ -240,12 +245,12 @@ class _Climb:
 
 
 class _State:
-    """The units still climbing: their pictures, the optimiser's memory, and how each is getting on."""
+    """The units that still climb: their pictures, the optimiser's moments, and their best values so far."""
 
-    def __init__(self, held: Parameters, recipe: Recipe, asked: Asked) -> None:
-        self.held, self.recipe, self.asked = held, recipe, asked
-        count, device = len(held.values), held.values.device
-        self.optimiser: Optimiser = optimiser(recipe.preset.optimiser, held.values)
+    def __init__(self, parameters: Parameters, recipe: Recipe, directions: UnitDirections) -> None:
+        self.parameters, self.recipe, self.directions = parameters, recipe, directions
+        count, device = len(parameters.values), parameters.values.device
+        self.optimiser: Optimiser = optimiser(recipe.preset.optimiser, parameters.values)
         self.places = np.arange(count)
         self.best = torch.full((count,), -math.inf, device=device)
         self.since = torch.zeros(count, dtype=torch.int64, device=device)
@@ -258,12 +263,12 @@ class _State:
         preset = self.recipe.preset
         with torch.no_grad():
             move = self.optimiser.step(gradient, self.recipe.rate_at(step))
-            values = self.held.values.detach() + torch.nan_to_num(move, posinf=0.0, neginf=0.0)
+            values = self.parameters.values.detach() + torch.nan_to_num(move, posinf=0.0, neginf=0.0)
             for operation in preset.operations:
                 values = operation.apply(values, gradient, step)
-            self.held.values = values.requires_grad_(True)
+            self.parameters.values = values.requires_grad_(True)
         if preset.boxed:
-            self.held.constrain()
+            self.parameters.constrain()
 
     def finished(self, values: torch.Tensor, broken: torch.Tensor, last: bool, whole: bool) -> torch.Tensor:
         """Which pictures are done: broken, at the last step, or without a gain for the recipe's patience: (B,) bool.
@@ -284,11 +289,11 @@ class _State:
         """Take finished units out: their places in the batch, and their pictures."""
         places = self.places[finished.cpu().numpy()]
         with torch.no_grad():
-            pictures = self.held.decode(self.held.values[finished])
-        kept = ~finished
-        self.held.values = self.held.values.detach()[kept].requires_grad_(True)
-        self.optimiser.keep(kept)
-        self.asked = some(self.asked, kept)
-        self.best, self.since = self.best[kept], self.since[kept]
-        self.places = self.places[kept.cpu().numpy()]
+            pictures = self.parameters.decode(self.parameters.values[finished])
+        remaining = ~finished
+        self.parameters.values = self.parameters.values.detach()[remaining].requires_grad_(True)
+        self.optimiser.keep(remaining)
+        self.directions = select_directions(self.directions, remaining)
+        self.best, self.since = self.best[remaining], self.since[remaining]
+        self.places = self.places[remaining.cpu().numpy()]
         return places, pictures

@@ -53,8 +53,8 @@ class Restraint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Matched:
-    """One picture and what it took."""
+class MatchedPicture:
+    """A picture whose activations were matched, and the work that it took."""
 
     tile: np.ndarray  # (H, W, C) uint8
     steps: int  # evaluations of the network with its gradient
@@ -62,7 +62,7 @@ class Matched:
 
 
 class Matcher:
-    """One layer's activations at the network's own input size, and the ways back from them to pictures.
+    """One layer's activations at the network's own input size, and what finds pictures from them.
 
     Args:
         network: the opened network.
@@ -88,7 +88,7 @@ class Matcher:
         restraint: Restraint | None = None,
         first: int = FIRST,
         last: float = LAST,
-    ) -> Matched:
+    ) -> MatchedPicture:
         """The picture whose activations come nearest to a picture's own, found from noise.
 
         Args:
@@ -106,20 +106,20 @@ class Matcher:
 
         def loss(pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             distance = (self._activations(pictures) - target).square().sum() * scale
-            return distance + _restrained(pictures, held_back), distance
+            return distance + _restraint_penalty(pictures, held_back), distance
 
-        held = self._noise(seed)
+        parameters = self._noise(seed)
         polishing = int(last * evaluations)
-        taken = _first_steps(held, loss, min(first, evaluations - polishing))
-        used, nearest = _descend(held, loss, evaluations - polishing - taken)
-        taken += used
-        pictures = held.pictures().detach()
+        steps = _first_steps(parameters, loss, min(first, evaluations - polishing))
+        used, nearest = _descend(parameters, loss, evaluations - polishing - steps)
+        steps += used
+        pictures = parameters.pictures().detach()
         if polishing and nearest > ENOUGH:
-            pictures = _polished(pictures, loss, polishing)
-            taken += polishing
-        return Matched(np.asarray(eight_bit(pictures)[0]), taken, time.process_time() - started)
+            pictures = _polish(pictures, loss, polishing)
+            steps += polishing
+        return MatchedPicture(np.asarray(eight_bit(pictures)[0]), steps, time.process_time() - started)
 
-    def caricature(self, picture: np.ndarray, quality: Quality, power: float, seed: int = 0) -> Matched:
+    def caricature(self, picture: np.ndarray, quality: Quality, power: float, seed: int = 0) -> MatchedPicture:
         """More of what a picture's activations point to: raises dot product × cosine^power under small movements.
 
         Args:
@@ -132,16 +132,16 @@ class Matcher:
         moved = fitted(recipe.preset.transforms, recipe.steps)
         target = self._activations(self._pictures(picture)).detach().flatten()
         target = target / target.norm().clamp_min(1e-15)
-        held = self._noise(seed)
-        optimiser = Adam(held.values)
+        parameters = self._noise(seed)
+        optimiser = Adam(parameters.values)
         for step in range(recipe.steps):
-            seen = self._activations(moved(held.pictures(), seed, step)).flatten()
+            seen = self._activations(moved(parameters.pictures(), seed, step)).flatten()
             dot = seen @ target
             cosine = dot / seen.norm().clamp_min(1e-15)
-            (gradient,) = torch.autograd.grad(dot * cosine.clamp_min(LEAST_COSINE) ** power, held.values)
-            _move(held, optimiser.step(gradient, recipe.rate_at(step)))
-        tile = np.asarray(eight_bit(held.pictures().detach())[0])
-        return Matched(tile, recipe.steps, time.process_time() - started)
+            (gradient,) = torch.autograd.grad(dot * cosine.clamp_min(LEAST_COSINE) ** power, parameters.values)
+            _step_parameters(parameters, optimiser.step(gradient, recipe.rate_at(step)))
+        tile = np.asarray(eight_bit(parameters.pictures().detach())[0])
+        return MatchedPicture(tile, recipe.steps, time.process_time() - started)
 
     def _noise(self, seed: int) -> Fourier:
         return Fourier([[seed, self.layer.index]], self.shape, self.device, self.prior)
@@ -151,48 +151,50 @@ class Matcher:
         return (pixels.permute(0, 3, 1, 2) / 255).contiguous()
 
     def _activations(self, pictures: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self._cut(self._to_model(pictures))[0]
-        return found
+        activations: torch.Tensor = self._cut(self._to_model(pictures))[0]
+        return activations
 
 
 Loss = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # pictures → what is lowered, distance² in it
 
 
-def _first_steps(held: Fourier, loss: Loss, steps: int) -> int:
-    optimiser = Adam(held.values)
+def _first_steps(parameters: Fourier, loss: Loss, steps: int) -> int:
+    optimiser = Adam(parameters.values)
     for step in range(steps):
-        (gradient,) = torch.autograd.grad(-loss(held.pictures())[0], held.values)
-        _move(held, optimiser.step(gradient, RATE * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))))
+        (gradient,) = torch.autograd.grad(-loss(parameters.pictures())[0], parameters.values)
+        _step_parameters(
+            parameters, optimiser.step(gradient, RATE * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps))))
+        )
     return steps
 
 
-def _descend(held: Fourier, loss: Loss, evaluations: int) -> tuple[int, float]:
+def _descend(parameters: Fourier, loss: Loss, evaluations: int) -> tuple[int, float]:
     """L-BFGS, round after round, until the picture is near enough or a round gains nothing: evaluations, distance."""
-    values = held.values
+    values = parameters.values
     optimiser = torch.optim.LBFGS(
         [values], 1.0, tolerance_grad=0.0, tolerance_change=0.0, history_size=HISTORY, line_search_fn="strong_wolfe"
     )
-    taken, nearest = 0, math.inf
+    steps, nearest = 0, math.inf
 
     def closure() -> float:
-        nonlocal taken, nearest
-        taken += 1
+        nonlocal steps, nearest
+        steps += 1
         values.grad = None
-        total, distance = loss(held.pictures())
+        total, distance = loss(parameters.pictures())
         total.backward()  # type: ignore[no-untyped-call]
         nearest = min(nearest, math.sqrt(max(0.0, distance.item())))
         return total.item()
 
-    while taken < evaluations:
-        before, began = nearest, taken
-        optimiser.param_groups[0]["max_iter"] = optimiser.param_groups[0]["max_eval"] = min(ROUND, evaluations - taken)
+    while steps < evaluations:
+        before, began = nearest, steps
+        optimiser.param_groups[0]["max_iter"] = optimiser.param_groups[0]["max_eval"] = min(ROUND, evaluations - steps)
         optimiser.step(closure)  # type: ignore[no-untyped-call]
-        if not nearest < before * (1 - GAIN) or nearest < ENOUGH or taken == began:
+        if not nearest < before * (1 - GAIN) or nearest < ENOUGH or steps == began:
             break
-    return taken, nearest
+    return steps, nearest
 
 
-def _polished(pictures: torch.Tensor, loss: Loss, steps: int) -> torch.Tensor:
+def _polish(pictures: torch.Tensor, loss: Loss, steps: int) -> torch.Tensor:
     """Adam on pixels, whose scale is another than that of waves; the picture as it was where that comes no nearer."""
     began, pixels = pictures, pictures.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([pixels], LAST_RATE, LAST_BETAS, eps=1e-12)
@@ -203,17 +205,17 @@ def _polished(pictures: torch.Tensor, loss: Loss, steps: int) -> torch.Tensor:
         optimiser.step()
         with torch.no_grad():
             pixels.clamp_(0.0, 1.0)
-    found = pixels.detach()
+    polished = pixels.detach()
     with torch.no_grad():
-        return found if bool(loss(found)[0] < loss(began)[0]) else began
+        return polished if bool(loss(polished)[0] < loss(began)[0]) else began
 
 
-def _move(held: Fourier, step: torch.Tensor) -> None:
+def _step_parameters(parameters: Fourier, step: torch.Tensor) -> None:
     step = torch.nan_to_num(step, posinf=0.0, neginf=0.0)
-    held.values = (held.values.detach() + step).requires_grad_(True)
+    parameters.values = (parameters.values.detach() + step).requires_grad_(True)
 
 
-def _restrained(pictures: torch.Tensor, restraint: Restraint) -> torch.Tensor:
+def _restraint_penalty(pictures: torch.Tensor, restraint: Restraint) -> torch.Tensor:
     down = pictures[:, :, 1:] - pictures[:, :, :-1]
     across = pictures[:, :, :, 1:] - pictures[:, :, :, :-1]
     rough = (down.square().sum() + across.square().sum()) / pictures.numel()

@@ -1,7 +1,7 @@
-"""The objective as a function of pictures: what is raised, and the way through the network by which gradients come.
+"""The objective as a function of pictures that can be differentiated.
 
-The graph is cut at the layer and its weights are frozen; of the last convolution only what the batch asks for is
-computed. Knows torch; knows nothing of how a picture is held or moved.
+The graph is cut at the layer and its weights are frozen; of the last convolution only the channels that the batch needs
+are computed. Knows torch; knows nothing of parameterisations or transforms.
 """
 
 from __future__ import annotations
@@ -15,84 +15,81 @@ import torch
 from filterscope.analyzer.compute.last_convolution import Directions
 from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.compute.precision import cut_for_gradients
-from filterscope.analyzer.compute.redirected_relu import with_open_gates
-from filterscope.analyzer.network.layers import ConvLayer
-from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.units.canvas import Canvas
-from filterscope.analyzer.units.objectives import Objective
+from filterscope.analyzer.compute.redirected_relu import with_redirected_relus
+from filterscope.analyzer.maximize.problem import Problem
 
-Asked = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
+UnitDirections = Directions | torch.Tensor | None  # directions of a batch: as kernels, as weights of maps, or none
 
 
-class Slope:
-    """One objective on one layer and canvas.
+class ObjectiveGradient:
+    """The objective of a problem as a function of pictures that can be differentiated.
 
     Args:
+        problem: what is maximised.
+        device: where to compute.
         exact: float32, also where bfloat16 is faster.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        layer: ConvLayer,
-        canvas: Canvas,
-        objective: Objective,
-        device: torch.device,
-        exact: bool = False,
-    ) -> None:
+    def __init__(self, problem: Problem, device: torch.device, exact: bool = False) -> None:
+        network, layer, objective = problem.network, problem.layer, problem.objective
         self.layer, self.objective, self.device = layer, objective, device
         self.to_model = input_map(network.input, device)
-        self.last_alone = (
+        self.computes_last_layer = (
             layer.op == "Conv" and layer.is_constant and objective.direction(0, layer.out_channels) is not None
         )
-        target = layer.source if self.last_alone else layer.value
+        target = layer.source if self.computes_last_layer else layer.value
         self.dtype = torch.float32
-        self.before: Callable[..., Any] = _identity
-        self.opened: Callable[..., Any] = _identity
+        self.plain_path: Callable[..., Any] = _identity
+        self.redirected_path: Callable[..., Any] = _identity
         if target != network.input.name:
-            sample = self.to_model(torch.rand(1, network.input.channels, *canvas.size, device=device))
+            sample = self.to_model(torch.rand(1, network.input.channels, *problem.canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
-            self.before, self.opened = network.apart(cut), network.apart(with_open_gates(cut))
+            self.plain_path, self.redirected_path = network.apart(cut), network.apart(with_redirected_relus(cut))
 
-    def directions(self, units: Sequence[int]) -> Asked:
-        """What a batch asks for, a unit a picture."""
-        found = [self.objective.direction(unit, self.layer.out_channels) for unit in units]
-        kept = [direction for direction in found if direction is not None]
-        if not kept:
+    def directions(self, units: Sequence[int]) -> UnitDirections:
+        """The directions of a batch's units, one unit a picture; None where the objective reads all channels."""
+        candidates = [self.objective.direction(unit, self.layer.out_channels) for unit in units]
+        directions = [direction for direction in candidates if direction is not None]
+        if not directions:
             return None
-        if self.last_alone:
-            return Directions.of(self.layer, np.stack(kept), self.device, self.dtype)
-        return torch.tensor(np.stack(kept), device=self.device)
+        if self.computes_last_layer:
+            return Directions.of(self.layer, np.stack(directions), self.device, self.dtype)
+        return torch.tensor(np.stack(directions), device=self.device)
 
-    def raised(self, pictures: torch.Tensor, asked: Asked, opened: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """The objective of each picture, and the layer's input (its output where that is not taken apart).
+    def evaluate(
+        self, pictures: torch.Tensor, directions: UnitDirections, redirected: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the objective of each picture.
 
         Args:
             pictures: (copies · B, C, H, W) in [0, 1], copy k of picture i at row k · B + i.
-            asked: of B pictures.
-            opened: whether gradients pass closed ReLUs.
+            directions: of B pictures.
+            redirected: whether ReLUs are redirected ones.
 
         Returns:
-            (copies · B,) float32, and (copies · B, …).
+            The objectives, (copies · B,) float32, and the layer's input, (copies · B, …); its output where the whole
+            layer is computed.
         """
-        seen = self.to_model(pictures).to(self.dtype)
-        answer = self.opened(seen) if opened else self.before(seen)
+        inputs = self.to_model(pictures).to(self.dtype)
+        answer = self.redirected_path(inputs) if redirected else self.plain_path(inputs)
         source: torch.Tensor = answer if torch.is_tensor(answer) else answer[0]
-        return self.objective.value(self._maps(source, asked)), source
+        return self.objective.value(self._maps(source, directions)), source
 
-    def _maps(self, source: torch.Tensor, asked: Asked) -> torch.Tensor:
-        if isinstance(asked, Directions):
-            return asked.times(len(source) // len(asked.weight)).maps(source)
+    def _maps(self, source: torch.Tensor, directions: UnitDirections) -> torch.Tensor:
+        if isinstance(directions, Directions):
+            return directions.times(len(source) // len(directions.weight)).maps(source)
         maps = source.float()
         maps = maps.reshape(*maps.shape, *[1] * (4 - maps.ndim))  # scores are maps of one place
-        if asked is None:
+        if directions is None:
             return maps
-        return torch.einsum("bchw,bc->bhw", maps, asked.repeat(len(source) // len(asked), 1))
+        return torch.einsum("bchw,bc->bhw", maps, directions.repeat(len(source) // len(directions), 1))
 
 
-def some(asked: Asked, which: torch.Tensor) -> Asked:
-    """The directions of some pictures: (B,) bool or indices."""
-    return asked.some(which) if isinstance(asked, Directions) else None if asked is None else asked[which]
+def select_directions(directions: UnitDirections, which: torch.Tensor) -> UnitDirections:
+    """The directions of some pictures; `which` is (B,) bool or indices."""
+    if directions is None:
+        return None
+    return directions.some(which) if isinstance(directions, Directions) else directions[which]
 
 
 def _identity(x: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ class Optimiser(Protocol):
     def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
         """What is added to the values, (B, ...), from the gradient of what is raised."""
 
-    def keep(self, kept: torch.Tensor) -> None:
+    def keep(self, remaining: torch.Tensor) -> None:
         """Forget the pictures that have left the batch: (B,) bool."""
 
 
@@ -41,19 +41,19 @@ class Adam:
     def __init__(self, like: torch.Tensor, ahead: bool = False, pooled: bool = False) -> None:
         self.first = torch.zeros_like(like, requires_grad=False)
         self.second = torch.zeros_like(like, requires_grad=False)
-        self.taken = 0
+        self.count = 0
         self.ahead, self.pooled = ahead, pooled
 
     def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
         """rate · mean ÷ root mean square, of the gradients so far."""
-        self.taken += 1
+        self.count += 1
         self.first.lerp_(gradient, 1 - BETA1)
         self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        mean = self.first / (1 - BETA1**self.taken)
+        mean = self.first / (1 - BETA1**self.count)
         if self.ahead:
-            mean = self.first * (BETA1 / (1 - BETA1 ** (self.taken + 1)))
-            mean.add_(gradient, alpha=(1 - BETA1) / (1 - BETA1**self.taken))
-        square = self.second / (1 - BETA2**self.taken)
+            mean = self.first * (BETA1 / (1 - BETA1 ** (self.count + 1)))
+            mean.add_(gradient, alpha=(1 - BETA1) / (1 - BETA1**self.count))
+        square = self.second / (1 - BETA2**self.count)
         if self.pooled:
             common = _each(square.flatten(1).mean(dim=1), square).pow(1 / 8)
             half = square.sqrt_().sqrt()
@@ -63,9 +63,9 @@ class Adam:
         floor = EPSILON + FLOOR * _each(spread.flatten(1).amax(dim=1), spread)
         return mean.div_(spread.add_(floor)).mul_(rate)
 
-    def keep(self, kept: torch.Tensor) -> None:
+    def keep(self, remaining: torch.Tensor) -> None:
         """Their moments go too."""
-        self.first, self.second = self.first[kept], self.second[kept]
+        self.first, self.second = self.first[remaining], self.second[remaining]
 
 
 class Normalised:
@@ -76,7 +76,7 @@ class Normalised:
         size = gradient.flatten(1).square().mean(dim=1).sqrt()
         return gradient * _each(rate / size.clamp_min(1e-30), gradient)
 
-    def keep(self, kept: torch.Tensor) -> None:
+    def keep(self, remaining: torch.Tensor) -> None:
         """Nothing is remembered."""
 
 
@@ -87,7 +87,7 @@ class Plain:
         """rate · gradient."""
         return gradient * rate
 
-    def keep(self, kept: torch.Tensor) -> None:
+    def keep(self, remaining: torch.Tensor) -> None:
         """Nothing is remembered."""
 
 

@@ -58,7 +58,7 @@ class Pixels:
         shape: (C, H, W).
         device: where to compute.
         prior: not used: a pixel expects nothing.
-        start: levels at the start; mid grey with a little noise unless told.
+        start: levels at the start; by default mid grey with a little noise.
     """
 
     rate = 0.1  # Adam
@@ -101,7 +101,7 @@ class Fourier:
         seeds: one a picture.
         shape: (C, H, W).
         device: where to compute.
-        prior: its colours; the default prior's unless told.
+        prior: its colours; None: those of the default prior.
         start: coefficients at the start.
         exponent: of the spectrum, 1 for 1/f.
     """
@@ -164,7 +164,7 @@ class Maco:
         seeds: one a picture.
         shape: (C, H, W).
         device: where to compute.
-        prior: its colours and magnitudes; the default prior's unless told.
+        prior: its colours and magnitudes; None: those of the default prior.
         start: phases at the start.
 
     Source: Fel et al. 2023, arXiv:2306.06805, section 3; standardisation as in Xplique, the authors' program.

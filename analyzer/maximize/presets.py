@@ -13,7 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
 from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")
@@ -58,9 +58,9 @@ class Quality:
 QUALITIES = {
     quality.name: quality
     for quality in (
-        Quality("draft", 32, 0.3, 96, 12),
-        Quality("standard", 128, 0.3, 96, 32),
-        Quality("fine", 512, 0.2, None, 96),
+        Quality(name="draft", steps=32, rate=0.3, cap=96, patience=12),
+        Quality(name="standard", steps=128, rate=0.3, cap=96, patience=32),
+        Quality(name="fine", steps=512, rate=0.2, cap=None, patience=96),
     )
 }
 
@@ -72,7 +72,9 @@ def quality(name: str) -> Quality:
         SettingsError: there is none.
     """
     if name not in QUALITIES:
-        raise SettingsError(f"--quality {name}: give one of {', '.join(QUALITIES)}")
+        raise SettingsError(
+            f"{setting('quality', name)}: give one of {', '.join(QUALITIES)}", field="quality", value=name
+        )
     return QUALITIES[name]
 
 
@@ -110,9 +112,9 @@ class Preset:
                 raise SettingsError(f"preset {self.name}: {field} {number}; give more than 0")
 
 
-def _one_of(option: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise SettingsError(f"{option} {given}; give one of {', '.join(known)}")
+def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(f"{field} {value}; give one of {', '.join(choices)}")
 
 
 STRETCHED = (0.5, 0.1)  # mean and standard deviation of a stretched picture, as Chollet 2016 shows them
@@ -238,7 +240,7 @@ def preset_named(name: str) -> Preset:
         SettingsError: there is none.
     """
     if name not in PRESETS:
-        raise SettingsError(f"--preset {name}: give one of {', '.join(PRESETS)}")
+        raise SettingsError(f"{setting('preset', name)}: give one of {', '.join(PRESETS)}", field="preset", value=name)
     return PRESETS[name]
 
 

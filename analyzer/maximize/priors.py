@@ -38,8 +38,8 @@ class Prior:
         bands, columns = len(self.colour), self.width // 2 + 1
         right = self.colour.shape == (bands, bands) and self.spectrum.ndim == 3
         if not right or self.spectrum.shape[::2] != (bands, columns):
-            found = f"{self.colour.shape} and {self.spectrum.shape}"
-            raise SettingsError(f"prior: colour (C, C), spectrum (C, H, {columns}) for pictures W wide; got {found}")
+            shapes = f"{self.colour.shape} and {self.spectrum.shape}"
+            raise SettingsError(f"prior: colour (C, C), spectrum (C, H, {columns}) for pictures W wide; got {shapes}")
         if not (np.isfinite(self.colour).all() and np.isfinite(self.spectrum).all() and (self.spectrum >= 0).all()):
             raise SettingsError("prior: colours are finite, magnitudes finite and not negative; measure it anew")
 
@@ -96,8 +96,8 @@ def measured_prior(pictures: Sequence[np.ndarray], shape: tuple[int, int, int]) 
         raise SettingsError(f"prior: {len(pictures)} images to measure; give at least {FEWEST}")
     for number, picture in enumerate(pictures):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != bands or not picture.size:
-            found = f"{picture.dtype} {picture.shape}"
-            raise SettingsError(f"prior: image {number} is {found}; give uint8 pictures (h, w, {bands})")
+            actual = f"{picture.dtype} {picture.shape}"
+            raise SettingsError(f"prior: image {number} is {actual}; give uint8 pictures (h, w, {bands})")
     colour = _colours(pictures, (height, width))
     inverse = np.linalg.inv(colour)
     total = np.zeros((bands, height, width // 2 + 1))
@@ -151,17 +151,17 @@ def _crops(picture: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """One to four parts of an image, apart from each other: (H, W, C) float in [-0.5, 0.5]."""
     short = max(size[0] / picture.shape[0], size[1] / picture.shape[1])
     if short > 1:
-        wide = tuple(max(wanted, round(have * short)) for wanted, have in zip(size, picture.shape[:2], strict=True))
+        wide = tuple(max(need, round(have * short)) for need, have in zip(size, picture.shape[:2], strict=True))
         planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(picture, 2, 0)]
         picture = np.stack(
             [np.asarray(plane.resize((wide[1], wide[0]), Image.Resampling.BICUBIC)) for plane in planes], 2
         )
-    rows, columns = (_places(have, wanted) for have, wanted in zip(picture.shape[:2], size, strict=True))
+    rows, columns = (_places(have, need) for have, need in zip(picture.shape[:2], size, strict=True))
     for top in rows:
         for left in columns:
             yield picture[top : top + size[0], left : left + size[1]] / 255.0 - 0.5
 
 
-def _places(have: int, wanted: int) -> tuple[int, ...]:
-    spare = have - wanted
-    return (spare // 4, spare - spare // 4) if have >= 2 * wanted else (spare // 2,)
+def _places(have: int, need: int) -> tuple[int, ...]:
+    spare = have - need
+    return (spare // 4, spare - spare // 4) if have >= 2 * need else (spare // 2,)

@@ -156,7 +156,7 @@ class ClipSmallContribution:
     """Pixels that contribute little to the objective go to the centre.
 
     The contribution is what the objective would lose by it, to first order: the sum over the bands of gradient times
-    (u - centre), by its absolute value unless told otherwise.
+    (u - centre), by default of its absolute value.
     """
 
     percentile: float  # of each picture's own pixels, 0 to 100

@@ -33,9 +33,9 @@ def resampled(
         (B, C, H', W').
     """
     if pictures.device.type == "cpu" and torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
-        forth, back = _sparse((pictures.shape[2], pictures.shape[3]), size, matrix, shift, pictures.dtype)
-        found: torch.Tensor = _Sparse.apply(pictures, forth, back, size)  # type: ignore[no-untyped-call]
-        return found
+        forth, back = _sparse((pictures.shape[2], pictures.shape[3]), size, matrix, shift, dtype=pictures.dtype)
+        moved: torch.Tensor = _Sparse.apply(pictures, forth, back, size)  # type: ignore[no-untyped-call]
+        return moved
     (height, width), (tall, wide) = pictures.shape[2:], size
     (yy, yx), (xy, xx) = matrix
     # affine_grid's frames are 2 high and 2 wide, whatever their pixels.
@@ -51,11 +51,11 @@ def resampled(
 
 def framed(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """The centre of larger pictures; smaller ones with their edges repeated: (B, C, H, W) → (B, C, *size)."""
-    for axis, wanted in zip((2, 3), size, strict=True):
-        spare = pictures.shape[axis] - wanted
+    for axis, side in zip((2, 3), size, strict=True):
+        spare = pictures.shape[axis] - side
         if spare > 0:
-            pictures = pictures.narrow(axis, spare // 2, wanted)
-    down, right = (wanted - have for wanted, have in zip(size, pictures.shape[2:], strict=True))
+            pictures = pictures.narrow(axis, spare // 2, side)
+    down, right = (side - have for side, have in zip(size, pictures.shape[2:], strict=True))
     if not (down or right):
         return pictures
     return F.pad(pictures, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate")
@@ -85,7 +85,7 @@ def _product(matrix: torch.Tensor, pictures: torch.Tensor, size: tuple[int, int]
 
 
 def _sparse(
-    old: tuple[int, int], new: tuple[int, int], matrix: Matrix, shift: tuple[float, float], dtype: torch.dtype
+    old: tuple[int, int], new: tuple[int, int], matrix: Matrix, shift: tuple[float, float], *, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The map from pixels of an old picture to a new one's, (H' W', H W), and its transpose."""
     _quieten()
@@ -109,13 +109,13 @@ def _sparse(
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     shape = (tall * wide, height * width)
     return (
-        _csr(starts, columns, weights, shape, dtype),
-        _csr(ends, (order >> 2).astype(np.int32), weights[order], shape[::-1], dtype),
+        _csr(starts, columns, weights, shape=shape, dtype=dtype),
+        _csr(ends, (order >> 2).astype(np.int32), weights[order], shape=shape[::-1], dtype=dtype),
     )
 
 
 def _csr(
-    starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype
+    starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, *, shape: tuple[int, ...], dtype: torch.dtype
 ) -> torch.Tensor:
     parts = (torch.from_numpy(starts), torch.from_numpy(columns), torch.from_numpy(weights).to(dtype))
     return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)

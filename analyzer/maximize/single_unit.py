@@ -1,7 +1,7 @@
 """One unit asked for by name: its picture and its numbers at once, without a run.
 
 What is asked for is a value, checked against the network before any work; the answer can be shown and saved. Knows the
-ways of maximising and the meter; knows nothing of runs or HTML.
+methods of maximisation and the meter; knows nothing of runs or HTML.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 
 from filterscope.analyzer.maximize.presets import Quality, Recipe
 from filterscope.analyzer.maximize.priors import Prior
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Objective, objective_for
-from filterscope.converters.errors import FilterscopeError, SettingsError
+from filterscope.converters.errors import FilterscopeError, SettingsError, setting
 
 SHOWN_UNITS = 8  # in a portrait's one line
 METHODS = ("ascent", "vertex", "analytic", "certified")
@@ -89,7 +90,7 @@ class Portrait:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class UnitRequest:
     """What is asked for.
 
     objective: one of its own, or a name of analyzer.units.objectives; method: one of METHODS.
@@ -107,111 +108,137 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise SettingsError(f"--method {self.method}: give one of {', '.join(METHODS)}")
+            raise SettingsError(
+                f"{setting('method', self.method)}: give one of {', '.join(METHODS)}",
+                field="method",
+                value=self.method,
+            )
         if self.method in ("analytic", "certified") and self.objective != "neuron":
-            raise SettingsError(f"--method {self.method}: is of one neuron; add --objective neuron")
+            raise SettingsError(
+                f"{setting('method', self.method)}: is of one neuron; add {setting('objective', 'neuron')}",
+                field="method",
+                value=self.method,
+            )
         if not self.layer.has_maps:
             kind = f"a {self.layer.rank}-d" if self.layer.rank != 2 else "with channels that stand as pictures, this"
             raise SettingsError(f"{self.layer.name}: {kind} convolution is listed and not maximised")
         name = self.objective if isinstance(self.objective, str) else self.objective.name
         if self.layer.op == "Scores" and name in ("neuron", "diversity"):
-            raise SettingsError(f"--objective {name}: is of a layer's maps; class scores have none")
+            raise SettingsError(
+                f"{setting('objective', name)}: is of a layer's maps; class scores have none",
+                field="objective",
+                value=name,
+            )
         if not self.units:
             raise SettingsError("no channel is asked for; give one or more")
         if self.seed < 0:
-            raise SettingsError(f"--seed {self.seed}: give 0 or more")
+            raise SettingsError(f"{setting('seed', self.seed)}: give 0 or more", field="seed", value=self.seed)
         if not self.seconds > 0:
-            raise SettingsError(f"--seconds {self.seconds}: give more than 0")
+            raise SettingsError(
+                f"{setting('seconds', self.seconds)}: give more than 0", field="seconds", value=self.seconds
+            )
 
 
-def answer(network: Network, question: Question, prior: Prior | None = None) -> Portrait:
+def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -> Portrait:
     """Maximise what is asked for.
 
     Raises:
         SettingsError: a unit that the layer does not have, a canvas that does not fit it, a method that it is not for.
     """
-    layer = question.layer
-    canvas = _canvas(network, question)
-    given = question.objective
-    objective = objective_for(given, canvas) if isinstance(given, str) else given
-    if question.method == "vertex" and objective.pictures > 1:
-        raise SettingsError(f"--method vertex: makes one picture a unit, and {objective.name} asks for several")
+    layer = request.layer
+    canvas = _canvas(network, request)
+    choice = request.objective
+    objective = objective_for(choice, canvas) if isinstance(choice, str) else choice
+    if request.method == "vertex" and objective.pictures > 1:
+        raise SettingsError(
+            f"{setting('method', 'vertex')}: makes one picture a unit, and {objective.name} asks for several",
+            field="method",
+            value="vertex",
+        )
     highest = objective.units(layer.out_channels) - 1
-    for unit in question.units:
+    for unit in request.units:
         if not 0 <= unit <= highest:
-            raise SettingsError(f"--channel {unit}: {layer.name} has channels 0 to {highest}")
+            raise SettingsError(
+                f"{setting('channel', unit)}: {layer.name} has channels 0 to {highest}", field="channel", value=unit
+            )
         objective.direction(unit, layer.out_channels)  # says so where it does not fit the layer
-    tiles, bound, steps = _made(network, question, canvas, objective, prior)
-    units = np.repeat(np.array(question.units), objective.pictures)
+    tiles, bound, steps = _maximise(Problem(network, layer, canvas, objective), request, prior)
+    units = np.repeat(np.array(request.units), objective.pictures)
     meter = Meter(network, layer, canvas, objective)
     activation, random = meter.activation(tiles, units), meter.best_of_random(units)
     return Portrait(
-        layer.name,
-        objective.name,
-        question.method,
-        tuple(units.tolist()),
-        tiles,
-        activation,
-        meter.robust(tiles, units),
-        random,
-        bound,
-        steps,
-        tuple(_status(one, other, objective.sense) for one, other in zip(activation, random, strict=True)),
+        layer=layer.name,
+        objective=objective.name,
+        method=request.method,
+        units=tuple(units.tolist()),
+        tiles=tiles,
+        activation=activation,
+        robust=meter.robust(tiles, units),
+        random=random,
+        bound=bound,
+        steps=steps,
+        status=tuple(_status(one, other, objective.sense) for one, other in zip(activation, random, strict=True)),
     )
 
 
-def _canvas(network: Network, question: Question) -> Canvas:
-    layer, given = question.layer, question.canvas
-    name = question.objective if isinstance(question.objective, str) else question.objective.canvas
+def _canvas(network: Network, request: UnitRequest) -> Canvas:
+    layer, size = request.layer, request.canvas
+    name = request.objective if isinstance(request.objective, str) else request.objective.canvas
     full = (network.input.height, network.input.width)
     if layer.op == "Scores":
-        if given not in (None, full):
-            raise SettingsError(f"--canvas: the scores are of whole images, {full[0]}x{full[1]}")
+        if size not in (None, full):
+            raise SettingsError(
+                f"{setting('canvas')}: the scores are of whole images, {full[0]}x{full[1]}",
+                field="canvas",
+                value=size,
+            )
         return Canvas(*full, None, None)
-    if given is None:
-        return canvas_for(network, layer, "neuron" if name == "neuron" else "channel", question.recipe.quality.cap)
+    if size is None:
+        return canvas_for(network, layer, "neuron" if name == "neuron" else "channel", request.recipe.quality.cap)
     if name == "neuron":
-        raise SettingsError("--canvas: a neuron's canvas is its receptive field; leave it out")
-    meter = Meter(network, layer, Canvas(*given, None, None))
+        raise SettingsError(
+            f"{setting('canvas')}: a neuron's canvas is its receptive field; leave it out", field="canvas", value=size
+        )
+    meter = Meter(network, layer, Canvas(*size, None, None))
     try:
-        meter.all_units(np.zeros((1, *given, network.input.channels), np.uint8))
+        meter.all_units(np.zeros((1, *size, network.input.channels), np.uint8))
     except FilterscopeError as error:
         least = canvas_for(network, layer, "channel", 1)
         raise SettingsError(
-            f"--canvas {given[0]}x{given[1]}: {layer.name} does not run on it; "
-            f"give {least.height}x{least.width} or more"
+            f"{setting('canvas', f'{size[0]}x{size[1]}')}: {layer.name} does not run on it; "
+            f"give {least.height}x{least.width} or more",
+            field="canvas",
+            value=size,
         ) from error
-    return Canvas(*given, None, None)
+    return Canvas(*size, None, None)
 
 
-def _made(
-    network: Network, question: Question, canvas: Canvas, objective: Objective, prior: Prior | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _maximise(problem: Problem, request: UnitRequest, prior: Prior | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures, upper bounds and steps."""
     from filterscope.analyzer.compute.devices import choose_device, on
     from filterscope.analyzer.maximize.engine import ascend
     from filterscope.analyzer.maximize.vertex_jump import jump
 
-    layer, units = question.layer, question.units
-    count = len(units) * objective.pictures
+    network, layer, units = problem.network, problem.layer, request.units
+    count = len(units) * problem.objective.pictures
     unknown, none = np.full(count, np.inf), np.zeros(count, np.int32)
-    if question.method == "analytic":
+    if request.method == "analytic":
         from filterscope.analyzer.maximize.analytic import image_maximisers
 
         exact = image_maximisers(network, layer, units)
         return exact.tiles, exact.values, none
-    device = choose_device(question.device)
-    if question.method == "vertex":
-        jumped = jump(network, layer, canvas, objective, units, device)
+    device = choose_device(request.device)
+    if request.method == "vertex":
+        jumped = jump(problem, units, device)
         return jumped.tiles, unknown, jumped.steps
     with on(device):
-        climbed = ascend(network, layer, canvas, objective, units, question.recipe, question.seed, device, prior=prior)
-    if question.method == "ascent":
+        climbed = ascend(problem, units, request.recipe, seed=request.seed, device=device, prior=prior)
+    if request.method == "ascent":
         return climbed.tiles, unknown, climbed.steps
     from filterscope.analyzer.certify.certifier import Certifier
 
-    certifier = Certifier(network, layer, canvas)
-    proofs = [certifier.certify(unit, tile, question.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
+    certifier = Certifier(network, layer, problem.canvas)
+    proofs = [certifier.certify(unit, tile, request.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
     return np.stack([p.image for p in proofs]), np.array([p.bound for p in proofs]), climbed.steps
 
 
@@ -225,7 +252,9 @@ def save(tiles: np.ndarray, path: str | Path) -> Path:
     try:
         Path(path).write_bytes(atlas.to_png(atlas.pack(tiles)))
     except OSError as error:
-        raise SettingsError(f"--out {path}: cannot be written ({error.strerror})") from error
+        raise SettingsError(
+            f"{setting('out', path)}: cannot be written ({error.strerror})", field="out", value=path
+        ) from error
     return Path(path)
 
 
@@ -236,17 +265,19 @@ def check_file(path: str | Path) -> None:
         SettingsError: the name is not of a PNG, or there is no such folder.
     """
     if Path(path).suffix.lower() != ".png":
-        raise SettingsError(f"--out {path}: give a name that ends in .png")
+        raise SettingsError(f"{setting('out', path)}: give a name that ends in .png", field="out", value=path)
     if not Path(path).parent.is_dir():
-        raise SettingsError(f"--out {path}: cannot be written (no folder {Path(path).parent})")
+        raise SettingsError(
+            f"{setting('out', path)}: cannot be written (no folder {Path(path).parent})", field="out", value=path
+        )
 
 
-def at_quality(question: Question, quality: Quality) -> Question:
+def at_quality(request: UnitRequest, quality: Quality) -> UnitRequest:
     """The same question, answered with a quality's steps and canvas, also where the preset has steps of its own."""
-    return replace(question, recipe=Recipe(replace(question.recipe.preset, steps=None), quality))
+    return replace(request, recipe=Recipe(replace(request.recipe.preset, steps=None), quality))
 
 
-def only_layer(network: Network, wanted: str) -> ConvLayer:
+def only_layer(network: Network, name: str) -> ConvLayer:
     """The one layer of this name or glob.
 
     Raises:
@@ -254,11 +285,13 @@ def only_layer(network: Network, wanted: str) -> ConvLayer:
     """
     from filterscope.analyzer.network.layers import select
 
-    found: Sequence[ConvLayer] = select(network.layers, [wanted])
-    if len(found) > 1:
-        listed = ", ".join(layer.name for layer in found[:5]) + (", …" if len(found) > 5 else "")
-        raise SettingsError(f"--layer {wanted}: fits {len(found)} layers, {listed}; name one")
-    return found[0]
+    matches: Sequence[ConvLayer] = select(network.layers, [name])
+    if len(matches) > 1:
+        listed = ", ".join(layer.name for layer in matches[:5]) + (", …" if len(matches) > 5 else "")
+        raise SettingsError(
+            f"{setting('layer', name)}: fits {len(matches)} layers, {listed}; name one", field="layer", value=name
+        )
+    return matches[0]
 
 
 def _status(activation: float, random: float, sense: int) -> str:

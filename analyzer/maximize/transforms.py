@@ -166,10 +166,10 @@ class Crop:
             mean = self.largest + (self.smallest - self.largest) * progress
             part = float(np.clip(rng.normal(mean, CROP_SPREAD), self.smallest, 1.0))
         for axis, side in zip((2, 3), size, strict=True):
-            kept = max(1, round(part * side))
+            extent = max(1, round(part * side))
             centre = side * rng.normal(0.5, CENTRE_SPREAD)
-            start = int(np.clip(round(centre - kept / 2), 0, side - kept))
-            pictures = pictures.narrow(axis, start, kept)
+            start = int(np.clip(round(centre - extent / 2), 0, side - extent))
+            pictures = pictures.narrow(axis, start, extent)
         if pictures.shape[2:] == size:
             return pictures
         return F.interpolate(pictures, size, mode="bilinear", antialias=True)

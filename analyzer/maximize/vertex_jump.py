@@ -20,29 +20,20 @@ import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
 from filterscope.analyzer.maximize.engine import Ascent, batch_size
-from filterscope.analyzer.maximize.objective_gradient import Asked, Slope, some
-from filterscope.analyzer.network.layers import ConvLayer
-from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.units.canvas import Canvas
-from filterscope.analyzer.units.objectives import Objective
+from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient, UnitDirections, select_directions
+from filterscope.analyzer.maximize.problem import Problem
 
 JUMPS = 12  # at most
 HALVINGS = 4  # of the last step
 
 
-def jump(
-    network: Network,
-    layer: ConvLayer,
-    canvas: Canvas,
-    objective: Objective,
-    units: Sequence[int],
-    device: torch.device,
-    stop: threading.Event | None = None,
-) -> Ascent:
+def jump(problem: Problem, units: Sequence[int], device: torch.device, stop: threading.Event | None = None) -> Ascent:
     """Maximise some units of one layer by vertex jumps from mid grey.
 
     Args:
+        problem: the layer, its objective and the size of the pictures.
         units: what the objective counts; one picture each.
+        device: where to compute.
         stop: set by another thread, it ends the work at the next evaluation.
 
     Returns:
@@ -53,32 +44,24 @@ def jump(
         InterruptedError: `stop` was set.
     """
     started = time.perf_counter()
-    size = batch_size(network, layer, canvas)
-    leap = _Leap(network, layer, canvas, objective, device, stop or threading.Event())
+    size = batch_size(problem.network, problem.layer, problem.canvas)
+    leap = _VertexJumps(problem, device, stop or threading.Event())
     parts = [leap.run(list(units[i : i + size])) for i in range(0, len(units), size)]
     tiles, steps, diverged = (np.concatenate([part[index] for part in parts]) for index in range(3))
-    return Ascent(tiles, steps, diverged, time.perf_counter() - started)
+    return Ascent(tiles=tiles, steps=steps, diverged=diverged, seconds=time.perf_counter() - started)
 
 
-class _Leap:
+class _VertexJumps:
     """The jumps of one layer and objective, for batch after batch."""
 
-    def __init__(
-        self,
-        network: Network,
-        layer: ConvLayer,
-        canvas: Canvas,
-        objective: Objective,
-        device: torch.device,
-        stop: threading.Event,
-    ) -> None:
-        self.layer, self.device, self.stop = layer, device, stop
-        self.shape = (network.input.channels, *canvas.size)
-        self.slope = Slope(network, layer, canvas, objective, device, exact=True)  # signs are all that counts
+    def __init__(self, problem: Problem, device: torch.device, stop: threading.Event) -> None:
+        self.layer, self.device, self.stop = problem.layer, device, stop
+        self.shape = (problem.network.input.channels, *problem.canvas.size)
+        self.slope = ObjectiveGradient(problem, device, exact=True)  # signs are all that counts
 
     def run(self, units: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Jump with one batch: tiles, evaluations, diverged."""
-        asked = self.slope.directions(units)
+        directions = self.slope.directions(units)
         count = len(units)
         x = torch.full((count, *self.shape), 0.5, device=self.device)
         best, value = x.clone(), torch.full((count,), -torch.inf, device=self.device)
@@ -87,48 +70,54 @@ class _Leap:
         diverged = torch.zeros(count, dtype=torch.bool, device=self.device)
         at = torch.arange(count, device=self.device)  # the units that still jump
         for _ in range(JUMPS):
-            found, gradient = self._gradient(x[at], some(asked, at))
+            objective, gradient = self._gradient(x[at], select_directions(directions, at))
             asleep = ~gradient.flatten(1).any(dim=1)
             if bool(asleep.any()):  # behind closed ReLUs
-                gradient[asleep] = self._gradient(x[at[asleep]], some(asked, at[asleep]), opened=True)[1]
+                gradient[asleep] = self._gradient(
+                    x[at[asleep]], select_directions(directions, at[asleep]), redirected=True
+                )[1]
             steps[at.cpu().numpy()] += 1
-            broken = ~(torch.isfinite(found) & torch.isfinite(gradient).flatten(1).all(dim=1))
+            broken = ~(torch.isfinite(objective) & torch.isfinite(gradient).flatten(1).all(dim=1))
             diverged[at[broken]] = True
-            better = (found > value[at]) & ~broken
+            better = (objective > value[at]) & ~broken
             fallen[at] = x[at]
             risen = at[better]
-            best[risen], value[risen] = x[risen], found[better]
+            best[risen], value[risen] = x[risen], objective[better]
             target = torch.where(gradient > 0, 1.0, torch.where(gradient < 0, 0.0, x[at]))
             moves = (target != x[at]).flatten(1).any(dim=1)
             x[at] = target
             at = at[better & moves]
             if not len(at):
                 break
-        self._bisect(best, value, fallen, asked, steps)
+        steps += self._bisect(best, value, fallen, directions)
         return eight_bit(best), steps, diverged.cpu().numpy()
 
     def _bisect(
-        self, best: torch.Tensor, value: torch.Tensor, fallen: torch.Tensor, asked: Asked, steps: np.ndarray
-    ) -> None:
-        """Between the best picture and the one after it that was worse, in place."""
+        self, best: torch.Tensor, value: torch.Tensor, fallen: torch.Tensor, directions: UnitDirections
+    ) -> np.ndarray:
+        """Between the best picture and the one after it that was worse, in place: evaluations of each picture, (B,)."""
+        steps = np.zeros(len(best), np.int32)
         at = torch.nonzero((best != fallen).flatten(1).any(dim=1))[:, 0]
         for _ in range(HALVINGS if len(at) else 0):
             middle = (best[at] + fallen[at]) / 2
             with torch.no_grad():
-                found = self._value(middle, some(asked, at))
+                objective = self._value(middle, select_directions(directions, at))
             steps[at.cpu().numpy()] += 1
-            better = found > value[at]
-            best[at[better]], value[at[better]] = middle[better], found[better]
+            better = objective > value[at]
+            best[at[better]], value[at[better]] = middle[better], objective[better]
             fallen[at[~better]] = middle[~better]
+        return steps
 
-    def _gradient(self, x: torch.Tensor, asked: Asked, opened: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gradient(
+        self, x: torch.Tensor, directions: UnitDirections, redirected: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Objective (B,) and its gradient by the pictures, (B, C, H, W)."""
         x = x.detach().requires_grad_(True)
-        found = self._value(x, asked, opened)
-        (gradient,) = torch.autograd.grad(found.sum(), x)
-        return found.detach(), gradient
+        objective = self._value(x, directions, redirected)
+        (gradient,) = torch.autograd.grad(objective.sum(), x)
+        return objective.detach(), gradient
 
-    def _value(self, x: torch.Tensor, asked: Asked, opened: bool = False) -> torch.Tensor:
+    def _value(self, x: torch.Tensor, directions: UnitDirections, redirected: bool = False) -> torch.Tensor:
         if self.stop.is_set():
             raise InterruptedError(f"{self.layer.name}: stopped between two vertices")
-        return self.slope.raised(x, asked, opened)[0]
+        return self.slope.evaluate(x, directions, redirected)[0]

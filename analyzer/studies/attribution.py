@@ -42,7 +42,7 @@ class Attribution:
         return "attribution"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds; the images are part of the plan."""
+        """Everything that decides its results; the images are part of the plan."""
         return {
             "methods": list(self.methods),
             "targets": list(self.targets),
@@ -64,40 +64,49 @@ class Attribution:
             context.notes.append(f"The first {len(pictures)} of {len(context.pictures)} images are explained.")
         if not pictures:
             context.notes.append("No images were given, so that nothing is explained.")
-        wanted = self.targets or (None,)
-        context.progress.stage("attribution", len(pictures) * len(wanted) * len(self.methods))
+        targets = self.targets or (None,)
+        context.progress.stage("attribution", len(pictures) * len(targets) * len(self.methods))
         rows: list[dict[str, Any]] = []
-        kept: list[tuple[np.ndarray, list[Explanation]]] = []
+        explained: list[tuple[np.ndarray, list[Explanation]]] = []
         for index, pixels in enumerate(pictures):
-            found: list[Explanation] = []
-            for text in wanted:
-                one = self._explained(context, explainer, pixels, text)
-                found += one
-                if one and len(kept) < PICTURES:
-                    kept.append((pixels, one))
-            if found:
+            explanations: list[Explanation] = []
+            for text in targets:
+                one = self._explain_image(context, explainer, pixels, text)
+                explanations += one
+                if one and len(explained) < PICTURES:
+                    explained.append((pixels, one))
+            if explanations:
                 place = f"attribution/image-{index}.png"
-                tiles = np.stack([signed_tile(explanation.signed) for explanation in found])
+                tiles = np.stack([signed_tile(explanation.signed) for explanation in explanations])
                 context.writer.write_bytes(place, atlas.to_png(atlas.pack(tiles)))
                 height, width = tiles.shape[1:3]
                 rows += [
                     {"image": index, "atlas": place, "tile": tile, "height": height, "width": width} | one.to_json()
-                    for tile, one in enumerate(found)
+                    for tile, one in enumerate(explanations)
                 ]
         table = pa.Table.from_pylist(rows, ATTRIBUTION_SCHEMA)
         context.writer.write_table("attribution/attributions.parquet", table)
-        if self.sanity and kept:
+        if self.sanity and explained:
             tested = randomisation_test(
-                explainer, to_be_tested(kept), self.layer, context.settings.seed, context.progress
+                explainer,
+                to_be_tested(explained),
+                layer=self.layer,
+                seed=context.settings.seed,
+                progress=context.progress,
             )
             context.writer.write_table("attribution/sanity.parquet", pa.Table.from_pylist(tested, SANITY_SCHEMA))
 
-    def _explained(
+    def _explain_image(
         self, context: Context, explainer: Explainer, pixels: np.ndarray, text: str | None
     ) -> list[Explanation]:
         target = explainer.target(pixels, text)
         if text is None and target.layer is not None and NO_CLASSES not in context.notes:
             context.notes.append(NO_CLASSES)
         return explainer.explain_all(
-            pixels, target, self.methods, self.layer, context.notes, lambda: context.progress.advance()
+            pixels,
+            target,
+            self.methods,
+            layer=self.layer,
+            notes=context.notes,
+            done=lambda: context.progress.advance(),
         )

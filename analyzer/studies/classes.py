@@ -19,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.execution.plan import evenly_spaced
-from filterscope.analyzer.maximize.single_unit import Portrait, Question, answer
+from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest, answer
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.scores import class_index, scores
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import CLASS_SCHEMA
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 FEW = {"draft": 10, "standard": 24, "fine": 100}  # classes, where not all or others are asked for
-ASKED = 100  # images whose answers say which classes come first
+LOOKED_AT = 100  # images whose answers say which classes come first
 TOGETHER = 16  # classes whose pictures are one file
 
 
@@ -38,12 +38,12 @@ class Classes:
     """The study.
 
     Args:
-        wanted: "auto": all where the quality's number suffices, else those that the network answers on the user's
+        classes: "auto": all where the quality's number suffices, else those that the network answers on the user's
             images, then evenly spaced ones; "all"; how many; or some classes by number or label. A lone number is how
             many: for one class write "7,", or give several.
     """
 
-    wanted: str | tuple[str, ...] = "auto"
+    classes: str | tuple[str, ...] = "auto"
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class Classes:
         return "classes"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         return {"classes": list(self.chosen(context.network, context.labels, context))}
 
     def check(self, network: Network, labels: Sequence[str]) -> None:
@@ -72,17 +72,17 @@ class Classes:
             SettingsError: the network is no classifier, or has no such class.
         """
         count = _scores(network).out_channels
-        whole = isinstance(self.wanted, str) and self.wanted in labels  # a label may hold a comma
-        names = [str(self.wanted)] if whole else _names(self.wanted)
+        whole = isinstance(self.classes, str) and self.classes in labels  # a label may hold a comma
+        names = [str(self.classes)] if whole else _names(self.classes)
         if names is not None:
             return tuple(sorted({class_index(name, labels, count, field="classes") for name in names}))
-        if self.wanted == "all":
+        if self.classes == "all":
             return tuple(range(count))
         few = FEW["draft" if context is None else context.settings.quality]
-        limit = few if self.wanted == "auto" else int(str(self.wanted))
+        limit = few if self.classes == "auto" else int(str(self.classes))
         if limit >= count:
             return tuple(range(count))
-        first = [] if context is None else answered(network, context.pictures[:ASKED])
+        first = [] if context is None else predicted_classes(network, context.pictures[:LOOKED_AT])
         rest = evenly_spaced(count, limit)
         return tuple(sorted(list(dict.fromkeys([*first, *rest]))[:limit]))
 
@@ -92,24 +92,29 @@ class Classes:
         layer, classes = _scores(network), self.chosen(network, context.labels, context)
         context.notes.extend(_notes(network, layer, classes, context))
         context.progress.stage("maximising classes", len(classes))
-        table = Table(network, layer)
+        table = ClassTable(network, layer)
         rows: list[dict[str, Any]] = []
         recipe = context.settings.recipe
         for number, first in enumerate(range(0, len(classes), TOGETHER)):
             part = classes[first : first + TOGETHER]
-            question = Question(
-                layer, "channel", part, recipe, seed=context.settings.seed, device=str(context.shop.device)
+            request = UnitRequest(
+                layer=layer,
+                objective="channel",
+                units=part,
+                recipe=recipe,
+                seed=context.settings.seed,
+                device=str(context.shop.device),
             )
-            found = answer(network, question, context.shop.prior)
+            portrait = answer(network, request, context.shop.prior)
             file = f"classes/pictures-{number}.png"
-            context.writer.write_bytes(file, atlas.to_png(atlas.pack(found.tiles)))
-            rows += [row | {"atlas": file} for row in table.rows(found, context.labels)]
+            context.writer.write_bytes(file, atlas.to_png(atlas.pack(portrait.tiles)))
+            rows += [row | {"atlas": file} for row in table.rows(portrait, context.labels)]
             context.progress.advance(len(part))
         context.writer.write_table("classes/classes.parquet", pa.Table.from_pylist(rows, CLASS_SCHEMA))
 
 
-class Table:
-    """What the network says of pictures: a row of CLASS_SCHEMA each.
+class ClassTable:
+    """The network's class scores of pictures: a row of CLASS_SCHEMA each.
 
     Args:
         network: the opened network.
@@ -120,32 +125,32 @@ class Table:
         self.network, self.layer = network, layer
         shapes = {name: network.shapes.get(name, ()) for name in network.model.graph.outputs}
         self._outputs = [name for name, shape in shapes.items() if math.prod(shape) == layer.out_channels]
-        wanted = list(dict.fromkeys([layer.value, *self._outputs]))
-        self._session = network.session(wanted, (network.input.height, network.input.width))
+        outputs = list(dict.fromkeys([layer.value, *self._outputs]))
+        self._session = network.session(outputs, (network.input.height, network.input.width))
 
     def answers(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores before softmax and the distribution over classes, of a picture (H, W, C) uint8: (classes,) each."""
         values: Mapping[str, np.ndarray] = self._session.run(self.network.input.to_model(picture[None]))
-        found = {name: value.astype(np.float64).ravel() for name, value in values.items()}
-        own = found[self.layer.value]
+        arrays = {name: value.astype(np.float64).ravel() for name, value in values.items()}
+        own = arrays[self.layer.value]
         for name in self._outputs:
-            if is_distribution(found[name]):
-                return own, found[name]
+            if is_distribution(arrays[name]):
+                return own, arrays[name]
         return own, softmax(own)
 
-    def rows(self, found: Portrait, labels: Sequence[str]) -> Iterable[dict[str, Any]]:
+    def rows(self, portrait: Portrait, labels: Sequence[str]) -> Iterable[dict[str, Any]]:
         """A row a picture; `atlas` is left to the caller."""
-        for i, unit in enumerate(found.units):
-            tile = found.tiles[i]
+        for i, unit in enumerate(portrait.units):
+            tile = portrait.tiles[i]
             own, distribution = self.answers(tile)
             finite = bool(np.isfinite(own).all())
-            raised = found.activation[i] > found.random[i]
+            raised = portrait.activation[i] > portrait.random[i]
             yield {
                 "klass": unit,
                 "label": labels[unit] if labels else None,
-                "score": _finite(found.activation[i]),
-                "robust": _finite(found.robust[i]),
-                "random": _finite(found.random[i]),
+                "score": _finite(portrait.activation[i]),
+                "robust": _finite(portrait.robust[i]),
+                "random": _finite(portrait.random[i]),
                 "probability": _finite(distribution[unit]),
                 "rank": int((own > own[unit]).sum()) if finite else None,
                 "entropy": entropy(distribution) if finite else None,
@@ -158,12 +163,12 @@ class Table:
             }
 
 
-def answered(network: Network, pictures: Sequence[np.ndarray]) -> list[int]:
-    """The class that the network answers with on each picture, in order, each once."""
+def predicted_classes(network: Network, pictures: Sequence[np.ndarray]) -> list[int]:
+    """The classes that the network predicts for some pictures, in order, each once."""
     layer = _scores(network)
     session = network.session([layer.value], (network.input.height, network.input.width))
-    found = (session.run(network.input.to_model(picture[None]))[layer.value].argmax() for picture in pictures)
-    return list(dict.fromkeys(int(one) for one in found))
+    classes = (session.run(network.input.to_model(picture[None]))[layer.value].argmax() for picture in pictures)
+    return list(dict.fromkeys(int(one) for one in classes))
 
 
 def is_distribution(numbers: np.ndarray) -> bool:
@@ -188,24 +193,32 @@ def _scores(network: Network) -> ConvLayer:
     return scores(network, "classes", "leave it out")
 
 
-def _names(wanted: str | tuple[str, ...]) -> list[str] | None:
+def _names(classes: str | tuple[str, ...]) -> list[str] | None:
     """Classes asked for by number or label; None: by how many."""
-    if isinstance(wanted, str):
-        if wanted in ("auto", "all") or (wanted.isascii() and wanted.isdigit()):
-            if wanted.isdigit() and not int(wanted):
-                raise SettingsError("--classes 0: give how many, all, or classes by number or name")
+    if isinstance(classes, str):
+        if classes in ("auto", "all") or (classes.isascii() and classes.isdigit()):
+            if classes.isdigit() and not int(classes):
+                raise SettingsError(
+                    f"{setting('classes', 0)}: give how many, all, or classes by number or name",
+                    field="classes",
+                    value=classes,
+                )
             return None
-        wanted = tuple(wanted.split(","))
-    names = [name.strip() for name in wanted if name.strip()]
+        classes = tuple(classes.split(","))
+    names = [name.strip() for name in classes if name.strip()]
     if not names:
-        raise SettingsError("--classes: names no class; give auto, all, how many, or classes by number or name")
+        raise SettingsError(
+            f"{setting('classes')}: names no class; give auto, all, how many, or classes by number or name",
+            field="classes",
+            value=classes,
+        )
     return names
 
 
 def _notes(network: Network, layer: ConvLayer, classes: Sequence[int], context: Context) -> list[str]:
     notes = [f"{len(classes)} of {layer.out_channels} classes"]
     if len(classes) < layer.out_channels:
-        own = set(answered(network, context.pictures[:ASKED])) & set(classes)
+        own = set(predicted_classes(network, context.pictures[:LOOKED_AT])) & set(classes)
         notes[0] += f", {len(own)} of them answers to the user's images" if own else ", evenly spaced or as asked for"
     ends = {node.op for name in network.model.graph.outputs if (node := network.model.graph.producer(name)) is not None}
     if ends & {"Sigmoid", "HardSigmoid"}:

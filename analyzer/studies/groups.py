@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
@@ -25,7 +26,7 @@ from filterscope.analyzer.run.tables import GRID_SCHEMA, GROUP_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Direction
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 GROUPS = 6
 STRONGEST = 5  # channels named with a group or a place
@@ -117,7 +118,7 @@ class Groups:
         return "groups"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         effort = EFFORTS[context.settings.quality]
         return {
             "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), effort.layers)],
@@ -134,40 +135,43 @@ class Groups:
         """
         if self.layers:
             return select_two_dimensional(network.layers, self.layers, "groups")
-        known = [layer for layer in network.layers if layer.name in analysed]
+        candidates = [layer for layer in network.layers if layer.name in analysed]
         # One place has no parts, and activations that are not rectified lose half of what they say.
-        known = [layer for layer in known if min(layer.output_shape[1:]) > 1] or known
-        known = [layer for layer in known if layer.nonlinearity != "none"] or known
-        places = np.linspace((len(known) - 1) / 2, len(known) - 1, count) if count > 1 else [len(known) - 1]
-        return [known[place] for place in dict.fromkeys(round(float(place)) for place in places)]
+        candidates = [layer for layer in candidates if min(layer.output_shape[1:]) > 1] or candidates
+        candidates = [layer for layer in candidates if layer.nonlinearity != "none"] or candidates
+        last = len(candidates) - 1
+        places = np.linspace(last / 2, last, count) if count > 1 else [last]
+        return [candidates[place] for place in dict.fromkeys(round(float(place)) for place in places)]
 
     def run(self, context: Context) -> None:
         """Take apart, draw, save."""
         if not context.pictures:
-            raise SettingsError("--groups: takes activations on your images apart; give --images")
-        told = self.settings(context)
+            raise SettingsError(
+                f"{setting('groups')}: takes activations on your images apart; give {setting('images')}", field="groups"
+            )
+        settings = self.settings(context)
         context.notes.append(
-            f"the first {told['images']} of {len(context.pictures)} images; activations before the non-linearity, "
+            f"the first {settings['images']} of {len(context.pictures)} images; activations before the non-linearity, "
             "negative ones counted as 0"
         )
-        if told["grid"]:
-            context.notes.append(f"grids show at most {told['grid']} × {told['grid']} places, evenly spaced")
-        context.progress.stage("neuron groups", len(told["layers"]) * told["images"])
+        if settings["grid"]:
+            context.notes.append(f"grids show at most {settings['grid']} × {settings['grid']} places, evenly spaced")
+        context.progress.stage("neuron groups", len(settings["layers"]) * settings["images"])
         groups: list[dict[str, Any]] = []
         cells: list[dict[str, Any]] = []
-        for name in told["layers"]:
-            sight = _Sight(context, context.network.layer(name))
-            for index in range(told["images"]):
-                maps = sight.maps(context.pictures[index])
-                groups += sight.groups(index, factorise(maps, self.groups))
-                if told["grid"]:
-                    cells += sight.grid(index, maps, told["grid"])
+        for name in settings["layers"]:
+            view = _LayerView(context, context.network.layer(name))
+            for index in range(settings["images"]):
+                maps = view.maps(context.pictures[index])
+                groups += view.groups(index, factorise(maps, self.groups))
+                if settings["grid"]:
+                    cells += view.grid(index, maps, settings["grid"])
                 context.progress.advance()
         context.writer.write_table("groups/groups.parquet", pa.Table.from_pylist(groups, GROUP_SCHEMA))
         context.writer.write_table("groups/grid.parquet", pa.Table.from_pylist(cells, GRID_SCHEMA))
 
 
-class _Sight:
+class _LayerView:
     """One layer: its maps, and pictures of directions in it."""
 
     def __init__(self, context: Context, layer: ConvLayer) -> None:
@@ -178,18 +182,20 @@ class _Sight:
 
     def maps(self, picture: np.ndarray) -> np.ndarray:
         """Rectified activations, (C, H, W), by ONNX Runtime."""
-        found = self._session.run(self.context.network.input.to_model(picture[None]))[self.layer.value][0]
-        return np.asarray(np.maximum(np.nan_to_num(found), 0))
+        activations = self._session.run(self.context.network.input.to_model(picture[None]))[self.layer.value][0]
+        return np.asarray(np.maximum(np.nan_to_num(activations), 0))
 
     def groups(self, image: int, factors: Factors) -> list[dict[str, Any]]:
         """Rows of GROUP_SCHEMA; pictures and masks are saved."""
         if not len(factors.share):
             self.context.notes.append(f"{self.layer.name}: no activation above 0 on image {image}")
             return []
-        pictures = self._drawn(f"{self._stem(image)}-groups", factors.directions, self.context.settings.recipe)
+        pictures = self._draw_directions(
+            f"{self._stem(image)}-groups", factors.directions, self.context.settings.recipe
+        )
         file = f"groups/{self._stem(image)}-masks.png"
-        peak = factors.places.max(axis=(1, 2), keepdims=True)
-        masks = np.rint(factors.places / peak * 255).astype(np.uint8)[..., None]
+        highest = factors.places.max(axis=(1, 2), keepdims=True)
+        masks = np.rint(factors.places / highest * 255).astype(np.uint8)[..., None]
         self.context.writer.write_bytes(file, atlas.to_png(atlas.pack(masks)))
         rows = []
         for group, (direction, share) in enumerate(zip(factors.directions, factors.share, strict=True)):
@@ -217,7 +223,7 @@ class _Sight:
         recipe = recipe.with_steps(max(1, recipe.steps // GRID_STEPS))
         pictures: dict[int, dict[str, Any]] = {}
         if lit.size:
-            drawn = self._drawn(f"{self._stem(image)}-grid", vectors[lit] / magnitude[lit, None], recipe)
+            drawn = self._draw_directions(f"{self._stem(image)}-grid", vectors[lit] / magnitude[lit, None], recipe)
             pictures = dict(zip(lit.tolist(), drawn, strict=True))
         rows = []
         for index, (row, column) in enumerate(places):
@@ -235,14 +241,19 @@ class _Sight:
             rows.append(own | {key: value for key, value in picture.items() if key != "activation"})
         return rows
 
-    def _drawn(self, name: str, directions: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
+    def _draw_directions(self, name: str, directions: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
         """Columns of each direction's picture, and `activation` along it."""
         from filterscope.analyzer.maximize.engine import ascend
 
         shop, objective = self.context.shop, Direction(directions)
         units = range(len(directions))
         climbed = ascend(
-            shop.network, self.layer, self._canvas, objective, units, recipe, shop.seed, shop.device, prior=shop.prior
+            Problem(shop.network, self.layer, self._canvas, objective),
+            units,
+            recipe,
+            seed=shop.seed,
+            device=shop.device,
+            prior=shop.prior,
         )
         file = f"groups/{name}.png"
         self.context.writer.write_bytes(file, atlas.to_png(atlas.pack(climbed.tiles)))

@@ -1,4 +1,4 @@
-"""Inversion: what a layer still knows of a picture, as a picture; and caricatures, what it makes most of.
+"""Inversion: a picture with the same activations at a layer as the user's image; caricatures: with more of the same.
 
 The study goes down the network: at each layer a picture is sought, from noise, whose activations are those of the
 user's image. Where it looks like the image, the layer has kept what is shown; what comes out otherwise, it has thrown
@@ -22,10 +22,10 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import INVERSION_SCHEMA
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
-    from filterscope.analyzer.maximize.feature_inversion import Matched, Restraint
+    from filterscope.analyzer.maximize.feature_inversion import MatchedPicture, Restraint
 
 POWER = 2.0  # of the cosine in a caricature
 
@@ -103,14 +103,14 @@ def invert(
         raise SettingsError(f"invert: the network takes pictures {expected} uint8, got {picture.shape} {picture.dtype}")
     matcher = Matcher(network, chosen, choose_device(device))
     if kind == "inversion":
-        found = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
+        matched = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
     else:
-        found = matcher.caricature(picture, steps, power, seed)
-    return Judge(network, chosen).judged(kind, found, picture)
+        matched = matcher.caricature(picture, steps, power, seed)
+    return ActivationComparison(network, chosen).compare(kind, matched, picture)
 
 
-class Judge:
-    """How near the activations of two pictures are at one layer, by ONNX Runtime."""
+class ActivationComparison:
+    """Compares the activations of two pictures at one layer, by ONNX Runtime."""
 
     def __init__(self, network: Network, layer: ConvLayer) -> None:
         self.network, self.layer = network, layer
@@ -121,19 +121,19 @@ class Judge:
         answer = self._session.run(self.network.input.to_model(picture[None]))[self.layer.value]
         return answer.astype(np.float64).ravel()
 
-    def judged(self, kind: str, found: Matched, picture: np.ndarray) -> Inverted:
-        """What was found, with its distance and cosine to the picture."""
-        own, wanted = self.activations(found.tile), self.activations(picture)
-        length = float(np.linalg.norm(wanted))
+    def compare(self, kind: str, matched: MatchedPicture, picture: np.ndarray) -> Inverted:
+        """The found picture with the distance and cosine of its activations to those of `picture`."""
+        own, target = self.activations(matched.tile), self.activations(picture)
+        length = float(np.linalg.norm(target))
         lengths = length * float(np.linalg.norm(own))
         return Inverted(
-            self.layer.name,
-            kind,
-            found.tile,
-            float(np.linalg.norm(own - wanted)) / length if length else np.nan,
-            float(own @ wanted) / lengths if lengths else np.nan,
-            found.steps,
-            found.seconds,
+            layer=self.layer.name,
+            kind=kind,
+            tile=matched.tile,
+            distance=float(np.linalg.norm(own - target)) / length if length else np.nan,
+            cosine=float(own @ target) / lengths if lengths else np.nan,
+            steps=matched.steps,
+            seconds=matched.seconds,
         )
 
 
@@ -166,7 +166,7 @@ class Inversion:
         return "inversion"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         effort = EFFORTS[context.settings.quality]
         return {
             "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), effort.layers)],
@@ -189,30 +189,37 @@ class Inversion:
     def run(self, context: Context) -> None:
         """Invert, measure, save."""
         if not context.pictures:
-            raise SettingsError("--inversion: inverts activations of your images; give --images")
+            raise SettingsError(
+                f"{setting('inversion')}: inverts activations of your images; give {setting('images')}",
+                field="inversion",
+            )
         from filterscope.analyzer.maximize.feature_inversion import Matcher
 
-        told, shop = self.settings(context), context.shop
+        settings, shop = self.settings(context), context.shop
         context.notes.append(
-            f"the first {told['images']} of {len(context.pictures)} images at {len(told['layers'])} layers; "
+            f"the first {settings['images']} of {len(context.pictures)} images at {len(settings['layers'])} layers; "
             "activations are those before the non-linearity"
         )
         each = 1 + self.caricatures
-        context.progress.stage("inverting activations", len(told["layers"]) * told["images"] * each)
+        context.progress.stage("inverting activations", len(settings["layers"]) * settings["images"] * each)
         rows: list[dict[str, Any]] = []
-        for name in told["layers"]:
+        for name in settings["layers"]:
             layer = context.network.layer(name)
-            matcher, judge = Matcher(context.network, layer, shop.device, shop.prior), Judge(context.network, layer)
-            for index, picture in enumerate(context.pictures[: told["images"]]):
-                found = [judge.judged("inversion", matcher.invert(picture, told["evaluations"], shop.seed), picture)]
+            matcher, comparison = (
+                Matcher(context.network, layer, shop.device, shop.prior),
+                ActivationComparison(context.network, layer),
+            )
+            for index, picture in enumerate(context.pictures[: settings["images"]]):
+                inverted = matcher.invert(picture, settings["evaluations"], shop.seed)
+                pictures = [comparison.compare("inversion", inverted, picture)]
                 context.progress.advance()
                 if self.caricatures:
                     drawn = matcher.caricature(picture, shop.recipe.quality, self.power, shop.seed)
-                    found.append(judge.judged("caricature", drawn, picture))
+                    pictures.append(comparison.compare("caricature", drawn, picture))
                     context.progress.advance()
                 file = f"inversion/{context.slugs[name]}-{index}.png"
-                context.writer.write_bytes(file, atlas.to_png(atlas.pack(np.stack([one.tile for one in found]))))
-                rows += [_row(one, index, file, tile) for tile, one in enumerate(found)]
+                context.writer.write_bytes(file, atlas.to_png(atlas.pack(np.stack([one.tile for one in pictures]))))
+                rows += [_row(one, index, file, tile) for tile, one in enumerate(pictures)]
         unseen = sorted({row["layer"] for row in rows if row["cosine"] is None})
         if unseen:
             context.notes.append(f"no number where activations are 0 or not finite: {', '.join(unseen)}")

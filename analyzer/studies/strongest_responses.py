@@ -22,7 +22,7 @@ BATCH = 1 << 20  # pixels run at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Peak:
+class StrongestResponse:
     """A saved picture, and the neuron of its unit that it excites most."""
 
     channel: int
@@ -35,9 +35,11 @@ class Peak:
     pixels: np.ndarray  # (H, W, C) uint8
 
 
-def saved_peaks(run: Run, network: Network, layer: ConvLayer, channels: Sequence[int]) -> list[Peak]:
+def responses_to_saved_pictures(
+    run: Run, network: Network, layer: ConvLayer, channels: Sequence[int]
+) -> list[StrongestResponse]:
     """Every picture of pixels that the run has of these units, of the objectives channel and neuron."""
-    found = []
+    responses = []
     for rows in _by_size(run, layer, set(channels)):
         tiles = [run.tile(row) for row in rows]
         pixels = np.stack([tile for tile in tiles if tile is not None])
@@ -49,20 +51,26 @@ def saved_peaks(run: Run, network: Network, layer: ConvLayer, channels: Sequence
                 place = (row["row"], row["column"])
                 if row["objective"] == "channel":
                     place = divmod(int(np.argmax(seen)), seen.shape[1])
-                found.append(
-                    Peak(
-                        *(row["channel"], row["objective"], row["method"], row["activation"]),
-                        *(float(seen[place]), *place, tile),
+                responses.append(
+                    StrongestResponse(
+                        channel=row["channel"],
+                        objective=row["objective"],
+                        method=row["method"],
+                        activation=row["activation"],
+                        value=float(seen[place]),
+                        row=place[0],
+                        column=place[1],
+                        pixels=tile,
                     )
                 )
-    return found
+    return responses
 
 
 def _by_size(run: Run, layer: ConvLayer, channels: set[int]) -> Iterator[list[dict[str, Any]]]:
     sizes: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in run.units.filter(pc.equal(run.units["layer"], layer.name)).to_pylist():
-        wanted = row["channel"] in channels and row["objective"] in RISING
-        if wanted and row["space"] == "image" and row["atlas"] is not None:
+        is_of_unit = row["channel"] in channels and row["objective"] in RISING
+        if is_of_unit and row["space"] == "image" and row["atlas"] is not None:
             sizes.setdefault((row["height"], row["width"]), []).append(row)
     yield from sizes.values()
 
@@ -74,9 +82,9 @@ def parts(count: int, pixels: int) -> Iterator[slice]:
         yield slice(first, first + step)
 
 
-def natural_peaks(run: Run, layer: ConvLayer, slug: str) -> np.ndarray:
+def strongest_natural_responses(run: Run, layer: ConvLayer, slug: str) -> np.ndarray:
     """The largest pre-activation of each unit on the user's images and the data set: (C,), −inf where there is none."""
-    found = np.full(layer.out_channels, -np.inf)
+    highest = np.full(layer.out_channels, -np.inf)
     for table, column in ((run.maps(slug), "maximum"), (run.examples(slug), "activation")):
-        np.fmax.at(found, table["channel"].to_numpy(), table[column].to_numpy())
-    return found
+        np.fmax.at(highest, table["channel"].to_numpy(), table[column].to_numpy())
+    return highest

@@ -1,8 +1,8 @@
-"""Studies: what a run may hold beside its pictures and maps, each in a folder of its own.
+"""Studies: optional parts of a run beside its pictures and maps, each in a folder of its own.
 
-A study is not part of the plan: it may be added to a run that is finished, by the same command with one option more. It
-writes its tables and pictures, then NAME/study.json, which says how it was made; where that says the same as what is
-asked for, nothing is done again. Knows the run; knows nothing of what a study finds out.
+A study is not part of the plan: it may be added to a finished run, by the same command with one option more. It writes
+its tables and pictures, then NAME/study.json with its settings; a study whose settings have not changed is not done
+again. Knows the run; knows nothing of what a study measures.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class Context:
 
 
 class Study(Protocol):
-    """One kind of question, asked of the whole network."""
+    """One kind of study, of the whole network."""
 
     @property
     def name(self) -> str:
         """Folder inside the run."""
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds, as JSON: options, and hashes of the data it reads."""
+        """Everything that decides its results, as JSON: settings, and hashes of the data that it reads."""
 
     def run(self, context: Context) -> None:
-        """Find out, and write tables and pictures into the folder."""
+        """Measure, and write tables and pictures into the folder."""
 
 
 def perform(study: Study, context: Context) -> dict[str, Any]:
@@ -67,11 +67,11 @@ def perform(study: Study, context: Context) -> dict[str, Any]:
     settings = study.settings(context)
     identity = _identity(settings, context)
     place = f"{study.name}/study.json"
-    known = context.writer.read_json_if_whole(place)
-    if known is not None and known.get("identity") == identity:
-        damaged = _damaged(study.name, known, context.writer)
+    before = context.writer.read_json_if_whole(place)
+    if before is not None and before.get("identity") == identity:
+        damaged = _damaged(study.name, before, context.writer)
         if not damaged:
-            return known
+            return before
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         logging.getLogger("filterscope").warning(
             "%s/%s%s: missing or damaged; the study is done again", study.name, damaged[0], more
@@ -81,7 +81,7 @@ def perform(study: Study, context: Context) -> dict[str, Any]:
     started = time.perf_counter()
     context.notes.clear()
     study.run(context)
-    told = {
+    info = {
         "schema": SCHEMA,
         "name": study.name,
         "identity": identity,
@@ -90,13 +90,13 @@ def perform(study: Study, context: Context) -> dict[str, Any]:
         "files": context.writer.files_of(study.name),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    context.writer.write_json(place, told)
-    return told
+    context.writer.write_json(place, info)
+    return info
 
 
-def _damaged(name: str, known: Mapping[str, Any], writer: RunWriter) -> list[str]:
+def _damaged(name: str, info: Mapping[str, Any], writer: RunWriter) -> list[str]:
     """Files of a finished study that are missing or cannot be used."""
-    listed = known.get("files")
+    listed = info.get("files")
     files = [str(file) for file in listed] if isinstance(listed, list) else writer.files_of(name)  # of older runs
     # a table's pictures are looked at with it
     ordered = sorted(files, key=lambda file: (not file.endswith(".parquet"), file))

@@ -24,10 +24,15 @@ from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
-from filterscope.analyzer.studies.strongest_responses import Peak, natural_peaks, parts, saved_peaks
+from filterscope.analyzer.studies.strongest_responses import (
+    StrongestResponse,
+    parts,
+    responses_to_saved_pictures,
+    strongest_natural_responses,
+)
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.units.canvas import Canvas
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 
 STRONGEST = 4  # natural images of a unit, at most
 RANDOM = 8  # natural cuts that are nobody's strongest
@@ -60,7 +65,10 @@ class TruthStudy:
         place = "examples/study.json"
         examples = context.writer.read_json(place).get("identity") if context.writer.has(place) else None
         if not context.pictures and examples is None:
-            raise SettingsError("--truth: compares with natural images; give --images or --examples")
+            raise SettingsError(
+                f"{setting('truth')}: compares with natural images; give {setting('images')} or {setting('examples')}",
+                field="truth",
+            )
         quality = context.settings.quality
         return {"units": PATH_UNITS[quality], "layers": PATH_LAYERS[quality], "examples": examples}
 
@@ -72,7 +80,7 @@ class TruthStudy:
         units: list[dict[str, Any]] = []
         paths: list[dict[str, Any]] = []
         for layer in layers:
-            own = _Truth(context, layer, natural)
+            own = _LayerComparison(context, layer, natural)
             units += own.ratios()
             paths += own.paths()
             context.progress.advance()
@@ -104,7 +112,7 @@ class _Natural:
 
     def strongest(self, slug: str, channel: int) -> list[Place]:
         """Places of a unit in images that can be shown, the strongest first, one an image."""
-        found = []
+        places = []
         for kind, table, value in (
             ("image", self.run.maps(slug), "maximum"),
             ("example", self.run.examples(slug), "activation"),
@@ -113,13 +121,13 @@ class _Natural:
             for row in own.to_pylist():
                 source = (kind, row[kind])
                 if kind == "image" or self.examples.get(row[kind], {}).get("atlas") is not None:
-                    found.append(Place(source, row[value], row["row"], row["column"]))
-        return sorted(found, key=lambda place: -place.value)[:STRONGEST]
+                    places.append(Place(source, row[value], row["row"], row["column"]))
+        return sorted(places, key=lambda place: -place.value)[:STRONGEST]
 
     def sources(self) -> list[tuple[str, int]]:
         """All that can be shown."""
-        kept = [number for number, row in self.examples.items() if row["atlas"] is not None]
-        return [*(("image", index) for index in range(len(self.user))), *(("example", number) for number in kept)]
+        numbers = [number for number, row in self.examples.items() if row["atlas"] is not None]
+        return [*(("image", index) for index in range(len(self.user))), *(("example", number) for number in numbers)]
 
     def pixels(self, source: tuple[str, int]) -> np.ndarray:
         """(H, W, C) uint8, at the network's input size."""
@@ -130,71 +138,72 @@ class _Natural:
         return tile
 
 
-class _Truth:
-    """One layer's comparison."""
+class _LayerComparison:
+    """Compares one layer's maximised pictures with natural images."""
 
     def __init__(self, context: Context, layer: ConvLayer, natural: _Natural) -> None:
         self.context, self.layer, self.natural = context, layer, natural
         self.network: Network = context.network
         self.slug = context.slugs[layer.name]
         self.channels = context.channels[layer.name]
-        self.peaks: dict[int, list[Peak]] = {}
-        for peak in saved_peaks(natural.run, self.network, layer, self.channels):
-            self.peaks.setdefault(peak.channel, []).append(peak)
+        self.responses: dict[int, list[StrongestResponse]] = {}
+        for response in responses_to_saved_pictures(natural.run, self.network, layer, self.channels):
+            self.responses.setdefault(response.channel, []).append(response)
 
     def ratios(self) -> list[dict[str, Any]]:
         """Rows of TRUTH_SCHEMA."""
         rows = []
-        highest = natural_peaks(self.natural.run, self.layer, self.slug)
+        highest = strongest_natural_responses(self.natural.run, self.layer, self.slug)
         cuts = self._means_of_cuts()
-        for channel, peaks in self.peaks.items():
-            rows.append(self._row(channel, "neuron", max(peak.value for peak in peaks), float(highest[channel])))
-            means = [peak.activation for peak in peaks if peak.objective == "channel"]
+        for channel, responses in self.responses.items():
+            strongest = max(response.value for response in responses)
+            rows.append(self._row(channel, "neuron", strongest, float(highest[channel])))
+            means = [response.activation for response in responses if response.objective == "channel"]
             if means and channel in cuts:
                 rows.append(self._row(channel, "channel", max(means), cuts[channel]))
         return rows
 
     def _row(self, channel: int, objective: str, maximised: float, natural: float) -> dict[str, Any]:
-        known = np.isfinite(natural)
+        is_finite = np.isfinite(natural)
         return {
             "layer": self.layer.name,
             "channel": channel,
             "objective": objective,
             "maximised": maximised,
-            "natural": natural if known else None,
-            "ratio": maximised / natural if known and natural > 0 else None,
+            "natural": natural if is_finite else None,
+            "ratio": maximised / natural if is_finite and natural > 0 else None,
         }
 
     def _means_of_cuts(self) -> dict[int, float]:
         """The largest mean of a unit's map over cuts of the channel's canvas around its strongest natural places."""
         canvas = self._canvas("channel")
         cuts, owners = [], []
-        for channel, peaks in self.peaks.items():
-            if any(peak.objective == "channel" for peak in peaks):
+        for channel, responses in self.responses.items():
+            if any(response.objective == "channel" for response in responses):
                 for place in self.natural.strongest(self.slug, channel):
                     cuts.append(self._cut(place, canvas.size))
                     owners.append(channel)
-        found: dict[int, float] = {}
+        means: dict[int, float] = {}
         if not cuts:
-            return found
+            return means
         session = self.network.session([self.layer.value], canvas.size)
         for part in parts(len(cuts), canvas.height * canvas.width):
             maps = session.run(self.network.input.to_model(np.stack(cuts[part])))[self.layer.value]
             for owner, own in zip(owners[part], maps, strict=True):
-                found[owner] = max(found.get(owner, -np.inf), float(own[owner].mean(dtype=np.float64)))
-        return found
+                means[owner] = max(means.get(owner, -np.inf), float(own[owner].mean(dtype=np.float64)))
+        return means
 
     def paths(self) -> list[dict[str, Any]]:
         """Rows of PATH_SCHEMA."""
-        through = self._earlier()
-        with_pictures = [channel for channel in self.channels if channel in self.peaks]
+        through = self._earlier_layers()
+        with_pictures = [channel for channel in self.channels if channel in self.responses]
         few = evenly_spaced(len(with_pictures), PATH_UNITS[self.context.settings.quality])
         rows: list[dict[str, Any]] = []
         for index in few if through else ():
             rows += self._unit_paths(with_pictures[index], through)
         return rows
 
-    def _earlier(self) -> list[ConvLayer]:
+    def _earlier_layers(self) -> list[ConvLayer]:
         """Some of the layers that lead to this one."""
         ancestors = [layer for layer in layers_before(self.network.layers, self.layer) if layer.has_maps]
         count = min(len(ancestors), PATH_LAYERS[self.context.settings.quality])
@@ -202,20 +211,20 @@ class _Truth:
         return [ancestors[index] for index in sorted(chosen)]
 
     def _unit_paths(self, channel: int, through: Sequence[ConvLayer]) -> list[dict[str, Any]]:
-        peak = max(self.peaks[channel], key=lambda one: (one.objective == "channel", one.method == "ascent"))
+        response = max(self.responses[channel], key=lambda one: (one.objective == "channel", one.method == "ascent"))
         places = self.natural.strongest(self.slug, channel)
         if len(places) < 2:
             return []
-        size = (peak.pixels.shape[0], peak.pixels.shape[1])
-        strongest = [self._cut(place, size, peak) for place in places]
+        size = (response.pixels.shape[0], response.pixels.shape[1])
+        strongest = [self._cut(place, size, response) for place in places]
         others = self._random_cuts(size, {place.source for place in places}, channel)
-        pictures = np.stack([peak.pixels, *strongest, *others])
+        pictures = np.stack([response.pixels, *strongest, *others])
         session = self.network.session([layer.value for layer in through], size)
         answers = [session.run(self.network.input.to_model(one[None])) for one in pictures]
         rows = []
         first, last = 1, 1 + len(strongest)
         for layer in through:
-            ranks = _ranks(np.stack([_path(answer[layer.value][0]) for answer in answers]))
+            ranks = _ranks(np.stack([_channel_means(answer[layer.value][0]) for answer in answers]))
             alike = ranks @ ranks.T
             within = alike[first:last, first:last][np.triu_indices(len(strongest), 1)]
             rows.append(
@@ -230,9 +239,9 @@ class _Truth:
             )
         return rows
 
-    def _random_cuts(self, size: tuple[int, int], taken: set[tuple[str, int]], channel: int) -> list[np.ndarray]:
+    def _random_cuts(self, size: tuple[int, int], excluded: set[tuple[str, int]], channel: int) -> list[np.ndarray]:
         """Cuts at random places of images that are not among the unit's strongest."""
-        free = [source for source in self.natural.sources() if source not in taken]
+        free = [source for source in self.natural.sources() if source not in excluded]
         rng = np.random.default_rng([self.context.settings.seed, self.layer.index, channel])
         chosen = rng.permutation(len(free))[:RANDOM]
         full = (self.network.input.height, self.network.input.width)
@@ -242,21 +251,21 @@ class _Truth:
             cuts.append(self.natural.pixels(free[index])[top : top + size[0], left : left + size[1]])
         return cuts
 
-    def _cut(self, place: Place, size: tuple[int, int], peak: Peak | None = None) -> np.ndarray:
-        """A natural image cut to a size, so that its strongest neuron stands where the peak's stands in its picture,
-        or in the middle of the cut; moved inwards where it would reach over the image's edge."""
+    def _cut(self, place: Place, size: tuple[int, int], response: StrongestResponse | None = None) -> np.ndarray:
+        """Cut a natural image to a size, its strongest neuron where the response's neuron is in its picture, or in the
+        middle; the cut is moved inwards where it would reach over the image's edge."""
         pixels = self.natural.pixels(place.source)
         jump = self.layer.field.jump if self.layer.field is not None else (1.0, 1.0)
         start = self.layer.field.start if self.layer.field is not None else (0.0, 0.0)
         extent = self.layer.field.size if self.layer.field is not None else size
         firsts = []
         for axis, position in enumerate((place.row, place.column)):
-            if peak is None:
+            if response is None:
                 seen = start[axis] + position * jump[axis]
                 step = max(1, round(jump[axis]))  # whole steps, so that neurons look at the pixels that they saw
                 first = step * round((seen + (extent[axis] - size[axis]) / 2) / step)
             else:
-                first = round((position - (peak.row, peak.column)[axis]) * jump[axis])
+                first = round((position - (response.row, response.column)[axis]) * jump[axis])
             firsts.append(min(max(0, first), pixels.shape[axis] - size[axis]))
         return pixels[firsts[0] : firsts[0] + size[0], firsts[1] : firsts[1] + size[1]]
 
@@ -264,8 +273,8 @@ class _Truth:
         return self.context.shop.canvas(self.layer, objective)
 
 
-def _path(maps: np.ndarray) -> np.ndarray:
-    """What stands for a layer's answer to a picture: how much each channel takes part, wherever in the picture.
+def _channel_means(maps: np.ndarray) -> np.ndarray:
+    """Mean of each channel over a layer's maps (C, H, W): (C,) float64.
 
     With all activations place by place, two natural images of a kind are no more alike than any two in most layers:
     measured, docs/truth.md.
@@ -276,10 +285,9 @@ def _path(maps: np.ndarray) -> np.ndarray:
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks of each row, ties shared, centred and of length 1, so that products are Spearman correlations; 0 for a row
     of one number."""
-    ranks = np.empty(values.shape)
-    for row, own in enumerate(values):
-        _, place, counts = np.unique(own, return_inverse=True, return_counts=True)
-        ranks[row] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.nan_to_num(values, nan=np.inf, posinf=np.inf, neginf=-np.inf), axis=1)  # NaN: the highest
     ranks -= ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(ranks, axis=1, keepdims=True)
     return np.asarray(ranks / np.where(length > 0, length, 1))

@@ -22,7 +22,7 @@ from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.errors import SettingsError
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.grouping import groups_within
 from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS, Kind, operators
 
@@ -56,23 +56,23 @@ class ValueStudy:
     """Maps of some values.
 
     Args:
-        wanted: all, pool, activation, dense, operators, names of values, or globs of names.
+        patterns: all, pool, activation, dense, operators, names of values, or globs of names.
     """
 
-    wanted: tuple[str, ...] = ("all",)
+    patterns: tuple[str, ...] = ("all",)
 
     name = "values"
 
     def settings(self, context: Context) -> dict[str, Any]:
         """Which values; the images are part of the run's plan."""
-        return {"values": [value.name for value in chosen_values(context.network, self.wanted)]}
+        return {"values": [value.name for value in chosen_values(context.network, self.patterns)]}
 
     def run(self, context: Context) -> None:
         """Write values/values.parquet, and an atlas a value and image where the value has places."""
-        values = chosen_values(context.network, self.wanted)
+        values = chosen_values(context.network, self.patterns)
         names = slugs([value.name for value in values])
         if not context.pictures:
-            context.notes.append("There are no maps: values are shown on the user's images (--images).")
+            context.notes.append(f"There are no maps: values are shown on the user's images ({setting('images')}).")
         context.progress.stage("maps of values", len(values))
         tables = []
         for group in groups_within(values, lambda value: 4 * math.prod(value.shape), GROUP_BYTES):
@@ -83,28 +83,30 @@ class ValueStudy:
         context.writer.write_table("values/values.parquet", table.sort_by(keys))
 
 
-def chosen_values(network: Network, wanted: Sequence[str]) -> list[Value]:
+def chosen_values(network: Network, patterns: Sequence[str]) -> list[Value]:
     """The values asked for, in network order.
 
     Args:
-        wanted: as of ValueStudy.
+        patterns: as of ValueStudy.
 
     Raises:
         SettingsError: nothing matches; the nearest names are suggested.
     """
-    known = values_of(network)
+    values = values_of(network)
     chosen: set[str] = set()
-    for pattern in wanted:
-        found = {value.name for value in known if _matches(value, pattern)}
-        if not found:
-            names = [value.name for value in known]
+    for pattern in patterns:
+        matches = {value.name for value in values if _matches(value, pattern)}
+        if not matches:
+            names = [value.name for value in values]
             near = difflib.get_close_matches(pattern, [*KINDS, *names], 3, 0.3) or names[:3]
             raise SettingsError(
-                f"--values {pattern}: no value of the network matches; give all, pool, activation, dense, an operator "
-                f"or a name, such as {', '.join(near)}"
+                f"{setting('values', pattern)}: no value of the network matches; give all, pool, activation, dense, an "
+                f"operator or a name, such as {', '.join(near)}",
+                field="values",
+                value=pattern,
             )
-        chosen |= found
-    return [value for value in known if value.name in chosen]
+        chosen |= matches
+    return [value for value in values if value.name in chosen]
 
 
 def _matches(value: Value, pattern: str) -> bool:
@@ -121,7 +123,7 @@ def values_of(network: Network) -> list[Value]:
     walk = FieldWalk(graph, network.input.name, network.axes, shapes)
     named = {layer.node: layer.name for layer in network.layers}
     after: dict[str, frozenset[str]] = {network.input.name: frozenset()}  # the convolutions directly before a value
-    found = []
+    values = []
     for order, node in enumerate(graph.nodes):
         sources = [after[name] for name in node.inputs if name in after]
         if not sources:
@@ -137,8 +139,17 @@ def values_of(network: Network) -> list[Value]:
             last = axes == (1, 2) or (axes is None and shape[1:-1] == (1, 1) and shape[-1] > 1)
             axis = 3 if last else 1
             layer = next(iter(before)) if len(before) == 1 else None
-            found.append(Value(output, node.op, layer, order, axis, shape))
-    return found
+            values.append(
+                Value(
+                    name=output,
+                    op=node.op,
+                    layer=layer,
+                    order=order,
+                    channel_axis=axis,
+                    shape=shape,
+                )
+            )
+    return values
 
 
 def _measure(context: Context, group: Sequence[Value], names: dict[str, str]) -> list[pa.Table]:

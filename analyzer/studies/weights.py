@@ -1,4 +1,4 @@
-"""What each unit's own weights say: the kernels it listens with, the channels it listens to, the units most like it.
+"""Weights of each unit: pictures of its kernels, the input channels of largest weight, and the units most like it.
 
 A study of its own that every run gets: it needs no image and takes a second or two. Kernel pictures are bounded: the
 strongest few input channels, and none of a kernel larger than a picture of it would help. Knows graphs and weights.
@@ -79,7 +79,7 @@ def _write(layer: ConvLayer, origins: Sequence[Origin], context: Context) -> Non
     for tile, channel in enumerate(channels):
         strongest = np.argsort(-strengths[channel], kind="stable")[:INPUTS]
         inputs = [int(channel // a_group * weight.shape[1] + i) for i in strongest]
-        found = [origins[i] if i < len(origins) else None for i in inputs]
+        traced = [origins[i] if i < len(origins) else None for i in inputs]
         picture = None if tiles is None else tiles[tile].shape
         rows.append(
             {
@@ -88,8 +88,8 @@ def _write(layer: ConvLayer, origins: Sequence[Origin], context: Context) -> Non
                 "bias": None if layer.bias_vector is None else float(layer.bias_vector[channel]),
                 "inputs": inputs,
                 "norms": [float(strengths[channel, i]) for i in strongest],
-                "sources": [None if origin is None else origin[0] for origin in found],
-                "source_channels": [None if origin is None else origin[1] for origin in found],
+                "sources": [None if origin is None else origin[0] for origin in traced],
+                "source_channels": [None if origin is None else origin[1] for origin in traced],
                 "alike": [other for other, _ in alike[channel]],
                 "cosines": [cosine for _, cosine in alike[channel]],
                 "atlas": None if picture is None else name,
@@ -145,7 +145,7 @@ def most_alike(weight: np.ndarray, most: int = ALIKE) -> list[list[tuple[int, fl
     flat = weight.reshape(len(weight), -1)
     norm = np.linalg.norm(flat, axis=1)
     unit = flat / np.where(norm > 0, norm, 1)[:, None]
-    found: list[list[tuple[int, float]]] = []
+    neighbours: list[list[tuple[int, float]]] = []
     step = max(1, BLOCK // max(1, len(unit)))
     for first in range(0, len(unit), step):
         cosines = unit[first : first + step] @ unit.T
@@ -154,8 +154,8 @@ def most_alike(weight: np.ndarray, most: int = ALIKE) -> list[list[tuple[int, fl
             values[index] = -math.inf
             best = np.argsort(-values, kind="stable")[:most]
             several = [(int(i), min(1.0, float(values[i]))) for i in best if norm[i] > 0 and i != index]
-            found.append(several if norm[index] > 0 else [])
-    return found
+            neighbours.append(several if norm[index] > 0 else [])
+    return neighbours
 
 
 def channel_origins(network: Network) -> dict[str, list[Origin]]:
@@ -165,18 +165,18 @@ def channel_origins(network: Network) -> dict[str, list[Origin]]:
     """
     of_value = {layer.value: layer for layer in network.layers}
     index = {layer.name: layer.index for layer in network.layers}
-    known: dict[str, list[Origin]] = {}
+    traced: dict[str, list[Origin]] = {}
     for node in network.model.graph.nodes:
         if node.outputs and node.outputs[0] in of_value:
             layer = of_value[node.outputs[0]]
-            known[node.outputs[0]] = [(layer.name, channel) for channel in range(layer.out_channels)]
+            traced[node.outputs[0]] = [(layer.name, channel) for channel in range(layer.out_channels)]
             continue
-        known |= dict(_through(node, network, known, index))
-    return known
+        traced |= dict(_origins_after(node, network, traced, index))
+    return traced
 
 
-def _through(
-    node: Node, network: Network, known: dict[str, list[Origin]], index: dict[str, int]
+def _origins_after(
+    node: Node, network: Network, traced: dict[str, list[Origin]], index: dict[str, int]
 ) -> list[tuple[str, list[Origin]]]:
     """Outputs of a node with their channels' origins, where its operator keeps channels apart."""
     graph: Graph = network.model.graph
@@ -185,22 +185,22 @@ def _through(
         return []
     width = int(shape[1])
     if node.op in SAME_CHANNELS:
-        first = known.get(node.inputs[0], [])
+        first = traced.get(node.inputs[0], [])
         return [(node.outputs[0], first)] if len(first) == width else []
     if node.op in TOGETHER:
-        full = [v for v in node.inputs if v in known and network.shapes.get(v) == shape and len(known[v]) == width]
+        full = [v for v in node.inputs if v in traced and network.shapes.get(v) == shape and len(traced[v]) == width]
         if not full:
             return []
-        return [(node.outputs[0], [_latest([known[v][c] for v in full], index) for c in range(width)])]
+        return [(node.outputs[0], [_latest([traced[v][c] for v in full], index) for c in range(width)])]
     if node.op == "Concat" and node.attributes.get("axis") in (1, 1 - len(shape)):
         joined: list[Origin] = []
         for value in node.inputs:
             part = network.shapes.get(value) or graph.shapes.get(value) or ()
             extent = int(part[1] or 0) if len(part) > 1 and not isinstance(part[1], str) else 0
-            joined += known.get(value) or [None] * extent
+            joined += traced.get(value) or [None] * extent
         return [(node.outputs[0], joined)] if len(joined) == width else []
     if node.op == "Split" and node.attributes.get("axis", 0) in (1, 1 - len(shape)):
-        whole = known.get(node.inputs[0], [])
+        whole = traced.get(node.inputs[0], [])
         widths = [int(network.shapes[v][1]) if v in network.shapes else 0 for v in node.outputs]
         if sum(widths) != len(whole):
             return []
@@ -210,5 +210,5 @@ def _through(
 
 
 def _latest(origins: Sequence[Origin], index: dict[str, int]) -> Origin:
-    found = [origin for origin in origins if origin is not None]
-    return max(found, key=lambda origin: index[origin[0]], default=None)
+    traced = [origin for origin in origins if origin is not None]
+    return max(traced, key=lambda origin: index[origin[0]], default=None)

@@ -301,7 +301,7 @@ class StudyOptions:
             from filterscope.analyzer.attribution.methods import methods_named
             from filterscope.analyzer.studies.attribution import Attribution
 
-            methods = methods_named(self.attribution, "--attribution")
+            methods = methods_named(self.attribution, "attribution")
             studies.append(Attribution(methods, sanity=self.sanity))
         if self.examples:
             from filterscope.analyzer.studies.examples.examples import Examples

@@ -11,7 +11,7 @@ from filterscope.analyzer.maximize.presets import quality as quality_named
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
-    from filterscope.analyzer.maximize.single_unit import Portrait, Question
+    from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest
     from filterscope.analyzer.network.network import Network
     from filterscope.analyzer.units.objectives import Objective
 
@@ -76,13 +76,13 @@ class MaximizeRequest:
         if self.pair is not None and self.objective != "channel":
             raise SettingsError(f"maximize: {setting('pair')} is an objective itself; leave {setting('objective')} out")
 
-    def question(self, network: Network) -> Question:
+    def question(self, network: Network) -> UnitRequest:
         """What is maximised, for this network.
 
         Raises:
             SettingsError: something does not fit the network.
         """
-        from filterscope.analyzer.maximize.single_unit import Question, only_layer
+        from filterscope.analyzer.maximize.single_unit import UnitRequest, only_layer
         from filterscope.analyzer.network.scores import class_index, own_labels, scores
         from filterscope.analyzer.units.objectives import between
 
@@ -93,7 +93,7 @@ class MaximizeRequest:
         if self.pair is not None:
             objective = between(self.pair.first, self.pair.second, steps=self.pair.steps, channels=layer.out_channels)
             units = tuple(range(self.pair.steps))
-        return Question(
+        return UnitRequest(
             layer=layer,
             objective=objective,
             units=units,

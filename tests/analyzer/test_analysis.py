@@ -7,7 +7,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.analysis import EXECUTION, PREPARATION, Analysis
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find
 from filterscope.analyzer.execution.plan import Settings
@@ -58,3 +58,21 @@ def test_images_of_another_size_are_refused_where_none_is_to_be_resized(network,
     Image.fromarray(np.zeros((13, 12, 3), np.uint8)).save(folder / "d.png")
     with pytest.raises(SettingsError, match=r"d\.png: has 13 × 12 pixels"):
         analysis(network, folder, tmp_path / "run", resize="none").run()
+
+
+def test_each_stage_needs_what_earlier_ones_leave():
+    stages, left = (*PREPARATION, *EXECUTION), set()
+    for stage in stages:
+        assert set(stage.needs) <= left, stage.name
+        left |= set(stage.leaves)
+    assert len({stage.name for stage in stages}) == len(stages)
+
+
+def test_stages_leave_what_they_promise(network, folder, tmp_path):
+    job = analysis(network, folder, tmp_path / "run")
+    job.run()
+    promised = {name for stage in (*PREPARATION, *EXECUTION) for name in stage.leaves} - {
+        "model.onnx"
+    }  # as it was given
+    for name in promised:
+        assert hasattr(job, name) or (tmp_path / "run" / name).exists(), name

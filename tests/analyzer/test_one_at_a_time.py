@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 import filterscope as fs
 from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.boundary.opening import open_network
-from filterscope.analyzer.maximize.objective_gradient import Slope
+from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.run.reader import Run
@@ -231,20 +232,20 @@ def test_gradients_of_a_batch_are_those_of_each_picture_alone(run):
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "channel")
     objective = objective_for("channel", canvas)
-    slope = Slope(network, layer, canvas, objective, torch.device("cpu"), exact=True)
+    slope = ObjectiveGradient(Problem(network, layer, canvas, objective), torch.device("cpu"), exact=True)
     rng = np.random.default_rng(5)
     pictures = torch.tensor(rng.random((3, 3, *canvas.size)) * [[[[0.3]]], [[[0.6]]], [[[1.0]]]], dtype=torch.float32)
     pictures.requires_grad_(True)
     units = [0, 3, 5]
     for opened in (False, True):
-        raised, _ = slope.raised(pictures, slope.directions(units), opened)
+        raised, _ = slope.evaluate(pictures, slope.directions(units), opened)
         (gradient,) = torch.autograd.grad(raised.sum(), pictures)
         maps = oracle.of(pictures.detach().numpy(), layer.value)
         means = maps[np.arange(3), units].astype(np.float64).mean((1, 2))
         np.testing.assert_allclose(raised.detach().numpy(), means, rtol=1e-4, atol=1e-5)
         for index in range(3):
             own = pictures[index : index + 1].detach().requires_grad_(True)
-            alone, _ = slope.raised(own, slope.directions([units[index]]), opened)
+            alone, _ = slope.evaluate(own, slope.directions([units[index]]), opened)
             (expected,) = torch.autograd.grad(alone.sum(), own)
             torch.testing.assert_close(gradient[index], expected[0], rtol=1e-4, atol=1e-7)
 

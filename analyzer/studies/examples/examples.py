@@ -28,9 +28,9 @@ from filterscope.analyzer.run.tables import (
     STATISTICS_SCHEMA,
 )
 from filterscope.analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
-from filterscope.analyzer.studies.examples.pictures import Tile, Wanted, keep_pictures, row_of
+from filterscope.analyzer.studies.examples.pictures import MapRequest, Tile, keep_pictures, row_of
 from filterscope.analyzer.studies.examples.places import Places
-from filterscope.analyzer.studies.examples.running_statistics import DUPLICATE, LayerTally
+from filterscope.analyzer.studies.examples.running_statistics import DUPLICATE, LayerStatistics
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.errors import SettingsError
 
@@ -77,7 +77,7 @@ class Examples:
         self.picture_bytes = picture_bytes
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """All that decides what it finds."""
+        """Everything that decides its results."""
         return {
             "images": len(self.data),
             "data": self.data.fingerprint(),
@@ -95,7 +95,7 @@ class Examples:
             InputError: no image can be used.
         """
         layers = [layer for layer in context.network.layers if layer.name in context.channels and layer.has_maps]
-        survey = self._measured(context, layers)
+        survey = self._measure_data(context, layers)
         _write_statistics(context, layers, survey)
         _write_firing(context, layers, survey)
         self._write_examples(context, layers, survey)
@@ -104,18 +104,18 @@ class Examples:
         for warning in survey.levels.warnings():
             logging.getLogger("filterscope").warning("%s", warning)
 
-    def _measured(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+    def _measure_data(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
         """The whole pass, gone on with where a checkpoint of the same one is there."""
         identity = self._identity(context, layers)
-        survey = self._begun(context, layers)
-        known = _checkpoint(context, identity)
-        if known is None:
+        survey = self._new_survey(context, layers)
+        checkpoint = _checkpoint(context, identity)
+        if checkpoint is None:
             context.writer.remove_folder(self.name)  # what an interrupted study of other data has left
         else:
             try:
-                survey.restore(known)
+                survey.restore(checkpoint)
             except (KeyError, ValueError, IndexError):  # written by something else: begin again
-                survey = self._begun(context, layers)
+                survey = self._new_survey(context, layers)
         context.progress.stage("measuring examples", len(self.data))
         context.progress.advance(survey.next)
         began = written = time.monotonic()
@@ -131,30 +131,50 @@ class Examples:
             _save(context, identity, survey)
         return survey
 
-    def _begun(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
-        return Survey(context.network, layers, self.data, self.top, context.settings.resize, context.settings.seed)
+    def _new_survey(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+        return Survey(
+            context.network,
+            layers,
+            self.data,
+            top=self.top,
+            resize=context.settings.resize,
+            seed=context.settings.seed,
+        )
 
     def _identity(self, context: Context, layers: Sequence[ConvLayer]) -> str:
         content = [context.writer.plan, self.settings(context), [layer.name for layer in layers]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _write_examples(self, context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
-        tops = [tally.top for tally in survey.tallies]
+        tops = [statistics.top for statistics in survey.statistics]
         mentioned = np.concatenate([top.images.ravel() for top in tops])
         numbers, first = np.unique(mentioned[mentioned >= 0], return_index=True)
         examples = numbers[np.argsort(first)]  # in the order of first mention
         pictures = self._worth_keeping(context, layers, survey)
         maps = [
-            _maps_wanted(layer, context.slugs[layer.name], context.channels[layer.name], tally)
-            for layer, tally in zip(layers, survey.tallies, strict=True)
+            _map_request(layer, context.slugs[layer.name], context.channels[layer.name], statistics)
+            for layer, statistics in zip(layers, survey.statistics, strict=True)
         ]
         resize = context.settings.resize
         shown, map_places = keep_pictures(
-            context.network, self.data, resize, pictures, maps, context.writer, context.progress
+            context.network,
+            self.data,
+            resize,
+            pictures=pictures,
+            maps=maps,
+            writer=context.writer,
+            progress=context.progress,
         )
         places = Places(context.network)
-        for layer, tally, wanted in zip(layers, survey.tallies, maps, strict=True):
-            table = _example_table(layer, tally, examples, places, wanted, map_places.get(layer.name, []))
+        for layer, statistics, request in zip(layers, survey.statistics, maps, strict=True):
+            table = _example_table(
+                layer,
+                statistics,
+                examples,
+                places,
+                request=request,
+                tiles=map_places.get(layer.name, []),
+            )
             context.writer.write_table(f"examples/{context.slugs[layer.name]}.parquet", table)
         table = self._picture_table(context, examples, shown)
         context.writer.write_table("examples/pictures.parquet", table)
@@ -177,12 +197,12 @@ class Examples:
         spec = context.network.input
         most = self.picture_bytes // (spec.height * spec.width * spec.channels)
         mentions, ranks = [], []
-        for layer, tally in zip(layers, survey.tallies, strict=True):
+        for layer, statistics in zip(layers, survey.statistics, strict=True):
             rank = np.tile(np.arange(self.top), (layer.out_channels, 1))
             analysed = np.isin(np.arange(layer.out_channels), context.channels[layer.name])
             rank[~analysed] += self.top
-            there = tally.top.images >= 0
-            mentions.append(tally.top.images[there])
+            there = statistics.top.images >= 0
+            mentions.append(statistics.top.images[there])
             ranks.append(rank[there])
         images, which, counts = np.unique(np.concatenate(mentions), return_inverse=True, return_counts=True)
         best = np.full(len(images), 2 * self.top)
@@ -209,28 +229,28 @@ class Examples:
         return pa.Table.from_pylist(rows, EXAMPLE_PICTURE_SCHEMA)
 
 
-def _maps_wanted(layer: ConvLayer, slug: str, channels: Sequence[int], tally: LayerTally) -> Wanted:
-    units = np.repeat(np.array(channels, np.int64), min(MAP_RANKS, tally.top.images.shape[1]))
-    images = tally.top.images[list(channels), :MAP_RANKS].ravel()
-    return Wanted(layer, slug, units[images >= 0], images[images >= 0])
+def _map_request(layer: ConvLayer, slug: str, channels: Sequence[int], statistics: LayerStatistics) -> MapRequest:
+    units = np.repeat(np.array(channels, np.int64), min(MAP_RANKS, statistics.top.images.shape[1]))
+    images = statistics.top.images[list(channels), :MAP_RANKS].ravel()
+    return MapRequest(layer, slug, units[images >= 0], images[images >= 0])
 
 
 def _example_table(
     layer: ConvLayer,
-    tally: LayerTally,
+    statistics: LayerStatistics,
     examples: np.ndarray,
     places: Places,
-    wanted: Wanted,
+    request: MapRequest,
     tiles: Sequence[Tile],
 ) -> pa.Table:
-    top = tally.top
+    top = statistics.top
     channel, rank = np.nonzero(top.images >= 0)
     image = top.images[channel, rank]
     row, column = np.divmod(top.places[channel, rank], layer.output_shape[2])
     seen = places.fields(layer, row, column)
     by_image = np.argsort(examples)
-    kept = {(c, i): t for c, i, t in zip(wanted.channels.tolist(), wanted.images.tolist(), tiles, strict=True)}
-    shown = [row_of(kept.get(key)) for key in zip(channel.tolist(), image.tolist(), strict=True)]
+    tile_of = {(c, i): t for c, i, t in zip(request.channels.tolist(), request.images.tolist(), tiles, strict=True)}
+    shown = [row_of(tile_of.get(key)) for key in zip(channel.tolist(), image.tolist(), strict=True)]
     columns = {
         "channel": channel,
         "rank": rank,
@@ -247,17 +267,17 @@ def _example_table(
 
 def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
     units, depths = [], []
-    for layer, tally in zip(layers, survey.tallies, strict=True):
-        rows = _unit_rows(layer, tally)
+    for layer, statistics in zip(layers, survey.statistics, strict=True):
+        rows = _unit_rows(layer, statistics)
         units.extend(rows)
-        images = max(tally.images, 1)
+        images = max(statistics.images, 1)
         alike = [row["correlation"] for row in rows if row["correlation"] is not None]
         depths.append(
             {
                 "layer": _writable(layer.name),
                 "depth": layer.depth,
-                "active": float(tally.active.mean()) / (images * tally.places) if tally.images else None,
-                "sparsity": tally.sparsity / images if tally.images else None,
+                "active": float(statistics.active.mean()) / (images * statistics.places) if statistics.images else None,
+                "sparsity": statistics.sparsity / images if statistics.images else None,
                 "dead": sum(row["dead"] for row in rows),
                 "duplicates": sum(how > DUPLICATE for how in alike),
             }
@@ -266,27 +286,27 @@ def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Sur
     context.writer.write_table("examples/layers.parquet", pa.Table.from_pylist(depths, DEPTH_SCHEMA))
 
 
-def _unit_rows(layer: ConvLayer, tally: LayerTally) -> list[dict[str, Any]]:
+def _unit_rows(layer: ConvLayer, statistics: LayerStatistics) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"layer": _writable(layer.name), "channel": c} for c in range(layer.out_channels)]
-    if tally.histograms is None:  # not one finite answer
+    if statistics.histograms is None:  # not one finite answer
         return [row | {"dead": False, "firsts": 0} for row in rows]
     near, how = (np.full(layer.out_channels, -1), np.full(layer.out_channels, np.nan))
-    if tally.covariance is not None:
-        near, how = tally.covariance.nearest()
-    counts, low, high = tally.histograms.within(tally.minimum, tally.maximum)
-    dead = (tally.maximum <= 0) & (layer.nonlinearity in RECTIFIED)
+    if statistics.covariance is not None:
+        near, how = statistics.covariance.nearest()
+    counts, low, high = statistics.histograms.within(statistics.minimum, statistics.maximum)
+    dead = (statistics.maximum <= 0) & (layer.nonlinearity in RECTIFIED)
     for channel, row in enumerate(rows):
         row |= {
-            "minimum": tally.minimum[channel],
-            "mean": tally.total[channel] / tally.images,
-            "maximum": tally.maximum[channel],
-            "active": tally.active[channel] / (tally.images * tally.places),
-            "active_images": tally.active_images[channel] / tally.images,
+            "minimum": statistics.minimum[channel],
+            "mean": statistics.total[channel] / statistics.images,
+            "maximum": statistics.maximum[channel],
+            "active": statistics.active[channel] / (statistics.images * statistics.places),
+            "active_images": statistics.active_images[channel] / statistics.images,
             "dead": bool(dead[channel]),
             "histogram": counts[channel],
             "histogram_low": low[channel],
             "histogram_high": high[channel],
-            "firsts": int(tally.firsts[channel]),
+            "firsts": int(statistics.firsts[channel]),
             "nearest": int(near[channel]) if near[channel] >= 0 else None,
             "correlation": float(how[channel]) if near[channel] >= 0 else None,
         }
@@ -330,13 +350,14 @@ def _notes(survey: Survey, context: Context) -> list[str]:
     )
     if survey.firing.limit < len(data):
         notes.append(f"Which channel fires most is kept for the first {survey.firing.limit:,} images.")
-    wide = [layer.name for layer, tally in zip(survey.layers, survey.tallies, strict=True) if tally.covariance is None]
+    of_layers = list(zip(survey.layers, survey.statistics, strict=True))
+    wide = [layer.name for layer, statistics in of_layers if statistics.covariance is None]
     if wide:
         notes.append(f"Correlations were not measured, for want of memory: {', '.join(map(_writable, wide))}.")
-    refused = {layer.name: t.broken for layer, t in zip(survey.layers, survey.tallies, strict=True) if t.broken}
+    refused = {layer.name: statistics.broken for layer, statistics in of_layers if statistics.broken}
     if refused:
-        said = ", ".join(f"{_writable(name)} ({count:,})" for name, count in refused.items())
-        notes.append(f"Images to which a layer's answer is not finite are left out of its numbers: {said}.")
+        listed = ", ".join(f"{_writable(name)} ({count:,})" for name, count in refused.items())
+        notes.append(f"Images to which a layer's answer is not finite are left out of its numbers: {listed}.")
     return notes
 
 
@@ -345,10 +366,10 @@ def _checkpoint(context: Context, identity: str) -> dict[str, np.ndarray] | None
     path = context.writer.folder / CHECKPOINT
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except Exception:  # missing or damaged, in any of the ways that zip archives can be: begin again
         return None
-    return found if str(found.pop("identity", "")) == identity else None
+    return arrays if str(arrays.pop("identity", "")) == identity else None
 
 
 def _save(context: Context, identity: str, survey: Survey) -> None:

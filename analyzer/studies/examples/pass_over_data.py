@@ -1,7 +1,7 @@
 """One pass over a data set: every image through the network once, every unit of every layer measured.
 
-The state between two batches is all there is; it can be saved and gone on with. Knows sessions, data sets and tallies;
-knows nothing of tables or files.
+The state between two batches is all there is; it can be saved and gone on with. Knows sessions, data sets and running
+statistics; knows nothing of tables or files.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from filterscope.analyzer.data.dataset import Batch, DataSet, batches
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.studies.examples.running_statistics import Fired, LayerTally, State
+from filterscope.analyzer.studies.examples.running_statistics import Fired, LayerStatistics, State
 from filterscope.converters.errors import InputError
 from filterscope.converters.reductions import MeasuringSession
 
-BATCH = 100  # images over which "which channel fires most" is told too
+BATCH = 100  # images over which "which channel fires most" is given too
 BATCH_BYTES = 1 << 25  # of the largest value inside the network, for all images that it sees at once
 MOST_AT_ONCE = 32  # images; more are no faster, since maps no longer stay in the cache
 PLACES = 1 << 14  # sampled places of a unit, about
 FEWEST_PLACES, MOST_PLACES = 4, 64  # sampled of a map
 CORRELATION_BYTES = 1 << 28  # of all covariances together
 FIRING_ROWS = 1 << 22  # of "which channel fires most": what a data set without end may fill
-NAMED = 20  # broken images that are told by name
+NAMED = 20  # broken images that are named
 
 
 class Firing:
@@ -39,25 +39,25 @@ class Firing:
 
     def __init__(self, layers: int, images: int) -> None:
         most = max(1, FIRING_ROWS // max(1, layers))
-        kept, batch = min(images, most), min(math.ceil(images / BATCH), most)
+        limit, batch = min(images, most), min(math.ceil(images / BATCH), most)
         self.images = images
-        self.limit = kept  # images with a number below it are kept
-        self.channels = np.full((layers, kept), -1, np.int32)  # −1: no answer
-        self.means = np.full((layers, kept), np.nan, np.float32)
+        self.limit = limit  # images with a number below it are kept
+        self.channels = np.full((layers, limit), -1, np.int32)  # −1: no answer
+        self.means = np.full((layers, limit), np.nan, np.float32)
         self.batch_images = np.zeros((layers, batch), np.int32)
         self.batch_channels = np.full((layers, batch), -1, np.int32)
         self.batch_means = np.full((layers, batch), np.nan, np.float32)
 
     def add(self, layer: int, numbers: np.ndarray, fired: Fired) -> None:
         """Take what a batch of images, rising numbers, answered."""
-        kept = int(np.searchsorted(numbers, self.limit))
-        self.channels[layer, numbers[:kept]] = fired.channels[:kept]
-        self.means[layer, numbers[:kept]] = fired.means[:kept]
+        count = int(np.searchsorted(numbers, self.limit))
+        self.channels[layer, numbers[:count]] = fired.channels[:count]
+        self.means[layer, numbers[:count]] = fired.means[:count]
 
-    def end_batch(self, layer: int, batch: int, told: tuple[int, int, float] | None) -> None:
+    def end_batch(self, layer: int, batch: int, summary: tuple[int, int, float] | None) -> None:
         """Take what a batch of BATCH images answered together."""
-        if told is not None and batch < self.batch_images.shape[1]:
-            self.batch_images[layer, batch], self.batch_channels[layer, batch], self.batch_means[layer, batch] = told
+        if summary is not None and batch < self.batch_images.shape[1]:
+            self.batch_images[layer, batch], self.batch_channels[layer, batch], self.batch_means[layer, batch] = summary
 
     def state(self) -> State:
         """Everything, as arrays."""
@@ -73,7 +73,7 @@ FIRING_ARRAYS = ("channels", "means", "batch_images", "batch_channels", "batch_m
 
 
 class Survey:
-    """The pass, and all that it has found so far.
+    """The pass over a data set, and the running statistics so far.
 
     Args:
         network: the opened network.
@@ -96,13 +96,13 @@ class Survey:
         self.broken_images = 0
         self.levels = Levels()  # how much of their range the images use
         self.firing = Firing(len(layers), len(data))
-        self.tallies: list[LayerTally] = []
+        self.statistics: list[LayerStatistics] = []
         room = CORRELATION_BYTES
         for layer in layers:
             own = 4 * layer.out_channels**2
             correlated = own <= room
             room -= own if correlated else 0
-            self.tallies.append(LayerTally(layer.out_channels, _places(layer), top, correlated))
+            self.statistics.append(LayerStatistics(layer.out_channels, _places(layer), top, correlated))
 
     @property
     def measured(self) -> int:
@@ -132,21 +132,21 @@ class Survey:
                 self._measure(session, batch)
             self._remember(batch)
             if batch.end % BATCH == 0 or batch.end == len(self.data):
-                for index, tally in enumerate(self.tallies):
-                    self.firing.end_batch(index, (batch.end - 1) // BATCH, tally.end_batch())
+                for index, statistics in enumerate(self.statistics):
+                    self.firing.end_batch(index, (batch.end - 1) // BATCH, statistics.end_batch())
             yield self.next - before
         if not self.measured:
             raise InputError(f"none of the {len(self.data)} images can be used; the first: {self.broken[0]}")
 
     def _measure(self, session: MeasuringSession, batch: Batch) -> None:
         rng = np.random.default_rng([self.seed, self.next])
-        asked = {}
-        for tally in self.tallies:
-            if tally.places not in asked:
-                asked[tally.places] = self._sample(rng, tally.places)
-        found = session.run(self.network.input.to_model(batch.pixels), asked)
-        for index, (layer, tally) in enumerate(zip(self.layers, self.tallies, strict=True)):
-            self.firing.add(index, batch.numbers, tally.add(batch.numbers, found[layer.value]))
+        sampled = {}
+        for statistics in self.statistics:
+            if statistics.places not in sampled:
+                sampled[statistics.places] = self._sample(rng, statistics.places)
+        measured = session.run(self.network.input.to_model(batch.pixels), sampled)
+        for index, (layer, statistics) in enumerate(zip(self.layers, self.statistics, strict=True)):
+            self.firing.add(index, batch.numbers, statistics.add(batch.numbers, measured[layer.value]))
 
     def _sample(self, rng: np.random.Generator, places: int) -> np.ndarray:
         if places <= self.sampled:
@@ -162,7 +162,11 @@ class Survey:
 
     def state(self) -> State:
         """Everything, as arrays by name."""
-        state = {f"{index}/{name}": a for index, tally in enumerate(self.tallies) for name, a in tally.state().items()}
+        state = {
+            f"{index}/{name}": a
+            for index, statistics in enumerate(self.statistics)
+            for name, a in statistics.state().items()
+        }
         state |= {f"firing/{name}": array for name, array in self.firing.state().items()}
         state["numbers"] = np.array([self.next, self.resized, self.broken_images])
         state["levels"] = self.levels.state()
@@ -175,8 +179,8 @@ class Survey:
         Raises:
             KeyError, ValueError: it is not one of such a pass.
         """
-        for index, tally in enumerate(self.tallies):
-            tally.restore(_below(state, f"{index}/"))
+        for index, statistics in enumerate(self.statistics):
+            statistics.restore(_below(state, f"{index}/"))
         self.firing.restore(_below(state, "firing/"))
         self.next, self.resized, self.broken_images = (int(number) for number in state["numbers"])
         self.levels.restore(state["levels"])

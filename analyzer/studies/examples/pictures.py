@@ -40,7 +40,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
+class MapRequest:
     """Maps to keep of one layer."""
 
     layer: ConvLayer
@@ -54,7 +54,7 @@ def keep_pictures(
     data: DataSet,
     resize: str,
     pictures: np.ndarray,
-    maps: Sequence[Wanted],
+    maps: Sequence[MapRequest],
     writer: RunWriter,
     progress: Progress,
 ) -> tuple[dict[int, Tile], dict[str, list[Tile]]]:
@@ -74,7 +74,7 @@ def keep_pictures(
     numbers = np.union1d(pictures, over.images)
     progress.stage("pictures of examples", len(numbers))
     sheets = _Sheets(writer, network)
-    for batch in _read(network, data, resize, numbers, over.at_once):
+    for batch in _read(network, data, resize, numbers, size=over.at_once):
         sheets.add(batch.numbers, batch.pixels, np.isin(batch.numbers, pictures))
         over.add(batch)
         progress.advance(len(batch.numbers))
@@ -102,8 +102,8 @@ class _Sheets:
         self._waiting: list[np.ndarray] = []
         self._sheet = 0
 
-    def add(self, numbers: np.ndarray, pixels: np.ndarray, wanted: np.ndarray) -> None:
-        for number, picture in zip(numbers[wanted].tolist(), pixels[wanted], strict=True):
+    def add(self, numbers: np.ndarray, pixels: np.ndarray, chosen: np.ndarray) -> None:
+        for number, picture in zip(numbers[chosen].tolist(), pixels[chosen], strict=True):
             self.places[number] = Tile(self._name(), len(self._waiting), *self._size)
             self._waiting.append(picture)
             if len(self._waiting) == self._most:
@@ -119,46 +119,46 @@ class _Sheets:
         return f"examples/pictures-{self._sheet}.png"
 
 
-def _over_images(network: Network, maps: Sequence[Wanted]) -> _Maps:
-    return _Maps(network, [wanted for wanted in maps if len(wanted.images)])
+def _over_images(network: Network, maps: Sequence[MapRequest]) -> _Maps:
+    return _Maps(network, [request for request in maps if len(request.images)])
 
 
 class _Maps:
     """Maps over images that come in any order, each kept as 8 bits."""
 
-    def __init__(self, network: Network, maps: Sequence[Wanted]) -> None:
-        self.images = np.unique(np.concatenate([wanted.images for wanted in maps] or [np.empty(0, np.int64)]))
+    def __init__(self, network: Network, maps: Sequence[MapRequest]) -> None:
+        self.images = np.unique(np.concatenate([request.images for request in maps] or [np.empty(0, np.int64)]))
         self._input = network.input
         self._maps = maps
-        windows = {wanted.layer.value: _window(wanted.layer) for wanted in maps}
+        windows = {request.layer.value: _window(request.layer) for request in maps}
         self._session: PoolingSession | None = None
         if maps:
             declared, alone = network.declared(), network.one_at_a_time
             self._session = PoolingSession(network.model.proto, windows, declared, one_at_a_time=alone)
-        sizes = {wanted.layer.value: _side_by_side(wanted.layer) for wanted in maps}
-        fetched = sum(4 * wanted.layer.out_channels * math.prod(sizes[wanted.layer.value]) for wanted in maps)
+        sizes = {request.layer.value: _side_by_side(request.layer) for request in maps}
+        fetched = sum(4 * request.layer.out_channels * math.prod(sizes[request.layer.value]) for request in maps)
         self.at_once = min(at_once(network, VALUE_BYTES, MOST_AT_ONCE), max(1, MAP_BYTES // max(fetched, 1)))
-        self._tiles = [np.zeros((len(wanted.images), *sizes[wanted.layer.value], 1), np.uint8) for wanted in maps]
+        self._tiles = [np.zeros((len(request.images), *sizes[request.layer.value], 1), np.uint8) for request in maps]
 
     def add(self, batch: Batch) -> None:
         """Take the maps over those images of a batch that are wanted."""
         shown = np.isin(batch.numbers, self.images)
         if self._session is None or not shown.any():
             return
-        found = self._session.run(self._input.to_model(batch.pixels[shown]))
+        maps = self._session.run(self._input.to_model(batch.pixels[shown]))
         numbers = batch.numbers[shown]
-        for wanted, tiles in zip(self._maps, self._tiles, strict=True):
-            for tile in np.nonzero(np.isin(wanted.images, numbers))[0]:
-                image = np.searchsorted(numbers, wanted.images[tile])
-                tiles[tile, ..., 0] = shades(found[wanted.layer.value][image, wanted.channels[tile]])
+        for request, tiles in zip(self._maps, self._tiles, strict=True):
+            for tile in np.nonzero(np.isin(request.images, numbers))[0]:
+                image = np.searchsorted(numbers, request.images[tile])
+                tiles[tile, ..., 0] = shades(maps[request.layer.value][image, request.channels[tile]])
 
     def save(self, writer: RunWriter) -> dict[str, list[Tile]]:
         """Write an atlas a layer."""
         places = {}
-        for wanted, tiles in zip(self._maps, self._tiles, strict=True):
-            name = f"examples/{wanted.slug}-maps.png"
+        for request, tiles in zip(self._maps, self._tiles, strict=True):
+            name = f"examples/{request.slug}-maps.png"
             writer.write_bytes(name, atlas.to_png(atlas.pack(tiles)))
-            places[wanted.layer.name] = [Tile(name, i, tiles.shape[1], tiles.shape[2]) for i in range(len(tiles))]
+            places[request.layer.name] = [Tile(name, i, tiles.shape[1], tiles.shape[2]) for i in range(len(tiles))]
         return places
 
 

@@ -22,7 +22,7 @@ class Places:
         self.network = network
         self._walk: FieldWalk | None = None
         self._uneven = _behind(network, UPSAMPLING)
-        self._known: dict[tuple[str, int, int], tuple[int, int] | None] = {}
+        self._sides: dict[tuple[str, int, int], tuple[int, int] | None] = {}
 
     def fields(self, layer: ConvLayer, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """What some neurons of a layer see; all of the image where only global operations lead to it.
@@ -51,19 +51,19 @@ class Places:
     def _side(self, value: str, axis: int, place: int) -> tuple[int, int] | None:
         """First pixel and extent along one axis, which does not depend on the place along the other."""
         key = (value, axis, place)
-        if key not in self._known:
+        if key not in self._sides:
             if self._walk is None:
                 network = self.network
                 self._walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
             seen = self._walk.along(value, axis, place)
-            self._known[key] = seen
-        return self._known[key]
+            self._sides[key] = seen
+        return self._sides[key]
 
 
 def _behind(network: Network, operators: tuple[str, ...]) -> set[str]:
     """Values that such an operator leads to."""
-    found: set[str] = set()
+    values: set[str] = set()
     for node in network.model.graph.nodes:
-        if node.op in operators or not found.isdisjoint(node.inputs):
-            found.update(node.outputs)
-    return found
+        if node.op in operators or not values.isdisjoint(node.inputs):
+            values.update(node.outputs)
+    return values

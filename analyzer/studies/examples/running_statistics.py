@@ -1,6 +1,6 @@
-"""What is known of a layer's units after some images, in memory that does not grow with the number of images.
+"""Running statistics of a layer's units over images, in memory that does not grow with the number of images.
 
-A tally takes what was measured of a batch and forgets the batch. Knows numbers; knows nothing of networks, images or
+Each class takes the measurements of a batch and forgets the batch. Knows numbers; knows nothing of networks, images or
 files.
 """
 
@@ -77,10 +77,10 @@ class Histograms:
     def widen(self, low: np.ndarray, high: np.ndarray) -> None:
         """Make room for numbers from low to high, (C,) each."""
         while (short := high > self.low + BINS * self.width).any():
-            self.counts[short] = _halved(self.counts[short], 0)
+            self.counts[short] = _merge_pairs(self.counts[short], 0)
             self.width[short] *= 2
         while (short := low < self.low).any():
-            self.counts[short] = _halved(self.counts[short], BINS // 2)
+            self.counts[short] = _merge_pairs(self.counts[short], BINS // 2)
             self.low[short] -= BINS * self.width[short]
             self.width[short] *= 2
 
@@ -105,11 +105,11 @@ class Histograms:
         return counts, self.low + first * self.width, self.low + last * self.width
 
 
-def _halved(counts: np.ndarray, start: int) -> np.ndarray:
+def _merge_pairs(counts: np.ndarray, start: int) -> np.ndarray:
     """Two neighbouring bins become one; those that are left stand from `start` on."""
-    found = np.zeros_like(counts)
-    found[:, start : start + BINS // 2] = counts[:, 0::2] + counts[:, 1::2]
-    return found
+    halved = np.zeros_like(counts)
+    halved[:, start : start + BINS // 2] = counts[:, 0::2] + counts[:, 1::2]
+    return halved
 
 
 class Covariance:
@@ -164,11 +164,11 @@ class Covariance:
         scale = np.where(varies, spread, np.inf)
         for first in range(0, channels, 256):  # not all of a second C × C matrix
             units = np.arange(first, min(first + 256, channels))
-            found = self.products[units] / scale[units, None] / scale
-            found[:, ~varies] = -np.inf
-            found[units - first, units] = -np.inf
-            near[units] = found.argmax(axis=1)
-            how[units] = found.max(axis=1)
+            correlations = self.products[units] / scale[units, None] / scale
+            correlations[:, ~varies] = -np.inf
+            correlations[units - first, units] = -np.inf
+            near[units] = correlations.argmax(axis=1)
+            how[units] = correlations.max(axis=1)
         near[~varies], how[~varies] = -1, np.nan
         return near, np.clip(how, -1, 1)
 
@@ -181,8 +181,8 @@ class Fired:
     means: np.ndarray  # (N,) float32; NaN there
 
 
-class LayerTally:
-    """All that is kept of one layer.
+class LayerStatistics:
+    """Running statistics of one layer.
 
     Args:
         channels: units.
@@ -208,16 +208,16 @@ class LayerTally:
         self.histograms: Histograms | None = None
         self.covariance = Covariance(channels) if correlated else None
 
-    def add(self, numbers: np.ndarray, found: Measured) -> Fired:
+    def add(self, numbers: np.ndarray, measured: Measured) -> Fired:
         """Take a batch.
 
         Args:
             numbers: (N,) of the images in the data set, each higher than all before.
         """
         fired = Fired(np.full(len(numbers), -1, np.int64), np.full(len(numbers), np.nan, np.float32))
-        measures = dict(zip(MEASURES, np.moveaxis(found.measures, 2, 0), strict=True))
-        good = np.isfinite(found.measures).all(axis=(1, 2))
-        where, samples = found.where, found.samples
+        measures = dict(zip(MEASURES, np.moveaxis(measured.measures, 2, 0), strict=True))
+        good = np.isfinite(measured.measures).all(axis=(1, 2))
+        where, samples = measured.where, measured.samples
         if not good.all():
             self.broken += int((~good).sum())
             measures = {name: values[good] for name, values in measures.items()}
@@ -253,10 +253,10 @@ class LayerTally:
         if not self.batch_images:
             return None
         means = self.batch_total / self.batch_images
-        told = self.batch_images, int(means.argmax()), float(means.max())
+        summary = self.batch_images, int(means.argmax()), float(means.max())
         self.batch_total[:] = 0
         self.batch_images = 0
-        return told
+        return summary
 
     def state(self) -> State:
         """Everything, as arrays."""

@@ -62,9 +62,9 @@ def tuning(stimuli: Stimuli, responses: np.ndarray, strongest: float) -> Tuning 
     if not np.isfinite(responses).all() or response <= 0:
         return None
     strongest = max(strongest, response)
-    found = _gratings(stimuli, responses) | _colours(stimuli, responses)
-    words = _words(stimuli, responses, strongest, found)
-    return Tuning(best, response, strongest, words, **found)
+    measured = _gratings(stimuli, responses) | _colours(stimuli, responses)
+    words = _words(stimuli, responses, strongest, measured)
+    return Tuning(best, response, strongest, words, **measured)
 
 
 def selectivity(curve: np.ndarray, angles: Sequence[float], turns: int) -> float:
@@ -128,14 +128,14 @@ def _colours(stimuli: Stimuli, responses: np.ndarray) -> dict[str, Any]:
         return {}
     achromatic = float(responses[stimuli.achromatic].max())
     best = float(responses.max())
-    found: dict[str, Any] = {"colour_selectivity": float(np.clip(1 - max(achromatic, 0) / best, 0, 1))}
+    measured: dict[str, Any] = {"colour_selectivity": float(np.clip(1 - max(achromatic, 0) / best, 0, 1))}
     uniform = np.flatnonzero(stimuli.kinds == "colour")
     hues = {stimuli.all[i].colour.hue: responses[i] for i in uniform}
     curve = np.array([hues[hue] for hue in HUES])
-    found["hue_curve"] = curve
+    measured["hue_curve"] = curve
     if curve.max() > 0:
-        found["hue"] = mean_angle(curve, HUES, 1)
-    return found
+        measured["hue"] = mean_angle(curve, HUES, 1)
+    return measured
 
 
 @lru_cache(maxsize=64)
@@ -155,7 +155,7 @@ def least_share(height: int, width: int, bands: int) -> float:
     return max(ENOUGH, float(np.percentile(best / np.abs(filters).sum(axis=0), RANDOM_SHARE)))
 
 
-def _words(stimuli: Stimuli, responses: np.ndarray, strongest: float, found: dict[str, Any]) -> str | None:
+def _words(stimuli: Stimuli, responses: np.ndarray, strongest: float, measured: dict[str, Any]) -> str | None:
     best = float(responses.max())
     if best < least_share(*stimuli.field[2:], stimuli.bands) * strongest:
         return None
@@ -168,13 +168,13 @@ def _words(stimuli: Stimuli, responses: np.ndarray, strongest: float, found: dic
     lines = [kind for kind in near if kind in LINES]
     if near[0] not in lines:  # the simplest that comes near the best
         index = highest[near[0]]
-        return ", ".join(_shape(near[0], stimuli.all[index]) + _colour_words(stimuli, responses, index, found))
+        return ", ".join(_shape(near[0], stimuli.all[index]) + _colour_words(stimuli, responses, index, measured))
     index = max((highest[kind] for kind in lines), key=responses.__getitem__)
     shown = stimuli.all[index]
-    if not _is_oriented(shown, found):
+    if not _is_oriented(shown, measured):
         return None
-    angle = f"{STEP * round(found['orientation'] / STEP) % 180:g}°"
-    colours = _colour_words(stimuli, responses, index, found)
+    angle = f"{STEP * round(measured['orientation'] / STEP) % 180:g}°"
+    colours = _colour_words(stimuli, responses, index, measured)
     if len(lines) > 1:
         name = {2: " or ".join(lines).replace("grating", "stripes")}.get(len(lines), "pattern")
         return ", ".join([f"oriented {name}", angle, *colours])
@@ -186,9 +186,9 @@ def _words(stimuli: Stimuli, responses: np.ndarray, strongest: float, found: dic
     return ", ".join([f"oriented {name}", angle, *([size] if size else []), *colours])
 
 
-def _is_oriented(shown: Stimulus, found: dict[str, Any]) -> bool:
+def _is_oriented(shown: Stimulus, measured: dict[str, Any]) -> bool:
     """Whether the unit prefers an orientation clearly, and lines and gratings agree on it."""
-    index, grating = found.get("orientation_selectivity"), found.get("orientation")
+    index, grating = measured.get("orientation_selectivity"), measured.get("orientation")
     if not isinstance(index, float) or not isinstance(grating, float) or index < ORIENTED:
         return False
     apart = abs(shown.pattern.angle - grating) % 180
@@ -212,10 +212,10 @@ def _shape(kind: str, shown: Stimulus) -> list[str]:
     return [kind]
 
 
-def _colour_words(stimuli: Stimuli, responses: np.ndarray, index: int, found: dict[str, Any]) -> list[str]:
+def _colour_words(stimuli: Stimuli, responses: np.ndarray, index: int, measured: dict[str, Any]) -> list[str]:
     """The two colours of a stimulus, the hue being that of the mean vector: an orange filter likes red as much."""
     shown = stimuli.all[index]
-    colour, selective = shown.colour, found.get("colour_selectivity")
+    colour, selective = shown.colour, measured.get("colour_selectivity")
     if colour.hue is not None:
         if selective is None or selective < COLOURED:
             return []

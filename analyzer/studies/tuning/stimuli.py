@@ -127,20 +127,20 @@ class Stimuli:
             return white, black
         if self.bands == 3:
             return white, black, *(of_hue(hue) for hue in HUES)
-        found = [white, black]
+        colours = [white, black]
         for band in range(self.bands):
             for sign, names in ((1.0, ("high", "low")), (-1.0, ("low", "high"))):
                 direction = tuple(sign if other == band else 0.0 for other in range(self.bands))
-                found.append(Colour(f"{names[0]} band {band}", f"{names[1]} band {band}", direction))
-        return tuple(found)
+                colours.append(Colour(f"{names[0]} band {band}", f"{names[1]} band {band}", direction))
+        return tuple(colours)
 
     @cached_property
     def all(self) -> tuple[Stimulus, ...]:
         """Every stimulus."""
-        found = [(pattern, self.axes) for pattern in self._gratings()]
-        found += [(pattern, self.axes) for pattern in self._edges()]
-        found += [(pattern, self.colours) for pattern in (*self._shapes(), Pattern("colour"))]
-        return tuple(Stimulus(pattern, colour) for pattern, colours in found for colour in colours)
+        families = [(pattern, self.axes) for pattern in self._gratings()]
+        families += [(pattern, self.axes) for pattern in self._edges()]
+        families += [(pattern, self.colours) for pattern in (*self._shapes(), Pattern("colour"))]
+        return tuple(Stimulus(pattern, colour) for pattern, colours in families for colour in colours)
 
     @cached_property
     def kinds(self) -> np.ndarray:
@@ -167,27 +167,27 @@ class Stimuli:
 
     def _edges(self) -> list[Pattern]:
         """In a round window of the field, half and a quarter of it; or over the whole canvas."""
-        found = []
+        edges = []
         for window in (4.0 * max(self.size), *(self.side / part for part in (2, 4) if self.side / part >= 3)):
             step = min(window, self.side) / 4
-            found += [Pattern("edge", angle, window, shift) for angle in DIRECTIONS for shift in (0.0, step, -step)]
-        return found
+            edges += [Pattern("edge", angle, window, shift) for angle in DIRECTIONS for shift in (0.0, step, -step)]
+        return edges
 
     def _shapes(self) -> list[Pattern]:
         side = self.side
-        found = [
+        shapes = [
             Pattern("bar", angle, width, shift)
             for width in _geometric(1.0, max(1.0, side / 2), 4)
             for angle in ORIENTATIONS
             for shift in (0.0, side / 4, -side / 4)
         ]
         if side >= SMALLEST_CURVE:
-            found += [Pattern("curve", angle, side / part) for part in (2, 4) for angle in DIRECTIONS]
+            shapes += [Pattern("curve", angle, side / part) for part in (2, 4) for angle in DIRECTIONS]
         if side >= SMALLEST_CORNER:
-            found += [Pattern("corner", angle) for angle in DIRECTIONS]
+            shapes += [Pattern("corner", angle) for angle in DIRECTIONS]
         if side >= 3:
-            found += [Pattern("opponent", 0.0, diameter) for diameter in _geometric(1.0, 0.75 * side, 4)]
-        return found
+            shapes += [Pattern("opponent", 0.0, diameter) for diameter in _geometric(1.0, 0.75 * side, 4)]
+        return shapes
 
     def pixels(self, stimuli: Sequence[Stimulus]) -> np.ndarray:
         """The pictures: (len(stimuli), H, W, bands) uint8."""

@@ -14,18 +14,24 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import resolved_pads
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import TUNING_SCHEMA
-from filterscope.analyzer.studies.strongest_responses import BATCH, natural_peaks, saved_peaks
+from filterscope.analyzer.studies.strongest_responses import (
+    BATCH,
+    responses_to_saved_pictures,
+    strongest_natural_responses,
+)
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.studies.tuning.selectivity import Tuning, tuning
 from filterscope.analyzer.studies.tuning.stimuli import GREY, Stimuli
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.measure import Meter
+from filterscope.converters.errors import setting
 
 CLIMB = Recipe(preset_named("filterscope"), quality("draft"))  # what finds a strong response to compare with
 PASSES = 3  # forward passes that a step of it costs, about
@@ -67,7 +73,7 @@ class TuningStudy:
             context.notes.append(
                 f"Stimuli were shown to {len(chosen)} of {len(chosen) + len(left_out)} layers, from the image "
                 f"onwards; beyond {chosen[-1].name if chosen else 'the image'} they cost more than this quality spends "
-                "(--tuning all shows them to every layer)."
+                f"({setting('tuning', 'all')} shows them to every layer)."
             )
 
     def _affordable(self, context: Context) -> tuple[list[ConvLayer], list[ConvLayer]]:
@@ -121,19 +127,19 @@ def responses(network: Network, layer: ConvLayer, canvas: Canvas, stimuli: Stimu
         return np.asarray(maps[:, :, canvas.row, canvas.column], np.float32)
 
     grey = answered(np.full((1, *canvas.size, network.input.channels), GREY, np.uint8))[0]
-    found = np.empty((len(stimuli.all), layer.out_channels), np.float32)
+    raised = np.empty((len(stimuli.all), layer.out_channels), np.float32)
     for part, pixels in stimuli.batches(max(1, min(256, BATCH // (canvas.height * canvas.width)))):
-        found[part] = answered(pixels) - grey
-    return found, grey
+        raised[part] = answered(pixels) - grey
+    return raised, grey
 
 
 def _layer_rows(context: Context, layer: ConvLayer) -> list[dict[str, Any]]:
     network, canvas = context.network, context.shop.canvas(layer, "neuron")
     stimuli = stimuli_for(network, layer, canvas)
-    found, grey = responses(network, layer, canvas, stimuli)
+    raised, grey = responses(network, layer, canvas, stimuli)
     channels = context.channels[layer.name]
     strongest = _strongest(context, layer)
-    units = [tuning(stimuli, found[:, channel], float(strongest[channel] - grey[channel])) for channel in channels]
+    units = [tuning(stimuli, raised[:, channel], float(strongest[channel] - grey[channel])) for channel in channels]
     shown = [stimuli.all[unit.best] for unit in units if unit is not None]
     name = f"tuning/{context.slugs[layer.name]}.png"
     if shown:
@@ -142,7 +148,7 @@ def _layer_rows(context: Context, layer: ConvLayer) -> list[dict[str, Any]]:
     for channel, unit in zip(channels, units, strict=True):
         row: dict[str, Any] = {"layer": layer.name, "channel": channel}
         if unit is not None:
-            row |= _told(unit, stimuli) | {
+            row |= _tuning_columns(unit, stimuli) | {
                 "atlas": name,
                 "tile": tile,
                 "height": canvas.height,
@@ -161,26 +167,31 @@ def _strongest(context: Context, layer: ConvLayer) -> np.ndarray:
     image, else a climb of its own. Without that every deep unit would seem content with an edge.
     """
     channels, run = context.channels[layer.name], Run(context.writer.folder)
-    found = natural_peaks(run, layer, context.slugs[layer.name])
-    known = saved_peaks(run, context.network, layer, channels)
-    for peak in known:
-        found[peak.channel] = np.fmax(found[peak.channel], peak.value)
-    without = sorted(set(channels) - {peak.channel for peak in known if peak.objective == "neuron"})
+    strongest = strongest_natural_responses(run, layer, context.slugs[layer.name])
+    saved = responses_to_saved_pictures(run, context.network, layer, channels)
+    for response in saved:
+        strongest[response.channel] = np.fmax(strongest[response.channel], response.value)
+    without = sorted(set(channels) - {response.channel for response in saved if response.objective == "neuron"})
     if without:
         from filterscope.analyzer.maximize.engine import ascend
 
         shop = context.shop
         canvas, objective = shop.canvas(layer, "neuron"), shop.objective(layer, "neuron")
         climbed = ascend(
-            *(context.network, layer, canvas, objective, without, CLIMB, shop.seed, shop.device, shop.stop),
+            Problem(context.network, layer, canvas, objective),
+            without,
+            CLIMB,
+            seed=shop.seed,
+            device=shop.device,
+            stop=shop.stop,
             prior=shop.prior,
         )
         meter = Meter(context.network, layer, canvas, objective)
-        found[without] = np.fmax(found[without], meter.activation(climbed.tiles, np.array(without)))
-    return found
+        strongest[without] = np.fmax(strongest[without], meter.activation(climbed.tiles, np.array(without)))
+    return strongest
 
 
-def _told(unit: Tuning, stimuli: Stimuli) -> dict[str, Any]:
+def _tuning_columns(unit: Tuning, stimuli: Stimuli) -> dict[str, Any]:
     numbers = ("words", "response", "strongest", "orientation", "orientation_selectivity", "period", "phase_modulation")
     row = {name: getattr(unit, name) for name in (*numbers, "hue", "colour_selectivity")}
     for name in ("orientation_curve", "period_curve", "hue_curve"):

@@ -144,7 +144,7 @@ def test_smoothgrad_is_captums_with_the_same_noise(original, network, explainer,
     expected = attr.NoiseTunnel(attr.Saliency(lambda u: original((u - mean) / std))).attribute(
         picture,
         nt_samples=SAMPLES,
-        nt_samples_batch_size=explainer.ways.batch(explainer.target(pixels).value),
+        nt_samples_batch_size=explainer.backpropagation.batch(explainer.target(pixels).value),
         stdevs=NOISE * float((picture.max() - picture.min()).detach()),
         target=1,
         abs=False,
@@ -247,10 +247,10 @@ def test_targets_are_found_by_number_name_layer_and_place(explainer, pixels):
 WRONG = {
     "gas mask": r"^`target=gas mask`: no label is called that; did you mean gasmask\?$",
     "5": "^`target=5`: the network has classes 0 to 4$",
-    "conv4:1": "^--target: no layer or value is called 'conv4'; near: conv",
-    "conv2:8": "^--target conv2:8: conv2 has channels 0 to 7$",
-    "conv2:0@12,0": "^--target conv2:0@12,0: the maps of conv2 have rows 0 to 11 and columns 0 to 11$",
-    "conv*:0": "^--target: conv\\* fits 3 layers, conv1, conv2, conv3; name one$",
+    "conv4:1": "^`target`: no layer or value is called 'conv4'; near: conv",
+    "conv2:8": "^`target=conv2:8`: conv2 has channels 0 to 7$",
+    "conv2:0@12,0": "^`target=conv2:0@12,0`: the maps of conv2 have rows 0 to 11 and columns 0 to 11$",
+    "conv*:0": "^`target`: conv\\* fits 3 layers, conv1, conv2, conv3; name one$",
 }
 
 
@@ -271,7 +271,7 @@ def test_grad_cam_weighs_maps_before_the_target_alone(explainer, pixels):
     assert explainer.maps(first) is None
     assert "no layer with maps stands before conv1:0" in explainer.why_not("grad-cam", first)
     assert explainer.maps(second)[1] == "conv1"
-    with pytest.raises(SettingsError, match="does not stand before conv2:1; give another --layer"):
+    with pytest.raises(SettingsError, match="does not stand before conv2:1; give another `layer`"):
         explainer.explain(pixels, second, "grad-cam", "conv3")
     with pytest.raises(SettingsError, match=r"has no maps, only \[1, 5\]"):
         explainer.maps(first, explainer.target(pixels).value)
@@ -288,7 +288,7 @@ def test_a_layer_stands_for_what_it_hands_on_and_a_value_for_itself(explainer, n
 def test_methods_by_name():
     assert methods_named("all") == tuple(METHODS)
     assert methods_named(["occlusion", "saliency,guided"]) == ("saliency", "guided", "occlusion")
-    with pytest.raises(SettingsError, match=r"^--method gradcam: give all, default or some of saliency, "):
+    with pytest.raises(SettingsError, match=r"^`method=gradcam`: give all, default or some of saliency, "):
         methods_named("gradcam")
 
 
@@ -320,7 +320,7 @@ def test_a_target_that_nothing_moves_is_noted(tmp_path):
     pixels = np.full((6, 6, 3), 200, np.uint8)
     explainer, notes = Explainer(network), []
     (found,) = explainer.explain_all(
-        pixels, explainer.target(pixels, "clip:1"), ["saliency"], None, notes, lambda: None
+        pixels, explainer.target(pixels, "clip:1"), ["saliency"], layer=None, notes=notes, done=lambda: None
     )
     assert not found.signed.any()
     assert notes == ["saliency: 0 everywhere; clip:1 is at the end of its range, or dead, on a picture."]
@@ -332,5 +332,5 @@ def test_what_is_not_finite_is_noted_and_no_picture(tmp_path):
     pixels = np.full((16, 16, 3), 255, np.uint8)
     explainer, notes = Explainer(network), []
     target = explainer.target(pixels, "exp:0")
-    assert explainer.explain_all(pixels, target, ["saliency"], None, notes, lambda: None) == []
+    assert explainer.explain_all(pixels, target, ["saliency"], layer=None, notes=notes, done=lambda: None) == []
     assert notes == ["saliency: what it says of exp:0 is not finite."]

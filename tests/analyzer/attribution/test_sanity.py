@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity as theirs
 
 from filterscope.analyzer.attribution import methods, sanity
 from filterscope.analyzer.attribution.explain import Explainer
-from filterscope.analyzer.attribution.sanity import Asked, randomisation_test, stages, weighted_nodes
+from filterscope.analyzer.attribution.sanity import TrainedExplanation, randomisation_test, stages, weighted_nodes
 from filterscope.analyzer.attribution.similarity import rank_correlation, structural_similarity
 from filterscope.analyzer.network.preprocessing import PRESETS
 from support.networks import build, normal
@@ -26,6 +26,8 @@ def test_similarities_are_those_of_scipy_and_scikit_image(shape):
     assert rank_correlation(one, other) == pytest.approx(spearmanr(one.ravel(), other.ravel()).statistic)
     assert structural_similarity(one, other) == pytest.approx(expected, rel=1e-5)
     assert rank_correlation(one, 3 * one) == pytest.approx(1)
+    # By hand: ranks 1 2 3 4 and 1 2.5 2.5 4, covariance 4.5, squares 5 and 4.5.
+    assert rank_correlation(np.arange(4.0), np.array([0, 7, 7, 9])) == pytest.approx(4.5 / np.sqrt(5 * 4.5))
     assert structural_similarity(one, 3 * one) == pytest.approx(1)
 
 
@@ -55,7 +57,11 @@ def asked_of(explainer, names, count=2):
     found = []
     for pixels in explainer.network.random_pixels(count, (SIDE, SIDE), 2):
         target = explainer.target(pixels)
-        found.append(Asked(pixels, target, {name: explainer.explain(pixels, target, name).strength for name in names}))
+        found.append(
+            TrainedExplanation(
+                pixels, target, {name: explainer.explain(pixels, target, name).strength for name in names}
+            )
+        )
     return found
 
 
@@ -95,15 +101,15 @@ def test_the_trained_network_stays_as_it_was_and_the_shuffled_one_has_its_number
     pixels = network.random_pixels(1, (SIDE, SIDE), 2)[0]
     kept = {}
 
-    class Watching(sanity.Ways):
+    class Watching(sanity.Backpropagation):
         def __init__(self, *given):
             super().__init__(*given)
             kept["last"] = {name: tensor.clone() for name, tensor in given[2].state_dict().items()}
 
     target = explainer.target(pixels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sanity, "Ways", Watching)
-        randomisation_test(explainer, [Asked(pixels, target, {"saliency": np.ones((SIDE, SIDE))})])
+        patch.setattr(sanity, "Backpropagation", Watching)
+        randomisation_test(explainer, [TrainedExplanation(pixels, target, {"saliency": np.ones((SIDE, SIDE))})])
     changed = 0
     for name, tensor in twin.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
@@ -116,7 +122,7 @@ def test_the_trained_network_stays_as_it_was_and_the_shuffled_one_has_its_number
 def test_only_layers_before_the_target_are_randomised(explainer):
     pixels = explainer.network.random_pixels(1, (SIDE, SIDE), 2)[0]
     target = explainer.target(pixels, "second:1")
-    assert [node.name for node in weighted_nodes(explainer.network, [target.value], explainer.ways)] == [
+    assert [node.name for node in weighted_nodes(explainer.network, [target.value], explainer.backpropagation)] == [
         "first",
         "second",
     ]

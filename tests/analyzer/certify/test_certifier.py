@@ -12,6 +12,7 @@ from filterscope.analyzer.certify import encoding
 from filterscope.analyzer.certify.certifier import Certifier, certify
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS, custom
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
@@ -265,14 +266,11 @@ def test_nothing_found_by_any_method_exceeds_a_proof(seed, tmp_path):
     canvas = canvas_for(network, layer, "neuron")
     certifier = Certifier(network, layer, canvas)
     climbed = ascend(
-        network,
-        layer,
-        canvas,
-        Neuron.on(canvas),
+        Problem(network, layer, canvas, Neuron.on(canvas)),
         range(3),
         Recipe(preset_named("filterscope"), quality("standard")),
-        seed,
-        torch.device("cpu"),
+        seed=seed,
+        device=torch.device("cpu"),
     )
     noise = network.random_pixels(200, canvas.size, seed)
     shown = np.concatenate([climbed.tiles, noise, np.where(noise > 127, 255, 0).astype(np.uint8)])
@@ -337,14 +335,11 @@ def test_where_time_runs_out_the_bound_still_holds():
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
     climbed = ascend(
-        network,
-        layer,
-        canvas,
-        Neuron.on(canvas),
+        Problem(network, layer, canvas, Neuron.on(canvas)),
         [5],
         Recipe(preset_named("filterscope"), quality("draft")),
-        0,
-        torch.device("cpu"),
+        seed=0,
+        device=torch.device("cpu"),
     )
     found = Certifier(network, layer, canvas).certify(5, climbed.tiles[0], 0.5)
     assert not found.proven

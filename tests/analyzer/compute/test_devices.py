@@ -65,7 +65,7 @@ def test_a_device_that_is_named_computes_alone(machine):
 
 @pytest.mark.parametrize("name", ["toaster", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(name):
-    with pytest.raises(SettingsError, match=f"--device {name}: not to be had on this machine; give auto or cpu"):
+    with pytest.raises(SettingsError, match=f"`device={name}`: not to be had on this machine; give auto or cpu"):
         choose_devices(name)
 
 

@@ -61,7 +61,7 @@ def written(network, images, folder, pictures=KEPT):
     with RunWriter(folder, "p") as writer:
         writer.write_info({})
         for group in layer_groups(network, network.layers, len(images)):
-            write_maps(network, group, names, images, writer, pictures)
+            write_maps(network, group, images, slugs=names, writer=writer, pictures=pictures)
     return Run(folder)
 
 

@@ -72,7 +72,7 @@ WRONG_CHANNELS = [  # wanted, words of the error
             *("All", "٣", "²", "9" * 5000, "0-" + "9" * 5000, "9" * 5000 + "/layer"),
         )
     ),
-    ("6", "first has channels 0 to 5; choose its layer with --layers, or other channels"),
+    ("6", "first has channels 0 to 5; choose its layer with `layers`, or other channels"),
     ("0,3-6", "first has channels 0 to 5"),
     ("0-999999999", "first has channels 0 to 5"),  # at once, without counting so far
 ]
@@ -82,7 +82,7 @@ WRONG_CHANNELS = [  # wanted, words of the error
 def test_channels_that_cannot_be_chosen_are_an_error_of_one_line(wanted, words):
     with pytest.raises(SettingsError, match=words) as caught:
         choose_channels(TWO, wanted)
-    assert str(caught.value).startswith("--channels ")
+    assert str(caught.value).startswith("`channels=")
     assert "\n" not in str(caught.value)
 
 
@@ -98,12 +98,12 @@ def test_evenly_spaced_channels_begin_at_0_and_lie_equally_apart(total, count):
 
 
 WRONG_SETTINGS = [
-    ({"quality": "best"}, "--quality best: give one of draft, standard, fine"),
-    ({"objectives": ("channel", "layer")}, "--objective layer: give one of channel, neuron, negative, diversity"),
-    ({"resize": "stretch"}, "--resize stretch: give one of auto, crop, cover, squash, fit"),
-    ({"channels": "some"}, f"--channels some: {FORM}"),
-    ({"seed": -1}, "--seed -1: give 0 or more"),
-    ({"map_pictures": -1}, "--maps -1: give 0 or more"),
+    ({"quality": "best"}, "`quality=best`: give one of draft, standard, fine"),
+    ({"objectives": ("channel", "layer")}, "`objective=layer`: give one of channel, neuron, negative, diversity"),
+    ({"resize": "stretch"}, "`resize=stretch`: give one of auto, crop, cover, squash, fit"),
+    ({"channels": "some"}, f"`channels=some`: {FORM}"),
+    ({"seed": -1}, "`seed=-1`: give 0 or more"),
+    ({"map_pictures": -1}, "`maps=-1`: give 0 or more"),
 ]
 
 

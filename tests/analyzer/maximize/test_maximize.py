@@ -13,8 +13,9 @@ from filterscope.analyzer.compute.last_convolution import Directions
 from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.maximize import engine
 from filterscope.analyzer.maximize.engine import ascend
-from filterscope.analyzer.maximize.objective_gradient import Slope
+from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient
 from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.network.receptive_fields import Field
@@ -70,7 +71,9 @@ def network(tmp_path_factory):
 
 def climb(network, layer, canvas, objective, units, quality="draft", seed=0, preset="filterscope"):
     recipe = Recipe(PRESETS[preset], QUALITIES[quality])
-    return ascend(network, layer, canvas, objective_for(objective, canvas), units, recipe, seed, CPU)
+    return ascend(
+        Problem(network, layer, canvas, objective_for(objective, canvas)), units, recipe, seed=seed, device=CPU
+    )
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -248,14 +251,14 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
     whole = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
     sizes = []
 
-    def raised(self, pictures, asked, opened=False, real=Slope.raised):
+    def raised(self, pictures, asked, opened=False, real=ObjectiveGradient.evaluate):
         sizes.append(len(pictures))
         if len(pictures) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, pictures, asked, opened)
 
-    monkeypatch.setattr(Slope, "raised", raised)
-    engine._say_once.cache_clear()
+    monkeypatch.setattr(ObjectiveGradient, "evaluate", raised)
+    engine._warn_once.cache_clear()
     parts = climb(network, layer, canvas, "channel", [0, 1, 2, 3, 4])
 
     assert sorted(set(sizes)) == [1, 2, 5]
@@ -269,7 +272,7 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
         meter.activation(parts.tiles, channels), meter.activation(whole.tiles, channels), rtol=0.01
     )
 
-    monkeypatch.setattr(Slope, "raised", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    monkeypatch.setattr(ObjectiveGradient, "evaluate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     with pytest.raises(SettingsError, match="memory does not hold one picture"):
         climb(network, layer, canvas, "channel", [0])
 
@@ -295,7 +298,11 @@ def test_a_direction_is_the_sum_of_its_channels(network):
     canvas = canvas_for(network, layer, "channel")
     objective = between(1, 6, 3, ORIENTATIONS)
     found = ascend(
-        network, layer, canvas, objective, range(3), Recipe(PRESETS["filterscope"], QUALITIES["draft"]), 0, CPU
+        Problem(network, layer, canvas, objective),
+        range(3),
+        Recipe(PRESETS["filterscope"], QUALITIES["draft"]),
+        seed=0,
+        device=CPU,
     )
     maps = Meter(network, layer, canvas, Channel())
     of_first, of_second = (maps.activation(found.tiles, np.full(3, unit)) for unit in (1, 6))
@@ -314,7 +321,8 @@ def test_diverse_pictures_of_a_channel_differ_more_than_different_seeds(network)
     canvas = canvas_for(network, layer, "channel")
     recipe = Recipe(PRESETS["filterscope"], QUALITIES["draft"])
     alike, diverse = (
-        ascend(network, layer, canvas, Diversity(3, weight), [0, 1], recipe, 0, CPU).tiles for weight in (0.0, 2.0)
+        ascend(Problem(network, layer, canvas, Diversity(3, weight)), [0, 1], recipe, seed=0, device=CPU).tiles
+        for weight in (0.0, 2.0)
     )
 
     def likeness(tiles):
@@ -344,7 +352,7 @@ def test_every_preset_climbs(network, preset_name):
     reached = []
     for steps in (1, 40):
         recipe = Recipe(replace(PRESETS[preset_name], steps=steps), QUALITIES["draft"])
-        found = ascend(network, layer, canvas, objective, range(4), recipe, 0, CPU)
+        found = ascend(Problem(network, layer, canvas, objective), range(4), recipe, seed=0, device=CPU)
         reached.append(Meter(network, layer, canvas, objective).activation(found.tiles, np.arange(4)))
 
     assert reached[1].sum() > 1.1 * reached[0].sum()
@@ -356,7 +364,7 @@ def test_an_ascent_begins_at_given_pictures(network):
     objective = objective_for("neuron", canvas)
     recipe = Recipe(PRESETS["filterscope"], QUALITIES["draft"])
     first = climb(network, layer, canvas, "neuron", range(4), "standard")
-    again = ascend(network, layer, canvas, objective, range(4), recipe, 0, CPU, start=first.tiles)
+    again = ascend(Problem(network, layer, canvas, objective), range(4), recipe, seed=0, device=CPU, start=first.tiles)
     meter = Meter(network, layer, canvas, objective)
     values = [meter.activation(found.tiles, np.arange(4)) for found in (first, again)]
 
@@ -368,7 +376,7 @@ def test_an_ascent_begins_at_given_pictures(network):
     [
         (lambda: Direction(np.zeros(4)), "not all of them 0"),
         (lambda: Direction(np.ones(3)).direction(0, 8), "3 numbers for a layer of 8 channels"),
-        (lambda: between(0, 9, 3, 8), "pair 0,9: the layer has channels 0 to 7"),
+        (lambda: between(0, 9, 3, 8), "`pair=0,9`: the layer has channels 0 to 7"),
         (lambda: Diversity(1), "give 2 pictures or more"),
         (lambda: objective_for("best", Canvas(8, 8, None, None)), "give one of channel, neuron"),
     ],

@@ -113,9 +113,9 @@ def test_presets_are_named_once_and_say_where_they_come_from():
 
 
 def test_what_is_not_a_preset_is_said_in_a_line():
-    with pytest.raises(SettingsError, match="--preset lucid: give one of filterscope, notebook-2018, paper, yosinski"):
+    with pytest.raises(SettingsError, match="`preset=lucid`: give one of filterscope, notebook-2018, paper, yosinski"):
         preset_named("lucid")
-    with pytest.raises(SettingsError, match="--quality best: give one of draft, standard, fine"):
+    with pytest.raises(SettingsError, match="`quality=best`: give one of draft, standard, fine"):
         quality("best")
     for changed, line in [
         ({"parameters": "wavelets"}, "preset maco: parameters wavelets; give one of fourier, pixels, maco"),

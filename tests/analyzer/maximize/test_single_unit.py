@@ -12,7 +12,7 @@ from PIL import Image
 import filterscope as fs
 from filterscope.analyzer.maximize.presets import PRESETS as RECIPES
 from filterscope.analyzer.maximize.presets import Quality, Recipe
-from filterscope.analyzer.maximize.single_unit import Question, answer, at_quality, only_layer, save
+from filterscope.analyzer.maximize.single_unit import UnitRequest, answer, at_quality, only_layer, save
 from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.analyzer.network.scores import scores
 from filterscope.analyzer.units.objectives import Direction
@@ -47,7 +47,7 @@ def network(tmp_path_factory):
 
 
 def ask(network, layer="two", units=(1,), objective="channel", **rest):
-    return Question(only_layer(network, layer), objective, units, QUICK, **{"device": "cpu"} | rest)
+    return UnitRequest(only_layer(network, layer), objective, units, QUICK, **{"device": "cpu"} | rest)
 
 
 def maps_of(network, path, value):
@@ -104,7 +104,7 @@ def test_the_formula_is_exact_for_a_layer_that_sees_the_image(network, tmp_path)
 def test_a_class_is_what_was_planted(network, method, tmp_path):
     layer = scores(network)
     longer = Recipe(QUICK.preset, Quality("longer", 64, 0.2, 96, 64))
-    question = Question(layer, "channel", (WHITE, BLACK), longer, method, device="cpu")
+    question = UnitRequest(layer, "channel", (WHITE, BLACK), longer, method, device="cpu")
     found = answer(network, question)
     middle = found.tiles[:, 2:-2, 2:-2].mean(axis=(1, 2, 3))
     for place in (WHITE, BLACK):
@@ -155,28 +155,28 @@ def test_from_python_the_same_picture_of_a_proven_network(network, channels, mon
 
 def test_a_canvas_is_as_asked(network):
     assert answer(network, ask(network, canvas=(6, 11))).tiles.shape == (1, 6, 11, 3)
-    with pytest.raises(SettingsError, match=r"^--canvas 2x9: two does not run on it; give \d+x\d+ or more$"):
+    with pytest.raises(SettingsError, match=r"^`canvas=2x9`: two does not run on it; give \d+x\d+ or more$"):
         answer(network, ask(network, canvas=(2, 9)))
     with pytest.raises(SettingsError, match="a neuron's canvas is its receptive field"):
         answer(network, ask(network, "two", (0,), "neuron", canvas=(9, 9)))
     with pytest.raises(SettingsError, match="the scores are of whole images, 14x14"):
-        answer(network, Question(scores(network), "channel", (0,), QUICK, canvas=(9, 9)))
+        answer(network, UnitRequest(scores(network), "channel", (0,), QUICK, canvas=(9, 9)))
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"units": (3,)}, "--channel 3: two has channels 0 to 2"),
-        ({"units": (-1,)}, "--channel -1: two has channels 0 to 2"),
+        ({"units": (3,)}, "`channel=3`: two has channels 0 to 2"),
+        ({"units": (-1,)}, "`channel=-1`: two has channels 0 to 2"),
         ({"units": ()}, "no channel is asked for"),
-        ({"method": "magic"}, "--method magic: give one of ascent, vertex, analytic, certified"),
-        ({"method": "certified"}, "add --objective neuron"),
+        ({"method": "magic"}, "`method=magic`: give one of ascent, vertex, analytic, certified"),
+        ({"method": "certified"}, "add `objective=neuron`"),
         ({"method": "vertex", "objective": "diversity"}, "makes one picture a unit, and diversity asks for several"),
         ({"objective": "best"}, "`objective=best`: give one of channel, neuron"),
         ({"objective": Direction(np.ones(4)), "units": (0,)}, "4 numbers for a layer of 3 channels"),
-        ({"seconds": 0.0}, "--seconds 0.0: give more than 0"),
-        ({"seed": -1}, "--seed -1: give 0 or more"),
-        ({"device": "toaster"}, "--device toaster: not to be had"),
+        ({"seconds": 0.0}, "`seconds=0.0`: give more than 0"),
+        ({"seed": -1}, "`seed=-1`: give 0 or more"),
+        ({"device": "toaster"}, "`device=toaster`: not to be had"),
     ],
 )
 def test_what_does_not_fit_is_told(network, changed, words):
@@ -187,18 +187,18 @@ def test_what_does_not_fit_is_told(network, changed, words):
 @pytest.mark.parametrize("objective", ["neuron", "diversity"])
 def test_scores_have_no_maps(network, objective):
     with pytest.raises(SettingsError, match="class scores have none"):
-        Question(scores(network), objective, (0,), QUICK)
+        UnitRequest(scores(network), objective, (0,), QUICK)
 
 
 def test_a_layer_that_is_not_two_dimensional_is_refused(network):
     line = dataclasses.replace(network.layer("two"), rank=1)
     with pytest.raises(SettingsError, match="a 1-d convolution is listed and not maximised"):
-        Question(line, "channel", (0,), QUICK)
+        UnitRequest(line, "channel", (0,), QUICK)
 
 
 def test_a_name_must_fit_one_layer(network):
     assert only_layer(network, "tw*").name == "two"
-    with pytest.raises(SettingsError, match=r"^--layer \*: fits 2 layers, one, two; name one$"):
+    with pytest.raises(SettingsError, match=r"^`layer=\*`: fits 2 layers, one, two; name one$"):
         only_layer(network, "*")
     with pytest.raises(SettingsError, match="no layer matches 'tvo'; nearest: two"):
         only_layer(network, "tvo")
@@ -208,9 +208,9 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     tiles = np.zeros((1, 4, 4, 3), np.uint8)
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    with pytest.raises(SettingsError, match=r"^--out .*away/p\.png: cannot be written \(no folder .*away\)$"):
+    with pytest.raises(SettingsError, match=r"^`out=.*away/p\.png`: cannot be written \(no folder .*away\)$"):
         save(tiles, tmp_path / "away" / "p.png")
     with pytest.raises(SettingsError, match=r"cannot be written \(Is a directory\)"):
         save(tiles, folder)
-    with pytest.raises(SettingsError, match=r"p\.jpg: give a name that ends in \.png$"):
+    with pytest.raises(SettingsError, match=r"p\.jpg`: give a name that ends in \.png$"):
         save(tiles, tmp_path / "p.jpg")

@@ -8,6 +8,7 @@ import torch
 
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.maximize.analytic import image_maximisers
+from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.vertex_jump import JUMPS, jump
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS, custom
@@ -36,7 +37,7 @@ def test_on_the_image_itself_one_jump_is_the_closed_form(preprocessing, tmp_path
     network = opened(tmp_path, build(TWO_LAYERS, KERNELS), preprocessing, (16, 16))
     layer = network.layers[0]
     canvas = canvas_for(network, layer, "neuron")
-    found = jump(network, layer, canvas, Neuron.on(canvas), range(8), CPU)
+    found = jump(Problem(network, layer, canvas, Neuron.on(canvas)), range(8), CPU)
     np.testing.assert_array_equal(found.tiles, image_maximisers(network, layer, range(8)).tiles)
     assert (found.steps == 2).all()  # mid grey, and the vertex, from which no jump leads on
 
@@ -49,7 +50,7 @@ def test_a_jump_ends_no_lower_than_its_first_two_pictures(objective, preprocessi
     layer = network.layers[1]
     canvas = canvas_for(network, layer, objective)
     meter, units = Meter(network, layer, canvas), np.arange(5)
-    found = jump(network, layer, canvas, objective_for(objective, canvas), units.tolist(), CPU)
+    found = jump(Problem(network, layer, canvas, objective_for(objective, canvas)), units.tolist(), CPU)
     values = meter.activation(found.tiles, units)
     start = grey(network, canvas.size)
     places = start.size
@@ -70,8 +71,8 @@ def test_units_of_a_batch_do_not_see_each_other(tmp_path):
     network = opened(tmp_path, build(TWO_LAYERS, KERNELS), PRESETS["imagenet"], (16, 16))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    together = jump(network, layer, canvas, Neuron.on(canvas), [4, 0, 2], CPU)
-    alone = jump(network, layer, canvas, Neuron.on(canvas), [2], CPU)
+    together = jump(Problem(network, layer, canvas, Neuron.on(canvas)), [4, 0, 2], CPU)
+    alone = jump(Problem(network, layer, canvas, Neuron.on(canvas)), [2], CPU)
     np.testing.assert_array_equal(together.tiles[2], alone.tiles[0])
     assert together.steps[2] == alone.steps[0]
 
@@ -84,7 +85,7 @@ def test_a_unit_that_sleeps_at_mid_grey_is_woken(tmp_path):
     network = opened(tmp_path, build(nodes, constants, shape=("N", 1, 3, 3)), PRESETS["symmetric"], (3, 3))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    found = jump(network, layer, canvas, Neuron.on(canvas), [0], CPU)
+    found = jump(Problem(network, layer, canvas, Neuron.on(canvas)), [0], CPU)
     np.testing.assert_array_equal(found.tiles[0, :, :, 0], np.where(pattern[0, 0] > 0, 255, 0))
 
 
@@ -99,7 +100,7 @@ def test_between_two_vertices_the_better_middle_is_found(tmp_path):
     network = opened(tmp_path, build(nodes, constants, shape=("N", 1, 1, 1)), PRESETS["symmetric"], (1, 1))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    found = jump(network, layer, canvas, Neuron.on(canvas), [0], CPU)
+    found = jump(Problem(network, layer, canvas, Neuron.on(canvas)), [0], CPU)
     assert found.tiles.item() == pytest.approx(0.75 * 255, abs=1)
 
 
@@ -110,7 +111,7 @@ def test_a_stop_is_heard(tmp_path):
     stop = threading.Event()
     stop.set()
     with pytest.raises(InterruptedError, match=layer.name):
-        jump(network, layer, canvas, Neuron.on(canvas), [0], CPU, stop)
+        jump(Problem(network, layer, canvas, Neuron.on(canvas)), [0], CPU, stop)
 
 
 @needs_data
@@ -118,7 +119,7 @@ def test_on_a_real_second_layer_few_jumps_reach_most_of_the_maximum():
     network = open_network(MODELS / "svhn_cnn6.onnx", InputOptions(preprocessing=SVHN))
     layer = network.layers[1]
     canvas = canvas_for(network, layer, "neuron")
-    found = jump(network, layer, canvas, Neuron.on(canvas), [0, 3, 6], CPU)
+    found = jump(Problem(network, layer, canvas, Neuron.on(canvas)), [0, 3, 6], CPU)
     values = Meter(network, layer, canvas).activation(found.tiles, np.array([0, 3, 6]))
     proven = np.array([14.800, 25.730, 23.699])  # docs/certified.md
     assert (values >= 0.97 * proven).all()

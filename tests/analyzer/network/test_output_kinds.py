@@ -94,14 +94,14 @@ def test_names_of_another_number_of_classes_are_not_taken():
 
 @pytest.mark.parametrize(("kind", "value"), [("class number", "y"), ("bool", "y"), ("strings", "i")])
 def test_a_target_without_a_gradient_is_refused_in_one_line(opened, kind, value):
-    with pytest.raises(SettingsError, match=rf"--target {value}:0: (no gradient leads to|.* has no channels)"):
+    with pytest.raises(SettingsError, match=rf"`target={value}:0`: (no gradient leads to|.* has no channels)"):
         Values(opened(kind)).target(f"{value}:0")
 
 
 @pytest.mark.parametrize(("kind", "words"), [("scalar", "no output of the network is a list of scores: y \\[\\]")])
 def test_labels_for_a_network_without_classes_are_refused(tmp_path, kind, words):
     onnx.save(network(kind), tmp_path / "model.onnx")
-    with pytest.raises(SettingsError, match=f"--labels: {words}"):
+    with pytest.raises(SettingsError, match=f"`labels`: {words}"):
         fs.analyze(tmp_path / "model.onnx", (), tmp_path / "run", labels=["a", "b"])
 
 

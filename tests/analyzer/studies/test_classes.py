@@ -105,8 +105,8 @@ def test_classes_by_number_by_name_or_by_how_many(wanted, expected, tmp_path):
     [
         ("brigth,1", r"^`classes=brigth`: no label is called that; did you mean bright\?$"),
         (("7",), r"^`classes=7`: the network has classes 0 to 3$"),
-        ("0", r"^--classes 0: give how many"),
-        (" , ", r"^--classes: names no class"),
+        ("0", r"^`classes=0`: give how many"),
+        (" , ", r"^`classes`: names no class"),
     ],
 )
 def test_a_class_that_does_not_exist_is_refused_in_one_line(wanted, message, tmp_path):
@@ -131,7 +131,7 @@ def test_labels_come_from_the_models_metadata_unless_given(tmp_path):
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(SettingsError, match=r"^--labels: 2 names for 4 outputs; give one name a line$"):
+    with pytest.raises(SettingsError, match=r"^`labels`: 2 names for 4 outputs; give one name a line$"):
         analysed(network_of(tmp_path), tmp_path, "all", labels=["a", "b"])
 
 

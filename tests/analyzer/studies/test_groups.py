@@ -141,5 +141,5 @@ def test_default_layers_are_rectified_the_last_and_one_from_the_middle(tmp_path)
 
 def test_the_study_without_images_is_refused(tmp_path):
     network = opened(tmp_path, detectors(), PRESETS["unit"], (SIDE, SIDE))
-    with pytest.raises(SettingsError, match=r"^--groups: takes activations on your images apart; give --images$"):
+    with pytest.raises(SettingsError, match=r"^`groups`: takes activations on your images apart; give `images`$"):
         fs.analyze(network, (), tmp_path / "run", device="cpu", studies=[Groups()])

@@ -121,7 +121,7 @@ def test_a_layer_of_zeros_has_no_distance(tmp_path):
     [
         ({"layer": "fourth"}, r"^no layer matches 'fourth'; nearest: first, third"),
         ({"kind": "cartoon"}, r"^kind cartoon: give inversion or caricature$"),
-        ({"quality": "best"}, r"^--quality best: give one of"),
+        ({"quality": "best"}, r"^`quality=best`: give one of"),
         ({"picture": photo(12)}, r"^invert: the network takes pictures \(24, 24, 3\) uint8, got \(12, 12, 3\)"),
     ],
 )
@@ -175,5 +175,5 @@ def test_the_study_is_a_table_of_saved_pictures_and_is_done_once(network, photos
 
 
 def test_the_study_without_images_is_refused(network, tmp_path):
-    with pytest.raises(SettingsError, match=r"^--inversion: inverts activations of your images; give --images$"):
+    with pytest.raises(SettingsError, match=r"^`inversion`: inverts activations of your images; give `images`$"):
         fs.analyze(network, (), tmp_path / "run", device="cpu", studies=[Inversion()])

@@ -162,7 +162,7 @@ def test_ranks_are_spearman_with_ties():
 
 
 def test_truth_needs_natural_images(network, tmp_path):
-    with pytest.raises(SettingsError, match="--images"):
+    with pytest.raises(SettingsError, match="`images`"):
         Analysis(network, Settings(), [], tmp_path / "run", studies=[TruthStudy()]).run()
 
 

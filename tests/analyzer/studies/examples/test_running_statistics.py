@@ -6,7 +6,7 @@ import pytest
 from filterscope.analyzer.studies.examples.running_statistics import (
     Covariance,
     Histograms,
-    LayerTally,
+    LayerStatistics,
     Top,
     treves_rolls,
 )
@@ -102,7 +102,7 @@ def test_an_image_without_a_finite_answer_is_left_out_and_counted():
     spoilt[4, 1, 2] = np.nan
     spoilt[6, 0, 0] = np.inf
     good = np.array([0, 1, 2, 3, 5, 7, 8])
-    tally, clean = LayerTally(3, 10, 4, True), LayerTally(3, 10, 4, True)
+    tally, clean = LayerStatistics(3, 10, 4, True), LayerStatistics(3, 10, 4, True)
     with np.errstate(invalid="ignore"):
         fired = tally.add(np.arange(9), measured(spoilt, np.arange(10)))
     clean.add(good, measured(maps[good], np.arange(10)))
@@ -115,7 +115,7 @@ def test_an_image_without_a_finite_answer_is_left_out_and_counted():
 
 
 def test_a_batch_tells_its_strongest_unit_once():
-    tally = LayerTally(3, 10, 4, False)
+    tally = LayerStatistics(3, 10, 4, False)
     maps = normal(8, 3, 10)
     tally.add(np.arange(4), measured(maps[:4], np.arange(10)))
     tally.add(np.arange(4, 8), measured(maps[4:], np.arange(10)))
