@@ -134,7 +134,7 @@ def make_plan(
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
-        "input": repr(network.input),
+        "input": network.input.identity,
         "settings": {key: value for key, value in asdict(settings).items() if key not in ("layers", "channels")},
         "channels": chosen,
         "images": list(images),

@@ -74,6 +74,11 @@ class InputSpec:
         return preprocessing if self.size_certain else (*preprocessing, self.size_why)
 
     @property
+    def identity(self) -> str:
+        """What decides the network's numbers, as text: all but the sentences that tell where they come from."""
+        return repr(replace(self, why="", certain=True, size_why="", size_certain=True))
+
+    @property
     def bands(self) -> str:
         """How a picture of this input is shown: "rgb", "grey" or "multi" (a plane a channel)."""
         return {3: "rgb", 1: "grey"}.get(self.channels, "multi")

@@ -192,7 +192,7 @@ class Network:
             pixels = np.concatenate([first[None], pixels])
         drawn = hashlib.sha256(pixels.tobytes()).hexdigest()
         batch = [] if self.model.batch is None else [repr(self.model.batch)]
-        name = cache.key("parity", self.model.sha256, repr(self.input), drawn, *batch)
+        name = cache.key("parity", self.model.sha256, self.input.identity, drawn, *batch)
         entry = cache.load(name)
         if entry is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none

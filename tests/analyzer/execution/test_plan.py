@@ -232,6 +232,8 @@ def test_the_model_its_input_and_the_images_make_another_plan(network, tmp_path)
     scaled = open_network(tmp_path / "same.onnx", InputOptions(preprocessing=preset("symmetric")))
     assert plan(scaled).identity != same
     assert len({plan(network, images=images).identity for images in ((), ("i",), ("j",), ("i", "j"), ("j", "i"))}) == 5
+    reworded = replace(network, input=replace(network.input, why="Said in other words.", certain=False))
+    assert plan(reworded).identity == same, "where a number comes from decides nothing"
 
 
 def test_objectives_are_those_that_the_documents_name():
