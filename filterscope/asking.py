@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.constancy import is_constant
+from analyzer.jitter import longest_shift
 from analyzer.maximize.presets import Quality
 from converters.errors import SettingsError
 from converters.plain_text import visible
@@ -149,19 +150,33 @@ def told(found: Portrait, file: Path) -> str:
         bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
         lines.append(
             f"{visible(row['layer'])} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
-            f"under small shifts {found.robust[i]:.4g}, best of 16 random images {found.random[i]:.4g}{bound}"
-            f"{_claim(row)}"
+            f"{_shifted(row)}, best of 16 random images {found.random[i]:.4g}{bound}{_claim(row)}"
         )
     return "\n".join([*lines, str(file)])
+
+
+def _shifted(row: dict[str, Any]) -> str:
+    """What is left of the number under small shifts."""
+    pixels = longest_shift((row["height"], row["width"]))
+    if not pixels:
+        return "too small to shift"
+    number = "no finite number" if row["robust"] is None else f"{row['robust']:.4g}"
+    return f"shifted by up to {pixels} pixel{'s' if pixels > 1 else ''} {number}"
 
 
 def _claim(row: dict[str, Any]) -> str:
     """What the numbers do not allow to say of a picture; empty where it is what was looked for."""
     if row["status"] == "unraised":
-        if is_constant([row[name] for name in ("activation", "robust", "random")]):
+        if is_constant(_answers(row)):
             return "; unraised: constant, pictures, their shifts and random images give one number"
         return "; unraised: it does not beat random images, and says nothing about what the unit responds to"
     return "" if row["status"] == "ok" else f"; {row['status']}: the optimisation left the finite numbers"
+
+
+def _answers(row: dict[str, Any]) -> list[float | None]:
+    """The numbers that were measured: a picture too small to shift has one less."""
+    is_shifted = longest_shift((row["height"], row["width"])) > 0
+    return [row["activation"], row["random"], *([row["robust"]] if is_shifted else [])]
 
 
 def _sides(text: str | None) -> tuple[int, int] | None:

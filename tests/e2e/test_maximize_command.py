@@ -72,7 +72,7 @@ def test_a_process_writes_a_first_picture_and_then_the_one_asked_for(place):
     assert done.stderr.startswith("two-1.png: a first picture, ")
     assert len(done.stderr.splitlines()) == 1
     assert told.startswith(
-        f"two 1 (channel, ascent): {maps_of(place, place / file)[1].mean():.4g}, under small shifts "
+        f"two 1 (channel, ascent): {maps_of(place, place / file)[1].mean():.4g}, too small to shift, best of "
     )
 
 
