@@ -147,7 +147,7 @@ def told(found: Portrait, file: Path) -> str:
     """The numbers of a portrait, a line a picture, and where it is."""
     lines = []
     for i, row in enumerate(found.to_json()):
-        bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
+        bound = "" if row["bound"] is None else f", no picture can raise this neuron above {row['bound']:.4g}"
         lines.append(
             f"{visible(row['layer'])} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
             f"{_shifted(row)}, best of 16 random images {found.random[i]:.4g}{bound}{_claim(row)}"
