@@ -38,6 +38,7 @@ from analyzer.white import Levels
 from analyzer.wholeness import is_picture
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
+from converters.finiteness import silence
 
 if TYPE_CHECKING:
     from converters.parity import Parity
@@ -116,7 +117,7 @@ class Analysis:
         with self._timed("budget"):
             steps = self._steps(shop)
         plan = make_plan(self.network, self.settings, hashes, batches, steps)
-        with on(shop.device), RunWriter(self.out, plan.identity) as writer:
+        with silence(parity.not_finite), on(shop.device), RunWriter(self.out, plan.identity) as writer:
             self._info = self._first_info(parity, plan, shop)
             try:
                 self._execute(writer, shop, plan, pictures)

@@ -108,7 +108,8 @@ class Meter:
                 answers += [np.repeat(number, len(units)) for number in self._measured(maps, None)]
                 continue
             for one in maps:
-                seen = (directions @ one.reshape(len(one), -1)).reshape(len(units), *one.shape[1:])
+                with np.errstate(invalid="ignore", over="ignore"):  # a network's own NaN and infinities
+                    seen = (directions @ one.reshape(len(one), -1)).reshape(len(units), *one.shape[1:])
                 answers.append(self._value(seen))
         best = np.max if self.objective.sense > 0 else np.min
         return np.asarray(best(answers, axis=0))

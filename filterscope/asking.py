@@ -166,6 +166,8 @@ def _shifted(row: dict[str, Any]) -> str:
 
 def _claim(row: dict[str, Any]) -> str:
     """What the numbers do not allow to say of a picture; empty where it is what was looked for."""
+    if row["random"] is None:
+        return f"; {row['status']}: the network itself answers to random images with no finite number"
     if row["status"] == "unraised":
         if is_constant(_answers(row)):
             return "; unraised: constant, pictures, their shifts and random images give one number"

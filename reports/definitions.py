@@ -105,7 +105,8 @@ DEFINITIONS = (
     Definition(
         "diverged",
         "Diverged",
-        "The optimisation left the finite numbers. There is no result, and any picture shown is marked as such.",
+        "The optimisation left the finite numbers, or the network itself answers with NaN or infinity. There is no "
+        "result, and any picture shown is marked as such.",
     ),
     Definition(
         "maps",

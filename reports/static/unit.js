@@ -169,11 +169,12 @@
 
     // How sure one can be, in a few sentences.
     sure(unit) {
-      const known = (unit.p || []).findIndex((row) => row && row[0] !== null);
+      const rows = unit.p || [];
+      const known = rows.some((row) => row && row[0] !== null) ? rows.findIndex((row) => row && row[0] !== null) : rows.findIndex((row) => row && row[5] === "diverged");
       if (known < 0) return [];
       const kind = this.layer.kinds[known];
       const [activation, robust, random, bound, boundKind, status] = unit.p[known];
-      const told = [`${kind.title} picture: ${isOfNeuron(kind) ? "its neuron gives" : "the mean of the map is"} ${figure(activation)}`];
+      const told = [`${kind.title} picture: ${isOfNeuron(kind) ? "its neuron gives" : "the mean of the map is"} ${activation === null ? "no finite number" : figure(activation)}`];
       if (random !== null) told.push(activation > random && random > 0 ? `, ${figure(activation / random)} times the best of 16 random images (${figure(random)})` : `; the best of 16 random images reaches ${figure(random)}`);
       told.push(".");
       if (robust !== null && kind.shift) {
@@ -185,13 +186,13 @@
         if (boundKind === "exact") told.push(` The best picture raises this neuron to ${figure(bound)}.`);
         else {
           told.push(isOfNeuron(kind) ? ` No picture can raise this neuron above ${figure(bound)}` : ` No ${size}picture can raise the mean above ${figure(bound)}`);
-          told.push(activation >= 0 && bound > 0 ? `: this one reaches ${percent(activation / bound)} of that.` : ".");
+          told.push(activation !== null && activation >= 0 && bound > 0 ? `: this one reaches ${percent(activation / bound)} of that.` : ".");
         }
       }
       if (status === "unraised") told.push(" It does not beat random images, so it says nothing about what the channel responds to.");
       if (status === "constant") told.push(" Everything that was measured gave this one number: as far as seen, the channel does not depend on the image.");
       if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
-      if (status === "diverged") told.push(" The optimisation left the finite numbers: no result.");
+      if (status === "diverged") told.push(random === null ? " What the network answers to random images is no finite number either: no result." : " The optimisation left the finite numbers: no result.");
       const natural = unit.r?.find((row) => row[3] !== null);
       if (natural) told.push(natural[0] === "neuron" ? ` The highest place of its pictures has ${figure(natural[3])} times the highest on natural images.` : ` The mean is ${figure(natural[3])} times that of the strongest natural cut.`);
       return told;
