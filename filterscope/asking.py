@@ -17,6 +17,7 @@ from analyzer.jitter import longest_shift
 from analyzer.maximize.presets import Quality
 from converters.errors import SettingsError
 from converters.plain_text import visible
+from filterscope.options import sides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,9 +71,20 @@ class Asked:
         objective, units = self._objective(layer.out_channels)
         if self.klass is not None:
             units = (class_index(self.klass, self.labels, layer.out_channels),)
-        size = _sides(self.canvas)
+        size = None if self.canvas is None else sides("--canvas", self.canvas, "96x96")
         recipe = self.recipe()
         return Question(layer, objective, units, recipe, self.method, self.seed, self.device, size, self.seconds)
+
+    def file(self, question: Question) -> Path:
+        """The picture's file where none is named: LAYER-UNIT, with the objective and method that are not the usual."""
+        unit, name = str(question.units[0]), self.objective
+        if self.pair is not None:
+            unit, name = re.sub(r"\D", "-", self.pair), "pair"
+        elif self.direction is not None:
+            unit, name = slug(self.direction.stem), "direction"
+        parts = [slug(question.layer.name), *([] if name == "layer" else [unit])]
+        parts += [word for word, usual in ((name, "channel"), (self.method, "ascent")) if word != usual]
+        return Path(f"{'-'.join(parts)}.png")
 
     def _objective(self, channels: int) -> tuple[str | Objective, tuple[int, ...]]:
         """The objective, and which of its units."""
@@ -179,15 +191,6 @@ def _answers(row: dict[str, Any]) -> list[float | None]:
     """The numbers that were measured: a picture too small to shift has one less."""
     is_shifted = longest_shift((row["height"], row["width"])) > 0
     return [row["activation"], row["random"], *([row["robust"]] if is_shifted else [])]
-
-
-def _sides(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
-    if not sides:
-        raise SettingsError(f"--canvas {text}: give HEIGHTxWIDTH, such as 96x96")
-    return int(sides[1]), int(sides[2])
 
 
 def _array(path: Path) -> np.ndarray:
