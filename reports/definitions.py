@@ -77,10 +77,10 @@ DEFINITIONS = (
     Definition(
         "bound",
         "At most, exact best, reached",
-        "Of a channel picture: what no picture of its size can raise the mean of the map above; one place may go "
-        "higher. Of a neuron picture: what no picture can raise that neuron above. Both are proven: by interval "
-        "arithmetic through the network (usually far too high), by linear relaxations of it where that is cheap "
-        "(closer), or exact where a formula is known. “Reached” is the picture’s number as a share of it; what lies "
+        "Of a channel picture, what no picture of its size can raise the mean of the map above (one place may go "
+        "higher); of a neuron picture, what no picture can raise that neuron above; proven by interval arithmetic "
+        "through the network (usually far too high), by linear relaxations of it where that is cheap (closer), or "
+        "exact where a formula is known. “Reached” is the picture’s number as a share of it; what lies "
         "between is unknown, not lost.",
     ),
     Definition(
@@ -239,8 +239,8 @@ DEFINITIONS = (
     Definition(
         "truth",
         "Maximised against natural",
-        "Highest place: the highest activation anywhere on the maximised pictures, against that on natural images. "
-        "Mean of the map: of the channel picture, against natural images cut to its size around their strongest "
+        "Highest place: the highest activation anywhere on the maximised pictures, against that on natural images; "
+        "mean of the map: of the channel picture, against natural images cut to its size around their strongest "
         "places. A large multiple means that the picture lies far from what the network meets; the paths compare which "
         "earlier channels lead there (Geirhos et al. 2024).",
         "truth",
