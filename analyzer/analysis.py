@@ -44,6 +44,7 @@ from filterscope.analyzer.studies.study import Context, Study, perform
 from filterscope.analyzer.studies.weights import Weights
 from filterscope.converters import cache
 from filterscope.converters.errors import FilterscopeError, SettingsError, setting
+from filterscope.converters.finiteness import silence
 
 if TYPE_CHECKING:
     from filterscope.converters.parity import Parity
@@ -137,8 +138,9 @@ class Analysis:
         self._do(PREPARATION)
         from filterscope.analyzer.compute.devices import on
 
-        with on(self.shop.device), RunWriter(self.out, self.plan.identity) as self.writer:
-            self._info = self._first_info()
+        self._info = self._first_info()
+        run = RunWriter(self.out, self.plan.identity, self._info)
+        with silence(self.parity.not_finite), on(self.shop.device), run as self.writer:
             try:
                 self._do(EXECUTION)
             except BaseException:  # an interrupt too: what is done stays, and run.json says how far it came

@@ -90,7 +90,8 @@ def _moved(actual: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.
 def relative_error(actual: np.ndarray, expected: np.ndarray, least: float = 1e-6) -> tuple[float, float, float]:
     """max |a − b| ÷ max(least, max |b|), and the two numbers where it is reached.
 
-    NaNs and infinities that both sides have in the same place agree; on one side only they are an infinite error.
+    NaNs and infinities that both sides have in the same place agree (Parity.not_finite names them); on one side only
+    they are an infinite error.
     """
     if actual.shape != expected.shape:
         return math.inf, math.nan, math.nan

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ import onnx
 
 from filterscope.converters.comparison import beyond_rounding, relative_error, roundings
 from filterscope.converters.errors import ModelError, ParityError
+from filterscope.converters.finiteness import not_finite, sentences, weight_sentence
 from filterscope.converters.graph import Shape
 from filterscope.converters.grouping import groups_within
 from filterscope.converters.normal_form.canonical import CanonicalModel, fixed_batch
@@ -125,6 +126,7 @@ class Parity:
     layers: dict[str, float]  # end-to-end error of each convolution's output, by node name
     warnings: tuple[str, ...]  # agreement worse than AGREES, a sentence each
     alone: Alone | None = None  # comparison C; None: not made, as in runs of older versions
+    not_finite: tuple[str, ...] = ()  # sentences on weights and values that are no numbers
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the cache."""
@@ -148,7 +150,7 @@ class Parity:
             "nodes": {"worst": self.nodes.error, "node": self.nodes.node, "op": self.nodes.op},
             "end_to_end": {"worst": ends.error, "layer": ends.node},
             "alone": None if self.alone is None else self.alone.summary(),
-            "warnings": list(self.warnings),
+            "warnings": [*self.not_finite, *self.warnings],
         }
 
     @classmethod
@@ -161,6 +163,7 @@ class Parity:
             layers=content["layers"],
             warnings=tuple(content["warnings"]),
             alone=None if alone is None else Alone.from_json(alone),
+            not_finite=tuple(content.get("not_finite", ())),
         )
 
 
@@ -208,7 +211,8 @@ def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray
         raise type(error)(f"{where}{error}{hint}") from error
     nodes, ends = [], []
     layers: dict[str, float] = {}
-    for node, by_itself, whole in _torch(model, twin, batches):
+    unfinished: dict[str, str] = {}  # layer → what of its values is no finite number
+    for node, by_itself, whole in _torch(model, twin, batches, unfinished):
         nodes += [_judged(model, d, "canonical form and torch", warnings) for d in by_itself]
         for difference in whole:
             ends.append(difference)
@@ -222,6 +226,7 @@ def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray
         end_to_end=end,
         layers=layers,
         warnings=tuple(dict.fromkeys(warnings)),
+        not_finite=tuple(sentences(model.graph, model.layer_names, unfinished)),
     )
 
 
@@ -235,9 +240,10 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
     where = f"{difference.node} ({difference.op}, opset {_opset_of(model)})"
     numbers = f"{difference.expected:.6g} against {difference.actual:.6g} at batch {difference.batch}"
     if difference.error > REFUSED:
+        reason = weight_sentence(model.graph, model.layer_names).partition(";")[0]
         raise ParityError(
             f"{model.path}: {between} first differ at {where}: {numbers}, relative error {difference.error:.2g}, "
-            f"limit {REFUSED:g}; the model is not used"
+            f"limit {REFUSED:g}{f' ({reason})' if reason else ''}; the model is not used"
         )
     warnings.append(f"{between} differ by {difference.error:.2g} at {where}: {numbers}.")
     return difference
@@ -445,13 +451,18 @@ def _run_in_batches(model: CanonicalModel, original: Session, x: np.ndarray, bat
 
 
 def _torch(
-    model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray]
+    model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray], unfinished: dict[str, str]
 ) -> Iterator[tuple[str, list[Difference], list[Difference]]]:
     """For each node that torch has, its outputs' differences on ONNX Runtime's inputs of that node; and then, for each
-    convolution, the difference when torch runs the whole network up to it by itself."""
+    convolution, the difference when torch runs the whole network up to it by itself.
+
+    Args:
+        unfinished: is given the convolutions, and nodes that write outputs, whose values are not all finite.
+    """
     import torch
 
     written = {name for node in model.proto.graph.node for name in node.output if name}
+    shown = {value.name for value in model.proto.graph.output}
     imported = [node for node in model.proto.graph.node if any(name in twin.values for name in node.output)]
     for nodes in _chunks(model, imported, batches[-1].shape):
         read = [name for node in nodes for name in (*node.input, *node.output)]
@@ -461,6 +472,8 @@ def _torch(
         for x in batches:
             values = canonical.run(x) | {model.input: x}
             for node in nodes:
+                if kind := _not_finite(node, values, shown):
+                    unfinished.setdefault(model.layer_names.get(node.name, node.name), kind)
                 inputs = {name: values[name] for name in node.input if name in values}
                 with _refuse_where_torch_fails(model, f"{node.name} ({node.op_type}, opset {_opset_of(model)})"):
                     answers = twin.answer(node.name, inputs)
@@ -479,6 +492,14 @@ def _torch(
                         actual = ends[name].numpy()
                         whole = _difference(model, node, name, actual=actual, expected=values[name], batch=len(x))
                         yield node.name, [], [whole]
+
+
+def _not_finite(node: onnx.NodeProto, values: Mapping[str, np.ndarray], outputs: Collection[str]) -> str:
+    """What of a convolution's values is no finite number; of another node's, where they are outputs and NaN."""
+    if node.op_type in CONVOLUTIONS:
+        return not_finite(values[node.output[0]])
+    kinds = [not_finite(values[name]) for name in node.output if name in outputs and name in values]
+    return next((kind for kind in kinds if "NaN" in kind), "")
 
 
 @contextlib.contextmanager

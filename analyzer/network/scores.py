@@ -105,7 +105,8 @@ def class_index(name: str, labels: Sequence[str], count: int, field: str = "clas
     if name.lower() in lowered:
         return lowered.index(name.lower())
     if not labels:
-        fault = f"give a number from 0 to {count - 1}, or names with {setting('labels')}"
+        names = f"{setting('labels', 'FILE')} or {setting('labels', 'imagenet')}"
+        fault = f"give a number from 0 to {count - 1}, or names with {names}"
         raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
     near = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)
     meant = f"; did you mean {', '.join(labels[lowered.index(label)] for label in near)}?" if near else ""

@@ -112,7 +112,9 @@ def _activation(row: dict[str, Any]) -> str:
 def _figure(run: Run, row: dict[str, Any], title: str) -> str:
     caption = [title, row["status"]] if row["status"] not in (None, "ok") else [title]
     if row["activation"] is not None:
-        caption.append(f"{row['activation']:.4g}")
-    if row["activation"] is not None and row["bound"]:
-        caption.append(f"at most {row['bound']:.4g}")
+        quantity = "neuron" if row["objective"] == "neuron" else "mean of the map"
+        caption.append(f"{quantity} {row['activation']:.4g}")
+    if row["activation"] is not None and row["bound"] is not None:
+        size = f"{row['height']} × {row['width']} " if row["height"] and row["objective"] != "neuron" else ""
+        caption.append(f"no {size}picture gives more than {row['bound']:.4g}")
     return figure(run.tile(row), " · ".join(caption), SIDE)

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.differences import first_difference
 from filterscope.analyzer.run.files import (
     gather_units,
     is_run,
@@ -39,14 +40,16 @@ class RunWriter:
     Args:
         folder: made where it is missing; an existing folder must be an unfinished or finished run of the same plan.
         plan: hash of everything that decides the results.
+        info: of the run as run.json will say it, to name what differs from a run that is there.
 
     Raises:
         RunError: the folder cannot be written, is no run, belongs to another plan, or another process writes it.
     """
 
-    def __init__(self, folder: Path, plan: str) -> None:
+    def __init__(self, folder: Path, plan: str, info: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.plan = plan
+        self._info = info or {}
         self._lock: BaseFileLock | None = None
 
     def __enter__(self) -> RunWriter:
@@ -69,10 +72,14 @@ class RunWriter:
             self._lock.release()
 
     def _refuse_other_plan(self) -> None:
-        if is_run(self.folder) and read_info(self.folder).get("plan") != self.plan:
+        if not is_run(self.folder):
+            return
+        before = read_info(self.folder)
+        if before.get("plan") != self.plan:
+            difference = first_difference(before, self._info)
             raise RunError(
-                f"{self.folder}: holds a run with other settings or another model; choose another {setting('out')}, "
-                f"or remove it with `filterscope clean {self.folder}`"
+                f"{self.folder}: holds a run with other settings or another model{difference}; "
+                f"choose another {setting('out')}, or remove it with `filterscope clean {self.folder}`"
             )
 
     def done(self, key: TaskKey) -> bool:

@@ -124,14 +124,17 @@ class ActivationComparison:
     def compare(self, kind: str, matched: MatchedPicture, picture: np.ndarray) -> Inverted:
         """The found picture with the distance and cosine of its activations to those of `picture`."""
         own, target = self.activations(matched.tile), self.activations(picture)
-        length = float(np.linalg.norm(target))
-        lengths = length * float(np.linalg.norm(own))
+        with np.errstate(invalid="ignore", over="ignore"):  # a network's own infinities
+            length = float(np.linalg.norm(target))
+            lengths = length * float(np.linalg.norm(own))
+            distance = float(np.linalg.norm(own - target)) / length if length else np.nan
+            cosine = float(own @ target) / lengths if lengths else np.nan
         return Inverted(
             layer=self.layer.name,
             kind=kind,
             tile=matched.tile,
-            distance=float(np.linalg.norm(own - target)) / length if length else np.nan,
-            cosine=float(own @ target) / lengths if lengths else np.nan,
+            distance=distance,
+            cosine=cosine,
             steps=matched.steps,
             seconds=matched.seconds,
         )

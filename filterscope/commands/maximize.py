@@ -115,7 +115,11 @@ def maximize(
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=RESULT)] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture to write.", show_default="LAYER-UNIT.png", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="The picture to write.",
+            show_default="LAYER-UNIT.png, or LAYER-UNIT-OBJECTIVE-METHOD.png",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     as_json: Json = False,
     device: OneDevice = "auto",
@@ -151,7 +155,7 @@ def maximize(
     note_assumptions(network)
     if direction is not None and vectors is not None:
         _check_direction(request, network, direction, vectors)
-    file = out or Path(f"{file_stem(request, network)}.png")
+    file = out or Path(f"{file_stem(request, network, direction)}.png")
     say_how_pictures_go(network)
     if method in ("ascent", "certified") and recipe.preset.stretched:
         say(f"note: preset {preset} shows its pictures with contrast stretched; the numbers are of what is shown")
@@ -243,41 +247,80 @@ def restrained(recipe: Recipe, texts: Sequence[str]) -> Recipe:
     return replace(recipe, preset=replace(recipe.preset, penalties=tuple(penalties), operations=tuple(operations)))
 
 
-def file_stem(request: MaximizeRequest, network: Network) -> str:
+def file_stem(request: MaximizeRequest, network: Network, direction: Path | None = None) -> str:
     """The picture's name without suffix, where the user gives none.
+
+    LAYER-UNIT, and then the objective and the method where they are not the usual ones.
+
+    Args:
+        direction: the file that the objective was read from, where it was read from one.
 
     Raises:
         SettingsError: something does not fit the network.
     """
+    question = request.question(network)
+    unit = str(question.units[0])
+    objective = request.objective if isinstance(request.objective, str) else request.objective.name
+    if request.pair is not None:
+        numbers = (request.pair.first, request.pair.second, *([request.pair.steps] if request.pair.steps > 1 else []))
+        unit, objective = "-".join(map(str, numbers)), "pair"
+    elif direction is not None:
+        unit, objective = _slug(direction.stem), "direction"
+    parts = [_slug(question.layer.name), *([] if objective == "layer" else [unit])]
+    parts += [word for word, usual in ((objective, "channel"), (request.method, "ascent")) if word != usual]
+    return "-".join(parts)
+
+
+def _slug(name: str) -> str:
+    """A name as it stands in a file's name."""
     from filterscope.analyzer.run.layout import slugs
 
-    question = request.question(network)
-    name = question.layer.name
-    return f"{slugs([name])[name]}-{question.units[0]}"
+    return slugs([name])[name]
 
 
 def table(portrait: Portrait, file: Path) -> str:
     """The numbers of a portrait, a line a picture, and where it is."""
     lines = []
     for i, row in enumerate(portrait.to_json()):
-        bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
+        bound = "" if row["bound"] is None else f", no picture can raise this neuron above {row['bound']:.4g}"
         lines.append(
             f"{visible(row['layer'])} {row['unit']} ({row['objective']}, {row['method']}): "
-            f"{portrait.activation[i]:.4g}, under small shifts {portrait.robust[i]:.4g}, "
+            f"{portrait.activation[i]:.4g}, {_robust(row)}, "
             f"best of 16 random images {portrait.random[i]:.4g}{bound}{_caveat(row)}"
         )
     return "\n".join([*lines, str(file)])
+
+
+def _robust(row: dict[str, Any]) -> str:
+    """The mean of the number under small shifts, in words."""
+    from filterscope.analyzer.units.jitter import longest_shift
+
+    pixels = longest_shift((row["height"], row["width"]))
+    if not pixels:
+        return "too small to shift"
+    number = "no finite number" if row["robust"] is None else f"{row['robust']:.4g}"
+    return f"shifted by up to {pixels} pixel{'s' if pixels > 1 else ''} {number}"
 
 
 def _caveat(row: dict[str, Any]) -> str:
     """What the numbers do not allow to say of a picture; empty where it is what was looked for."""
     from filterscope.analyzer.bounds.constant_units import is_constant
 
+    if row["random"] is None:
+        return f"; {row['status']}: the network itself answers to random images with no finite number"
     if row["status"] == "unraised":
-        if is_constant([row[name] for name in ("activation", "robust", "random")]):
+        if is_constant(_measurements(row)):
             return "; unraised: constant, pictures, their shifts and random images give one number"
         return "; unraised: it does not beat random images, and says nothing about what the unit responds to"
     return "" if row["status"] == "ok" else f"; {row['status']}: the optimisation left the finite numbers"
+
+
+def _measurements(row: dict[str, Any]) -> list[float | None]:
+    """The numbers that were measured: a picture too small to shift has one less."""
+    from filterscope.analyzer.units.jitter import longest_shift
+
+    is_shifted = longest_shift((row["height"], row["width"])) > 0
+    return [row["activation"], row["random"], *([row["robust"]] if is_shifted else [])]
 
 
 def _check_units(layer: str | None, class_name: str | None, objective: str, options: dict[str, Any]) -> None:

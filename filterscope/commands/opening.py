@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from filterscope.analyzer.network.preprocessing import Preprocessing
     from filterscope.requests.opening import OpenRequest
 
-LARGEST_SIDE = 1 << 14  # of --input-size, pixels
+LARGEST_SIDE = 1 << 14  # of --input-size and --canvas, pixels
 
 
 @dataclass(frozen=True)
@@ -216,14 +216,9 @@ class Opening:
         return custom(high, means, stds, order=(self.order or base.order).upper(), channels=count)
 
     def _size(self) -> tuple[int, int] | None:
-        from filterscope.converters.errors import SettingsError
-
         if self.input_size is None:
             return None
-        size = sides("--input-size", self.input_size, "240x320")
-        if max(size) > LARGEST_SIDE:
-            raise SettingsError(f"--input-size {self.input_size}: a side has at most {LARGEST_SIDE} pixels")
-        return size
+        return sides("--input-size", self.input_size, "240x320")
 
     def _feeds(self) -> dict[str, Any]:
         import numpy as np
@@ -282,13 +277,15 @@ def sides(option: str, text: str, example: str) -> tuple[int, int]:
     """Height and width in pixels, of text such as 240x320.
 
     Raises:
-        SettingsError: it is not written so.
+        SettingsError: it is not written so, or a side is too large.
     """
     from filterscope.converters.errors import SettingsError
 
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII | re.IGNORECASE)
     if not match:
         raise SettingsError(f"{option} {text}: give HEIGHTxWIDTH, such as {example}")
+    if max(map(len, match.groups())) > len(str(LARGEST_SIDE)) or max(map(int, match.groups())) > LARGEST_SIDE:
+        raise SettingsError(f"{option} {text}: too large; a side has at most {LARGEST_SIDE} pixels")
     return int(match[1]), int(match[2])
 
 

@@ -29,7 +29,10 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
         "Proven: no image can make the pre-activation positive, so the ReLU after it always answers 0. "
         "What the picture shows has no effect on the network."
     ),
-    "diverged": "The optimisation ended in infinite or undefined numbers: there is no result.",
+    "diverged": (
+        "The optimisation ended in infinite or undefined numbers, or the network itself answers with them: "
+        "there is no result."
+    ),
 }
 
 

@@ -27,6 +27,7 @@ from filterscope.analyzer.run.rows import (
     WeightRow,
     rows_of,
 )
+from filterscope.reports.page import words
 from filterscope.reports.page.units import ByLayer, MapFact, Unit
 
 EXAMPLES = 9  # strongest places shown of a unit
@@ -64,6 +65,7 @@ class Studies:
         self.tuning = ByLayer(run.table("tuning/units.parquet"), TuningRow)
         self.truth = ByLayer(run.table("truth/units.parquet"), TruthRow)
         self.paths = ByLayer(run.table("truth/paths.parquet"), PathRow)
+        self.images = run.images
 
     def silent(self, layer: str) -> tuple[int, ...] | None:
         """Channels of a layer that are never above 0 on the data set; None where there was none."""
@@ -93,6 +95,7 @@ class Details:
             channel: sorted((row for row in rows if row.rank < EXAMPLES), key=lambda row: row.rank)
             for channel, rows in _lists(rows_of(run.examples(slug), ExampleRow), shown).items()
         }
+        self.images = studies.images
         self.names: list[str] = []  # of layers that packed units mention by number
 
     def with_constancy(self, unit: Unit) -> Unit:
@@ -140,7 +143,7 @@ class Details:
             "c": channel,
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
-            "g": [strongest.image, *_map(strongest)[1:]] if strongest else None,
+            "g": [strongest.image, *_map(strongest)[1:], *self._image_name(unit)] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],
             "s": _statistics(self.statistics.get(channel)),
             "w": self._weights(self.weights.get(channel)),
@@ -158,6 +161,12 @@ class Details:
             ],
         }
         return {name: value for name, value in packed.items() if value or name == "c"}
+
+    def _image_name(self, unit: Unit) -> list[str]:
+        """Name of the image on which a unit fires most, where no page says it."""
+        image = unit.strongest.image if unit.strongest else 0
+        has_no_page = len(unit.maps) <= image < len(self.images)
+        return [words.shortened(str(self.images[image].name), 60)] if has_no_page else []
 
     def _weights(self, row: WeightRow | None) -> Packed | None:
         if row is None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.units.jitter import longest_shift
 from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.folder import Files, as_json
@@ -67,7 +68,7 @@ class LayerEntry:
     silent: tuple[int, ...] | None = None  # channels never above 0 on the data set; null where there was none
     on_page: frozenset[int] = frozenset()  # channels with a view
     absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
-    reached: float | None = None  # median share of the bound, of its first kind
+    reached: float | None = None  # median share of their bounds that its pictures of the first kind reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +300,8 @@ def _write_numbers(
                 "size": kind.size,
                 "letter": f"k{kind.position}",
                 "pictured": kind.pictured,
+                "pixels": kind.pixels if kind.pictured else None,
+                "shift": longest_shift(kind.pixels) if kind.pictured and kind.space == "image" else 0,
             }
             for kind in page.kinds
         ],

@@ -37,7 +37,7 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
         by_depth(
             "Share of the upper bound",
             "bound",
-            "Activation ÷ proven upper bound, median over the channels.",
+            "Median over the channels: the picture’s number as a share of what no picture of its size can exceed.",
             reached,
             share=True,
         ),

@@ -20,7 +20,8 @@ from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.network.receptive_fields import Field
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
-from filterscope.analyzer.units.measure import Meter, jitters, shifted
+from filterscope.analyzer.units.jitter import jitters, longest_shift
+from filterscope.analyzer.units.measure import Meter, shifted
 from filterscope.analyzer.units.objectives import Channel, Direction, Diversity, Layer, between, objective_for
 from filterscope.converters.errors import SettingsError
 
@@ -222,7 +223,21 @@ def test_jitter_is_four_per_cent_of_the_canvas_and_fixed():
     assert abs(draws[:, 0]).max() <= 4
     assert abs(draws[:, 1]).max() <= 2
     np.testing.assert_array_equal(draws, jitters((100, 50)))
-    assert not jitters((5, 5)).any()
+
+
+@pytest.mark.parametrize(("size", "pixels"), [((5, 5), 0), ((12, 12), 0), ((12, 13), 1), ((50, 100), 4)])
+def test_the_longest_shift_is_in_whole_pixels(size, pixels):
+    assert longest_shift(size) == pixels == abs(jitters(size)).max()
+
+
+def test_a_picture_too_small_to_shift_has_no_number_under_shifts(network):
+    """It had its own activation, as if it had been shifted and had lost nothing."""
+    layer, units = network.layer("one"), np.arange(2)
+    for side, is_measured in ((7, False), (12, False), (13, True)):
+        pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+        meter = Meter(network, layer, Canvas(side, side, None, None))
+
+        assert np.isfinite(meter.robust(pixels, units)).tolist() == [is_measured] * 2
 
 
 def test_a_neurons_canvas_holds_its_field_without_padding(network):
