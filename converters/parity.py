@@ -137,6 +137,7 @@ class Parity:
             "layers": dict(self.layers),
             "warnings": self.warnings,
             "alone": None if self.alone is None else self.alone.to_json(),
+            "not_finite": self.not_finite,
         }
 
     def summary(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_a_class_is_its_number_or_its_label(wanted, labels, expected):
         ("5", LABELS, "`class=5`: the network has classes 0 to 4"),
         ("Snale", LABELS, "did you mean Snail, Sail?"),
         ("zebra", LABELS, "`class=zebra`: no label is called that$"),
-        ("Dog", [], "`class=Dog`: give a number from 0 to 4, or names with `labels`"),
+        ("Dog", [], "`class=Dog`: give a number from 0 to 4, or names with `labels=FILE` or `labels=imagenet`"),
         ("-1", [], "give a number from 0 to 4"),
         ("Dog", LABELS[:3], "`labels`: 3 names for a network of 5 classes"),
     ],

@@ -310,7 +310,7 @@ def test_another_plan_names_the_first_setting_that_differs(case, tmp_path):
     with RunWriter(tmp_path / "run", "p") as writer:
         writer.write_info(before)
     change, words = NOW[case]
-    with pytest.raises(RunError, match=rf"another model \({words}\); choose another --out"):
+    with pytest.raises(RunError, match=rf"another model \({words}\); choose another `out`"):
         RunWriter(tmp_path / "run", "q", before | change).__enter__()
 
 
