@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from support.networks import build, normal
-from support.paths import ROOT
+from support.paths import ROOT, SUPPORT
 
 DEMO = ROOT / "filterscope" / "data" / "cifar10_cnn.onnx"
 HOSTILE = ("../../x<script>alert(1)</script>", "</script><b>\x1b[31m")
@@ -185,7 +185,7 @@ def test_a_run_is_made_and_stdout_holds_the_path_of_its_report_alone(place, answ
 
 @pytest.mark.parametrize(("name", "model"), [(name, model) for name, (model, _) in RUNS.items()])
 def test_numbers_of_a_run_are_confirmed_by_a_program_that_shares_no_code(place, answers, name, model):
-    found = run(place, [ROOT / "tests" / "e2e" / "verify_run.py"], name, model, "--units", 60)
+    found = run(place, [SUPPORT / "verify_run.py"], name, model, "--units", 60)
     assert found.returncode == 0, found.stdout + found.stderr
     pictures = pq.read_table(place / name / "units.parquet").to_pylist()
     measured = sum(row["space"] == "image" for row in pictures)

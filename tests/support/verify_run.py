@@ -1,4 +1,4 @@
-"""Measure saved pictures again: `python tests/e2e/verify_run.py RUN MODEL.onnx [--units 20]`.
+"""Measure saved pictures again: `python tests/support/verify_run.py RUN MODEL.onnx [--units 20]`.
 
 Shares no code with filterscope: it reads run.json, layers.json, units.parquet and the PNG files as anybody could, cuts
 the user's own ONNX file (not the canonical one) at the layer's pre-activation, and runs ONNX Runtime on the saved
