@@ -67,9 +67,11 @@ def _atlas_name(slug: str, image: int) -> str:
 
 def _statistics(maps: np.ndarray) -> dict[str, np.ndarray]:
     flat = maps.reshape(len(maps), -1)
+    with np.errstate(invalid="ignore", over="ignore"):  # a network's own infinities
+        mean = flat.mean(axis=1, dtype=np.float64).astype(np.float32)
     return {
         "minimum": flat.min(axis=1),
-        "mean": flat.mean(axis=1, dtype=np.float64).astype(np.float32),
+        "mean": mean,
         "maximum": flat.max(axis=1),
         "where": flat.argmax(axis=1).astype(np.int32),
     }

@@ -38,6 +38,7 @@ from analyzer.white import Levels
 from analyzer.wholeness import is_picture
 from converters import cache
 from converters.errors import FilterscopeError, SettingsError
+from converters.finiteness import silence
 
 if TYPE_CHECKING:
     from converters.parity import Parity
@@ -116,8 +117,9 @@ class Analysis:
         with self._timed("budget"):
             steps = self._steps(shop)
         plan = make_plan(self.network, self.settings, hashes, batches, steps)
-        with on(shop.device), RunWriter(self.out, plan.identity) as writer:
-            self._info = self._first_info(parity, plan, shop)
+        self._info = self._first_info(parity, plan, shop)
+        known = RunWriter(self.out, plan.identity, self._info)
+        with silence(parity.not_finite), on(shop.device), known as writer:
             try:
                 self._execute(writer, shop, plan, pictures)
             except BaseException:  # an interrupt too: what is done stays, and run.json says how far it came

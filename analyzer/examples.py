@@ -245,7 +245,7 @@ def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Sur
         rows = _unit_rows(layer, tally)
         units.extend(rows)
         images = max(tally.images, 1)
-        alike = [row["correlation"] for row in rows if row["correlation"] is not None]
+        alike = [row["correlation"] for row in rows if row.get("correlation") is not None]
         depths.append(
             {
                 "layer": _writable(layer.name),

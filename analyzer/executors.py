@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context  # numpy's handling of infinities is a part of it
 
 from analyzer.allocator import keep_freed_memory
 from analyzer.plan import Task
@@ -52,7 +53,7 @@ def local(
     keep_freed_memory()
     pool = ThreadPoolExecutor(workers or shop.devices.workers)
     try:
-        for future in as_completed([pool.submit(work, task) for task in todo]):
+        for future in as_completed([pool.submit(copy_context().run, work, task) for task in todo]):
             report(future.result(), False)
     except BaseException:
         shop.stop.set()

@@ -124,17 +124,12 @@ class Judge:
     def judged(self, kind: str, found: Matched, picture: np.ndarray) -> Inverted:
         """What was found, with its distance and cosine to the picture."""
         own, wanted = self.activations(found.tile), self.activations(picture)
-        length = float(np.linalg.norm(wanted))
-        lengths = length * float(np.linalg.norm(own))
-        return Inverted(
-            self.layer.name,
-            kind,
-            found.tile,
-            float(np.linalg.norm(own - wanted)) / length if length else np.nan,
-            float(own @ wanted) / lengths if lengths else np.nan,
-            found.steps,
-            found.seconds,
-        )
+        with np.errstate(invalid="ignore", over="ignore"):  # a network's own infinities
+            length = float(np.linalg.norm(wanted))
+            lengths = length * float(np.linalg.norm(own))
+            distance = float(np.linalg.norm(own - wanted)) / length if length else np.nan
+            cosine = float(own @ wanted) / lengths if lengths else np.nan
+        return Inverted(self.layer.name, kind, found.tile, distance, cosine, found.steps, found.seconds)
 
 
 @dataclass(frozen=True, slots=True)

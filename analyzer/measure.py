@@ -10,13 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from analyzer.canvas import Canvas
+from analyzer.jitter import jitters
 from analyzer.layers import ConvLayer
 from analyzer.maximize.objectives import Objective, objective_for
 from analyzer.network import Network
 
 RANDOM_IMAGES = 16
-JITTERS = 16
-JITTER = 0.04  # of the canvas, to each side
 BATCH_BYTES = 1 << 27  # of maps fetched at a time
 
 
@@ -79,10 +78,13 @@ class Meter:
         return np.concatenate(found)
 
     def robust(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """Mean objective over 16 fixed draws of jitter, ±4 % of the canvas, edges repeated: (N,) float64."""
+        """Mean objective over 16 fixed draws of jitter, ±4 % of the canvas, edges repeated: (N,) float64.
+
+        NaN where the canvas is too small to shift: 4 % of it is less than half a pixel, and one pixel far more.
+        """
         draws = jitters(self.canvas.size)
-        if not draws.any():  # 4 % of a canvas this small is less than half a pixel
-            return self.activation(pixels, units)
+        if not draws.any():
+            return np.full(len(pixels), np.nan)
         x = self.network.input.to_model(pixels)
         total = np.zeros(len(pixels))
         for down, right in draws:
@@ -106,17 +108,11 @@ class Meter:
                 answers += [np.repeat(number, len(units)) for number in self._measured(maps, None)]
                 continue
             for one in maps:
-                seen = (directions @ one.reshape(len(one), -1)).reshape(len(units), *one.shape[1:])
+                with np.errstate(invalid="ignore", over="ignore"):  # a network's own NaN and infinities
+                    seen = (directions @ one.reshape(len(one), -1)).reshape(len(units), *one.shape[1:])
                 answers.append(self._value(seen))
         best = np.max if self.objective.sense > 0 else np.min
         return np.asarray(best(answers, axis=0))
-
-
-def jitters(size: tuple[int, int]) -> np.ndarray:
-    """The 16 shifts by which robustness is measured: (16, 2) int, rows down and columns right."""
-    reach = [round(JITTER * side) for side in size]
-    rng = np.random.default_rng(20171107)  # fixed, so that pictures of different runs and tools are compared alike
-    return np.stack([rng.integers(-r, r + 1, JITTERS) for r in reach], axis=1)
 
 
 def shifted(x: np.ndarray, down: int, right: int, axes: tuple[int, int]) -> np.ndarray:

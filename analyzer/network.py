@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -168,6 +169,8 @@ class Network:
     def prove(self, first: np.ndarray | None = None) -> Parity:
         """All comparisons of the import, from the cache where this file was proven before.
 
+        Weights and values that are no finite numbers are warned of.
+
         Args:
             first: (H, W, C) uint8, the user's first image.
 
@@ -175,6 +178,12 @@ class Network:
             UnsupportedOperatorError: the network cannot be imported into torch.
             ParityError: original, canonical form and torch disagree.
         """
+        parity = self._proven(first)
+        for sentence in parity.not_finite:
+            logging.getLogger("filterscope").warning("%s", sentence)
+        return parity
+
+    def _proven(self, first: np.ndarray | None) -> Parity:
         from converters.parity import Parity
 
         pixels = self.random_pixels(SAMPLES, (self.input.height, self.input.width), 0)
@@ -182,7 +191,7 @@ class Network:
             pixels = np.concatenate([first[None], pixels])
         drawn = hashlib.sha256(pixels.tobytes()).hexdigest()
         batch = [] if self.model.batch is None else [repr(self.model.batch)]
-        name = cache.key("parity", self.model.sha256, repr(self.input), drawn, *batch)
+        name = cache.key("parity, finite", self.model.sha256, repr(self.input), drawn, *batch)
         known = cache.load(name)
         if known is not None:
             with contextlib.suppress(KeyError, TypeError):  # an entry that is not ours is as good as none

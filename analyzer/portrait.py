@@ -36,9 +36,9 @@ class Portrait:
     units: tuple[int, ...]  # of each picture
     tiles: np.ndarray  # (N, H, W, C) uint8
     activation: np.ndarray  # (N,) objective of the 8-bit picture, by ONNX Runtime
-    robust: np.ndarray  # (N,) mean of it under small shifts
+    robust: np.ndarray  # (N,) mean of it under small shifts; NaN where the canvas is too small to shift
     random: np.ndarray  # (N,) the best of 16 random images
-    bound: np.ndarray  # (N,) no picture of the domain exceeds it; ∞ where none is known
+    bound: np.ndarray  # (N,) no picture of the canvas raises the objective above it; ∞ where none is known
     steps: np.ndarray  # (N,)
     status: tuple[str, ...]  # of each picture: ok; unraised: not above the best random image; diverged: not finite
 

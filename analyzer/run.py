@@ -24,7 +24,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -108,14 +108,16 @@ class RunWriter:
     Args:
         folder: made where it is missing; an existing folder must be an unfinished or finished run of the same plan.
         plan: hash of everything that decides the results.
+        info: of the run as run.json will say it, to name what differs from a run that is there.
 
     Raises:
         RunError: the folder cannot be written, is no run, belongs to another plan, or another process writes it.
     """
 
-    def __init__(self, folder: Path, plan: str) -> None:
+    def __init__(self, folder: Path, plan: str, info: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.plan = plan
+        self._info = info or {}
         self._lock: io.TextIOWrapper | None = None
 
     def __enter__(self) -> RunWriter:
@@ -138,9 +140,13 @@ class RunWriter:
             self._lock.close()  # the operating system lets the lock go with the file
 
     def _refuse_other_plan(self) -> None:
-        if _is_run(self.folder) and _read_info(self.folder).get("plan") != self.plan:
+        if not _is_run(self.folder):
+            return
+        before = _read_info(self.folder)
+        if before.get("plan") != self.plan:
+            difference = _first_difference(before, self._info)
             raise RunError(
-                f"{self.folder}: holds a run with other settings or another model; choose another --out, "
+                f"{self.folder}: holds a run with other settings or another model{difference}; choose another --out, "
                 f"or remove it with `filterscope clean {self.folder}`"
             )
 
@@ -475,6 +481,33 @@ def _is_run(folder: Path) -> bool:
         return (folder / "run.json").is_file()
     except OSError:  # a name that no file can have
         return False
+
+
+def _first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first setting in which two runs differ, as far as both say it, in brackets; empty where none is known."""
+    models, inputs, settings = (
+        [one.get(part) or {} for one in (before, now)] for part in ("model", "input", "settings")
+    )
+    if all("sha256" in model for model in models) and models[0]["sha256"] != models[1]["sha256"]:
+        return f" (its model is {_named(models[0].get('name'))}, now {_named(models[1].get('name'))}, another file)"
+    ways = [one.get("preprocessing") or {} for one in inputs]
+    pairs = [("preprocessing", ways[0].get("name"), ways[1].get("name"))]
+    pairs += [(name, ways[0].get(name), ways[1].get(name)) for name in ("high", "mean", "std", "order")]
+    pairs += [(name, inputs[0].get(name), inputs[1].get(name)) for name in ("height", "width")]
+    last = ("channels", "layers")  # whose words may differ where the channels are the same
+    names = sorted((name for name in settings[1] if name in settings[0]), key=lambda name: name in last)
+    pairs += [(name, settings[0][name], settings[1][name]) for name in names]
+    for name, one, other in pairs:
+        if one != other and (name in names or None not in (one, other)):
+            verb = "are" if name in ("objectives", "channels", "layers", "map_pictures") else "is"
+            return f" (its {name.replace('_', ' ')} {verb} {_named(one)}, now {_named(other)})"
+    return ""
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _read_info(folder: Path) -> dict[str, Any]:

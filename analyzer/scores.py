@@ -99,7 +99,9 @@ def class_index(wanted: str, labels: Sequence[str], count: int) -> int:
     if wanted.lower() in lowered:
         return lowered.index(wanted.lower())
     if not labels:
-        raise SettingsError(f"--class {wanted}: give a number from 0 to {count - 1}, or names with --labels")
+        raise SettingsError(
+            f"--class {wanted}: give a number from 0 to {count - 1}, or names with --labels FILE or --labels imagenet"
+        )
     near = difflib.get_close_matches(wanted.lower(), lowered, 3, 0.5)
     meant = f"; did you mean {', '.join(labels[lowered.index(name)] for name in near)}?" if near else ""
     raise SettingsError(f"--class {wanted}: no label is called that{meant}")

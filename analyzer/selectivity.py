@@ -62,6 +62,7 @@ def tuning(stimuli: Stimuli, responses: np.ndarray, strongest: float) -> Tuning 
     if not np.isfinite(responses).all() or response <= 0:
         return None
     strongest = max(strongest, response)
+    responses = responses.astype(np.float64)  # sums of large ones are beyond float32
     found = _gratings(stimuli, responses) | _colours(stimuli, responses)
     words = _words(stimuli, responses, strongest, found)
     return Tuning(best, response, strongest, words, **found)

@@ -20,9 +20,9 @@ UNIT_SCHEMA = pa.schema(
         ("method", pa.string()),  # analytic: closed form; ascent: gradient ascent
         ("space", pa.string()),  # image: pixels; input: the layer's own input, each channel from low 0 to high 255
         ("activation", pa.float64()),  # objective value of the saved 8-bit picture, by ONNX Runtime
-        ("robust", pa.float64()),  # mean of the objective over 16 fixed jitters of it; null where not measured
+        ("robust", pa.float64()),  # mean of the objective over 16 fixed jitters of it; null: too small to shift
         ("random", pa.float64()),  # the best objective value of 16 random domain images on the same canvas
-        ("bound", pa.float64()),  # no input of the domain can exceed it; null where none is known
+        ("bound", pa.float64()),  # no picture of this size raises the objective above it; null where none is known
         ("bound_kind", pa.string()),  # exact, relaxation, interval, or null
         ("gap", pa.float64()),  # bound − activation, in units of activation
         ("status", pa.string()),  # ok, unraised, dead, diverged
@@ -171,7 +171,7 @@ CLASS_SCHEMA = pa.schema(  # classes/classes.parquet: the image that raises each
         ("klass", pa.int32()),
         ("label", pa.string()),
         ("score", pa.float64()),  # before softmax, of the saved 8-bit picture
-        ("robust", pa.float64()),
+        ("robust", pa.float64()),  # null where the input is too small to shift
         ("random", pa.float64()),  # the best of 16 random images
         (
             "probability",

@@ -171,7 +171,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
             | {
                 "objective": objective.label(index % objective.pictures),
                 "activation": activation[index],
-                "robust": robust[index],
+                "robust": _finite(robust[index]),
                 "random": random[channel],
                 "bound": limit,
                 "bound_kind": kinds[index // objective.pictures],
@@ -228,7 +228,7 @@ def _try_again(
 
 
 def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) -> tuple[np.ndarray, list[str | None]]:
-    """What no input of the domain can exceed, and how each bound was found.
+    """Above what no picture of the canvas raises the objective, and how each bound was found.
 
     Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
     enough for it to be cheap beside the ascent, the interval's elsewhere. None for what is to be low.
@@ -262,7 +262,7 @@ def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[
         _row(task, channel, "image", canvas)
         | {
             "activation": activation[index],
-            "robust": robust[index],
+            "robust": _finite(robust[index]),
             "random": random[channel],
             "bound": units.values[index],
             "bound_kind": "exact",

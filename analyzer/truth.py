@@ -181,7 +181,7 @@ class _Truth:
         for part in parts(len(cuts), canvas.height * canvas.width):
             maps = session.run(self.network.input.to_model(np.stack(cuts[part])))[self.layer.value]
             for owner, own in zip(owners[part], maps, strict=True):
-                found[owner] = max(found.get(owner, -np.inf), float(own[owner].mean(dtype=np.float64)))
+                found[owner] = max(found.get(owner, -np.inf), float(_path(own[owner][None])[0]))
         return found
 
     def paths(self) -> list[dict[str, Any]]:
@@ -276,7 +276,8 @@ def _path(maps: np.ndarray) -> np.ndarray:
     With all activations place by place, two natural images of a kind are no more alike than any two in most layers:
     measured, docs/truth.md.
     """
-    return np.asarray(maps.reshape(len(maps), -1).mean(axis=1, dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # a network's own infinities
+        return np.asarray(maps.reshape(len(maps), -1).mean(axis=1, dtype=np.float64))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -99,7 +99,8 @@ def layer_view(run: Run, name: str) -> LayerView:
 def _figure(run: Run, row: dict[str, Any], title: str) -> str:
     told = [title, row["status"]] if row["status"] not in (None, "ok") else [title]
     if row["activation"] is not None:
-        told.append(f"{row['activation']:.4g}")
-    if row["activation"] is not None and row["bound"]:
-        told.append(f"at most {row['bound']:.4g}")
+        told.append(f"{'neuron' if row['objective'] == 'neuron' else 'mean of the map'} {row['activation']:.4g}")
+    if row["activation"] is not None and row["bound"] is not None:
+        size = f"{row['height']} × {row['width']} " if row["height"] and row["objective"] != "neuron" else ""
+        told.append(f"no {size}picture gives more than {row['bound']:.4g}")
     return figure(run.tile(row), " · ".join(told), SIDE)

@@ -113,7 +113,7 @@ def _kernels(layer: ConvLayer) -> np.ndarray:
 
 
 def kernel_pictures(weight: np.ndarray, colour: bool, order: str) -> np.ndarray | None:
-    """Kernels as signed pictures: 128 is 0, 1 and 255 are ∓ the unit's largest absolute weight.
+    """Kernels as signed pictures: 128 is 0, 1 and 255 are ∓ the unit's largest finite absolute weight; NaN is 128.
 
     Args:
         weight: (units, C, kh, kw).
@@ -127,7 +127,9 @@ def kernel_pictures(weight: np.ndarray, colour: bool, order: str) -> np.ndarray 
     units, inputs, height, width = weight.shape
     if max(height, width) > LARGEST_KERNEL or not units:
         return None
-    largest = np.abs(weight).reshape(units, -1).max(1)
+    finite = np.isfinite(weight)
+    largest = np.where(finite, np.abs(weight), 0).reshape(units, -1).max(1)
+    weight = np.where(finite, weight, np.where(np.isnan(weight), 0, np.sign(weight) * largest[:, None, None, None]))
     scaled = weight / np.maximum(largest, 1e-30)[:, None, None, None]
     signed = (128 + 127 * scaled).round().clip(1, 255).astype(np.uint8)
     if colour:
@@ -143,10 +145,13 @@ def most_alike(weight: np.ndarray, most: int = ALIKE) -> list[list[tuple[int, fl
     """For each unit the units whose kernels have the highest cosine with its own, highest first.
 
     Args:
-        weight: (units, …); a unit of zeros is like none.
+        weight: (units, …); a unit of zeros is like none, and so is one with a weight that is no finite number.
         most: how many.
     """
     flat = weight.reshape(len(weight), -1)
+    flat = np.where(np.isfinite(flat).all(axis=1, keepdims=True), flat, 0)
+    largest = np.abs(flat).max(axis=1, initial=0)
+    flat = flat / np.where(largest > 0, largest, 1)[:, None]  # so that no square is beyond float32
     norm = np.linalg.norm(flat, axis=1)
     unit = flat / np.where(norm > 0, norm, 1)[:, None]
     found: list[list[tuple[int, float]]] = []

@@ -133,6 +133,7 @@ def _before(network: Any, layer: Any) -> list:
 def _compared(network: Any, layer: Any, canvas: Any, channels: list[int], tiles: list) -> list[Pictured]:
     """Robust activations of the pictures of some units, at three sizes."""
     from analyzer.canvas import Canvas
+    from analyzer.jitter import jitters
     from analyzer.measure import Meter
 
     if not channels:
@@ -142,7 +143,9 @@ def _compared(network: Any, layer: Any, canvas: Any, channels: list[int], tiles:
     meters = {size: Meter(network, layer, Canvas(*size, None, None)) for size in {canvas.size, full}}
 
     def robust(pictures: list[np.ndarray]) -> np.ndarray:
-        return meters[pictures[0].shape[:2]].robust(np.stack(pictures), units)
+        meter, seen = meters[pictures[0].shape[:2]], np.stack(pictures)
+        is_shifted = jitters(meter.canvas.size).any()  # a canvas of few pixels is too small to shift
+        return meter.robust(seen, units) if is_shifted else meter.activation(seen, units)
 
     answers: dict[tuple[str, str], np.ndarray] = {}
     for tool in TOOLS:

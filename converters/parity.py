@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ import onnx
 from converters.canonical import BATCH, CanonicalModel, fixed_batch
 from converters.chunks import fitting
 from converters.errors import ModelError, ParityError
+from converters.finiteness import not_finite, sentences, weight_sentence
 from converters.graph import Shape
 from converters.layer_names import CONVOLUTIONS
 from converters.rounding import beyond_rounding, roundings
@@ -108,6 +109,7 @@ class Parity:
     layers: dict[str, float]  # end-to-end error of each convolution's output, by node name
     warnings: tuple[str, ...]  # agreement worse than AGREES, a sentence each
     alone: Alone | None = None  # comparison C; None: not made, as in runs of older versions
+    not_finite: tuple[str, ...] = ()  # sentences on weights and values that are no numbers
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the cache."""
@@ -124,7 +126,7 @@ class Parity:
             "nodes": {"worst": self.nodes.error, "node": self.nodes.node, "op": self.nodes.op},
             "end_to_end": {"worst": ends.error, "layer": ends.node},
             "alone": None if self.alone is None else self.alone.summary(),
-            "warnings": list(self.warnings),
+            "warnings": [*self.not_finite, *self.warnings],
         }
 
     @classmethod
@@ -137,6 +139,7 @@ class Parity:
             layers=content["layers"],
             warnings=tuple(content["warnings"]),
             alone=None if alone is None else Alone.from_json(alone),
+            not_finite=tuple(content.get("not_finite", ())),
         )
 
 
@@ -184,7 +187,8 @@ def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray
         raise type(error)(f"{where}{error}{hint}") from error
     nodes, ends = [], []
     layers: dict[str, float] = {}
-    for node, by_itself, whole in _torch(model, twin, batches):
+    unfinished: dict[str, str] = {}  # layer → what of its values is no finite number
+    for node, by_itself, whole in _torch(model, twin, batches, unfinished):
         nodes += [_judged(model, d, "canonical form and torch", warnings) for d in by_itself]
         for difference in whole:
             ends.append(difference)
@@ -198,13 +202,15 @@ def _verify(model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray
         end_to_end=end,
         layers=layers,
         warnings=tuple(dict.fromkeys(warnings)),
+        not_finite=tuple(sentences(model.graph, model.layer_names, unfinished)),
     )
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray, least: float = 1e-6) -> tuple[float, float, float]:
     """max |a − b| ÷ max(least, max |b|), and the two numbers where it is reached.
 
-    NaNs and infinities that both sides have in the same place agree; on one side only they are an infinite error.
+    NaNs and infinities that both sides have in the same place agree (Parity.not_finite names them); on one side only
+    they are an infinite error.
     """
     if found.shape != expected.shape:
         return math.inf, math.nan, math.nan
@@ -236,9 +242,10 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
     where = f"{difference.node} ({difference.op}, opset {_opset_of(model)})"
     numbers = f"{difference.expected:.6g} against {difference.found:.6g} at batch {difference.batch}"
     if difference.error > REFUSED:
+        reason = weight_sentence(model.graph, model.layer_names).partition(";")[0]
         raise ParityError(
             f"{model.path}: {between} first differ at {where}: {numbers}, relative error {difference.error:.2g}, "
-            f"limit {REFUSED:g}; the model is not used"
+            f"limit {REFUSED:g}{f' ({reason})' if reason else ''}; the model is not used"
         )
     warnings.append(f"{between} differ by {difference.error:.2g} at {where}: {numbers}.")
     return difference
@@ -441,13 +448,18 @@ def _run_in_batches(model: CanonicalModel, original: Session, x: np.ndarray, bat
 
 
 def _torch(
-    model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray]
+    model: CanonicalModel, twin: TorchTwin, batches: Sequence[np.ndarray], unfinished: dict[str, str]
 ) -> Iterator[tuple[str, list[Difference], list[Difference]]]:
     """For each node that torch has, its outputs' differences on ONNX Runtime's inputs of that node; and then, for each
-    convolution, the difference when torch runs the whole network up to it by itself."""
+    convolution, the difference when torch runs the whole network up to it by itself.
+
+    Args:
+        unfinished: is given the convolutions, and nodes that write outputs, whose values are not all finite.
+    """
     import torch
 
     written = {name for node in model.proto.graph.node for name in node.output if name}
+    shown = {value.name for value in model.proto.graph.output}
     imported = [node for node in model.proto.graph.node if any(name in twin.values for name in node.output)]
     for nodes in _chunks(model, imported, batches[-1].shape):
         read = [name for node in nodes for name in (*node.input, *node.output)]
@@ -457,6 +469,8 @@ def _torch(
         for x in batches:
             values = canonical.run(x) | {model.input: x}
             for node in nodes:
+                if kind := _not_finite(node, values, shown):
+                    unfinished.setdefault(model.layer_names.get(node.name, node.name), kind)
                 given = {name: values[name] for name in node.input if name in values}
                 with _told(model, f"{node.name} ({node.op_type}, opset {_opset_of(model)})"):
                     answers = twin.answer(node.name, given)
@@ -469,6 +483,14 @@ def _torch(
                     if name in ends:
                         whole = _difference(model, node, name, ends[name].numpy(), values[name], len(x))
                         yield node.name, [], [whole]
+
+
+def _not_finite(node: onnx.NodeProto, values: Mapping[str, np.ndarray], outputs: Collection[str]) -> str:
+    """What of a convolution's values is no finite number; of another node's, where they are outputs and NaN."""
+    if node.op_type in CONVOLUTIONS:
+        return not_finite(values[node.output[0]])
+    kinds = [not_finite(values[name]) for name in node.output if name in outputs and name in values]
+    return next((kind for kind in kinds if "NaN" in kind), "")
 
 
 @contextlib.contextmanager

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.constancy import is_constant
+from analyzer.jitter import longest_shift
 from analyzer.maximize.presets import Quality
 from converters.errors import SettingsError
 from converters.plain_text import visible
+from filterscope.options import sides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +71,20 @@ class Asked:
         objective, units = self._objective(layer.out_channels)
         if self.klass is not None:
             units = (class_index(self.klass, self.labels, layer.out_channels),)
-        size = _sides(self.canvas)
+        size = None if self.canvas is None else sides("--canvas", self.canvas, "96x96")
         recipe = self.recipe()
         return Question(layer, objective, units, recipe, self.method, self.seed, self.device, size, self.seconds)
+
+    def file(self, question: Question) -> Path:
+        """The picture's file where none is named: LAYER-UNIT, with the objective and method that are not the usual."""
+        unit, name = str(question.units[0]), self.objective
+        if self.pair is not None:
+            unit, name = re.sub(r"\D", "-", self.pair), "pair"
+        elif self.direction is not None:
+            unit, name = slug(self.direction.stem), "direction"
+        parts = [slug(question.layer.name), *([] if name == "layer" else [unit])]
+        parts += [word for word, usual in ((name, "channel"), (self.method, "ascent")) if word != usual]
+        return Path(f"{'-'.join(parts)}.png")
 
     def _objective(self, channels: int) -> tuple[str | Objective, tuple[int, ...]]:
         """The objective, and which of its units."""
@@ -146,31 +159,38 @@ def told(found: Portrait, file: Path) -> str:
     """The numbers of a portrait, a line a picture, and where it is."""
     lines = []
     for i, row in enumerate(found.to_json()):
-        bound = "" if row["bound"] is None else f", at most {row['bound']:.4g} is possible"
+        bound = "" if row["bound"] is None else f", no picture can raise this neuron above {row['bound']:.4g}"
         lines.append(
             f"{visible(row['layer'])} {row['unit']} ({row['objective']}, {row['method']}): {found.activation[i]:.4g}, "
-            f"under small shifts {found.robust[i]:.4g}, best of 16 random images {found.random[i]:.4g}{bound}"
-            f"{_claim(row)}"
+            f"{_shifted(row)}, best of 16 random images {found.random[i]:.4g}{bound}{_claim(row)}"
         )
     return "\n".join([*lines, str(file)])
 
 
+def _shifted(row: dict[str, Any]) -> str:
+    """What is left of the number under small shifts."""
+    pixels = longest_shift((row["height"], row["width"]))
+    if not pixels:
+        return "too small to shift"
+    number = "no finite number" if row["robust"] is None else f"{row['robust']:.4g}"
+    return f"shifted by up to {pixels} pixel{'s' if pixels > 1 else ''} {number}"
+
+
 def _claim(row: dict[str, Any]) -> str:
     """What the numbers do not allow to say of a picture; empty where it is what was looked for."""
+    if row["random"] is None:
+        return f"; {row['status']}: the network itself answers to random images with no finite number"
     if row["status"] == "unraised":
-        if is_constant([row[name] for name in ("activation", "robust", "random")]):
+        if is_constant(_answers(row)):
             return "; unraised: constant, pictures, their shifts and random images give one number"
         return "; unraised: it does not beat random images, and says nothing about what the unit responds to"
     return "" if row["status"] == "ok" else f"; {row['status']}: the optimisation left the finite numbers"
 
 
-def _sides(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII | re.IGNORECASE)
-    if not sides:
-        raise SettingsError(f"--canvas {text}: give HEIGHTxWIDTH, such as 96x96")
-    return int(sides[1]), int(sides[2])
+def _answers(row: dict[str, Any]) -> list[float | None]:
+    """The numbers that were measured: a picture too small to shift has one less."""
+    is_shifted = longest_shift((row["height"], row["width"])) > 0
+    return [row["activation"], row["random"], *([row["robust"]] if is_shifted else [])]
 
 
 def _array(path: Path) -> np.ndarray:

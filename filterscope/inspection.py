@@ -90,7 +90,7 @@ def parity_lines(parity: Parity) -> str:
         f"{parity.end_to_end.error:.1e}. Limit of each {_power(limits['limit'])}; node by node, refused above "
         f"{_power(limits['refuse'])}.",
         *_alone(alone),
-        *(f"Warning: {visible(warning)}" for warning in parity.warnings),
+        *(f"Warning: {visible(warning)}" for warning in (*parity.not_finite, *parity.warnings)),
     ]
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analyzer.inputs import Preprocessing
     from analyzer.network import Network
 
-LARGEST_SIDE = 1 << 14  # of --input-size, pixels
+LARGEST_SIDE = 1 << 14  # of --input-size and --canvas, pixels
 
 White = Annotated[
     float | None,
@@ -128,17 +128,9 @@ class Opening:
         return custom(high, means, stds, (self.order or base.order).upper(), count)
 
     def _size(self) -> tuple[int, int] | None:
-        from converters.errors import SettingsError
-
         if self.input_size is None:
             return None
-        sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.input_size, re.ASCII | re.IGNORECASE)
-        if not sides:
-            raise SettingsError(f"--input-size {self.input_size}: give HEIGHTxWIDTH, such as 240x320")
-        size = (int(sides[1]), int(sides[2]))
-        if max(size) > LARGEST_SIDE:
-            raise SettingsError(f"--input-size {self.input_size}: a side has at most {LARGEST_SIDE} pixels")
-        return size
+        return sides("--input-size", self.input_size, "240x320")
 
     def _feeds(self) -> dict[str, Any]:
         import numpy as np
@@ -157,6 +149,22 @@ class Opening:
             if not isinstance(feeds[name], np.ndarray):
                 raise SettingsError(f"--feed {text}: {file} holds several arrays; give an .npy file, which holds one")
         return feeds
+
+
+def sides(option: str, text: str, example: str) -> tuple[int, int]:
+    """Height and width of an option.
+
+    Raises:
+        SettingsError: it has another form, or a side is too large.
+    """
+    from converters.errors import SettingsError
+
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text, re.ASCII | re.IGNORECASE)
+    if not found:
+        raise SettingsError(f"{option} {text}: give HEIGHTxWIDTH, such as {example}")
+    if max(map(len, found.groups())) > len(str(LARGEST_SIDE)) or max(map(int, found.groups())) > LARGEST_SIDE:
+        raise SettingsError(f"{option} {text}: too large; a side has at most {LARGEST_SIDE} pixels")
+    return int(found[1]), int(found[2])
 
 
 def note_assumptions(network: Network) -> None:

@@ -52,7 +52,10 @@ def maximize(
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="The picture to write (default: LAYER-UNIT.png).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The picture to write (default: LAYER-UNIT.png, or LAYER-UNIT-OBJECTIVE-METHOD.png)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
 ) -> None:
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
@@ -77,7 +80,7 @@ def maximize(
     question = asked.question(network)
     network.prove()
     say_how_pictures_go(network)
-    file = out or Path(f"{asking.slug(question.layer.name)}-{question.units[0]}.png")
+    file = out or asked.file(question)
     if method in ("ascent", "certified") and recipe.preset.stretched:
         say(f"note: preset {preset} shows its pictures with contrast stretched; the numbers are of what is shown")
     if method == "ascent" and question.recipe.steps > asking.FIRST.steps:
@@ -111,7 +114,9 @@ def attribute(
     layer: Annotated[
         str | None, typer.Option(help="Whose maps Grad-CAM weighs (default: the last convolution before the target).")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column).")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line (or a .csv with a name column), or imagenet.")
+    ] = None,
     sanity: Annotated[
         bool, typer.Option("--sanity", help="Compare with randomised weights, layer by layer (Adebayo et al. 2018).")
     ] = False,

@@ -64,21 +64,24 @@ DEFINITIONS = (
     Definition(
         "robust",
         "After jitter",
-        "The mean activation over 16 small shifts of the picture, up to 4 % of its side. A picture that keeps its "
-        "activation shows a pattern; one that loses it found a single pixel arrangement.",
+        "The mean of the picture’s number over 16 small shifts of it, up to 4 % of its side in whole pixels; a picture "
+        "of at most 12 pixels is too small to shift. One that keeps its number shows a pattern; one that loses it "
+        "found a single pixel arrangement.",
     ),
     Definition(
         "random",
         "Best random",
-        "The highest activation that 16 random images reach on the same canvas. It is the mark that a picture must "
-        "pass to mean anything.",
+        "The highest that 16 random images of the same size raise the same number, mean or neuron. It is the mark that "
+        "a picture must pass to mean anything.",
     ),
     Definition(
         "bound",
-        "Upper bound, exact best, reached",
-        "A value that no image can exceed, proven: by interval arithmetic through the network (usually far too high), "
-        "by linear relaxations of it where that is cheap (closer), or exact where a formula is known. “Reached” is the "
-        "activation as a share of it; what lies between is unknown, not lost.",
+        "At most, exact best, reached",
+        "Of a channel picture, what no picture of its size can raise the mean of the map above (one place may go "
+        "higher); of a neuron picture, what no picture can raise that neuron above; proven by interval arithmetic "
+        "through the network (usually far too high), by linear relaxations of it where that is cheap (closer), or "
+        "exact where a formula is known. “Reached” is the picture’s number as a share of it; what lies "
+        "between is unknown, not lost.",
     ),
     Definition(
         "unraised",
@@ -102,7 +105,8 @@ DEFINITIONS = (
     Definition(
         "diverged",
         "Diverged",
-        "The optimisation left the finite numbers. There is no result, and any picture shown is marked as such.",
+        "The optimisation left the finite numbers, or the network itself answers with NaN or infinity. There is no "
+        "result, and any picture shown is marked as such.",
     ),
     Definition(
         "maps",
@@ -235,9 +239,10 @@ DEFINITIONS = (
     Definition(
         "truth",
         "Maximised against natural",
-        "The activation of the maximised picture as a multiple of the strongest found on natural images. A large "
-        "multiple means that the picture lies far from what the network meets; the paths compare which earlier "
-        "channels lead there (Geirhos et al. 2024).",
+        "Highest place: the highest activation anywhere on the maximised pictures, against that on natural images; "
+        "mean of the map: of the channel picture, against natural images cut to its size around their strongest "
+        "places. A large multiple means that the picture lies far from what the network meets; the paths compare which "
+        "earlier channels lead there (Geirhos et al. 2024).",
         "truth",
     ),
     Definition(

@@ -16,6 +16,7 @@ import numpy as np
 
 from analyzer.constancy import is_constant
 from analyzer.run import Run
+from reports import words
 from reports.units import ByLayer, MapFact, Unit
 
 EXAMPLES = 9  # strongest places shown of a unit
@@ -43,6 +44,7 @@ class Studies:
         self.tuning = ByLayer(run.table("tuning/units.parquet"))
         self.truth = ByLayer(run.table("truth/units.parquet"))
         self.paths = ByLayer(run.table("truth/paths.parquet"))
+        self.images = run.images
 
     def silent(self, layer: str) -> tuple[int, ...] | None:
         """Channels of a layer that are never above 0 on the data set; None where there was none."""
@@ -72,6 +74,7 @@ class Details:
             channel: sorted((row for row in rows if row["rank"] < EXAMPLES), key=lambda row: row["rank"])
             for channel, rows in _lists(run.examples(layer["slug"]).to_pylist(), shown).items()
         }
+        self.images = studies.images
         self.names: list[str] = []  # of layers that packed units mention by number
 
     def with_constancy(self, unit: Unit) -> Unit:
@@ -118,7 +121,7 @@ class Details:
             "c": channel,
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
-            "g": [strongest.image, *_map(strongest)[1:]] if strongest else None,
+            "g": [strongest.image, *_map(strongest)[1:], *self._name(unit)] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],
             "s": _statistics(self.statistics.get(channel)),
             "w": self._weights(self.weights.get(channel)),
@@ -136,6 +139,12 @@ class Details:
             ],
         }
         return {name: value for name, value in told.items() if value or name == "c"}
+
+    def _name(self, unit: Unit) -> list[str]:
+        """Name of the image on which a unit fires most, where no page says it."""
+        image = unit.strongest.image if unit.strongest else 0
+        known = len(unit.maps) <= image < len(self.images)
+        return [words.shortened(str(self.images[image]["name"]), 60)] if known else []
 
     def _weights(self, row: dict[str, Any] | None) -> Packed | None:
         if row is None:

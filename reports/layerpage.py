@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.jitter import longest_shift
 from analyzer.run import Run
 from converters.plain_text import visible_values
 from reports import pictures, sheets, words
@@ -65,7 +66,7 @@ class LayerEntry:
     silent: tuple[int, ...] | None = None  # channels never above 0 on the data set; null where there was none
     on_page: frozenset[int] = frozenset()  # channels with a view
     absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
-    reached: float | None = None  # median share of the bound, of its first kind
+    reached: float | None = None  # median share of their bounds that its pictures of the first kind reach
 
 
 @dataclass(slots=True, eq=False)
@@ -287,6 +288,8 @@ def _write_numbers(
                 "size": kind.size,
                 "letter": f"k{kind.position}",
                 "pictured": kind.pictured,
+                "pixels": kind.pixels if kind.pictured else None,
+                "shift": longest_shift(kind.pixels) if kind.pictured and kind.space == "image" else 0,
             }
             for kind in page.kinds
         ],

@@ -38,7 +38,7 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[Plot]:
         by_depth(
             "Reached of the upper bound",
             "bound",
-            "Median over the channels: how much of what is possible at most was found.",
+            "Median over the channels: the picture’s number as a share of what no picture of its size can exceed.",
             reached,
             share=True,
         ),

@@ -29,7 +29,7 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
         "Proven: no image can make the pre-activation positive, so the ReLU after it always answers 0. "
         "What the picture shows has no effect on the network."
     ),
-    "diverged": "The optimisation left the finite numbers: this is no result.",
+    "diverged": "The optimisation left the finite numbers, or the network itself answers with none: this is no result.",
 }
 
 

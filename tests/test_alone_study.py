@@ -117,7 +117,10 @@ def test_every_number_beside_a_picture_is_that_of_the_picture_alone(run):
         np.testing.assert_allclose(row["activation"], objective(oracle.of(x, name))[0], **CLOSE)
         if count % 7 == 0:  # of some: sixteen runs each
             np.testing.assert_allclose(row["random"], objective(oracle.maps(noise, name)).max(), **CLOSE)
-            np.testing.assert_allclose(row["robust"], objective(oracle.of(moved, name)).mean(), **CLOSE)
+            if jitters(tile.shape[:2]).any():
+                np.testing.assert_allclose(row["robust"], objective(oracle.of(moved, name)).mean(), **CLOSE)
+            else:
+                assert row["robust"] is None
         assert row["bound"] is None or row["activation"] <= row["bound"] + 1e-4 * abs(row["bound"])
         count += 1
     assert count >= 28  # 14 channels, two objectives

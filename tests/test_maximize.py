@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from analyzer.canvas import Canvas, canvas_for
 from analyzer.fields import Field
 from analyzer.inputs import preset
+from analyzer.jitter import longest_shift
 from analyzer.maximize import engine
 from analyzer.maximize.directions import Directions
 from analyzer.maximize.engine import ascend
@@ -217,7 +218,21 @@ def test_jitter_is_four_per_cent_of_the_canvas_and_fixed():
     assert abs(draws[:, 0]).max() <= 4
     assert abs(draws[:, 1]).max() <= 2
     np.testing.assert_array_equal(draws, jitters((100, 50)))
-    assert not jitters((5, 5)).any()
+
+
+@pytest.mark.parametrize(("size", "pixels"), [((5, 5), 0), ((12, 12), 0), ((12, 13), 1), ((50, 100), 4)])
+def test_the_longest_shift_is_in_whole_pixels(size, pixels):
+    assert longest_shift(size) == pixels == abs(jitters(size)).max()
+
+
+def test_a_picture_too_small_to_shift_has_no_number_under_shifts(network):
+    """It had its own activation, as if it had been shifted and had lost nothing."""
+    layer, units = network.layer("one"), np.arange(2)
+    for side, is_measured in ((7, False), (12, False), (13, True)):
+        pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+        meter = Meter(network, layer, Canvas(side, side, None, None))
+
+        assert np.isfinite(meter.robust(pixels, units)).tolist() == [is_measured] * 2
 
 
 def test_a_neurons_canvas_holds_its_field_without_padding(network):

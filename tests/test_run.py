@@ -287,6 +287,29 @@ def test_another_plan_is_refused_and_changes_nothing(folder):
         pass
 
 
+NOW = {  # what run.json would say → what is said to differ
+    "model": ({"model": {"name": "b.onnx", "sha256": "1"}}, r"its model is a.onnx, now b.onnx, another file"),
+    "preprocessing": ({"input": {"preprocessing": {"name": "custom"}}}, "its preprocessing is unit, now custom"),
+    "objectives": ({"settings": {"objectives": ["neuron"], "seed": 0}}, "its objectives are channel, now neuron"),
+    "seed": ({"settings": {"objectives": ["channel"], "seed": 2}}, "its seed is 0, now 2"),
+    "budget": ({"settings": {"time_budget": 60.0}}, "its time budget is none, now 60.0"),
+}
+
+
+@pytest.mark.parametrize("case", NOW)
+def test_another_plan_names_the_first_setting_that_differs(case, tmp_path):
+    before = {
+        "model": {"name": "a.onnx", "sha256": "0"},
+        "input": {"preprocessing": {"name": "unit"}, "height": 8},
+        "settings": {"objectives": ["channel"], "seed": 0, "time_budget": None},
+    }
+    with RunWriter(tmp_path / "run", "p") as writer:
+        writer.write_info(before)
+    change, words = NOW[case]
+    with pytest.raises(RunError, match=rf"another model \({words}\); choose another --out"):
+        RunWriter(tmp_path / "run", "q", before | change).__enter__()
+
+
 def a_file(place):
     place.write_text("mine")
 

@@ -520,7 +520,7 @@ def test_units_that_are_not_fine_are_said_to_be_so(sites):
         assert word in tile.text
 
 
-def test_images_without_a_page_are_named_by_number(sites):
+def test_images_without_a_page_are_counted(sites):
     run, folder = sites("more images than shown")
     assert len(list(folder.glob("image-*.html"))) == 12
     assert "3 more were measured" in read(folder / "index.html").text

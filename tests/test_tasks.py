@@ -139,7 +139,7 @@ def test_no_activation_exceeds_its_bound(units):
     for row, _ in of(units, space="image"):
         slack = 1e-5 * max(1, abs(row["bound"])) if row["bound_kind"] == "exact" else 0
         for name in ("activation", "robust", "random"):
-            assert row[name] <= row["bound"] + slack
+            assert row[name] is None or row[name] <= row["bound"] + slack
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -154,7 +154,8 @@ def test_no_activation_of_a_random_network_exceeds_its_bound(tmp_path, seed):
     nodes += [("Conv", "r two.weight", "b", {"pads": [1, 1, 1, 1]})]
     for row, _ in of(all_rows(opened(tmp_path, nodes, weights), ("neuron",)), space="image"):
         slack = 1e-5 * max(1, abs(row["bound"])) if row["bound_kind"] == "exact" else 0
-        assert max(row["activation"], row["robust"], row["random"]) <= row["bound"] + slack
+        assert row["robust"] is None  # 4 pixels are too few to be shifted
+        assert max(row["activation"], row["random"]) <= row["bound"] + slack
 
 
 def test_statuses_say_what_is_proven_and_what_was_only_not_found(units):
@@ -229,7 +230,8 @@ def test_a_task_of_some_channels_gives_their_own_numbers(network, units):
         rows, _ = run_task(workshop(network), Task("one", objective, method, (2, 5)))
         for row in rows:
             ((expected, _),) = of(units, layer="one", method=method, objective=objective, channel=row["channel"])
-            for name in ("activation", "robust", "random", "bound"):
+            assert row["robust"] is expected["robust"] is None  # too small to shift
+            for name in ("activation", "random", "bound"):
                 assert row[name] == pytest.approx(expected[name], rel=1e-4)
 
 

@@ -95,3 +95,19 @@ def test_a_kernel_on_the_image_is_shown_in_the_images_colours(order):
 
 def test_kernels_too_large_for_a_picture_have_none():
     assert kernel_pictures(np.zeros((2, 3, 40, 40), np.float32), False, "RGB") is None
+
+
+def test_weights_that_are_no_numbers_are_drawn_and_compared_in_silence():
+    """A warning of numpy's is an error here."""
+    weight = normal(4, 3, 3, 3)
+    weight[0, 0, 0, 0] = np.nan
+    weight[1, 0, 0, 0] = -np.inf
+    weight[2] = 3e38
+    pictures = kernel_pictures(weight, True, "RGB")
+    alike = most_alike(weight)
+
+    assert pictures[0, 0, 0, 0] == 128
+    assert pictures[1, 0, 0, 0] == 1
+    assert pictures[2].min() == 255
+    assert [len(others) for others in alike[:2]] == [0, 0]
+    assert all(np.isfinite(cosine) for others in alike for _, cosine in others)

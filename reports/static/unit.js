@@ -17,6 +17,7 @@
   const facts = (pairs) =>
     make("dl", { class: "numbers" }, pairs.filter(([, value]) => value !== null).map(([name, value]) =>
       make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  const isOfNeuron = (kind) => kind.objective === "neuron"; // its numbers are of one place; others are means of the map
   const defined = (anchor, text, link) => make("a", { href: `${link("method.html")}${anchor}` }, text);
 
   function fit([height, width], target) {
@@ -168,25 +169,32 @@
 
     // How sure one can be, in a few sentences.
     sure(unit) {
-      const known = (unit.p || []).findIndex((row) => row && row[0] !== null);
+      const rows = unit.p || [];
+      const known = rows.some((row) => row && row[0] !== null) ? rows.findIndex((row) => row && row[0] !== null) : rows.findIndex((row) => row && row[5] === "diverged");
       if (known < 0) return [];
       const kind = this.layer.kinds[known];
       const [activation, robust, random, bound, boundKind, status] = unit.p[known];
-      const told = [`${kind.title} picture: activation ${figure(activation)}`];
+      const told = [`${kind.title} picture: ${isOfNeuron(kind) ? "its neuron gives" : "the mean of the map is"} ${activation === null ? "no finite number" : figure(activation)}`];
       if (random !== null) told.push(activation > random && random > 0 ? `, ${figure(activation / random)} times the best of 16 random images (${figure(random)})` : `; the best of 16 random images reaches ${figure(random)}`);
       told.push(".");
-      if (robust !== null) told.push(activation > 0 ? ` Shifted by a few pixels it keeps ${percent(robust / activation)} of it.` : ` Shifted by a few pixels: ${figure(robust)}.`);
+      if (robust !== null && kind.shift) {
+        const shifted = ` Shifted by up to ${kind.shift} pixel${kind.shift === 1 ? "" : "s"}`;
+        told.push(activation > 0 ? `${shifted} it keeps ${percent(robust / activation)} of it.` : `${shifted}: ${figure(robust)}.`);
+      }
       if (bound !== null) {
-        if (boundKind === "exact") told.push(` The best possible is ${figure(bound)}.`);
-        else if (activation >= 0 && bound > 0) told.push(` No image can exceed ${figure(bound)}: at least ${percent(activation / bound)} of what is possible.`);
-        else told.push(` No image can exceed ${figure(bound)}.`);
+        const size = kind.pixels ? `${kind.pixels[0]}\u00a0×\u00a0${kind.pixels[1]} ` : "";
+        if (boundKind === "exact") told.push(` The best picture raises this neuron to ${figure(bound)}.`);
+        else {
+          told.push(isOfNeuron(kind) ? ` No picture can raise this neuron above ${figure(bound)}` : ` No ${size}picture can raise the mean above ${figure(bound)}`);
+          told.push(activation !== null && activation >= 0 && bound > 0 ? `: this one reaches ${percent(activation / bound)} of that.` : ".");
+        }
       }
       if (status === "unraised") told.push(" It does not beat random images, so it says nothing about what the channel responds to.");
       if (status === "constant") told.push(" Everything that was measured gave this one number: as far as seen, the channel does not depend on the image.");
       if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
-      if (status === "diverged") told.push(" The optimisation left the finite numbers: no result.");
+      if (status === "diverged") told.push(random === null ? " What the network answers to random images is no finite number either: no result." : " The optimisation left the finite numbers: no result.");
       const natural = unit.r?.find((row) => row[3] !== null);
-      if (natural) told.push(` ${figure(natural[3])} times the strongest natural image.`);
+      if (natural) told.push(natural[0] === "neuron" ? ` The highest place of its pictures has ${figure(natural[3])} times the highest on natural images.` : ` The mean is ${figure(natural[3])} times that of the strongest natural cut.`);
       return told;
     }
 
@@ -199,10 +207,10 @@
         const target = position ? 200 : 320;
         const share = bound > 0 && activation >= 0 && activation !== null ? activation / bound : null;
         return make("figure", { class: `${position ? "lesser" : "main"} is-${status}` },
-          pictured ? this.picture(kind.letter, index, kind.size, target, `${kind.title} picture of channel ${unit.c}: activation ${figure(activation)}`) : make("span", { class: "pic blank" }, "no picture"),
+          pictured ? this.picture(kind.letter, index, kind.size, target, `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "this neuron" : "mean of the map"} ${figure(activation)}`) : make("span", { class: "pic blank" }, "no picture"),
           make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status),
-            facts([["activation", figure(activation)], ["after jitter", robust === null ? null : figure(robust)], ["best random", random === null ? null : figure(random)],
-              [boundKind === "exact" ? "exact best" : "upper bound", bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)]])));
+            facts([[isOfNeuron(kind) ? "this neuron" : "mean of the map", figure(activation)], ["after jitter", robust === null || !kind.shift ? null : figure(robust)], ["best random", random === null ? null : figure(random)],
+              [`${isOfNeuron(kind) ? "neuron" : "mean"}, ${boundKind === "exact" ? "exact best" : "at most"}`, bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)]])));
       });
       return found.some(Boolean) ? make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it"), make("div", { class: "row" }, found)) : null;
     }
@@ -231,7 +239,7 @@
           make("figcaption", {}, make("b", {}, figure(activation)), make("bdi", { title: name }, text)));
       });
       return make("section", { "aria-label": "Strongest on the data" }, make("h3", {}, defined("examples", "Strongest on the data", this.link.bind(this))),
-        make("p", { class: "quiet" }, "Left what the neuron sees, right the whole image, lit where the channel is active."), make("div", { class: "row tight" }, shown));
+        make("p", { class: "quiet" }, "Left what the neuron sees, right the whole image, lit where the channel is active; each number is that of one place."), make("div", { class: "row tight" }, shown));
     }
 
     onImages(unit, index) {
@@ -249,9 +257,9 @@
         return make("a", { href: this.link(`image-${image}.html`), class: "map", "aria-label": `${name}: ${figure(low)} to ${figure(high)}` }, thumb, map, make("b", {}, figure(high)), make("bdi", {}, name));
       });
       const g = unit.g;
-      const further = g && g[0] >= Number(this.page.dataset.images) ? `Highest of all is ${figure(g[1])}, on image ${g[0] + 1}, which has no page.` : "";
+      const further = g && g[0] >= Number(this.page.dataset.images) ? [` Highest of all is ${figure(g[1])}, on `, make("bdi", {}, g[4] ?? `image ${g[0] + 1}`), ", which has no page."] : [];
       return make("section", { "aria-label": "On your images" }, make("h3", {}, defined("maps", "On your images", this.link.bind(this))),
-        make("p", { class: "quiet" }, `Where it fires most comes first; each map from its lowest value (black) to its highest (white), the number below. ${further}`), make("div", { class: "row maps" }, shown));
+        make("p", { class: "quiet" }, `Where it fires most comes first; each map from its lowest value (black) to its highest (white), the number below.`, ...further), make("div", { class: "row maps" }, shown));
     }
 
     histogram(unit) {
@@ -269,7 +277,7 @@
       const right = draw("text", { x: width, y: height + 13, class: "last" }); right.append(figure(end));
       svg.append(left, right);
       return make("section", {}, make("h3", {}, defined("active", "On the whole data set", this.link.bind(this))), svg,
-        facts([["active places", percent(active)], ["images with one", percent(activeImages)], ["mean", figure(mean)], ["highest", figure(high)], ["lowest", figure(low)], ["strongest channel in", `${firsts} image${firsts === 1 ? "" : "s"}`], ["silent on the data", dead ? "yes" : null]]));
+        facts([["active places", percent(active)], ["images with an active place", percent(activeImages)], ["mean of all places", figure(mean)], ["highest place", figure(high)], ["lowest place", figure(low)], ["strongest channel in", `${firsts} image${firsts === 1 ? "" : "s"}`], ["silent on the data", dead ? "yes" : null]]));
     }
 
     style(name) { // style sheet of another layer, whose pictures this page is about to show
@@ -338,7 +346,7 @@
 
     truth(unit) {
       if (!unit.r && !unit.q) return null;
-      const rows = (unit.r || []).map(([objective, maximised, natural, ratio]) => [objective, `${figure(maximised)} against ${figure(natural)}${ratio === null ? "" : `: ×${figure(ratio)}`}`]);
+      const rows = (unit.r || []).map(([objective, maximised, natural, ratio]) => [objective === "neuron" ? "highest place" : "mean of the map", `${figure(maximised)} against ${figure(natural)}${ratio === null ? "" : `: ×${figure(ratio)}`}`]);
       const paths = (unit.q || []).map(([through, maximised, natural, random]) =>
         make("tr", {}, make("th", { scope: "row" }, make("bdi", {}, this.layer.names[through])), ...[maximised, natural, random].map((value) => make("td", {}, figure(value)))));
       return make("section", {}, make("h3", {}, defined("truth", "Maximised against natural", this.link.bind(this))), facts(rows),

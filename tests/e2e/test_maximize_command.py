@@ -72,7 +72,7 @@ def test_a_process_writes_a_first_picture_and_then_the_one_asked_for(place):
     assert done.stderr.startswith("two-1.png: a first picture, ")
     assert len(done.stderr.splitlines()) == 1
     assert told.startswith(
-        f"two 1 (channel, ascent): {maps_of(place, place / file)[1].mean():.4g}, under small shifts "
+        f"two 1 (channel, ascent): {maps_of(place, place / file)[1].mean():.4g}, too small to shift, best of "
     )
 
 
@@ -80,10 +80,18 @@ def test_a_process_writes_a_first_picture_and_then_the_one_asked_for(place):
     ("options", "files", "expected"),
     [
         ((*CHANNEL, *DRAFT), "two-1.png", [lambda maps: maps[1].mean()]),
-        ((*TWO, "--pair", "0,2", *DRAFT), "two-0.png", [lambda maps: (maps[0] + maps[2]).mean() / 2]),
-        ((*TWO, "--direction", "good.npy", *DRAFT), "two-0.png", [lambda maps: (maps[0] + maps[2]).mean()]),
-        ((*TWO, "--objective", "layer", *DRAFT), "two-0.png", [lambda maps: (maps**2).mean()]),
-        ((*CHANNEL, "--objective", "negative", "--method", "vertex"), "two-1.png", [lambda maps: maps[1].mean()]),
+        ((*TWO, "--pair", "0,2", *DRAFT), "two-0-2-pair.png", [lambda maps: (maps[0] + maps[2]).mean() / 2]),
+        (
+            (*TWO, "--direction", "good.npy", *DRAFT),
+            "two-good-direction.png",
+            [lambda maps: (maps[0] + maps[2]).mean()],
+        ),
+        ((*TWO, "--objective", "layer", *DRAFT), "two-layer.png", [lambda maps: (maps**2).mean()]),
+        (
+            (*CHANNEL, "--objective", "negative", "--method", "vertex"),
+            "two-1-negative-vertex.png",
+            [lambda maps: maps[1].mean()],
+        ),
         ((*RUN, "--class", "zebra", "--labels", "labels.txt", *DRAFT), "class-scores-2.png", [lambda m: m[2].mean()]),
         ((*CHANNEL, *DRAFT, "--preset", "yosinski", "--restrain", "tv=0.1"), "two-1.png", [lambda m: m[1].mean()]),
     ],
@@ -96,6 +104,22 @@ def test_numbers_as_json_are_those_of_the_file(options, files, expected, ask, pl
 
     assert len(rows) == len(expected)
     assert rows[0]["activation"] == pytest.approx(float(expected[0](maps_of(place, place / files))), rel=1e-4, abs=1e-5)
+
+
+def test_pictures_of_one_unit_have_names_of_their_own_and_a_bound_says_of_what(ask, place):
+    neuron = (*RUN, "--layer", "one", "--channel", "1", "--objective", "neuron")
+    files = []
+    for options in (
+        (*RUN, "--layer", "one", "--channel", "1", *DRAFT),
+        (*neuron, *DRAFT),
+        (*neuron, "--method", "analytic"),
+    ):
+        code, out, _ = ask(*options)
+        assert code == 0
+        files.append(out.splitlines()[-1])
+    assert files == ["one-1.png", "one-1-neuron.png", "one-1-neuron-analytic.png"]
+    assert all((place / file).is_file() for file in files)
+    assert ", no picture can raise this neuron above " in out
 
 
 def test_a_published_presets_first_picture_is_no_second_ascent(ask, place, monkeypatch):
@@ -132,6 +156,11 @@ WRONG = {  # options, words
     "steps negative": ((*CHANNEL, "--steps", "-5"), "--steps -5: give 1 or more"),
     "seed": ((*CHANNEL, "--seed", "-1"), "--seed -1: give 0 or more"),
     "canvas small": ((*CHANNEL, "--canvas", "2x2"), "--canvas 2x2: two does not run on it; give 5x5 or more"),
+    "canvas large": (
+        (*CHANNEL, "--canvas", "100000x8"),
+        "--canvas 100000x8: too large; a side has at most 16384 pixels",
+    ),
+    "class without labels": ((*RUN, "--class", "zebra"), "or names with --labels FILE or --labels imagenet"),
     "canvas word": ((*CHANNEL, "--canvas", "big"), "--canvas big: give HEIGHTxWIDTH, such as 96x96"),
     "direction long": (
         (*TWO, "--direction", "long.npy"),

@@ -1,0 +1,45 @@
+"""What a channel's view is told, and the sentences that its script makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from synthetic_run import synthetic_run
+
+from analyzer.run import Run
+from reports.site import render
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("details") / "run"
+    return render(
+        Run(synthetic_run(place, layers=2, channels=3, images=4, names=["photo.png"], picture=20)), images=2
+    ).parent
+
+
+def handed(folder, file):
+    """The last value that a script of the first layer hands to the page."""
+    call = (folder / "assets" / f"{Run(folder.parent).layers[0]['slug']}{file}").read_text("utf-8")
+    return json.loads("[" + re.fullmatch(r"filterscope\((.*)\);\n", call, re.DOTALL)[1] + "]")[-1]
+
+
+def test_a_kind_of_picture_says_its_size_and_how_far_it_was_shifted(folder):
+    kinds = handed(folder, ".js")["kinds"]
+
+    assert [(kind["objective"], kind["pixels"], kind["shift"]) for kind in kinds] == [
+        ("channel", [13, 13], 1),
+        ("neuron", [13, 13], 1),
+        ("neuron", [3, 3], 0),  # too small to shift
+    ]
+
+
+def test_an_image_without_a_page_is_named(folder):
+    units = handed(folder, "-u0.js")
+    numbers = [unit["g"] for unit in units]
+
+    assert any(number[0] >= 2 for number in numbers)
+    for number in numbers:
+        assert number[4:] == (["photo.png"] if number[0] >= 2 else [])
