@@ -63,6 +63,8 @@ def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
     for node, *_ in sites:
         node.domain = HIDDEN  # what ONNX does not know, it leaves to us
     outputs = {value.name: value for value in bare.graph.output}
+    # Every inference gives what it does not know a new name: told those, it would never come to an end.
+    declared = {d.dim_param for value in bare.graph.input for d in value.type.tensor_type.shape.dim}
     settled: dict[str, list[Any]] = {}
     while True:
         inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(bare, data_prop=True)
@@ -72,7 +74,7 @@ def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
             source = types.get(node.input[0])
             if source is None or not source.HasField("shape"):
                 continue
-            extents = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in source.shape.dim]
+            extents = [_extent(dimension, declared) for dimension in source.shape.dim]
             after = output_extents(op, attributes, extents, scales=scales, sizes=sizes)
             if settled.get(node.output[0]) == after:
                 continue
@@ -83,6 +85,12 @@ def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
                 outputs[name].CopyFrom(helper.make_tensor_value_info(name, kind, after))
         if not is_new:
             return inferred
+
+
+def _extent(dimension: onnx.TensorShapeProto.Dimension, declared: set[str]) -> int | str | None:
+    if dimension.HasField("dim_value"):
+        return int(dimension.dim_value)
+    return str(dimension.dim_param) if dimension.dim_param in declared - {""} else None
 
 
 Site = tuple[onnx.NodeProto, str, Mapping[str, Any], np.ndarray | None, np.ndarray | None]

@@ -127,6 +127,20 @@ def test_a_constant_that_is_computed_from_such_a_size_is_right(tmp_path):
     opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["p", "m", "d"])
 
 
+def test_sizes_that_inference_cannot_name_are_waited_for_once(tmp_path):
+    """Each inference gives a dimension that it does not know a new name; telling it those never came to an end."""
+    pooled = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+    nodes = [
+        ("Reshape", "x s", "r"),
+        ("Conv", "r w", "c", SAME),
+        ("AveragePool", "c", "m", pooled),
+        ("Conv", "m v", "d", SAME),
+        ("MaxPool", "d", "y", pooled),
+    ]
+    onnx.save(build(nodes, WEIGHTS | {"s": np.array([-1, 3, 9, 9])}, shape=("N", 3, 9, 9)), tmp_path / "model.onnx")
+    opened_as_onnxruntime_runs_it(tmp_path / "model.onnx", ["m", "d", "y"])
+
+
 @pytest.mark.parametrize("name", ["the same with padding", "a Resize by 0.7", "a Resize by 0.6"])
 def test_a_field_is_what_onnx_runtime_reads_there(name, tmp_path):
     model = ROUNDED[name]
