@@ -66,7 +66,7 @@ def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
     # Every inference gives what it does not know a new name: told those, it would never come to an end.
     declared = {d.dim_param for value in bare.graph.input for d in value.type.tensor_type.shape.dim}
     settled: dict[str, list[Any]] = {}
-    while True:
+    for _ in range(len(sites) + 1):  # a round settles one more of them at least
         inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(bare, data_prop=True)
         types = {value.name: value.type.tensor_type for value in (*inferred.graph.input, *inferred.graph.value_info)}
         is_new = False
@@ -84,7 +84,8 @@ def _with_our_sizes(bare: onnx.ModelProto) -> onnx.ModelProto:
                     outputs[name] = bare.graph.value_info.add()
                 outputs[name].CopyFrom(helper.make_tensor_value_info(name, kind, after))
         if not is_new:
-            return inferred
+            break
+    return inferred
 
 
 def _extent(dimension: onnx.TensorShapeProto.Dimension, declared: set[str]) -> int | str | None:
