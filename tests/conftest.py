@@ -15,5 +15,5 @@ def own_cache(monkeypatch, tmp_path_factory):
 
 
 def pytest_make_parametrize_id(val, argname):
-    """Bytes are no names of tests: an archive holds the second in which it was made, and workers must agree on names."""
+    """Bytes are no names: an archive holds the second in which it was made, and workers must agree on names."""
     return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None
