@@ -40,7 +40,8 @@ are the larger of batch 1 and batch 3. **Alone** is the worst relative differenc
 pictures in a batch of 3 and each of them alone; above 1e-4 a network is computed one picture at a time, as is one that
 takes no batch. **Raised**: of the first, the middle and the last conv layer, how many have a
 channel among the first eight that ascent of quality `draft` lifts above the best of 16 random images. **Seconds** are
-for opening and proving, in a process that shares two cores with another. Networks of timm and keras.applications have
+for opening and proving, in a process that shares two cores with another and, in this recording, with other work; they
+tell no more than the order of magnitude. Networks of timm and keras.applications have
 random weights, biases and BatchNorm statistics; those of the onnx package one constant nearly everywhere, which leaves
 deep layers the same answer to every image and nothing to raise. "10 of 10": so many of them open with both errors at
 most {limit:.4g} and rise in all three layers; those of the onnx package need not rise.
