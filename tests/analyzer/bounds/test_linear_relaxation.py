@@ -341,7 +341,7 @@ def test_intervals_of_inner_layers_make_closer_bounds_where_no_padding_is_seen(m
     assert torch.isfinite(found[0][..., 2:8, 2:8]).all()
     assert torch.isinf(found[1][..., :2, :]).all()
     assert torch.isinf(found[1][..., 8:]).all()
-    monkeypatch.setattr("filterscope.analyzer.bounds.linear_relaxation.INNER", 0)
+    monkeypatch.setattr("filterscope.analyzer.bounds.linear_relaxation.MOST_SHARED", 0)
     plain = upper_bounds(network, layer, canvas, "neuron", range(0, 64, 8))
     assert np.all(close <= plain)
     assert np.mean(close / plain) < 0.9
