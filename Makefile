@@ -27,11 +27,12 @@ test: $(STAMP) ## the tests, but for the slow ones
 test-all: $(STAMP) ## all tests, and how much of the code they reach
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term:skip-covered
 
-lint: $(STAMP) ## style, types and the direction of imports
+lint: $(STAMP) ## style, types, the direction of imports and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_house.py
 
 bench: $(STAMP) ## measure speed; writes docs/speed.md, docs/performance.md and others
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
