@@ -267,7 +267,6 @@ RULES: dict[tuple[str, str], Rule] = {
     ("", "ConvInteger"): _integer_product,
     ("", "MatMulInteger"): _integer_product,
 }
-QUANTISED = frozenset(op for _, op in RULES) | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
 def _scaled_products(body: Body) -> int:
