@@ -40,6 +40,7 @@ from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import MAP_SCHEMA
 from filterscope.analyzer.run.wholeness import is_picture
 from filterscope.analyzer.run.writer import RunWriter, refuse_foreign
+from filterscope.analyzer.studies.order import in_order
 from filterscope.analyzer.studies.study import Context, Study, perform
 from filterscope.analyzer.studies.weights import Weights
 from filterscope.converters import cache
@@ -106,7 +107,7 @@ class Analysis:
         labels: class names in order, or none.
         command: what was typed, for the record.
         progress: reports how far the work is.
-        studies: what the run is to hold beside pictures and maps, in this order.
+        studies: what the run is to hold beside pictures and maps; performed in the order of `studies.order`.
     """
 
     network: Network
@@ -308,7 +309,7 @@ class Analysis:
             labels=self.labels,
             progress=self.progress,
         )
-        for study in (Weights(), *self.studies):
+        for study in in_order((Weights(), *self.studies)):
             with self._timed(study.name):
                 perform(study, context)
 

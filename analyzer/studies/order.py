@@ -1,39 +1,38 @@
-"""Every study of a run, in the order in which `analyze` performs those that are asked for.
+"""The order in which an analysis performs the studies asked for, however they were listed.
 
-Knows where the studies are; imports none of them.
+Knows the studies' names; imports none of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 
-@dataclass(frozen=True, slots=True)
-class StudyKind:
-    """A kind of study."""
+class Named(Protocol):
+    """Anything with the name of a study."""
 
-    name: str  # folder inside the run
-    place: str  # module inside this room, and class
-    needs: tuple[str, ...] = ()  # one of these must be given: images, examples (a data set), class scores
-    after: tuple[str, ...] = ()  # studies whose results it reads where the run has them
-    leaves: tuple[str, ...] = ()  # tables in the folder; {slug} is a layer's file name
+    @property
+    def name(self) -> str:
+        """Folder inside the run."""
 
 
-STUDIES = (
-    StudyKind("weights", "weights:Weights", leaves=("{slug}",)),  # every run gets it
-    StudyKind(
-        "examples",
-        "examples.examples:Examples",
-        needs=("examples",),
-        leaves=("units", "layers", "firing", "{slug}", "pictures"),
-    ),
-    StudyKind("attribution", "attribution:Attribution", needs=("images",), leaves=("attributions", "sanity")),
-    StudyKind("classes", "classes:Classes", needs=("class scores",), leaves=("classes",)),
-    StudyKind("inversion", "inversion:Inversion", needs=("images",), leaves=("inversions",)),
-    StudyKind("groups", "groups:Groups", needs=("images",), leaves=("groups", "grid")),
-    StudyKind("values", "values:ValueStudy", needs=("images",), leaves=("values",)),
-    StudyKind("tuning", "tuning.tuning:TuningStudy", after=("examples",), leaves=("units",)),
-    StudyKind(
-        "truth", "truth:TruthStudy", needs=("images", "examples"), after=("examples",), leaves=("units", "paths")
-    ),
-)
+S = TypeVar("S", bound=Named)
+
+READS: dict[str, tuple[str, ...]] = {  # study, in order → studies whose results it reads where the run has them
+    "weights": (),
+    "examples": (),
+    "attribution": (),
+    "classes": (),
+    "inversion": (),
+    "groups": (),
+    "values": (),
+    "tuning": ("examples",),
+    "truth": ("examples",),
+}
+
+
+def in_order(studies: Sequence[S]) -> list[S]:
+    """The same studies in the order of READS; a study of the caller's own comes last."""
+    places = {name: place for place, name in enumerate(READS)}
+    return sorted(studies, key=lambda study: places.get(study.name, len(places)))

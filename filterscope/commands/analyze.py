@@ -306,11 +306,11 @@ class StudyOptions:
         if self.examples:
             from filterscope.analyzer.studies.examples.examples import Examples
 
-            studies.insert(0, Examples(list(self.examples), white=self.white))
+            studies.append(Examples(list(self.examples), white=self.white))
         return studies
 
     def of_network(self, network: Network, labels: Sequence[str]) -> list[Study]:
-        """The studies of classes, layers and values, in the order in which they are done.
+        """The studies of classes, layers and values.
 
         Args:
             labels: class names in order; none: the network's own.
@@ -328,7 +328,7 @@ class StudyOptions:
             studies.append(ValueStudy(tuple(self.values)))
         if self.tuning != "none":
             studies.append(TuningStudy(self.tuning == "all"))
-        if self.truth:  # compares with what other studies may have found
+        if self.truth:
             studies.append(TruthStudy())
         return studies
 
