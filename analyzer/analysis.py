@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filterscope.analyzer.data import images
-from filterscope.analyzer.data.images import Source
+from filterscope.analyzer.data.images import ImageSource
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.execution import executors
 from filterscope.analyzer.execution.activation_maps import layer_groups, write_maps
@@ -112,7 +112,7 @@ class Analysis:
 
     network: Network
     settings: Settings
-    sources: Sequence[Source]
+    sources: Sequence[ImageSource]
     out: Path
     device: str = "auto"
     labels: Sequence[str] = ()

@@ -20,7 +20,7 @@ from filterscope.analyzer.maximize.feature_inversion import FIRST, LAST, Matcher
 from filterscope.analyzer.maximize.presets import quality
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
-from filterscope.analyzer.studies.inversion import EFFORTS, ActivationComparison, Inverted, spread
+from filterscope.analyzer.studies.inversion import QUALITIES, ActivationComparison, InvertedPicture, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -103,8 +103,8 @@ class Case:
 
     layer: str
     target: float
-    inverted: list[Inverted]
-    caricatures: list[Inverted]
+    inverted: list[InvertedPicture]
+    caricatures: list[InvertedPicture]
 
     def row(self) -> str:
         """As the page prints it."""
@@ -126,12 +126,12 @@ def photos(network: Network) -> list[np.ndarray]:
 
 def standard(network: Network, pictures: list[np.ndarray]) -> Iterator[Case]:
     """Six layers at quality standard."""
-    effort = EFFORTS["standard"]
-    for layer, target in zip(spread(network.layers, effort.layers), TARGETS, strict=True):
+    amounts = QUALITIES["standard"]
+    for layer, target in zip(spread(network.layers, amounts.layers), TARGETS, strict=True):
         matcher, comparison = Matcher(network, layer, torch.device("cpu")), ActivationComparison(network, layer)
         inverted, drawn = [], []
         for picture in pictures:
-            inverted.append(comparison.compare("inversion", matcher.invert(picture, effort.evaluations), picture))
+            inverted.append(comparison.compare("inversion", matcher.invert(picture, amounts.evaluations), picture))
             caricature = matcher.caricature(picture, quality("standard"), 2.0)
             drawn.append(comparison.compare("caricature", caricature, picture))
         yield Case(layer.name, target, inverted, drawn)
@@ -157,12 +157,12 @@ def ways(network: Network, picture: np.ndarray) -> str:
 
 def qualities() -> str:
     """A line a quality."""
-    from filterscope.analyzer.studies.groups import EFFORTS as GROUPS
+    from filterscope.analyzer.studies.groups import QUALITIES as GROUPS
 
     return "\n".join(
-        f"| {name} | {effort.layers} | {effort.images} | {effort.evaluations} | {GROUPS[name].layers} | "
+        f"| {name} | {amounts.layers} | {amounts.images} | {amounts.evaluations} | {GROUPS[name].layers} | "
         f"{GROUPS[name].images} | {GROUPS[name].grid} × {GROUPS[name].grid} |"
-        for name, effort in EFFORTS.items()
+        for name, amounts in QUALITIES.items()
     )
 
 

@@ -122,12 +122,12 @@ class Backpropagation:
             if node in readers:
                 piece, source = readers[node]
                 if piece.output not in rising:
-                    rising[piece.output] = graph.call_function(_only_rising, (reached(source),))
+                    rising[piece.output] = graph.call_function(_positive_gradient, (reached(source),))
                 entry |= {old: rising[piece.output] for old in node.all_input_nodes if _same(old, source)}
             new = graph.node_copy(node, entry.__getitem__)
             if rule == "deconvnet" and node in by_output:
                 piece = by_output[node]
-                new = graph.call_function(_reconstructed, (reached(twin.values[piece.source]), new, piece.slope))
+                new = graph.call_function(_deconvnet_rectifier, (reached(twin.values[piece.source]), new, piece.slope))
             copied[node] = new
             if node.op == "call_function":
                 by_arguments[node.args] = new
@@ -135,7 +135,7 @@ class Backpropagation:
         return fx.GraphModule(self.weights or twin.module, graph)
 
 
-class _OnlyRising(torch.autograd.Function):
+class _PositiveGradient(torch.autograd.Function):
     """The identity; of the gradient, what is above 0."""
 
     @staticmethod
@@ -147,7 +147,7 @@ class _OnlyRising(torch.autograd.Function):
         return above[0].clamp(min=0)
 
 
-class _Reconstructed(torch.autograd.Function):
+class _DeconvnetRectifier(torch.autograd.Function):
     """y = f(x) as computed; of its gradient, what is above 0 goes to x, whether the rectifier is open or not."""
 
     @staticmethod
@@ -160,13 +160,13 @@ class _Reconstructed(torch.autograd.Function):
         return above[0].clamp(min=0) * context.slope, None, None
 
 
-def _only_rising(x: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = _OnlyRising.apply(x)  # type: ignore[no-untyped-call]
+def _positive_gradient(x: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = _PositiveGradient.apply(x)  # type: ignore[no-untyped-call]
     return result
 
 
-def _reconstructed(x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tensor:
-    result: torch.Tensor = _Reconstructed.apply(x, y, slope)  # type: ignore[no-untyped-call]
+def _deconvnet_rectifier(x: torch.Tensor, y: torch.Tensor, slope: float) -> torch.Tensor:
+    result: torch.Tensor = _DeconvnetRectifier.apply(x, y, slope)  # type: ignore[no-untyped-call]
     return result
 
 

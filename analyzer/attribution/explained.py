@@ -33,8 +33,8 @@ SHOWN_PICTURES = 4  # in an answer's one line
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Explained:
-    """One picture toward one target."""
+class ExplainedPicture:
+    """One picture and its explanations toward one target, one a method."""
 
     image: str  # its name
     pixels: np.ndarray  # (H, W, C) uint8, as the network saw it
@@ -59,7 +59,7 @@ class Answer:
 
     __module__ = "filterscope"  # its public name
 
-    pictures: tuple[Explained, ...]  # one an image and target
+    pictures: tuple[ExplainedPicture, ...]  # one an image and target
     sanity: tuple[dict[str, Any], ...]  # rows of SANITY_SCHEMA; none where it was not asked for
     notes: tuple[str, ...]  # what was left out, and why
 
@@ -170,7 +170,7 @@ def attribute(
             pixels, target, methods, layer=layer, notes=notes, done=lambda: progress.advance()
         )
         if explanations:
-            explained.append(Explained(name, pixels, tuple(explanations)))
+            explained.append(ExplainedPicture(name, pixels, tuple(explanations)))
     rows: list[dict[str, Any]] = []
     if sanity and explained:
         tested = to_be_tested([(one.pixels, one.explanations) for one in explained])
@@ -190,7 +190,7 @@ def check_folder(folder: str | Path) -> None:
         raise SettingsError(f"{setting('out', folder)}: {nearest} is a file; give a folder", field="out", value=folder)
 
 
-def _row(picture: Explained) -> str:
+def _row(picture: ExplainedPicture) -> str:
     shown = [("as the network saw it", picture.pixels)]
     shown += [(METHODS[e.method].title, picture.views(e)["overlay"]) for e in picture.explanations]
     first = picture.explanations[0]

@@ -34,7 +34,7 @@ MIDDLE = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Certified:
+class Certificate:
     """What is proven of one neuron."""
 
     bound: float  # no 8-bit picture of the canvas exceeds it
@@ -84,7 +84,7 @@ class Certifier:
         self.meter = Meter(network, layer, self.canvas)
         self.rounding = _rounding(self.relaxation)
 
-    def certify(self, channel: int, start: np.ndarray | None = None, seconds: float = 60.0) -> Certified:
+    def certify(self, channel: int, start: np.ndarray | None = None, seconds: float = 60.0) -> Certificate:
         """The best picture of a unit's neuron: see `certify`."""
         began = self.clock()
         size = (*self.canvas.size, self.network.input.channels)
@@ -108,7 +108,7 @@ class Certifier:
         value, picture = float(values[best]), pictures[best]
         gap = max(0.0, bound - value) / max(abs(bound), 1e-12)
         spent = self.clock() - began
-        return Certified(
+        return Certificate(
             bound=bound,
             value=value,
             image=picture,
@@ -120,7 +120,7 @@ class Certifier:
         )
 
 
-def certify(network: Network, layer: ConvLayer, channel: int, start: np.ndarray | None, seconds: float) -> Certified:
+def certify(network: Network, layer: ConvLayer, channel: int, start: np.ndarray | None, seconds: float) -> Certificate:
     """The provably best picture of one unit's neuron, on the canvas of `canvas_for(network, layer, "neuron")`.
 
     Args:

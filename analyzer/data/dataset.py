@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from filterscope.analyzer.data import images
-from filterscope.analyzer.data.images import Photo, Source
+from filterscope.analyzer.data.images import ImageSource, Photo
 from filterscope.analyzer.data.published_formats import Stack, read_stack, reader_of
 from filterscope.analyzer.data.white import Levels, check_white
 from filterscope.analyzer.network.inputs import InputSpec
@@ -54,7 +54,7 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Folder:
+class _FolderPart:
     """Picture files of a folder and all folders in it; a file's own folder is its class."""
 
     root: Path
@@ -65,7 +65,7 @@ class _Folder:
         return len(self.names)
 
     def read(self, index: int) -> Photo:
-        return images.read(Source(self.root / self.names[index], self.names[index], white=self.white))
+        return images.read(ImageSource(self.root / self.names[index], self.names[index], white=self.white))
 
     def source(self, index: int) -> str:
         return str(self.root / self.names[index])
@@ -81,7 +81,7 @@ class _Folder:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stacked:
+class _StackPart:
     """A published file."""
 
     stack: Stack
@@ -107,7 +107,7 @@ class _Stacked:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Array:
+class _ArrayPart:
     """A whole .npz or .npy file."""
 
     path: Path
@@ -120,7 +120,7 @@ class _Array:
         return self.count
 
     def read(self, index: int) -> Photo:
-        return images.read(Source(self.path, self.name(index), index, white=self.white))
+        return images.read(ImageSource(self.path, self.name(index), index, white=self.white))
 
     def source(self, index: int) -> str:
         return f"{self.path}[{index}]"
@@ -136,10 +136,10 @@ class _Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Listed:
+class _ListPart:
     """Single files, globs, and ranges of array files."""
 
-    sources: Sequence[Source]
+    sources: Sequence[ImageSource]
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -314,20 +314,20 @@ def open_dataset(sources: Sequence[str | Path], white: float | None = None) -> D
 
 
 def _array_files(part: Part) -> list[Path]:
-    if isinstance(part, _Array):
+    if isinstance(part, _ArrayPart):
         return [part.path]
-    return [one.path for one in part.sources if one.index is not None] if isinstance(part, _Listed) else []
+    return [one.path for one in part.sources if one.index is not None] if isinstance(part, _ListPart) else []
 
 
 def _with_white(part: Part, white: float | None, common: Mapping[Path, float | None]) -> Part:
     """The same images, with what is white in them: in all float arrays of the data set the same number."""
-    if isinstance(part, _Array):
+    if isinstance(part, _ArrayPart):
         return replace(part, white=common[part.path])
-    if isinstance(part, _Folder):
+    if isinstance(part, _FolderPart):
         return replace(part, white=white)
-    if isinstance(part, _Listed):
+    if isinstance(part, _ListPart):
         ends = [white if one.index is None else common[one.path] for one in part.sources]
-        return _Listed([replace(one, white=end) for one, end in zip(part.sources, ends, strict=True)])
+        return _ListPart([replace(one, white=end) for one, end in zip(part.sources, ends, strict=True)])
     return part
 
 
@@ -336,13 +336,13 @@ def _parts(source: str | Path, white: float | None) -> list[Part]:
     if path.is_dir():
         return _folder_parts(path)
     if path.is_file() and reader_of(path) is not None:
-        return [_Stacked(read_stack(path))]
+        return [_StackPart(read_stack(path))]
     if path.is_file() and path.suffix.lower() in images.ARRAY_SUFFIXES:
         count, labels, classes = images.array_file(path)
         if not count:
             raise InputError(f"{path}: holds no images")
-        return [_Array(path, count, labels, classes)]
-    return [_Listed(images.find([source], white))]
+        return [_ArrayPart(path, count, labels, classes)]
+    return [_ListPart(images.find([source], white))]
 
 
 def _folder_parts(root: Path) -> list[Part]:
@@ -355,8 +355,8 @@ def _folder_parts(root: Path) -> list[Part]:
             if images.is_image(path):
                 names.append(path.relative_to(root).as_posix())
             elif reader_of(path) is not None:
-                stacks.append(_Stacked(read_stack(path)))
-    parts = [*([_Folder(root, names)] if names else []), *stacks]
+                stacks.append(_StackPart(read_stack(path)))
+    parts = [*([_FolderPart(root, names)] if names else []), *stacks]
     if not parts:
         raise InputError(
             f"{root}: no pictures at any depth, and no files of CIFAR, MNIST or SVHN; array files are named themselves "

@@ -52,7 +52,7 @@ GREY = 128  # border of a picture that does not fill the input
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageSource:
     """One image, not read yet."""
 
     path: Path
@@ -100,7 +100,7 @@ class _Arrays:
         return len(self.images) if self.offsets is None else len(self.offsets) - 1
 
 
-def find(sources: Iterable[str | Path], white: float | None = None) -> list[Source]:
+def find(sources: Iterable[str | Path], white: float | None = None) -> list[ImageSource]:
     """The images that some names stand for, in order, each once; nothing is decoded.
 
     Args:
@@ -115,7 +115,7 @@ def find(sources: Iterable[str | Path], white: float | None = None) -> list[Sour
         SettingsError: `white` is not above 0.
     """
     check_white(white)
-    unique: dict[tuple[Path, int | None], Source] = {}
+    unique: dict[tuple[Path, int | None], ImageSource] = {}
     for source in sources:
         try:
             images = _find_one(str(source))
@@ -184,7 +184,7 @@ def _photo(numbers: np.ndarray, name: str, label: int | None, used: White) -> Ph
     return Photo(name, pixels, size, label, white=used.value, highest=highest_of(numbers), free=True)
 
 
-def read(source: Source) -> Photo:
+def read(source: ImageSource) -> Photo:
     """Read one image.
 
     The EXIF rotation is applied, transparent parts are blended on white, of an animation the first frame is taken.
@@ -270,7 +270,7 @@ def fit(photo: Photo, spec: InputSpec, resize: str = "auto") -> np.ndarray:
 
 
 def load(
-    sources: Sequence[Source],
+    sources: Sequence[ImageSource],
     spec: InputSpec,
     resize: str = "auto",
     limit: int | None = None,
@@ -321,7 +321,7 @@ def add_levels(levels: Levels, photo: Photo) -> None:
     levels.add(photo.white, photo.free, highest)
 
 
-def _find_one(text: str) -> list[Source]:
+def _find_one(text: str) -> list[ImageSource]:
     path = Path(text).expanduser()
     if path.is_dir():
         return _find_in_folder(path)
@@ -329,7 +329,7 @@ def _find_one(text: str) -> list[Source]:
         return (
             _find_in_array(path, None)
             if path.suffix.lower() in ARRAY_SUFFIXES
-            else [Source(path, path.name, by_name=True)]
+            else [ImageSource(path, path.name, by_name=True)]
         )
     ranged = re.fullmatch(r"(.+\.np[yz]):(\d+)(?:-(\d+))?", text, re.IGNORECASE)
     if ranged:
@@ -340,18 +340,18 @@ def _find_one(text: str) -> list[Source]:
     if glob.has_magic(text):
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 (absolute too)
-        images = [Source(match, match.relative_to(root).as_posix()) for match in matches if is_image(match)]
+        images = [ImageSource(match, match.relative_to(root).as_posix()) for match in matches if is_image(match)]
         if not images:
             raise InputError(f"{text}: no image matches; looked for {_suffixes()} among {len(matches)} matches")
         return images
     raise InputError(f"{text}: no such file or folder")
 
 
-def _find_in_folder(folder: Path) -> list[Source]:
+def _find_in_folder(folder: Path) -> list[ImageSource]:
     entries = sorted(folder.iterdir())
     inner = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     files = [*entries, *(file for subfolder in inner for file in sorted(subfolder.iterdir()))]
-    images = [Source(file, file.relative_to(folder).as_posix()) for file in files if is_image(file)]
+    images = [ImageSource(file, file.relative_to(folder).as_posix()) for file in files if is_image(file)]
     if not images:
         raise InputError(
             f"{folder}: no images in this folder or its sub-folders; looked for {_suffixes()} "
@@ -360,14 +360,14 @@ def _find_in_folder(folder: Path) -> list[Source]:
     return images
 
 
-def _find_in_array(path: Path, ends: tuple[int, int] | None) -> list[Source]:
+def _find_in_array(path: Path, ends: tuple[int, int] | None) -> list[ImageSource]:
     count = len(_open_arrays(path))
     first, last = ends or (0, count - 1)
     if count == 0:
         raise InputError(f"{path.name}: holds no images")
     if first > last or last >= count:
         raise InputError(f"{path.name}: holds images 0 to {count - 1}; {first}-{last} is no range of them")
-    return [Source(path, f"{path.name}[{index}]", index) for index in range(first, last + 1)]
+    return [ImageSource(path, f"{path.name}[{index}]", index) for index in range(first, last + 1)]
 
 
 def _suffixes() -> str:
@@ -476,7 +476,7 @@ def _range_of(path: Path) -> tuple[np.dtype, float, float]:
     return arrays.images.dtype, arrays.low, arrays.high
 
 
-def _read_picture(source: Source) -> Photo:
+def _read_picture(source: ImageSource) -> Photo:
     path, name = source.path, source.name
     try:
         size = path.stat().st_size
@@ -491,7 +491,7 @@ def _read_picture(source: Source) -> Photo:
         raise InputError(f"{name}: cannot be read ({error.strerror or _first_line(error)})") from error
 
 
-def _decoded(file: BinaryIO | io.BytesIO, source: Source, label: int | None) -> Photo:
+def _decoded(file: BinaryIO | io.BytesIO, source: ImageSource, label: int | None) -> Photo:
     decoded = decode(file, source.name, source.white)
     return Photo(
         name=source.name,

@@ -68,7 +68,7 @@ class Adam:
         self.first, self.second = self.first[remaining], self.second[remaining]
 
 
-class Normalised:
+class NormalisedGradient:
     """The gradient divided by its own root mean square: steps of one size, as Chollet 2016 takes them."""
 
     def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
@@ -80,7 +80,7 @@ class Normalised:
         """Nothing is remembered."""
 
 
-class Plain:
+class PlainGradient:
     """The gradient as it comes."""
 
     def step(self, gradient: torch.Tensor, rate: float) -> torch.Tensor:
@@ -95,7 +95,7 @@ def optimiser(name: str, like: torch.Tensor) -> Optimiser:
     """The optimiser of this name (analyzer.maximize.presets.OPTIMISERS) for values like these."""
     if name in ("adam", "nadam", "pooled"):
         return Adam(like, ahead=name == "nadam", pooled=name == "pooled")
-    return Normalised() if name == "normalised" else Plain()
+    return NormalisedGradient() if name == "normalised" else PlainGradient()
 
 
 def _each(numbers: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -209,7 +209,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class TransformSequence:
     """Transforms one after another, and the result brought back to the canvas's own size."""
 
     transforms: tuple[Transform, ...]
@@ -244,14 +244,14 @@ class Fitted:
         return framed(pictures, size)
 
 
-def fitted(transforms: Sequence[Transform], steps: int | None = None) -> Fitted:
+def fitted(transforms: Sequence[Transform], steps: int | None = None) -> TransformSequence:
     """A sequence of transforms as one function of pictures, seed and step.
 
     Args:
         transforms: in order; none: the pictures themselves.
         steps: of the ascent, for crops that shrink as it goes on.
     """
-    return Fitted(tuple(transforms), steps)
+    return TransformSequence(tuple(transforms), steps)
 
 
 def _generator(seed: int, step: int) -> np.random.Generator:

@@ -195,7 +195,7 @@ class FieldWalk:
 
     def _axis_positions(self, node: Node, source: str, axis: int, outputs: Positions) -> Positions:
         rule = POSITIONS.get(node.op)
-        return outputs if rule is None else rule(Reading(self, node, source, axis), outputs)
+        return outputs if rule is None else rule(InputAxis(self, node, source, axis), outputs)
 
     # forward: where height and width are in each value, and how far apart its neurons look
 
@@ -408,7 +408,7 @@ def resolved_pads(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class InputAxis:
     """One axis of one input of a node: a rule says which of its positions are read."""
 
     walk: FieldWalk
@@ -417,22 +417,22 @@ class Reading:
     axis: int  # 0: rows, 1: columns
 
 
-def _windowed(reading: Reading, outputs: Positions) -> Positions:
-    kernel, stride, dilation, before = _window(reading.node, reading.walk, reading.axis)
+def _windowed(input_axis: InputAxis, outputs: Positions) -> Positions:
+    kernel, stride, dilation, before = _window(input_axis.node, input_axis.walk, input_axis.axis)
     return np.unique(outputs[:, None] * stride - before + np.arange(kernel) * dilation)
 
 
-def _transposed(reading: Reading, outputs: Positions) -> Positions:
-    kernel, stride, dilation, before = _window(reading.node, reading.walk, reading.axis)
+def _transposed(input_axis: InputAxis, outputs: Positions) -> Positions:
+    kernel, stride, dilation, before = _window(input_axis.node, input_axis.walk, input_axis.axis)
     reached = outputs[:, None] + before - np.arange(kernel) * dilation
     return np.unique(reached[reached % stride == 0] // stride)
 
 
-def _resized(reading: Reading, outputs: Positions) -> Positions:
-    node = reading.node
-    scale = reading.walk._scale(node, reading.axis)
+def _resized(input_axis: InputAxis, outputs: Positions) -> Positions:
+    node = input_axis.node
+    scale = input_axis.walk._scale(node, input_axis.axis)
     mode = node.attributes.get("mode", "nearest")
-    where = _source_coordinate(reading, outputs, scale)
+    where = _source_coordinate(input_axis, outputs, scale)
     if mode == "nearest":
         rounding = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
         return np.unique(rounding(where).astype(np.int64))
@@ -452,16 +452,16 @@ def _antialiased(where: np.ndarray, scale: float, reach: int) -> Positions:
     return np.asarray(span[near.any(axis=0)])
 
 
-def _source_coordinate(reading: Reading, outputs: Positions, factor: float) -> np.ndarray:
+def _source_coordinate(input_axis: InputAxis, outputs: Positions, factor: float) -> np.ndarray:
     """Formula of Resize's coordinate_transformation_mode (ONNX operator specification, Resize), in float32.
 
     Operation by operation as ONNX Runtime computes it: the nearest pixel hangs on the last bit.
     """
-    node, walk = reading.node, reading.walk
+    node, walk = input_axis.node, input_axis.walk
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     axes = walk.axes[node.inputs[0]]
     assert axes is not None
-    before, after = (np.float32(walk.shapes[name][axes[reading.axis]]) for name in (node.inputs[0], node.outputs[0]))
+    before, after = (np.float32(walk.shapes[name][axes[input_axis.axis]]) for name in (node.inputs[0], node.outputs[0]))
     out, scale, half, one = outputs.astype(np.float32), np.float32(factor), np.float32(0.5), np.float32(1)
     if mode == "asymmetric":
         return np.asarray(out / scale)
@@ -491,45 +491,45 @@ NEAREST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def _sliced(reading: Reading, outputs: Positions) -> Positions:
-    start, step = reading.walk._slice(reading.node, reading.axis)
+def _sliced(input_axis: InputAxis, outputs: Positions) -> Positions:
+    start, step = input_axis.walk._slice(input_axis.node, input_axis.axis)
     return np.unique(outputs * step + start)
 
 
-def _padded(reading: Reading, outputs: Positions) -> Positions:
-    walk = reading.walk
-    pads, listed = walk.constant(reading.node, 1), walk.constant(reading.node, 3)
-    axes = walk.axes[reading.source]
-    rank = len(walk.shapes[reading.source])
+def _padded(input_axis: InputAxis, outputs: Positions) -> Positions:
+    walk = input_axis.walk
+    pads, listed = walk.constant(input_axis.node, 1), walk.constant(input_axis.node, 3)
+    axes = walk.axes[input_axis.source]
+    rank = len(walk.shapes[input_axis.source])
     if pads is None or axes is None:
         return outputs
     on = [int(a) % rank for a in listed] if listed is not None else list(range(rank))
-    axis = axes[reading.axis]
+    axis = axes[input_axis.axis]
     return outputs - int(pads[on.index(axis)]) if axis in on else outputs
 
 
-def _joined(reading: Reading, outputs: Positions) -> Positions:
-    walk, node, source = reading.walk, reading.node, reading.source
+def _joined(input_axis: InputAxis, outputs: Positions) -> Positions:
+    walk, node, source = input_axis.walk, input_axis.node, input_axis.source
     axes = walk.axes[source]
     rank = len(walk.shapes[source])
-    if axes is None or int(node.attributes["axis"]) % rank != axes[reading.axis]:
+    if axes is None or int(node.attributes["axis"]) % rank != axes[input_axis.axis]:
         return outputs
-    axis = axes[reading.axis]
+    axis = axes[input_axis.axis]
     before = sum(walk.shapes[name][axis] for name in node.inputs[: node.inputs.index(source)])
     own = outputs - before
     return own[(own >= 0) & (own < walk.shapes[source][axis])]
 
 
-def _to_space(reading: Reading, outputs: Positions) -> Positions:
-    return np.unique(outputs // int(reading.node.attributes["blocksize"]))
+def _to_space(input_axis: InputAxis, outputs: Positions) -> Positions:
+    return np.unique(outputs // int(input_axis.node.attributes["blocksize"]))
 
 
-def _to_depth(reading: Reading, outputs: Positions) -> Positions:
-    block = int(reading.node.attributes["blocksize"])
+def _to_depth(input_axis: InputAxis, outputs: Positions) -> Positions:
+    block = int(input_axis.node.attributes["blocksize"])
     return np.unique(outputs[:, None] * block + np.arange(block))
 
 
-Rule = Callable[[Reading, Positions], Positions]  # output positions → the input positions that they read
+FieldRule = Callable[[InputAxis, Positions], Positions]  # output positions → the input positions that they read
 
 WINDOWS = operators(lambda facts: facts.place is Place.WINDOW)
 MOVING = operators(  # all output positions read the same, moved
@@ -538,7 +538,7 @@ MOVING = operators(  # all output positions read the same, moved
 IMAGE_SHAPED = operators(  # height and width are axes 2 and 3
     lambda facts: facts.has_image_axes and not facts.is_rewritten
 )
-POSITIONS: dict[str, Rule] = {  # which input positions an output position reads; not listed: its own
+POSITIONS: dict[str, FieldRule] = {  # which input positions an output position reads; not listed: its own
     **dict.fromkeys(WINDOWS, _windowed),
     "ConvTranspose": _transposed,
     "Resize": _resized,

@@ -6,11 +6,12 @@ Reads a run through its reader; knows nothing of networks or of the report's pag
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from filterscope.analyzer.run.notebook import figure
+from filterscope.analyzer.run.rows import UnitRow, rows_of
 from filterscope.converters.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class UnitView:
     run: Run
     layer: str
     channel: int
-    rows: list[dict[str, Any]]
+    rows: list[UnitRow]
 
     def picture(self, objective: str = "channel", method: str = "ascent") -> np.ndarray | None:
         """The picture of one kind, (H, W, C) uint8; None where it has none.
@@ -36,9 +37,9 @@ class UnitView:
             SettingsError: the run has no such kind for this channel.
         """
         for row in self.rows:
-            if (row["objective"], row["method"]) == (objective, method):
+            if (row.objective, row.method) == (objective, method):
                 return self.run.tile(row)
-        kinds = ", ".join(f"{row['objective']} {row['method']}" for row in self.rows)
+        kinds = ", ".join(f"{row.objective} {row.method}" for row in self.rows)
         raise SettingsError(f"{self.layer}, channel {self.channel}: has {kinds}; not {objective} {method}")
 
     def __repr__(self) -> str:
@@ -46,7 +47,7 @@ class UnitView:
         return f"<channel {self.channel} of {self.layer}: {numbers}>"
 
     def _repr_html_(self) -> str:
-        return "".join(_figure(self.run, row, f"{row['objective']}, {row['method']}") for row in self.rows)
+        return "".join(_figure(self.run, row, f"{row.objective}, {row.method}") for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -55,15 +56,15 @@ class LayerView:
 
     run: Run
     layer: str
-    rows: list[dict[str, Any]]
+    rows: list[UnitRow]
 
     @property
     def channels(self) -> list[int]:
         """Those that the run has, in order."""
-        return sorted({row["channel"] for row in self.rows})
+        return sorted({row.channel for row in self.rows})
 
     def __getitem__(self, channel: int) -> UnitView:
-        own = [row for row in self.rows if row["channel"] == channel]
+        own = [row for row in self.rows if row.channel == channel]
         if not own:
             there = self.channels
             which = f"{there[0]} to {there[-1]}, {len(there)} of them" if there else "none"
@@ -74,14 +75,14 @@ class LayerView:
         return len(self.channels)
 
     def __repr__(self) -> str:
-        kinds = dict.fromkeys(f"{row['objective']} by {row['method']}" for row in self.rows)
+        kinds = dict.fromkeys(f"{row.objective} by {row.method}" for row in self.rows)
         return f"<layer {self.layer}: {len(self)} channels; {', '.join(kinds) or 'no pictures'}>"
 
     def _repr_html_(self) -> str:
-        leading = [next(row for row in self.rows if row["channel"] == channel) for channel in self.channels[:SHOWN]]
+        leading = [next(row for row in self.rows if row.channel == channel) for channel in self.channels[:SHOWN]]
         more = len(self) - len(leading)
         left = f"<p>and {more} more channels</p>" if more > 0 else ""
-        return "".join(_figure(self.run, row, f"channel {row['channel']}") for row in leading) + left
+        return "".join(_figure(self.run, row, f"channel {row.channel}") for row in leading) + left
 
 
 def layer_view(run: Run, name: str) -> LayerView:
@@ -99,22 +100,22 @@ def layer_view(run: Run, name: str) -> LayerView:
             f"{name}: no layer is called that; {'did you mean ' if near else 'there are '}"
             f"{', '.join(near or names[:8])}?"
         )
-    rows = [row for row in run.units.to_pylist() if row["layer"] == name]
-    pictured = sorted(rows, key=lambda row: (row["channel"], row["space"] != "image", row["objective"], row["method"]))
+    rows = [row for row in rows_of(run.units, UnitRow) if row.layer == name]
+    pictured = sorted(rows, key=lambda row: (row.channel, row.space != "image", row.objective, row.method))
     return LayerView(run, name, pictured)
 
 
-def _activation(row: dict[str, Any]) -> str:
-    number = "–" if row["activation"] is None else f"{row['activation']:.4g}"
-    return f"{row['objective']} by {row['method']} {number}"
+def _activation(row: UnitRow) -> str:
+    number = "–" if row.activation is None else f"{row.activation:.4g}"
+    return f"{row.objective} by {row.method} {number}"
 
 
-def _figure(run: Run, row: dict[str, Any], title: str) -> str:
-    caption = [title, row["status"]] if row["status"] not in (None, "ok") else [title]
-    if row["activation"] is not None:
-        quantity = "neuron" if row["objective"] == "neuron" else "mean of the map"
-        caption.append(f"{quantity} {row['activation']:.4g}")
-    if row["activation"] is not None and row["bound"] is not None:
-        size = f"{row['height']} × {row['width']} " if row["height"] and row["objective"] != "neuron" else ""
-        caption.append(f"no {size}picture gives more than {row['bound']:.4g}")
+def _figure(run: Run, row: UnitRow, title: str) -> str:
+    caption = [title, row.status] if row.status not in (None, "ok") else [title]
+    if row.activation is not None:
+        quantity = "neuron" if row.objective == "neuron" else "mean of the map"
+        caption.append(f"{quantity} {row.activation:.4g}")
+    if row.activation is not None and row.bound is not None:
+        size = f"{row.height} × {row.width} " if row.height and row.objective != "neuron" else ""
+        caption.append(f"no {size}picture gives more than {row.bound:.4g}")
     return figure(run.tile(row), " · ".join(caption), SIDE)

@@ -35,15 +35,15 @@ GRID_STEPS = 4  # a place's picture takes a part of the steps of a group's: ther
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
-    """What a quality means for this study."""
+class GroupsQuality:
+    """How much a study of groups computes at one quality."""
 
     layers: int
     images: int  # the first ones
     grid: int  # places a side, at most
 
 
-EFFORTS = {"draft": Effort(1, 1, 4), "standard": Effort(2, 3, 7), "fine": Effort(3, 6, 14)}
+QUALITIES = {"draft": GroupsQuality(1, 1, 4), "standard": GroupsQuality(2, 3, 7), "fine": GroupsQuality(3, 6, 14)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,12 +119,12 @@ class Groups:
 
     def settings(self, context: Context) -> dict[str, Any]:
         """Everything that decides its results."""
-        effort = EFFORTS[context.settings.quality]
+        amounts = QUALITIES[context.settings.quality]
         return {
-            "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), effort.layers)],
+            "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), amounts.layers)],
             "groups": self.groups,
-            "images": min(self.images or effort.images, len(context.pictures)),
-            "grid": effort.grid if self.grid is None else self.grid,
+            "images": min(self.images or amounts.images, len(context.pictures)),
+            "grid": amounts.grid if self.grid is None else self.grid,
         }
 
     def chosen(self, network: Network, analysed: Sequence[str], count: int) -> list[ConvLayer]:

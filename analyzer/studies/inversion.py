@@ -31,20 +31,24 @@ POWER = 2.0  # of the cosine in a caricature
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
-    """What a quality means for this study."""
+class InversionQuality:
+    """How much an inversion study computes at one quality."""
 
     evaluations: int  # of an inversion, at most
     layers: int  # evenly spaced in depth, first and last among them
     images: int  # the first ones
 
 
-EFFORTS = {"draft": Effort(128, 3, 1), "standard": Effort(512, 6, 3), "fine": Effort(1024, 12, 6)}
+QUALITIES = {
+    "draft": InversionQuality(128, 3, 1),
+    "standard": InversionQuality(512, 6, 3),
+    "fine": InversionQuality(1024, 12, 6),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inverted:
-    """A picture found from a layer's activations alone."""
+class InvertedPicture:
+    """A feature inversion or a caricature, and how near its activations are to the original's."""
 
     layer: str
     kind: str  # inversion or caricature
@@ -72,7 +76,7 @@ def invert(
     power: float = POWER,
     seed: int = 0,
     device: str = "auto",
-) -> Inverted:
+) -> InvertedPicture:
     """The picture whose activations at a layer match another picture's.
 
     Args:
@@ -95,7 +99,7 @@ def invert(
     from filterscope.analyzer.maximize.single_unit import only_layer
 
     chosen = only_layer(network, layer)
-    effort, steps = EFFORTS[quality_named(quality).name], quality_named(quality)
+    amounts, steps = QUALITIES[quality_named(quality).name], quality_named(quality)
     if kind not in ("inversion", "caricature"):
         raise SettingsError(f"kind {kind}: give inversion or caricature")
     expected = (network.input.height, network.input.width, network.input.channels)
@@ -103,7 +107,7 @@ def invert(
         raise SettingsError(f"invert: the network takes pictures {expected} uint8, got {picture.shape} {picture.dtype}")
     matcher = Matcher(network, chosen, choose_device(device))
     if kind == "inversion":
-        matched = matcher.invert(picture, evaluations or effort.evaluations, seed, restraint)
+        matched = matcher.invert(picture, evaluations or amounts.evaluations, seed, restraint)
     else:
         matched = matcher.caricature(picture, steps, power, seed)
     return ActivationComparison(network, chosen).compare(kind, matched, picture)
@@ -121,7 +125,7 @@ class ActivationComparison:
         answer = self._session.run(self.network.input.to_model(picture[None]))[self.layer.value]
         return answer.astype(np.float64).ravel()
 
-    def compare(self, kind: str, matched: MatchedPicture, picture: np.ndarray) -> Inverted:
+    def compare(self, kind: str, matched: MatchedPicture, picture: np.ndarray) -> InvertedPicture:
         """The found picture with the distance and cosine of its activations to those of `picture`."""
         own, target = self.activations(matched.tile), self.activations(picture)
         with np.errstate(invalid="ignore", over="ignore"):  # a network's own infinities
@@ -129,7 +133,7 @@ class ActivationComparison:
             lengths = length * float(np.linalg.norm(own))
             distance = float(np.linalg.norm(own - target)) / length if length else np.nan
             cosine = float(own @ target) / lengths if lengths else np.nan
-        return Inverted(
+        return InvertedPicture(
             layer=self.layer.name,
             kind=kind,
             tile=matched.tile,
@@ -170,11 +174,11 @@ class Inversion:
 
     def settings(self, context: Context) -> dict[str, Any]:
         """Everything that decides its results."""
-        effort = EFFORTS[context.settings.quality]
+        amounts = QUALITIES[context.settings.quality]
         return {
-            "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), effort.layers)],
-            "images": min(self.images or effort.images, len(context.pictures)),
-            "evaluations": self.evaluations or effort.evaluations,
+            "layers": [layer.name for layer in self.chosen(context.network, tuple(context.channels), amounts.layers)],
+            "images": min(self.images or amounts.images, len(context.pictures)),
+            "evaluations": self.evaluations or amounts.evaluations,
             "caricature_steps": quality_named(context.settings.quality).steps if self.caricatures else 0,
             "power": self.power,
         }
@@ -237,7 +241,7 @@ def spread(layers: Sequence[ConvLayer], count: int) -> list[ConvLayer]:
     return [layers[round(place)] for place in places]
 
 
-def _row(one: Inverted, image: int, file: str, tile: int) -> dict[str, Any]:
+def _row(one: InvertedPicture, image: int, file: str, tile: int) -> dict[str, Any]:
     height, width, bands = one.tile.shape
     return {
         "image": image,

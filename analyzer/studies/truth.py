@@ -41,7 +41,7 @@ PATH_LAYERS = {"draft": 3, "standard": 4, "fine": 6}  # earlier ones, evenly spa
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class StrongestPlace:
     """A natural image and the neuron of a unit that it excites most."""
 
     source: tuple[str, int]  # "image" or "example", and its number
@@ -110,7 +110,7 @@ class _Natural:
         self.user = context.pictures
         self.examples = {row["example"]: row for row in self.run.table("examples/pictures.parquet").to_pylist()}
 
-    def strongest(self, slug: str, channel: int) -> list[Place]:
+    def strongest(self, slug: str, channel: int) -> list[StrongestPlace]:
         """Places of a unit in images that can be shown, the strongest first, one an image."""
         places = []
         for kind, table, value in (
@@ -121,7 +121,7 @@ class _Natural:
             for row in own.to_pylist():
                 source = (kind, row[kind])
                 if kind == "image" or self.examples.get(row[kind], {}).get("atlas") is not None:
-                    places.append(Place(source, row[value], row["row"], row["column"]))
+                    places.append(StrongestPlace(source, row[value], row["row"], row["column"]))
         return sorted(places, key=lambda place: -place.value)[:STRONGEST]
 
     def sources(self) -> list[tuple[str, int]]:
@@ -251,7 +251,9 @@ class _LayerComparison:
             cuts.append(self.natural.pixels(free[index])[top : top + size[0], left : left + size[1]])
         return cuts
 
-    def _cut(self, place: Place, size: tuple[int, int], response: StrongestResponse | None = None) -> np.ndarray:
+    def _cut(
+        self, place: StrongestPlace, size: tuple[int, int], response: StrongestResponse | None = None
+    ) -> np.ndarray:
         """Cut a natural image to a size, its strongest neuron where the response's neuron is in its picture, or in the
         middle; the cut is moved inwards where it would reach over the image's edge."""
         pixels = self.natural.pixels(place.source)

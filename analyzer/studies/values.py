@@ -35,7 +35,7 @@ BLANK = 1e-6  # a map that spreads less, relative to its largest number, is roun
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class GraphValue:
     """A value of the graph that has channels."""
 
     name: str
@@ -83,7 +83,7 @@ class ValueStudy:
         context.writer.write_table("values/values.parquet", table.sort_by(keys))
 
 
-def chosen_values(network: Network, patterns: Sequence[str]) -> list[Value]:
+def chosen_values(network: Network, patterns: Sequence[str]) -> list[GraphValue]:
     """The values asked for, in network order.
 
     Args:
@@ -109,7 +109,7 @@ def chosen_values(network: Network, patterns: Sequence[str]) -> list[Value]:
     return [value for value in values if value.name in chosen]
 
 
-def _matches(value: Value, pattern: str) -> bool:
+def _matches(value: GraphValue, pattern: str) -> bool:
     if pattern == "all":
         return any(value.op in ops for ops in KINDS.values())
     if value.op in KINDS.get(pattern, ()) or pattern in (value.op, value.name):
@@ -117,7 +117,7 @@ def _matches(value: Value, pattern: str) -> bool:
     return fnmatch.fnmatchcase(value.name, pattern)
 
 
-def values_of(network: Network) -> list[Value]:
+def values_of(network: Network) -> list[GraphValue]:
     """Every value that follows from the image and has channels, convolutions left out."""
     graph, shapes = network.model.graph, network.shapes
     walk = FieldWalk(graph, network.input.name, network.axes, shapes)
@@ -140,7 +140,7 @@ def values_of(network: Network) -> list[Value]:
             axis = 3 if last else 1
             layer = next(iter(before)) if len(before) == 1 else None
             values.append(
-                Value(
+                GraphValue(
                     name=output,
                     op=node.op,
                     layer=layer,
@@ -152,7 +152,7 @@ def values_of(network: Network) -> list[Value]:
     return values
 
 
-def _measure(context: Context, group: Sequence[Value], names: dict[str, str]) -> list[pa.Table]:
+def _measure(context: Context, group: Sequence[GraphValue], names: dict[str, str]) -> list[pa.Table]:
     network, pictures = context.network, context.settings.map_pictures
     session = network.session([value.name for value in group], (network.input.height, network.input.width))
     tables = []
@@ -169,7 +169,7 @@ def _measure(context: Context, group: Sequence[Value], names: dict[str, str]) ->
     return tables
 
 
-def _table(value: Value, image: int, maps: np.ndarray, place: str | None) -> pa.Table:
+def _table(value: GraphValue, image: int, maps: np.ndarray, place: str | None) -> pa.Table:
     count = len(maps)
     flat = maps.reshape(count, -1)
     low, high = flat.min(axis=1), flat.max(axis=1)

@@ -28,7 +28,7 @@ from filterscope.analyzer.run.tables import (
     STATISTICS_SCHEMA,
 )
 from filterscope.analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
-from filterscope.analyzer.studies.examples.pictures import MapRequest, Tile, keep_pictures, row_of
+from filterscope.analyzer.studies.examples.pictures import AtlasTile, MapRequest, keep_pictures, row_of
 from filterscope.analyzer.studies.examples.places import Places
 from filterscope.analyzer.studies.examples.running_statistics import DUPLICATE, LayerStatistics
 from filterscope.analyzer.studies.study import Context
@@ -209,7 +209,7 @@ class Examples:
         np.minimum.at(best, which, np.concatenate(ranks))
         return np.asarray(images[np.lexsort((images, -counts, best))[:most]])
 
-    def _picture_table(self, context: Context, examples: np.ndarray, shown: dict[int, Tile]) -> pa.Table:
+    def _picture_table(self, context: Context, examples: np.ndarray, shown: dict[int, AtlasTile]) -> pa.Table:
         bands = context.network.input.channels
         rows = []
         for example, image in enumerate(examples.tolist()):
@@ -241,7 +241,7 @@ def _example_table(
     examples: np.ndarray,
     places: Places,
     request: MapRequest,
-    tiles: Sequence[Tile],
+    tiles: Sequence[AtlasTile],
 ) -> pa.Table:
     top = statistics.top
     channel, rank = np.nonzero(top.images >= 0)

@@ -15,7 +15,7 @@ from filterscope.analyzer.data.dataset import Batch, DataSet, batches
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.studies.examples.running_statistics import Fired, LayerStatistics, State
+from filterscope.analyzer.studies.examples.running_statistics import LayerStatistics, State, StrongestUnits
 from filterscope.converters.errors import InputError
 from filterscope.converters.reductions import MeasuringSession
 
@@ -48,11 +48,11 @@ class Firing:
         self.batch_channels = np.full((layers, batch), -1, np.int32)
         self.batch_means = np.full((layers, batch), np.nan, np.float32)
 
-    def add(self, layer: int, numbers: np.ndarray, fired: Fired) -> None:
+    def add(self, layer: int, numbers: np.ndarray, strongest: StrongestUnits) -> None:
         """Take what a batch of images, rising numbers, answered."""
         count = int(np.searchsorted(numbers, self.limit))
-        self.channels[layer, numbers[:count]] = fired.channels[:count]
-        self.means[layer, numbers[:count]] = fired.means[:count]
+        self.channels[layer, numbers[:count]] = strongest.channels[:count]
+        self.means[layer, numbers[:count]] = strongest.means[:count]
 
     def end_batch(self, layer: int, batch: int, summary: tuple[int, int, float] | None) -> None:
         """Take what a batch of BATCH images answered together."""

@@ -30,8 +30,8 @@ SHEET_BYTES = 1 << 24  # of pixels in one atlas of pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """Where a picture is kept."""
+class AtlasTile:
+    """Where a picture is kept: an atlas, its tile there, and its size in pixels."""
 
     atlas: str
     tile: int
@@ -57,7 +57,7 @@ def keep_pictures(
     maps: Sequence[MapRequest],
     writer: RunWriter,
     progress: Progress,
-) -> tuple[dict[int, Tile], dict[str, list[Tile]]]:
+) -> tuple[dict[int, AtlasTile], dict[str, list[AtlasTile]]]:
     """Read images again, save some of them, and save maps over some of them.
 
     Args:
@@ -95,7 +95,7 @@ class _Sheets:
 
     def __init__(self, writer: RunWriter, network: Network) -> None:
         spec = network.input
-        self.places: dict[int, Tile] = {}
+        self.places: dict[int, AtlasTile] = {}
         self._writer = writer
         self._size = (spec.height, spec.width)
         self._most = max(1, SHEET_BYTES // (spec.height * spec.width * spec.channels))
@@ -104,7 +104,7 @@ class _Sheets:
 
     def add(self, numbers: np.ndarray, pixels: np.ndarray, chosen: np.ndarray) -> None:
         for number, picture in zip(numbers[chosen].tolist(), pixels[chosen], strict=True):
-            self.places[number] = Tile(self._name(), len(self._waiting), *self._size)
+            self.places[number] = AtlasTile(self._name(), len(self._waiting), *self._size)
             self._waiting.append(picture)
             if len(self._waiting) == self._most:
                 self.close()
@@ -152,13 +152,13 @@ class _Maps:
                 image = np.searchsorted(numbers, request.images[tile])
                 tiles[tile, ..., 0] = shades(maps[request.layer.value][image, request.channels[tile]])
 
-    def save(self, writer: RunWriter) -> dict[str, list[Tile]]:
+    def save(self, writer: RunWriter) -> dict[str, list[AtlasTile]]:
         """Write an atlas a layer."""
         places = {}
         for request, tiles in zip(self._maps, self._tiles, strict=True):
             name = f"examples/{request.slug}-maps.png"
             writer.write_bytes(name, atlas.to_png(atlas.pack(tiles)))
-            places[request.layer.name] = [Tile(name, i, tiles.shape[1], tiles.shape[2]) for i in range(len(tiles))]
+            places[request.layer.name] = [AtlasTile(name, i, tiles.shape[1], tiles.shape[2]) for i in range(len(tiles))]
         return places
 
 
@@ -180,7 +180,7 @@ def _side_by_side(layer: ConvLayer) -> tuple[int, int]:
     return math.ceil(height / window[0]), math.ceil(width / window[1])
 
 
-def row_of(tile: Tile | None) -> Mapping[str, str | int | None]:
+def row_of(tile: AtlasTile | None) -> Mapping[str, str | int | None]:
     """A place as columns of a table."""
     if tile is None:
         return {"atlas": None, "tile": None, "height": None, "width": None}

@@ -174,7 +174,7 @@ class Covariance:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fired:
+class StrongestUnits:
     """Which unit of a layer had the highest mean on each image of a batch."""
 
     channels: np.ndarray  # (N,) int64; -1: the network's answer was not finite
@@ -208,13 +208,13 @@ class LayerStatistics:
         self.histograms: Histograms | None = None
         self.covariance = Covariance(channels) if correlated else None
 
-    def add(self, numbers: np.ndarray, measured: Measured) -> Fired:
+    def add(self, numbers: np.ndarray, measured: Measured) -> StrongestUnits:
         """Take a batch.
 
         Args:
             numbers: (N,) of the images in the data set, each higher than all before.
         """
-        fired = Fired(np.full(len(numbers), -1, np.int64), np.full(len(numbers), np.nan, np.float32))
+        strongest = StrongestUnits(np.full(len(numbers), -1, np.int64), np.full(len(numbers), np.nan, np.float32))
         measures = dict(zip(MEASURES, np.moveaxis(measured.measures, 2, 0), strict=True))
         good = np.isfinite(measured.measures).all(axis=(1, 2))
         where, samples = measured.where, measured.samples
@@ -223,7 +223,7 @@ class LayerStatistics:
             measures = {name: values[good] for name, values in measures.items()}
             numbers, where, samples = numbers[good], where[good], samples[good]
             if not len(numbers):
-                return fired
+                return strongest
         low, high = measures["minimum"].min(axis=0), measures["maximum"].max(axis=0)
         self.images += len(numbers)
         np.minimum(self.minimum, low, out=self.minimum)
@@ -235,8 +235,8 @@ class LayerStatistics:
         self.sparsity += float(treves_rolls(measures["rectified"], measures["squares"]).sum())
         first = means.argmax(axis=1)
         np.add.at(self.firsts, first, 1)
-        fired.channels[good] = first
-        fired.means[good] = means[np.arange(len(first)), first]
+        strongest.channels[good] = first
+        strongest.means[good] = means[np.arange(len(first)), first]
         self.batch_total += means.sum(axis=0)
         self.batch_images += len(numbers)
         self.top.add(numbers, measures["maximum"], where)
@@ -246,7 +246,7 @@ class LayerStatistics:
         self.histograms.add(np.moveaxis(samples, 1, 0).reshape(len(low), -1))
         if self.covariance is not None:
             self.covariance.add(samples)
-        return fired
+        return strongest
 
     def end_batch(self) -> tuple[int, int, float] | None:
         """Images of the batch that ends, the unit with the highest mean over them, and that mean; None without any."""

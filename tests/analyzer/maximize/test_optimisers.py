@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from filterscope.analyzer.maximize.optimisers import BETA1, BETA2, Adam, Normalised, Plain, optimiser
+from filterscope.analyzer.maximize.optimisers import BETA1, BETA2, Adam, NormalisedGradient, PlainGradient, optimiser
 from filterscope.analyzer.maximize.presets import OPTIMISERS
 from support.networks import normal
 
@@ -118,4 +118,10 @@ def test_a_pooled_first_step_is_long_where_the_gradient_is_large():
 def test_names_are_those_of_the_presets():
     kinds = {name: type(optimiser(name, GRADIENTS[0])) for name in OPTIMISERS}
 
-    assert kinds == {"adam": Adam, "pooled": Adam, "nadam": Adam, "normalised": Normalised, "sgd": Plain}
+    assert kinds == {
+        "adam": Adam,
+        "pooled": Adam,
+        "nadam": Adam,
+        "normalised": NormalisedGradient,
+        "sgd": PlainGradient,
+    }

@@ -37,7 +37,7 @@ def test_a_layer_shows_every_channel_and_its_name_is_data(run):
     assert layer._repr_html_().count("<figure") == 3
     assert "<b>first" not in layer._repr_html_()
     row = layer[2].rows[0]
-    assert f"{row['activation']:.4g}" in layer._repr_html_()
+    assert f"{row.activation:.4g}" in layer._repr_html_()
 
 
 @pytest.mark.parametrize(
