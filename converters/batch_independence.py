@@ -123,7 +123,7 @@ def _writers(model: CanonicalModel) -> dict[str, onnx.NodeProto]:
 def _reference(model: CanonicalModel, names: Iterable[str]) -> tuple[onnx.ModelProto, str]:
     """The file; or the normal form, where the file says something else: another batch or number format, functions."""
     own = {name for node in model.original.graph.node for name in node.output}
-    if fixed_batch(model) is None and not model.plain.notes and own.issuperset(names):
+    if fixed_batch(model) is None and not model.float32_form.notes and own.issuperset(names):
         return model.original, "original"
     return model.proto, "canonical"
 

@@ -268,9 +268,9 @@ def _original(model: CanonicalModel, batches: Sequence[np.ndarray]) -> Iterator[
     number format is held against its float32 form first, with the rounding of its format allowed for; then the float32
     form, which has none, against the normal form.
     """
-    if model.plain.exact is not None:
-        yield from _original_against_float32(model, model.plain.exact, batches)
-    reference = model.plain.proto if model.plain.notes else model.original
+    if model.float32_form.rounding is not None:
+        yield from _original_against_float32(model, model.float32_form.rounding, batches)
+    reference = model.float32_form.proto if model.float32_form.notes else model.original
     fixed = fixed_batch(model)
     own = {name for node in reference.graph.node if node.op_type not in SEQUENCES for name in node.output if name}
     nodes = list(model.proto.graph.node)

@@ -157,7 +157,6 @@ class Worker:
         shown: the model as the user named it, for messages.
         request: what it is to do first (analyzer.boundary.worker).
         scratch: its own folder, removed when it is closed.
-        allowance: what it may use, for messages and for the clock.
         note: takes what it remarks on the way.
     """
 
@@ -166,7 +165,6 @@ class Worker:
         shown: str,
         request: Mapping[str, Any],
         scratch: Path,
-        allowance: Allowance,
         note: Callable[[str], None],
     ) -> None:
         self.scratch = scratch
@@ -175,7 +173,7 @@ class Worker:
         self.ended: WorkerExit | None = None
         self._shown = shown
         self._request = request
-        self._allowance = allowance
+        self._allowance = self._allowance_for(0)
         self._note = note
         self._stage = "starting"
         self._server = start()
@@ -184,7 +182,7 @@ class Worker:
         self._lines = connection.makefile("rb")
         self._finalizer = weakref.finalize(self, _close, self.owner, connection, lines=self._lines, scratch=scratch)
         # A conversion loads another framework, and has limits of its own; the first answer waits for our imports too.
-        self._seconds = None if request["converts"] else STARTING + allowance.wall
+        self._seconds = None if request["converts"] else STARTING + self._allowance.wall
         self._write(request)
 
     def open(self) -> dict[str, Any]:
@@ -223,11 +221,14 @@ class Worker:
         self.close()
         return self.ended
 
+    def _allowance_for(self, size: int) -> Allowance:
+        """What it may use: as the request says, else as the file's bytes suggest, or `size` where that is more."""
+        limits = Limits(self._request["limits"]["memory"], self._request["limits"]["seconds"])
+        return limits.for_size(max(size_of(Path(self._request["path"])), min(size, LARGEST_MODEL)))
+
     def _allow(self, size: int) -> None:
         """Let it use what a model of this many bytes may, its external data counted, which only the worker can name."""
-        path = Path(self._request["path"])
-        limits = Limits(self._request["limits"]["memory"], self._request["limits"]["seconds"])
-        self._allowance = limits.for_size(max(size_of(path), min(size, LARGEST_MODEL)))
+        self._allowance = self._allowance_for(size)
         if self._seconds is not None:
             self._seconds = STARTING + self._allowance.wall
             self._connection.settimeout(self._seconds)

@@ -117,8 +117,7 @@ def _worker(request: _Request) -> tuple[client.Worker, dict[str, Any]]:
     scratch = Path(tempfile.mkdtemp(prefix="filterscope-"))
     try:
         message, shown = _message(request, scratch)
-        allowance = request.limits.for_size(size_of(Path(message["path"])))
-        worker = client.Worker(shown, message, scratch, allowance, note=_remark)
+        worker = client.Worker(shown, message, scratch, note=_remark)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

@@ -38,7 +38,7 @@ class Evidence:
     """What the normal form was made of, for the proof that both are one network."""
 
     original: onnx.ModelProto  # as it stood in the file
-    plain: Float32Form  # the same said in float32 and standard operators, where that is not what it is
+    float32_form: Float32Form  # the same in float32 and standard operators
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +67,9 @@ class CanonicalModel:
         return self._evidence().original
 
     @property
-    def plain(self) -> Float32Form:
-        """The original said in float32 and standard operators."""
-        return self._evidence().plain
+    def float32_form(self) -> Float32Form:
+        """The original in float32 and standard operators."""
+        return self._evidence().float32_form
 
     def _evidence(self) -> Evidence:
         if self.evidence is None:
@@ -181,7 +181,7 @@ def canonicalize(
         except ModelError:
             raise error from None
         note = f"What follows the last convolutions was cut off, since all of it {_reason(error, file.path)}."
-        return replace(model, evidence=Evidence(file.proto, model.plain), notes=(*model.notes, note))
+        return replace(model, evidence=Evidence(file.proto, model.float32_form), notes=(*model.notes, note))
 
 
 def fixed_batch(model: CanonicalModel) -> int | None:
@@ -224,7 +224,7 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | Non
         metadata={entry.key: entry.value for entry in file.proto.metadata_props},
         batch=batch,
         external=file.external,
-        evidence=Evidence(file.proto, draft.plain),
+        evidence=Evidence(file.proto, draft.float32_form),
     )
 
 

@@ -65,7 +65,7 @@ class Draft:
     repeated: tuple[str, ...]  # fed inputs that have a batch dimension
     batch: int | None  # how many pictures it is to take; None: any number
     model: ir.Model = field(init=False)  # while it is a graph of onnx-ir
-    plain: Float32Form = field(init=False)  # the file's network in float32, for the proof
+    float32_form: Float32Form = field(init=False)  # the file's network in float32, for the proof
     from_fed_inputs: frozenset[str] = frozenset()  # values that follow from `repeated` and constants alone
     layer_names: Mapping[str, str] = field(default_factory=dict)  # node name → its user's name, for each convolution
     normalised: frozenset[str] = frozenset()  # nodes into which a BatchNorm was folded
@@ -153,9 +153,9 @@ def _raise_opset(draft: Draft) -> Result:
 @_pass(requires=(Property.IN_PROTOBUF, Property.ONE_OPSET), ensures=(Property.FLOAT32,))
 def _rewrite_in_float32(draft: Draft) -> Result:
     """Rewrite 8-bit, half-precision and fused operators in float32 and standard operators."""
-    draft.plain = to_float32_form(draft.proto)
-    draft.proto = draft.plain.proto
-    return _noted(draft.plain.notes)
+    draft.float32_form = to_float32_form(draft.proto)
+    draft.proto = draft.float32_form.proto
+    return _noted(draft.float32_form.notes)
 
 
 @_pass(

@@ -19,7 +19,7 @@ from filterscope.converters.memory import physical_memory
 from filterscope.converters.onnx_file import external_data, limits
 from filterscope.converters.onnx_file.known_operators import unknown_to
 from filterscope.converters.onnx_file.tensor_content import check_content, declared_bytes
-from filterscope.converters.rewrites.irregular import references_in, regularise
+from filterscope.converters.rewrites.irregular import references_in, repair_irregularities
 from filterscope.converters.rewrites.opset_rules import EXPERIMENTAL
 from filterscope.converters.rewrites.opset_upgrade import opset_of
 from filterscope.converters.runtime import refusal
@@ -121,7 +121,7 @@ def _judge(proto: onnx.ModelProto) -> tuple[str, ...]:
         _check(proto)
         return ()
     except (onnx.checker.ValidationError, ValueError, RuntimeError):
-        notes = regularise(proto)
+        notes = repair_irregularities(proto)
     try:
         _check(proto)
     except (onnx.checker.ValidationError, RuntimeError) as error:  # not ValueError: what we need ourselves

@@ -30,8 +30,9 @@ TOKEN = re.compile(r"_token_\d+$")  # ONNX Runtime's mark in the names of nodes 
 class Float32Form:
     """A model in float32 and in standard operators."""
 
-    # Rounds wherever the file rounds to 8 bits; None: the file need not be compared with it.
-    exact: onnx.ModelProto | None
+    # Rounds wherever the file rounds to 8 bits; None where the file is not compared with it: it is in this form itself,
+    # or ONNX Runtime has no convolution in its number format.
+    rounding: onnx.ModelProto | None
     proto: onnx.ModelProto  # what the normal form is made of
     notes: tuple[str, ...]  # what was changed, a sentence each; none: the file is in this form itself
 
@@ -47,14 +48,14 @@ def to_float32_form(model: onnx.ModelProto) -> Float32Form:
     notes = [note for rewrite in REWRITES for note in rewrite(model)]
     if not notes:
         return Float32Form(None, model, ())
-    exact = None if unfit else onnx.ModelProto.FromString(model.SerializeToString())
+    rounding = None if unfit else onnx.ModelProto.FromString(model.SerializeToString())
     if unfit:
         notes.append(
             f"ONNX Runtime does not compute in {unfit} on a processor: values are compared with the file's network in "
             "float32."
         )
     notes += quantized.leave_dynamic_activations(model)
-    return Float32Form(exact, model, tuple(notes))
+    return Float32Form(rounding, model, tuple(notes))
 
 
 def _drop_tokens(model: onnx.ModelProto) -> None:

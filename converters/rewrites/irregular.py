@@ -1,8 +1,9 @@
-"""Mend what ONNX Runtime reads although the standard does not allow it.
+"""Repair what ONNX Runtime reads although the standard does not allow it.
 
 ONNX's checker is stricter than every runtime: it wants a name for the graph, nodes in order, constants of old files
-among the inputs. Each step mends one such thing in place and says so; none changes what is computed. Knows ONNX's
-protobuf alone.
+among the inputs. Each repair mends one such thing in place and says so; none changes what is computed. They come when a
+file is read, before the passes of the normal form: the repaired file is what the normal form is proven against. Knows
+ONNX's protobuf alone.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ FIRST_WITH_CONSTANTS_APART = 4  # IR version since which an initializer need not
 VALUE_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 
 
-def regularise(proto: onnx.ModelProto) -> list[str]:
-    """Mend, in place, what the checker would refuse and ONNX Runtime does not.
+def repair_irregularities(proto: onnx.ModelProto) -> list[str]:
+    """Mend in place what ONNX's checker refuses and ONNX Runtime reads: `REPAIRS`, in their order.
 
     Returns:
         Notes, a sentence each.
     """
-    return [note for step in STEPS if (note := step(proto))]
+    return [note for repair in REPAIRS if (note := repair(proto))]
 
 
 def _name_graph(proto: onnx.ModelProto) -> str:
@@ -197,7 +198,7 @@ def _replace(field: object, items: Iterable[object]) -> None:
     field.extend(copies)  # type: ignore[attr-defined]
 
 
-STEPS: tuple[Callable[[onnx.ModelProto], str], ...] = (  # each returns a note, or "" where there was nothing to say
+REPAIRS: tuple[Callable[[onnx.ModelProto], str], ...] = (  # each returns a note, or "" where there was nothing to say
     _name_graph,
     _drop_unnamed_constants,
     _drop_repeated_constants,

@@ -55,13 +55,14 @@ def figure(
     ] = 300,
 ) -> None:
     """Write some units' pictures of a run as a figure for print."""
+    from filterscope import api
     from filterscope.reports.figures.figures import check_file
-    from filterscope.requests.runs import FigureRequest
 
     check_file(out)
-    request = FigureRequest(
-        layer=layer,
-        channels=channels,
+    drawing = api.figure(
+        run,
+        layer,
+        channels,
         objective=objective,
         method=method,
         columns=columns,
@@ -69,7 +70,6 @@ def figure(
         width=width,
         dpi=dpi,
     )
-    drawing = request.run(run)
     for note in drawing.notes:
         say(f"note: {note}")
     typer.echo(f"{drawing.save(out)}: {visible(drawing.description())}")

@@ -250,7 +250,8 @@ def restrained(recipe: Recipe, texts: Sequence[str]) -> Recipe:
 def file_stem(request: MaximizeRequest, network: Network, direction: Path | None = None) -> str:
     """The picture's name without suffix, where the user gives none.
 
-    LAYER-UNIT, and then the objective and the method where they are not the usual ones.
+    LAYER-UNIT, and then the objective and the method where they are not the usual ones. The unit of a pair is A-B, its
+    objective pair, or pair-STEPS where there are several steps.
 
     Args:
         direction: the file that the objective was read from, where it was read from one.
@@ -262,8 +263,8 @@ def file_stem(request: MaximizeRequest, network: Network, direction: Path | None
     unit = str(question.units[0])
     objective = request.objective if isinstance(request.objective, str) else request.objective.name
     if request.pair is not None:
-        numbers = (request.pair.first, request.pair.second, *([request.pair.steps] if request.pair.steps > 1 else []))
-        unit, objective = "-".join(map(str, numbers)), "pair"
+        unit = f"{request.pair.first}-{request.pair.second}"
+        objective = "pair" if request.pair.steps == 1 else f"pair-{request.pair.steps}"
     elif direction is not None:
         unit, objective = _slug(direction.stem), "direction"
     parts = [_slug(question.layer.name), *([] if objective == "layer" else [unit])]

@@ -428,7 +428,7 @@ CHANGES = {  # constant of the plain form: how it is made wrong
 
 def with_plain(form, exact):
     """The canonical model with another plain form as its evidence."""
-    evidence = dataclasses.replace(form.evidence, plain=dataclasses.replace(form.plain, exact=exact))
+    evidence = dataclasses.replace(form.evidence, float32_form=dataclasses.replace(form.float32_form, rounding=exact))
     return dataclasses.replace(form, evidence=evidence)
 
 
@@ -443,7 +443,7 @@ def test_a_wrong_constant_in_the_plain_form_is_refused_at_its_node(name):
     constants = {name: SCALES[name] for name in ("xs", "xz", "w", "ws", "wz", "yz", "b")}
     form = canonical(build(nodes, constants | wide, opset=13))
     plain = onnx.ModelProto()
-    plain.CopyFrom(form.plain.exact)
+    plain.CopyFrom(form.float32_form.rounding)
     tensor = next(tensor for tensor in plain.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array(CHANGES[name](numpy_helper.to_array(tensor)), name))
     wrong = with_plain(form, plain)
@@ -454,7 +454,7 @@ def test_a_wrong_constant_in_the_plain_form_is_refused_at_its_node(name):
 def test_a_wrong_weight_in_the_plain_form_of_a_float16_file_is_refused_at_its_node():
     form = canonical(floats(np.float16, TensorProto.FLOAT16))
     plain = onnx.ModelProto()
-    plain.CopyFrom(form.plain.exact)
+    plain.CopyFrom(form.float32_form.rounding)
     tensor = next(tensor for tensor in plain.graph.initializer if tensor.name == "b2")
     array = numpy_helper.to_array(tensor).copy()
     array[3] += 0.2

@@ -122,6 +122,15 @@ def test_pictures_of_one_unit_have_names_of_their_own_and_a_bound_says_of_what(a
     assert ", no picture can raise this neuron above " in out
 
 
+@pytest.mark.parametrize(
+    ("pair", "name"), [("0,2", "two-0-2-pair"), ("00,2:1", "two-0-2-pair"), ("0,2:3", "two-0-2-pair-3")]
+)
+def test_a_pair_names_its_file_by_both_channels_and_its_steps(pair, name, ask, place):
+    code, out, _ = ask(*TWO, "--pair", pair, *DRAFT)
+    assert (code, out.splitlines()[-1]) == (0, f"{name}.png")
+    assert (place / f"{name}.png").is_file()
+
+
 def test_a_published_presets_first_picture_is_no_second_ascent(ask, place, monkeypatch):
     taken = []
     monkeypatch.setattr(engine._Climb, "_gradient", counting(engine._Climb._gradient, taken))
