@@ -128,7 +128,3 @@ def _settle(first: dict[str, Any], scratch: Path) -> None:
     os.dup2(nothing, 0)
     for number in (1, 2):
         os.dup2(log, number)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
