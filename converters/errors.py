@@ -96,6 +96,9 @@ class SettingsError(FilterscopeError):
         self.field = field
         self.value = value
 
+    def __reduce__(self) -> tuple[type[SettingsError], tuple[str, str, object]]:
+        return type(self), (str(self), self.field, self.value)
+
 
 class RunError(FilterscopeError):
     """The folder is not a run, belongs to another plan, or cannot be written."""

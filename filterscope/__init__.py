@@ -95,17 +95,22 @@ _ELSEWHERE = {  # public name → module, and its name there where that is anoth
     "objectives": "analyzer.units.objectives",
 }
 
+_RESULTS = {  # what functions return, found by pickle alone
+    "Answer": "analyzer.attribution.explained",
+    "Portrait": "analyzer.maximize.single_unit",
+}
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("filterscope")
-    if name not in __all__:
+    if name not in __all__ and name not in _RESULTS:
         raise AttributeError(f"module 'filterscope' has no attribute {name!r}")
     from importlib import import_module
 
-    module, _, there = _ELSEWHERE.get(name, "api").partition(":")
+    module, _, there = (_ELSEWHERE | _RESULTS).get(name, "api").partition(":")
     source = import_module(f"filterscope.{module}")
     return source if name == "objectives" else getattr(source, there or name)
 

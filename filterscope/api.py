@@ -135,8 +135,8 @@ def analyze(
     from filterscope.requests.analyze import AnalyzeRequest, settings_with
 
     request = AnalyzeRequest(
-        images=[images] if isinstance(images, (str, Path)) else list(images),
-        out=Path(out),
+        images=images,
+        out=out,
         settings=settings_with(
             settings,
             quality=quality,
@@ -195,13 +195,11 @@ def maximize(
     Raises:
         FilterscopeError: the model, or something that does not fit it.
     """
-    import numpy as np
-
     from filterscope.requests.maximize import MaximizeRequest, recipe_of
 
     request = MaximizeRequest(
         layer=layer,
-        channels=[int(channel) for channel in np.atleast_1d(channels)],
+        channels=channels,
         objective=objective,
         recipe=recipe or recipe_of(quality, preset),
         method=method,
@@ -254,7 +252,7 @@ def attribute(
     """
     from filterscope.requests.attribute import AttributeRequest
 
-    targets = [] if target is None else [target] if isinstance(target, (str, int)) else target
+    targets = [] if target is None else target if isinstance(target, (list, tuple)) else [target]
     request = AttributeRequest(
         image=image,
         target=[str(name) for name in targets],

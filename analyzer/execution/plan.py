@@ -18,6 +18,7 @@ from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
 from filterscope.analyzer.units.objectives import OBJECTIVES
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 AUTO_ALL = 1024  # a network of at most so many channels is analysed whole
@@ -42,6 +43,17 @@ class Settings:
     time_budget: float | None = None  # seconds for the ascent; steps are then shared out (analyzer.execution.budget)
 
     def __post_init__(self) -> None:
+        for name in ("objectives", "layers"):
+            names = checks.listed(name, getattr(self, name))
+            object.__setattr__(self, name, tuple(checks.text(name, one) for one in names))
+        for name in ("quality", "preset", "channels", "resize"):
+            checks.text(name, getattr(self, name))
+        if not self.objectives:
+            checks.refuse("objective", "", f"give one of {', '.join(CHANNEL_OBJECTIVES)}")
+        for name, public in (("seed", "seed"), ("map_pictures", "maps")):
+            object.__setattr__(self, name, checks.whole(public, getattr(self, name)))
+        if self.time_budget is not None:
+            object.__setattr__(self, "time_budget", checks.number("time_budget", self.time_budget))
         _ = self.recipe
         for objective in self.objectives:
             if objective not in CHANNEL_OBJECTIVES:
@@ -63,9 +75,6 @@ class Settings:
                 field="time_budget",
                 value=self.time_budget,
             )
-        for name, number in (("seed", self.seed), ("maps", self.map_pictures)):
-            if number < 0:
-                raise SettingsError(f"{setting(name, number)}: give 0 or more", field=name, value=number)
 
     @property
     def recipe(self) -> Recipe:

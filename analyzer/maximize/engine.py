@@ -30,7 +30,7 @@ from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.transforms import fitted
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.units.canvas import Canvas
+from filterscope.analyzer.units.canvas import Canvas, bytes_on
 from filterscope.converters.errors import SettingsError, setting
 
 MEMORY = 1 << 30  # bytes of activations that a batch may hold
@@ -107,11 +107,8 @@ def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int
     Args:
         together: pictures that may not be parted; the size is a multiple of it.
     """
-    part = canvas.height * canvas.width / (network.input.height * network.input.width)
-    before = _values_before(network, layer)
-    elements = sum(math.prod(network.shapes[name]) for name in before if name in network.shapes)
     by_speed = max(4, BATCH_PIXELS // (canvas.height * canvas.width))
-    size = max(1, min(LARGEST_BATCH, by_speed, int(MEMORY / (8 * part * elements + 1))))
+    size = max(1, min(LARGEST_BATCH, by_speed, int(MEMORY / (bytes_on(network, layer, canvas.size) + 1))))
     return max(1, size // together) * together
 
 
@@ -135,11 +132,6 @@ def _smaller_batch(size: int, together: int) -> int:
 @cache
 def _warn_once(text: str) -> None:
     logging.getLogger("filterscope").warning(text)
-
-
-def _values_before(network: Network, layer: ConvLayer) -> set[str]:
-    graph = network.model.graph
-    return {name for name in graph.ancestors(layer.value) if graph.producer(name) is not None}
 
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # tiles, steps taken, diverged

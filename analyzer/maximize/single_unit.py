@@ -19,12 +19,15 @@ from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
-from filterscope.analyzer.units.canvas import Canvas, canvas_for
+from filterscope.analyzer.units.canvas import Canvas, bytes_on, canvas_for
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Objective, objective_for
+from filterscope.converters import checks
 from filterscope.converters.errors import FilterscopeError, SettingsError, setting
+from filterscope.converters.memory import physical_memory
 
 SHOWN_UNITS = 8  # in a portrait's one line
+BYTES_A_PIXEL = 256  # of a picture with its coefficients, their gradient and the optimiser's moments
 METHODS = ("ascent", "vertex", "analytic", "certified")
 
 
@@ -199,6 +202,9 @@ def _canvas(network: Network, request: UnitRequest) -> Canvas:
         raise SettingsError(
             f"{setting('canvas')}: a neuron's canvas is its receptive field; leave it out", field="canvas", value=size
         )
+    if bytes_on(network, layer, size) + BYTES_A_PIXEL * size[0] * size[1] > physical_memory():
+        advice = "is more than this machine's memory holds; give a smaller one"
+        checks.refuse("canvas", size, advice, text=f"{size[0]}x{size[1]}")
     meter = Meter(network, layer, Canvas(*size, None, None))
     try:
         meter.all_units(np.zeros((1, *size, network.input.channels), np.uint8))

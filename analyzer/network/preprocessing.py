@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 ORDERS = ("RGB", "BGR")
@@ -16,13 +17,31 @@ ORDERS = ("RGB", "BGR")
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How 8-bit pixels become the network's numbers: x = (u · high − mean) / std, u = pixel / 255."""
+    """How 8-bit pixels become the network's numbers: x = (u · high − mean) / std, u = pixel / 255.
+
+    Raises:
+        SettingsError: a std of 0, a number that is not finite, a high that is not above 0, another order.
+    """
 
     name: str  # a preset's, or "custom"
     high: float  # what 8-bit 255 becomes before mean and std: 1.0 or 255.0; 8-bit 0 is 0.0
     mean: tuple[float, ...]  # one value, or one a channel in the network's channel order
     std: tuple[float, ...]  # likewise; may be negative (an inverted image), never 0
     order: str  # "RGB" or "BGR": the network's channel order; means something for 3 channels only
+
+    def __post_init__(self) -> None:
+        checks.text("preprocess", self.name)
+        if checks.number("high", self.high) <= 0:
+            advice = "what 8-bit 255 becomes must be above 0, as a rule 1 or 255"
+            checks.refuse("high", self.high, advice, text=f"{self.high:g}")
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            levels = [checks.number(field, value) for value in checks.listed(field, values)]
+            if not levels:
+                checks.refuse(field, values, "give one value, or one a channel")
+            if field == "std" and not all(levels):
+                checks.refuse(field, values, "has a zero, and the input is divided by it", text=numbers_as_text(levels))
+        if self.order not in ORDERS:
+            checks.refuse("order", self.order, f"give {' or '.join(ORDERS)}")
 
 
 PRESETS: dict[str, Preprocessing] = {
@@ -73,24 +92,12 @@ def custom(
         mean, std: one value, or one a channel in the network's channel order.
 
     Raises:
-        SettingsError: a length that is neither 1 nor the channel count, a std of 0, a number that is not finite, an
-            order other than RGB and BGR.
+        SettingsError: a length that is neither 1 nor the channel count, and what a Preprocessing raises.
     """
     for field, values in (("mean", mean), ("std", std)):
-        fault = ""
         if len(values) not in (1, channels):
             fault = f"{len(values)} values for {channels} channels; give one, or one a channel"
-        elif not np.all(np.isfinite(values)):
-            fault = f"{numbers_as_text(values)} are not all finite numbers"
-        elif field == "std" and not all(std):
-            fault = f"{numbers_as_text(std)} has a zero, and the input is divided by it"
-        if fault:
             raise SettingsError(f"{setting(field)}: {fault}", field=field, value=values)
-    if not np.isfinite(high) or high <= 0:
-        message = f"input range: 8-bit 255 becomes {high:g}; it must be above 0, as a rule 1 or 255"
-        raise SettingsError(message, field="high", value=high)
-    if order not in ORDERS:
-        raise SettingsError(f"channel order {order!r}: give RGB or BGR", field="order", value=order)
     return Preprocessing(
         name="custom", high=float(high), mean=tuple(map(float, mean)), std=tuple(map(float, std)), order=order
     )

@@ -93,14 +93,14 @@ def class_index(name: str, labels: Sequence[str], count: int, field: str = "clas
     Raises:
         SettingsError: there is none, where near labels are named; or labels of another network.
     """
+    if len(labels) not in (0, count):
+        fault = f"{len(labels)} names for a network of {count} classes; give one a class"
+        raise SettingsError(f"{setting('labels')}: {fault}", field="labels", value=labels)
     if name.isascii() and name.isdigit():
         if int(name) < count:
             return int(name)
         fault = f"the network has classes 0 to {count - 1}"
         raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
-    if len(labels) not in (0, count):
-        fault = f"{len(labels)} names for a network of {count} classes; give one a class"
-        raise SettingsError(f"{setting('labels')}: {fault}", field="labels", value=labels)
     lowered = [label.lower() for label in labels]
     if name.lower() in lowered:
         return lowered.index(name.lower())

@@ -56,6 +56,15 @@ def canvas_for(network: Network, layer: ConvLayer, objective: str, cap: int | No
     raise ModelError(f"{layer.name}: the network up to this layer does not run at its own input size {full}")
 
 
+def bytes_on(network: Network, layer: ConvLayer, size: tuple[int, int]) -> float:
+    """About how much memory all values up to a layer take on one picture of this size, in float32, with gradients."""
+    graph = network.model.graph
+    before = (name for name in graph.ancestors(layer.value) if graph.producer(name) is not None)
+    elements = sum(math.prod(network.shapes[name]) for name in before if name in network.shapes)
+    part = size[0] * size[1] / (network.input.height * network.input.width)
+    return 8 * part * elements
+
+
 def _side(network: Network, layer: ConvLayer, objective: str, *, axis: int, cap: int | None) -> int:
     """Pixels along one axis that a canvas needs."""
     full = (network.input.height, network.input.width)[axis]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filterscope.analyzer.data.white import check_white
+from filterscope.converters import checks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ class AttributeRequest:
     """Pictures, targets and methods.
 
     Raises:
-        SettingsError: there is no such method, or `white` is no number that can be white.
+        SettingsError: there is no such method, `white` is no number that can be white, or a field is not of its type.
     """
 
     image: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]  # arrays: (H, W, C) in RGB order
@@ -39,6 +40,15 @@ class AttributeRequest:
 
     def __post_init__(self) -> None:
         check_white(self.white)
+        checks.flag("sanity", self.sanity)
+        object.__setattr__(self, "seed", checks.whole("seed", self.seed))
+        for field, names in (("target", self.target), ("method", self.method)):
+            for name in checks.listed(field, names):
+                checks.text(field, name)
+        if not self.method:
+            checks.refuse("method", "", "give all, or a method's name")
+        if not self.images:
+            checks.refuse("image", self.image, "give a picture")
         _ = self.methods
 
     @property
@@ -47,6 +57,12 @@ class AttributeRequest:
         from filterscope.analyzer.attribution.methods import methods_named
 
         return methods_named(list(self.method))
+
+    @property
+    def images(self) -> list[str | Path | np.ndarray]:
+        """What is explained, one by one: paths, or (H, W, C) arrays."""
+        is_one = isinstance(self.image, (str, Path)) or hasattr(self.image, "__array_interface__")
+        return [checks.array("image", one) for one in ([self.image] if is_one else checks.listed("image", self.image))]
 
     def run(self, network: Network, progress: Progress) -> Answer:
         """Explain the pictures; the import of the network is proven on the first of them.
@@ -80,7 +96,7 @@ class AttributeRequest:
         from filterscope.analyzer.data.images import add_levels, common_white, find, fit, load, photos_of
         from filterscope.analyzer.data.white import Levels
 
-        images = [self.image] if isinstance(self.image, (str, Path, np.ndarray)) else list(self.image)
+        images = self.images
         arrays = {f"picture {number}": image for number, image in enumerate(images) if isinstance(image, np.ndarray)}
         photos = {photo.name: photo for photo in photos_of(arrays, self.white)}
         files = [[] if isinstance(image, np.ndarray) else find([image], self.white) for image in images]

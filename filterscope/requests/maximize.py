@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filterscope.analyzer.maximize.presets import Quality, Recipe, preset_named
 from filterscope.analyzer.maximize.presets import quality as quality_named
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class MaximizeRequest:
     """Units of a layer, what is raised of them, and how.
 
     Raises:
-        SettingsError: a layer and a class are named, or a pair and another objective.
+        SettingsError: a layer and a class are named, or a pair and another objective, or a field is not of its type.
     """
 
     layer: str | None = None  # its name, or a glob that fits one; None: the scores of the classes
-    channels: Sequence[int] = (0,)
+    channels: int | Iterable[int] = (0,)
     class_name: str | None = None  # instead of channels: a class by number or label
     pair: Pair | None = None  # instead of channels
     objective: str | Objective = "channel"
@@ -69,12 +70,31 @@ class MaximizeRequest:
     seconds: float = 60.0  # that a proof may take, each unit
 
     def __post_init__(self) -> None:
+        channels = self.channels if isinstance(self.channels, Iterable) else [self.channels]
+        units = tuple(checks.whole("channels", channel) for channel in checks.listed("channels", channels))
+        object.__setattr__(self, "channels", units)
+        object.__setattr__(self, "seed", checks.whole("seed", self.seed))
+        object.__setattr__(self, "seconds", checks.number("seconds", self.seconds))
+        if self.canvas is not None:
+            object.__setattr__(self, "canvas", checks.size("canvas", self.canvas))
+        if self.layer is not None:
+            checks.text("layer", self.layer)
+        if not isinstance(self.recipe, Recipe):
+            checks.refuse("recipe", self.recipe, "give fs.Recipe(...)")
+        if not isinstance(self.objective, str) and not hasattr(self.objective, "direction"):
+            checks.refuse("objective", self.objective, "give a name, or an object of fs.objectives")
         if self.class_name is not None and self.layer is not None:
             raise SettingsError(
                 f"maximize: give {setting('layer')}, or {setting('class')} for the network's own scores"
             )
         if self.pair is not None and self.objective != "channel":
             raise SettingsError(f"maximize: {setting('pair')} is an objective itself; leave {setting('objective')} out")
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The channels by number."""
+        assert isinstance(self.channels, tuple)
+        return self.channels
 
     def question(self, network: Network) -> UnitRequest:
         """What is maximised, for this network.
@@ -87,7 +107,7 @@ class MaximizeRequest:
         from filterscope.analyzer.units.objectives import between
 
         layer = scores(network) if self.layer is None else only_layer(network, self.layer)
-        objective, units = self.objective, tuple(self.channels)
+        objective, units = self.objective, self.units
         if self.class_name is not None:
             units = (class_index(self.class_name, self.labels or own_labels(network), layer.out_channels),)
         if self.pair is not None:

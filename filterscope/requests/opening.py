@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filterscope.converters import checks
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -33,6 +35,18 @@ class OpenRequest:
     limit_memory: int | None = None  # bytes
     limit_seconds: float | None = None  # of processor time
 
+    def __post_init__(self) -> None:
+        checks.flag("trust", self.trust)
+        for name, value in (("layout", self.layout), ("input", self.input)):
+            if value is not None:
+                checks.text(name, value)
+        if self.weights is not None:
+            checks.path("weights", self.weights)
+        if not isinstance(self.feed, Mapping) or not all(isinstance(name, str) for name in self.feed):
+            checks.refuse("feed", self.feed, "give a dict from an input's name to an array")
+        if self.limit_seconds is not None:
+            checks.number("limit_seconds", self.limit_seconds)
+
     def run(self) -> Network:
         """Open the model in a process of its own.
 
@@ -42,16 +56,31 @@ class OpenRequest:
         from filterscope.analyzer.boundary.limits import Limits
         from filterscope.analyzer.boundary.opening import open_network
         from filterscope.analyzer.network.network import InputOptions
-        from filterscope.analyzer.network.preprocessing import preset
 
         options = InputOptions(
             layout=self.layout,
-            channels=self.input_channels,
-            size=self.input_size,
-            preprocessing=preset(self.preprocess) if isinstance(self.preprocess, str) else self.preprocess,
+            channels=None if self.input_channels is None else checks.whole("input_channels", self.input_channels, 1),
+            size=None if self.input_size is None else checks.size("input_size", self.input_size),
+            preprocessing=self.preprocessing,
             image=self.input,
             feeds=self.feed,
         )
         weights = None if self.weights is None else Path(self.weights)
-        limits = Limits(self.limit_memory, self.limit_seconds)
+        memory = None if self.limit_memory is None else checks.whole("limit_memory", self.limit_memory)
+        limits = Limits(memory, self.limit_seconds)
         return open_network(self.source, options, weights=weights, trust=self.trust, limits=limits)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The preset of that name, or the user's own; None: as the graph shows it.
+
+        Raises:
+            SettingsError: no such preset, or neither a name nor a Preprocessing.
+        """
+        from filterscope.analyzer.network.preprocessing import Preprocessing, preset
+
+        if isinstance(self.preprocess, str):
+            return preset(self.preprocess)
+        if self.preprocess is not None and not isinstance(self.preprocess, Preprocessing):
+            checks.refuse("preprocess", self.preprocess, "give a preset's name or a Preprocessing")
+        return self.preprocess

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.run_locks import reporting
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
@@ -68,13 +69,28 @@ class FigureRequest:
     """Whose pictures stand in a figure, and how it is laid out."""
 
     layer: str  # its name, or a glob or #number that fits one
-    channels: str | Sequence[int] = "all"
+    channels: str | int | Iterable[int] = "all"
     objective: str = "channel"
     method: str = "ascent"
     columns: int | None = None  # None: nearly a square
     captions: str = "channel"  # none, channel or activation
     width: str | float = 85.0  # millimetres, or text such as "3.3in"
     dpi: float = 300.0
+
+    def __post_init__(self) -> None:
+        checks.text("layer", self.layer)
+        checks.number("dpi", self.dpi)
+        if self.columns is not None:
+            checks.whole("columns", self.columns, least=1)
+        if not isinstance(self.channels, str):
+            several = self.channels if isinstance(self.channels, Iterable) else [self.channels]
+            object.__setattr__(self, "channels", [checks.whole("channels", channel) for channel in several])
+
+    @property
+    def units(self) -> str | list[int]:
+        """The channels by number, or as text."""
+        assert isinstance(self.channels, (str, list))
+        return self.channels
 
     def run(self, run: Run | str | Path) -> Figure:
         """Lay the figure out.
@@ -87,11 +103,11 @@ class FigureRequest:
         return figure(
             opened(run),
             self.layer,
-            self.channels,
+            self.units,
             objective=self.objective,
             method=self.method,
             columns=self.columns,
-            labels=self.captions,
+            captions=self.captions,
             width=self.width,
             dpi=self.dpi,
         )
@@ -99,4 +115,4 @@ class FigureRequest:
 
 def opened(run: Run | str | Path) -> Run:
     """The run itself, or the one in a folder."""
-    return run if isinstance(run, Run) else Run(run)
+    return run if isinstance(run, Run) else Run(checks.path("run", run))

@@ -29,7 +29,7 @@ from filterscope.reports.figures import pdf
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.units import UnitTable
 
-LABELS = ("none", "channel", "activation")
+CAPTIONS = ("none", "channel", "activation")
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "in": 25.4, "pt": 25.4 / 72}
 WIDTHS = (5.0, 2000.0)  # mm, of a figure
 RESOLUTIONS = (36.0, 2400.0)  # pixels an inch
@@ -215,7 +215,7 @@ def figure(
     objective: str = "channel",
     method: str = "ascent",
     columns: int | None = None,
-    labels: str = "channel",
+    captions: str = "channel",
     width: str | float = 85.0,
     dpi: float = 300.0,
 ) -> Figure:
@@ -228,7 +228,7 @@ def figure(
         objective: as in the unit table: channel, neuron, negative, diversity-1, …
         method: ascent or analytic.
         columns: of the grid; None: nearly a square.
-        labels: none, channel, or activation (the channel's number, then its activation).
+        captions: none, channel, or activation (the channel's number, then its activation).
         width: of the figure: a number of millimetres, or text such as 85mm, 3.3in.
         dpi: pixels an inch, at least: each pixel of a picture becomes a whole square of pixels.
 
@@ -236,14 +236,14 @@ def figure(
         SettingsError: something does not fit the run, or nobody could read it.
     """
     millimetres = length(width)
-    if labels not in LABELS:
-        raise _refusal("labels", labels, f"give one of {', '.join(LABELS)}")
+    if captions not in CAPTIONS:
+        raise _refusal("captions", captions, f"give one of {', '.join(CAPTIONS)}")
     if not RESOLUTIONS[0] <= dpi <= RESOLUTIONS[1]:
         raise _refusal("dpi", f"{dpi:g}", f"give {RESOLUTIONS[0]:g} to {RESOLUTIONS[1]:g}")
     name = find_layer(run, layer).name
     rows = _rows(run, name, objective, method)
     chosen = numbers(channels) if channels != "all" else [channel for channel, row in rows.items() if row.has_picture]
-    tiles = tuple(_tile(run, rows, channel, labels) for channel in chosen)
+    tiles = tuple(_tile(run, rows, channel, captions) for channel in chosen)
     if not tiles:
         raise _refusal("channels", channels, f"{name} has no such picture; choose another {setting('objective')}")
     if len({tile.picture.shape for tile in tiles}) > 1:
@@ -264,7 +264,7 @@ def figure(
         columns=columns,
         width=millimetres,
         dpi=dpi,
-        font=_font(tiles, side, labels),
+        font=_font(tiles, side, captions),
         notes=_notes(run, tiles, [rows[channel] for channel in chosen]),
     )
 
@@ -343,7 +343,7 @@ def _rows(run: Run, layer: str, objective: str, method: str) -> dict[int, UnitRo
     return {row.channel: row for row in rows if (row.objective, row.method) == (objective, method)}
 
 
-def _tile(run: Run, rows: dict[int, UnitRow], channel: int, labels: str) -> Tile:
+def _tile(run: Run, rows: dict[int, UnitRow], channel: int, captions: str) -> Tile:
     layer = next(iter(rows.values())).layer
     if channel not in rows:
         others = words.listed([str(number) for number in sorted(rows)], 12)
@@ -352,7 +352,7 @@ def _tile(run: Run, rows: dict[int, UnitRow], channel: int, labels: str) -> Tile
     picture = run.tile(row)
     if picture is None:
         raise _refusal("channels", channel, f"has no picture ({row.status}); choose other channels of {layer}")
-    label = {"none": "", "channel": str(channel), "activation": f"{channel}: {_plain(row.activation)}"}[labels]
+    label = {"none": "", "channel": str(channel), "activation": f"{channel}: {_plain(row.activation)}"}[captions]
     return Tile(
         channel=channel,
         label=label,
@@ -367,18 +367,18 @@ def _plain(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
-def _font(tiles: Sequence[Tile], side: float, labels: str) -> float:
-    """Points of the labels, so that the widest fits below its picture."""
-    if labels == "none":
+def _font(tiles: Sequence[Tile], side: float, captions: str) -> float:
+    """Points of the captions, so that the widest fits below its picture."""
+    if captions == "none":
         return 0.0
     widest = max(pdf.text_width(tile.label) for tile in tiles)
     fits = min(FONT, math.floor(10 * (side + 0.6 * GAP) * pdf.POINTS / widest) / 10)
     if fits < SMALLEST_FONT:
         raise _refusal(
-            "labels",
-            labels,
+            "captions",
+            captions,
             f"do not fit below pictures of {side:.1f} mm; choose fewer {setting('columns')}, "
-            f"a larger {setting('width')} or {setting('labels', 'none')}",
+            f"a larger {setting('width')} or {setting('captions', 'none')}",
         )
     return fits
 

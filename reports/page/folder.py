@@ -60,6 +60,8 @@ class NewFolder(Files):
         super().__init__()
         self.place = place
         self._real = place.resolve()  # a link stays, and what it leads to is replaced
+        if not self._real.name:
+            raise RunError(f"{place}: is no place for a folder of its own; name another")
         self._mark, self._own = mark, own
         self._beside = self._real.with_name(f".{self._real.name}.part")
         self._old = self._real.with_name(f".{self._real.name}.old")

@@ -20,7 +20,7 @@ DECLARED = DeclaredInput("x", (1, 3, 240, 320), "NCHW", 3)
 
 CASES = {  # field → what fails, the value, a part of the text
     "preprocess": (lambda: preset("imagnet"), "imagnet", "`preprocess=imagnet`"),
-    "std": (lambda: custom(1, [0], [1, 0, 1]), [1, 0, 1], "`std`: 1, 0, 1 has a zero"),
+    "std": (lambda: custom(1, [0], [1, 0, 1]), (1.0, 0.0, 1.0), "`std=1, 0, 1`: has a zero"),
     "high": (lambda: custom(0, [0], [1]), 0, "must be above 0"),
     "input_size": (lambda: size_of(DECLARED, (9, 9)), (9, 9), "`input_size=9x9`: the file fixes"),
     "class": (lambda: class_index("9", [], 4), "9", "`class=9`: the network has classes 0 to 3"),

@@ -179,8 +179,11 @@ MISTAKES = [  # options, message
     ({"channels": "8-3"}, r"^`channels=8-3`: give all, or numbers and ranges"),
     ({"objective": "negative"}, r"it has `objective=channel` `method=ascent`, `objective=neuron`"),
     ({"method": "vertex"}, r"^`objective=channel` `method=vertex`: features.1.conv has no such pictures"),
-    ({"labels": "all"}, r"^`labels=all`: give one of none, channel, activation$"),
-    ({"labels": "activation", "columns": 6, "width": "22mm"}, r"^`labels=activation`: do not fit .* `labels=none`$"),
+    ({"captions": "all"}, r"^`captions=all`: give one of none, channel, activation$"),
+    (
+        {"captions": "activation", "columns": 6, "width": "22mm"},
+        r"^`captions=activation`: do not fit .* `captions=none`$",
+    ),
     ({"width": "85 miles"}, r"^`width=85 miles`: give 5mm to 2000mm"),
     ({"width": "nan"}, r"^`width=nan`: give 5mm"),
     ({"dpi": 1e6}, r"^`dpi=1e\+06`: give 36 to 2400$"),

@@ -1,0 +1,172 @@
+"""Whatever is given in the wrong type is refused in one line that names the setting; numpy's numbers are numbers."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import filterscope as fs
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.converters.errors import FilterscopeError, SettingsError
+from filterscope.requests.analyze import settings_with
+from filterscope.requests.maximize import MaximizeRequest, recipe_of
+from support.classifier import classifier
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fs.open(classifier())
+
+
+PREPROCESSINGS = [
+    ({"high": 0.0}, "high"),
+    ({"high": float("nan")}, "high"),
+    ({"high": "255"}, "high"),
+    ({"mean": 0.5}, "mean"),
+    ({"mean": ()}, "mean"),
+    ({"mean": ("a",)}, "mean"),
+    ({"std": (0.0,)}, "std"),
+    ({"std": (1.0, float("inf"), 1.0)}, "std"),
+    ({"order": "XYZ"}, "order"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), PREPROCESSINGS, ids=lambda value: str(value))
+def test_a_preprocessing_checks_itself(change, field):
+    fields = {"name": "own", "high": 1.0, "mean": (0.0,), "std": (1.0,), "order": "RGB"} | change
+    with pytest.raises(SettingsError, match=f"^`{field}") as caught:
+        fs.Preprocessing(**fields)
+    assert caught.value.field == field
+
+
+OPENINGS = [
+    ({"input_size": 32}, "input_size"),
+    ({"input_size": "32x32"}, "input_size"),
+    ({"input_size": (32, 32, 3)}, "input_size"),
+    ({"input_size": (-1, 32)}, "input_size"),
+    ({"input_size": (None, None)}, "input_size"),
+    ({"input_channels": 2.5}, "input_channels"),
+    ({"preprocess": 3}, "preprocess"),
+    ({"preprocess": (0.5, 0.5)}, "preprocess"),
+    ({"weights": 3}, "weights"),
+    ({"feed": [1]}, "feed"),
+    ({"feed": {1: 2}}, "feed"),
+    ({"limit_memory": "8G"}, "limit_memory"),
+    ({"limit_memory": float("nan")}, "limit_memory"),
+    ({"limit_seconds": "60"}, "limit_seconds"),
+    ({"trust": "no"}, "trust"),
+    ({"layout": 1}, "layout"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), OPENINGS, ids=lambda value: str(value))
+def test_opening_names_the_setting_and_not_the_model(change, field):
+    with pytest.raises(SettingsError, match=f"^`{field}") as caught:
+        fs.open("model.onnx", **change)
+    assert caught.value.field == field
+    assert "\n" not in str(caught.value)
+
+
+ANALYSES = [
+    ({"images": None}, "images"),
+    ({"images": [np.zeros((9, 9, 3))]}, "images"),
+    ({"images": 3}, "images"),
+    ({"out": None}, "out"),
+    ({"studies": None}, "studies"),
+    ({"studies": [fs.Truth]}, "studies"),
+    ({"studies": ["truth"]}, "studies"),
+    ({"seed": "1"}, "seed"),
+    ({"seed": 1.5}, "seed"),
+    ({"seed": True}, "seed"),
+    ({"seed": -1}, "seed"),
+    ({"maps": 2.5}, "maps"),
+    ({"settings": "draft"}, "settings"),
+    ({"settings": {}}, "settings"),
+    ({"quality": ["draft"]}, "quality"),
+    ({"objective": []}, "objective"),
+    ({"layers": 0}, "layers"),
+    ({"layers": [1]}, "layers"),
+    ({"channels": [1.5]}, "channels"),
+    ({"time_budget": float("nan")}, "time_budget"),
+    ({"device": None}, "device"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), ANALYSES, ids=lambda value: str(value)[:40])
+def test_an_analysis_is_refused_before_it_begins(tmp_path, model, change, field):
+    out = tmp_path / "run"
+    with pytest.raises(SettingsError, match=f"^`{field}") as caught:
+        fs.analyze(model, **({"out": out} | change))
+    assert caught.value.field == field
+    assert len(str(caught.value)) < 200
+    assert not out.exists()
+
+
+UNITS = [
+    ({"channels": "0,1"}, "channels"),
+    ({"channels": None}, "channels"),
+    ({"channels": 1.7}, "channels"),
+    ({"layer": 0}, "layer"),
+    ({"objective": None}, "objective"),
+    ({"recipe": "distill"}, "recipe"),
+    ({"canvas": 32}, "canvas"),
+    ({"canvas": (3.5, 4)}, "canvas"),
+    ({"canvas": (-3, 3)}, "canvas"),
+    ({"canvas": (10**6, 10**6)}, "canvas"),
+    ({"seconds": None}, "seconds"),
+    ({"seed": 1.5}, "seed"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), UNITS, ids=lambda value: str(value))
+def test_a_unit_is_refused(model, change, field):
+    with pytest.raises(SettingsError, match=f"^`{field}") as caught:
+        fs.maximize(model, **({"layer": model.layers[0].name, "channels": 0} | change))
+    assert caught.value.field == field
+
+
+PICTURES = [
+    ({"image": None}, "image"),
+    ({"image": []}, "image"),
+    ({"method": []}, "method"),
+    ({"method": [3]}, "method"),
+    ({"seed": -1}, "seed"),
+    ({"sanity": "yes"}, "sanity"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), PICTURES, ids=lambda value: str(value))
+def test_an_attribution_is_refused(model, change, field):
+    with pytest.raises(SettingsError, match=f"^`{field}") as caught:
+        fs.attribute(model, **({"image": np.zeros((8, 8, 3), np.uint8)} | change))
+    assert caught.value.field == field
+
+
+def test_names_of_another_number_of_classes_are_refused(model):
+    with pytest.raises(FilterscopeError, match=r"^`labels`: 1 names for a network of"):
+        fs.attribute(model, np.zeros((8, 8, 3), np.uint8), target=0, labels=["a"])
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = settings_with(None, seed=np.int64(3), maps=np.int32(4), channels=np.int64(5), time_budget=np.float32(2))
+    assert settings == Settings(seed=3, map_pictures=4, channels="5", time_budget=2.0)
+    assert {type(settings.seed), type(settings.map_pictures)} == {int}
+    request = MaximizeRequest(layer="a", channels=np.arange(3), recipe=recipe_of(), canvas=np.array([32, 33]))
+    assert (request.channels, request.canvas) == ((0, 1, 2), (32, 33))
+    assert MaximizeRequest(layer="a", channels=np.int64(4), recipe=recipe_of()).channels == (4,)
+
+
+def test_results_and_errors_can_be_pickled(model):
+    portrait = fs.maximize(model, model.layers[0].name, 0, quality="draft")
+    copy = pickle.loads(pickle.dumps(portrait))
+    assert repr(copy) == repr(portrait)
+    assert (copy.tiles == portrait.tiles).all()
+    error = pickle.loads(pickle.dumps(SettingsError("`seed`: no", field="seed", value=3)))
+    assert (str(error), error.field, error.value) == ("`seed`: no", "seed", 3)
+
+
+def test_a_folder_without_a_name_is_no_place_for_a_report(tmp_path):
+    from filterscope.reports.page.folder import NewFolder
+
+    with pytest.raises(FilterscopeError, match="no place for a folder of its own"):
+        NewFolder(tmp_path.__class__("/"), "index.html")
