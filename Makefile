@@ -42,7 +42,7 @@ bench: $(STAMP) ## measure speed; writes docs/speed.md, docs/performance.md and 
 
 coverage: $(STAMP) ## open many networks; writes docs/coverage.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[coverage]'
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/network_coverage.py
 
 FUZZ_FILES ?= 10000
 FUZZ_WATCH ?= $(if $(shell command -v strace),300,0)

@@ -6,7 +6,7 @@ middle and the last conv layer. What is refused stands there with the reason. Ea
 own. Rows are kept in docs/coverage.json, so that some can be made again, and so may be what other projects' exporters
 wrote:
 
-    python benchmarks/coverage.py --only 'timm/resnet*' --jobs 2 --exports FOLDER
+    python benchmarks/network_coverage.py --only 'timm/resnet*' --jobs 2 --exports FOLDER
 """
 
 import argparse
