@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 from filterscope.converters.errors import SettingsError, setting
 
 
-def whole(field: str, value: Any, least: int = 0) -> int:
-    """An integer of at least so much.
+def whole(field: str, value: Any, least: int | None = 0) -> int:
+    """An integer of at least so much; None: any.
 
     Raises:
         SettingsError: it is none.
@@ -28,8 +28,8 @@ def whole(field: str, value: Any, least: int = 0) -> int:
     except TypeError:
         number = None
     if number is None:
-        refuse(field, value, f"give a whole number of {least} or more")
-    if number < least:
+        refuse(field, value, "give a whole number" + ("" if least is None else f" of {least} or more"))
+    if least is not None and number < least:
         refuse(field, number, f"give {least} or more")
     return number
 

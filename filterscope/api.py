@@ -195,13 +195,14 @@ def maximize(
     Raises:
         FilterscopeError: the model, or something that does not fit it.
     """
-    from filterscope.requests.maximize import MaximizeRequest, recipe_of
+    from filterscope.analyzer.maximize.presets import Recipe
+    from filterscope.requests.maximize import MaximizeRequest
 
     request = MaximizeRequest(
         layer=layer,
         channels=channels,
         objective=objective,
-        recipe=recipe or recipe_of(quality, preset),
+        recipe=recipe or Recipe.named(preset, quality),
         method=method,
         seed=seed,
         device=device,

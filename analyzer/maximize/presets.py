@@ -13,6 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
 from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 PARAMETERS = ("fourier", "pixels", "maco")
@@ -264,6 +265,24 @@ class Recipe:
     preset: Preset
     quality: Quality
 
+    def __post_init__(self) -> None:
+        for field, part, kind in (("preset", self.preset, Preset), ("quality", self.quality, Quality)):
+            if not isinstance(part, kind):
+                checks.refuse(field, part, "give names to Recipe.named(preset, quality)")
+
+    @classmethod
+    def named(cls, preset: str = "filterscope", quality: str = "standard", steps: int | None = None) -> Recipe:
+        """The recipe of these names.
+
+        Args:
+            steps: instead of the quality's or the preset's.
+
+        Raises:
+            SettingsError: there is no such preset or quality, or no step is left.
+        """
+        recipe = cls(preset_named(preset), _quality_of(quality))
+        return recipe if steps is None else recipe.with_steps(checks.whole("steps", steps, least=1))
+
     @property
     def steps(self) -> int:
         """At most so many."""
@@ -320,3 +339,6 @@ class Recipe:
             _NEURON, transforms=transforms, penalties=self.preset.penalties
         )  # what the user restrains stays so
         return replace(self, preset=own)
+
+
+_quality_of = quality  # where a recipe's own field has the name

@@ -128,11 +128,12 @@ def maximize(
     ] = 60.0,
 ) -> None:
     """Maximise one unit and save its picture: a first one at once, then the one asked for."""
+    from filterscope.analyzer.maximize.presets import Recipe
     from filterscope.analyzer.maximize.single_unit import check_file
     from filterscope.requests.labels import read_labels
-    from filterscope.requests.maximize import MaximizeRequest, recipe_of
+    from filterscope.requests.maximize import MaximizeRequest
 
-    recipe = restrained(recipe_of(quality, preset, steps), restrain or ())
+    recipe = restrained(Recipe.named(preset, quality, steps), restrain or ())
     _check_units(layer, class_name, objective, options={"--channel": channel, "--pair": pair, "--direction": direction})
     vectors = None if direction is None else read_direction(direction)
     request = MaximizeRequest(

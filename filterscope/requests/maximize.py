@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filterscope.analyzer.maximize.presets import Quality, Recipe, preset_named
-from filterscope.analyzer.maximize.presets import quality as quality_named
+from filterscope.analyzer.maximize.presets import Quality, Recipe
 from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
@@ -17,23 +16,6 @@ if TYPE_CHECKING:
     from filterscope.analyzer.units.objectives import Objective
 
 FIRST = Quality("first", steps=12, rate=0.3, cap=96, patience=12)  # shown at once: a dozen long steps
-
-
-def recipe_of(quality: str = "standard", preset: str = "filterscope", steps: int | None = None) -> Recipe:
-    """The recipe of these names.
-
-    Args:
-        steps: instead of the quality's or the preset's.
-
-    Raises:
-        SettingsError: there is no such quality or preset, or no step is left.
-    """
-    recipe = Recipe(preset_named(preset), quality_named(quality))
-    if steps is None:
-        return recipe
-    if steps < 1:
-        raise SettingsError(f"{setting('steps', steps)}: give 1 or more", field="steps", value=steps)
-    return recipe.with_steps(steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +53,7 @@ class MaximizeRequest:
 
     def __post_init__(self) -> None:
         channels = self.channels if isinstance(self.channels, Iterable) else [self.channels]
-        units = tuple(checks.whole("channels", channel) for channel in checks.listed("channels", channels))
+        units = tuple(checks.whole("channels", channel, least=None) for channel in checks.listed("channels", channels))
         object.__setattr__(self, "channels", units)
         object.__setattr__(self, "seed", checks.whole("seed", self.seed))
         object.__setattr__(self, "seconds", checks.number("seconds", self.seconds))

@@ -9,7 +9,7 @@ import filterscope as fs
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.converters.errors import FilterscopeError, SettingsError
 from filterscope.requests.analyze import settings_with
-from filterscope.requests.maximize import MaximizeRequest, recipe_of
+from filterscope.requests.maximize import MaximizeRequest
 from support.classifier import classifier
 
 
@@ -142,6 +142,13 @@ def test_an_attribution_is_refused(model, change, field):
     assert caught.value.field == field
 
 
+def test_a_recipe_is_not_made_of_names():
+    with pytest.raises(SettingsError, match=r"^`preset=distill`"):
+        fs.Recipe("distill", "draft")
+    recipe = fs.Recipe.named("distill", "draft", steps=64)
+    assert (recipe.preset.name, recipe.quality.name, recipe.steps) == ("distill", "draft", 64)
+
+
 def test_names_of_another_number_of_classes_are_refused(model):
     with pytest.raises(FilterscopeError, match=r"^`labels`: 1 names for a network of"):
         fs.attribute(model, np.zeros((8, 8, 3), np.uint8), target=0, labels=["a"])
@@ -151,9 +158,9 @@ def test_numbers_of_numpy_are_numbers():
     settings = settings_with(None, seed=np.int64(3), maps=np.int32(4), channels=np.int64(5), time_budget=np.float32(2))
     assert settings == Settings(seed=3, map_pictures=4, channels="5", time_budget=2.0)
     assert {type(settings.seed), type(settings.map_pictures)} == {int}
-    request = MaximizeRequest(layer="a", channels=np.arange(3), recipe=recipe_of(), canvas=np.array([32, 33]))
+    request = MaximizeRequest(layer="a", channels=np.arange(3), recipe=fs.Recipe.named(), canvas=np.array([32, 33]))
     assert (request.channels, request.canvas) == ((0, 1, 2), (32, 33))
-    assert MaximizeRequest(layer="a", channels=np.int64(4), recipe=recipe_of()).channels == (4,)
+    assert MaximizeRequest(layer="a", channels=np.int64(4), recipe=fs.Recipe.named()).channels == (4,)
 
 
 def test_results_and_errors_can_be_pickled(model):
