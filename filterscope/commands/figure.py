@@ -55,14 +55,13 @@ def figure(
     ] = 300,
 ) -> None:
     """Write some units' pictures of a run as a figure for print."""
-    from filterscope import api
     from filterscope.reports.figures.figures import check_file
+    from filterscope.requests.runs import FigureRequest
 
     check_file(out)
-    drawing = api.figure(
-        run,
-        layer,
-        channels,
+    request = FigureRequest(
+        layer=layer,
+        channels=channels,
         objective=objective,
         method=method,
         columns=columns,
@@ -70,6 +69,7 @@ def figure(
         width=width,
         dpi=dpi,
     )
+    drawing = request.run(run)
     for note in drawing.notes:
         say(f"note: {note}")
     typer.echo(f"{drawing.save(out)}: {visible(drawing.description())}")
