@@ -77,12 +77,14 @@ __all__ = [
 ]
 
 _ELSEWHERE = {  # public name → module, and its name there where that is another; the others are in api
+    "Answer": "analyzer.attribution.explained",  # in no list: pickle looks for it
     "Attribution": "analyzer.studies.attribution",
     "Classes": "analyzer.studies.classes",
     "Examples": "analyzer.studies.examples.examples",
     "FilterscopeError": "converters.errors",
     "Groups": "analyzer.studies.groups",
     "Inversion": "analyzer.studies.inversion",
+    "Portrait": "analyzer.maximize.single_unit",  # likewise
     "Preprocessing": "analyzer.network.preprocessing",
     "Recipe": "analyzer.maximize.presets",
     "Run": "analyzer.run.reader",
@@ -95,22 +97,17 @@ _ELSEWHERE = {  # public name → module, and its name there where that is anoth
     "objectives": "analyzer.units.objectives",
 }
 
-_RESULTS = {  # what functions return, found by pickle alone
-    "Answer": "analyzer.attribution.explained",
-    "Portrait": "analyzer.maximize.single_unit",
-}
-
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("filterscope")
-    if name not in __all__ and name not in _RESULTS:
+    if name not in __all__ and name not in _ELSEWHERE:
         raise AttributeError(f"module 'filterscope' has no attribute {name!r}")
     from importlib import import_module
 
-    module, _, there = (_ELSEWHERE | _RESULTS).get(name, "api").partition(":")
+    module, _, there = _ELSEWHERE.get(name, "api").partition(":")
     source = import_module(f"filterscope.{module}")
     return source if name == "objectives" else getattr(source, there or name)
 

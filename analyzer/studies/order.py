@@ -6,18 +6,10 @@ Knows the studies' names; imports none of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-
-class Named(Protocol):
-    """Anything with the name of a study."""
-
-    @property
-    def name(self) -> str:
-        """Folder inside the run."""
-
-
-S = TypeVar("S", bound=Named)
+if TYPE_CHECKING:
+    from filterscope.analyzer.studies.study import Study
 
 READS: dict[str, tuple[str, ...]] = {  # study, in order → studies whose results it reads where the run has them
     "weights": (),
@@ -32,7 +24,7 @@ READS: dict[str, tuple[str, ...]] = {  # study, in order → studies whose resul
 }
 
 
-def in_order(studies: Sequence[S]) -> list[S]:
+def in_order(studies: Sequence[Study]) -> list[Study]:
     """The same studies in the order of READS; a study of the caller's own comes last."""
     places = {name: place for place, name in enumerate(READS)}
     return sorted(studies, key=lambda study: places.get(study.name, len(places)))
