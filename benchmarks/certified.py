@@ -23,7 +23,7 @@ from filterscope.analyzer.bounds.linear_relaxation import SharedBounds, upper_bo
 from filterscope.analyzer.certify.certifier import PROVEN, Certifier
 from filterscope.analyzer.maximize.analytic import image_maximisers
 from filterscope.analyzer.maximize.engine import ascend
-from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.vertex_jump import jump
 from filterscope.analyzer.network.network import InputOptions
@@ -114,7 +114,7 @@ def prove(network, units: list[int], seconds: float) -> Iterator[Row]:
     shared = SharedBounds(network)
     certifier = Certifier(network, layer, shared=shared, clock=time.process_time)
     canvas, channels = certifier.canvas, np.array(units)
-    recipe = Recipe(preset_named("filterscope"), quality("standard"))
+    recipe = Recipe(preset_named("filterscope"), quality_named("standard"))
     climbed = ascend(Problem(network, layer, canvas, Neuron.on(canvas)), units, recipe, seed=0, device=CPU)
     jumped = jump(Problem(network, layer, canvas, Neuron.on(canvas)), units, CPU)
     ascent, leap = (certifier.meter.activation(found.tiles, channels) for found in (climbed, jumped))

@@ -19,7 +19,7 @@ import torch
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.compute.allocator import keep_freed_memory
 from filterscope.analyzer.maximize.engine import ascend
-from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import InputOptions, Network
@@ -46,7 +46,7 @@ def resized(path: Path, side: int, folder: Path) -> Path:
 
 def seconds(network: Network, layer: ConvLayer) -> tuple[float, int]:
     """CPU seconds a channel at quality `standard`, and the canvas's side."""
-    wanted = quality("standard")
+    wanted = quality_named("standard")
     canvas = canvas_for(network, layer, "channel", wanted.cap)
 
     def spent(steps: int) -> float:

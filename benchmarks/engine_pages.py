@@ -73,7 +73,7 @@ def table(subject: Any, models: Path, plan: list, folder: Path) -> Table:
     """Read the results of a network and measure its pictures."""
     from engine_tools import opened
 
-    from filterscope.analyzer.maximize.presets import quality
+    from filterscope.analyzer.maximize.presets import quality_named
     from filterscope.analyzer.units.canvas import canvas_for
 
     network = opened(str(models / subject.model), subject.preprocessing)
@@ -87,7 +87,7 @@ def table(subject: Any, models: Path, plan: list, folder: Path) -> Table:
     lines = []
     for name, _, rendered in plan:
         layer = network.layer(name)
-        canvas = canvas_for(network, layer, "channel", quality("standard").cap)
+        canvas = canvas_for(network, layer, "channel", quality_named("standard").cap)
         times = {
             f"{tool}/{kind}": np.concatenate([found[f"{name}/{kind}"] for found in rounds[tool]])
             for tool, kind in (

@@ -20,7 +20,7 @@ from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.compute.allocator import keep_freed_memory
 from filterscope.analyzer.compute.pixels import eight_bit, input_map
 from filterscope.analyzer.maximize.engine import ascend
-from filterscope.analyzer.maximize.presets import STRETCHED, Recipe, preset_named, quality
+from filterscope.analyzer.maximize.presets import STRETCHED, Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import InputOptions, Network
@@ -44,7 +44,7 @@ def opened(model: str, preprocessing: str) -> Network:
 
 def ours(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
     """The channels in two tasks side by side, one thread each; set-up included."""
-    recipe = Recipe(preset_named("filterscope"), quality("standard"))
+    recipe = Recipe(preset_named("filterscope"), quality_named("standard"))
     keep_freed_memory()  # as the program does before its tasks
 
     def task(part: list[int]):

@@ -17,7 +17,7 @@ import torch
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data import images
 from filterscope.analyzer.maximize.feature_inversion import FIRST, LAST, Matcher, Restraint
-from filterscope.analyzer.maximize.presets import quality
+from filterscope.analyzer.maximize.presets import quality_named
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.studies.inversion import QUALITIES, ActivationComparison, InvertedPicture, spread
@@ -132,7 +132,7 @@ def standard(network: Network, pictures: list[np.ndarray]) -> Iterator[Case]:
         inverted, drawn = [], []
         for picture in pictures:
             inverted.append(comparison.compare("inversion", matcher.invert(picture, amounts.evaluations), picture))
-            caricature = matcher.caricature(picture, quality("standard"), 2.0)
+            caricature = matcher.caricature(picture, quality_named("standard"), 2.0)
             drawn.append(comparison.compare("caricature", caricature, picture))
         yield Case(layer.name, target, inverted, drawn)
 

@@ -186,9 +186,9 @@ def raised(network) -> int:
     from filterscope.analyzer.compute.devices import choose_devices
     from filterscope.analyzer.execution.plan import Task
     from filterscope.analyzer.execution.tasks import Workshop, run_task
-    from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+    from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 
-    shop = Workshop(network, Recipe(preset_named("filterscope"), quality("draft")), 0, choose_devices("cpu"))
+    shop = Workshop(network, Recipe(preset_named("filterscope"), quality_named("draft")), 0, choose_devices("cpu"))
     flat = [layer for layer in network.layers if layer.has_maps]  # the others are listed and not raised
 
     def rises(layer, channels: tuple[int, ...]) -> bool:

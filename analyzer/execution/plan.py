@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from filterscope.analyzer.data.images import RESIZES
-from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.network.layers import ConvLayer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
@@ -43,13 +43,13 @@ class Settings:
     time_budget: float | None = None  # seconds for the ascent; steps are then shared out (analyzer.execution.budget)
 
     def __post_init__(self) -> None:
-        for name in ("objectives", "layers"):
-            names = checks.listed(name, getattr(self, name))
-            object.__setattr__(self, name, tuple(checks.text(name, one) for one in names))
+        for name, public in (("objectives", "objective"), ("layers", "layers")):
+            names = checks.listed(public, getattr(self, name))
+            object.__setattr__(self, name, tuple(checks.text(public, one) for one in names))
         for name in ("quality", "preset", "channels", "resize"):
             checks.text(name, getattr(self, name))
         if not self.objectives:
-            checks.refuse("objective", "", f"give one of {', '.join(CHANNEL_OBJECTIVES)}")
+            checks.refuse("objective", (), f"give one of {', '.join(CHANNEL_OBJECTIVES)}")
         for name, public in (("seed", "seed"), ("map_pictures", "maps")):
             object.__setattr__(self, name, checks.whole(public, getattr(self, name)))
         if self.time_budget is not None:
@@ -79,7 +79,7 @@ class Settings:
     @property
     def recipe(self) -> Recipe:
         """The preset at the quality."""
-        return Recipe(preset_named(self.preset), quality(self.quality))
+        return Recipe(preset_named(self.preset), quality_named(self.quality))
 
 
 @dataclass(frozen=True, slots=True)

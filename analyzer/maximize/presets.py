@@ -66,7 +66,7 @@ QUALITIES = {
 }
 
 
-def quality(name: str) -> Quality:
+def quality_named(name: str) -> Quality:
     """The quality of this name.
 
     Raises:
@@ -280,7 +280,7 @@ class Recipe:
         Raises:
             SettingsError: there is no such preset or quality, or no step is left.
         """
-        recipe = cls(preset_named(preset), _quality_of(quality))
+        recipe = cls(preset_named(preset), quality_named(quality))
         return recipe if steps is None else recipe.with_steps(checks.whole("steps", steps, least=1))
 
     @property
@@ -339,6 +339,3 @@ class Recipe:
             _NEURON, transforms=transforms, penalties=self.preset.penalties
         )  # what the user restrains stays so
         return replace(self, preset=own)
-
-
-_quality_of = quality  # where a recipe's own field has the name

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from filterscope.analyzer.maximize.presets import quality as quality_named
+from filterscope.analyzer.maximize.presets import quality_named
 from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas

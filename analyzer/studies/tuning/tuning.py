@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import Network
@@ -33,7 +33,7 @@ from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.measure import Meter
 from filterscope.converters.errors import setting
 
-CLIMB = Recipe(preset_named("filterscope"), quality("draft"))  # what finds a strong response to compare with
+CLIMB = Recipe(preset_named("filterscope"), quality_named("draft"))  # what finds a strong response to compare with
 PASSES = 3  # forward passes that a step of it costs, about
 BUDGETS = {"draft": 2e10, "standard": 1e12, "fine": 1e13}  # multiply-accumulates of all layers together
 

@@ -11,7 +11,7 @@ from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.certify import encoding
 from filterscope.analyzer.certify.certifier import Certifier, certify
 from filterscope.analyzer.maximize.engine import ascend
-from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality
+from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS, custom
@@ -268,7 +268,7 @@ def test_nothing_found_by_any_method_exceeds_a_proof(seed, tmp_path):
     climbed = ascend(
         Problem(network, layer, canvas, Neuron.on(canvas)),
         range(3),
-        Recipe(preset_named("filterscope"), quality("standard")),
+        Recipe(preset_named("filterscope"), quality_named("standard")),
         seed=seed,
         device=torch.device("cpu"),
     )
@@ -337,7 +337,7 @@ def test_where_time_runs_out_the_bound_still_holds():
     climbed = ascend(
         Problem(network, layer, canvas, Neuron.on(canvas)),
         [5],
-        Recipe(preset_named("filterscope"), quality("draft")),
+        Recipe(preset_named("filterscope"), quality_named("draft")),
         seed=0,
         device=torch.device("cpu"),
     )

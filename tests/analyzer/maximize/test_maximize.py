@@ -14,7 +14,7 @@ from filterscope.analyzer.compute.pixels import input_map
 from filterscope.analyzer.maximize import engine
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient
-from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality
+from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality_named
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
@@ -294,7 +294,7 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
 
 def test_an_unknown_quality_is_named():
     with pytest.raises(SettingsError, match="draft, standard, fine"):
-        quality("best")
+        quality_named("best")
 
 
 def test_a_negative_is_low_where_the_channel_is_high(network):

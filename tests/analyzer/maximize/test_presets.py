@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Pixels
-from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, Start, preset_named, quality
+from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, Start, preset_named, quality_named
 from filterscope.analyzer.maximize.regularisers import L2
 from filterscope.analyzer.maximize.transforms import Jitter, Pad, fitted
 from filterscope.converters.errors import SettingsError
@@ -116,7 +116,7 @@ def test_what_is_not_a_preset_is_said_in_a_line():
     with pytest.raises(SettingsError, match="`preset=lucid`: give one of filterscope, notebook-2018, paper, yosinski"):
         preset_named("lucid")
     with pytest.raises(SettingsError, match="`quality=best`: give one of draft, standard, fine"):
-        quality("best")
+        quality_named("best")
     for changed, line in [
         ({"parameters": "wavelets"}, "preset maco: parameters wavelets; give one of fourier, pixels, maco"),
         ({"optimiser": "lbfgs"}, "preset maco: optimiser lbfgs; give one of adam"),
@@ -137,7 +137,7 @@ def test_a_plan_that_names_presets_does_not_load_torch():
 def test_what_restrains_a_picture_restrains_a_neurons_too():
     """The default holds neurons and small pictures as pixels; the user's penalties go with them."""
     restrained = replace(preset_named("filterscope"), penalties=(L2(3.0),))
-    recipe = Recipe(restrained, quality("draft"))
+    recipe = Recipe(restrained, quality_named("draft"))
 
     for canvas, side in (("neuron", 40), ("channel", 6)):
         found = recipe.on(canvas, side).preset
