@@ -14,6 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from filterscope.converters.errors import SettingsError, setting
 
 
@@ -34,15 +36,23 @@ def whole(field: str, value: Any, least: int | None = 0) -> int:
     return number
 
 
-def number(field: str, value: Any, above: float = -math.inf) -> float:
-    """A finite number above another.
+def wholes(field: str, value: Any, least: int | None = 0) -> tuple[int, ...]:
+    """One integer or several.
+
+    Raises:
+        SettingsError: one of them is none.
+    """
+    return tuple(whole(field, one, least) for one in several(value))
+
+
+def number(field: str, value: Any) -> float:
+    """A finite number.
 
     Raises:
         SettingsError: it is none.
     """
-    is_number = isinstance(value, numbers.Real) and not _is_flag(value) and math.isfinite(value)
-    if not is_number or value <= above:
-        refuse(field, value, "give a finite number" if above == -math.inf else f"give a number above {above:g}")
+    if not isinstance(value, numbers.Real) or _is_flag(value) or not math.isfinite(value):
+        refuse(field, value, "give a finite number")
     return float(value)
 
 
@@ -94,12 +104,12 @@ def path(field: str, value: Any) -> Path:
 
 
 def array(field: str, value: Any) -> Any:
-    """An array, a path, or what else holds a picture; a list of them is looked at one by one elsewhere.
+    """An array or a path.
 
     Raises:
         SettingsError: it is none of these.
     """
-    if not isinstance(value, (str, PathLike)) and not hasattr(value, "__array_interface__"):
+    if not isinstance(value, (str, PathLike, np.ndarray)):
         refuse(field, value, "give a path, or an array of (H, W, C) numbers")
     return value
 
@@ -113,6 +123,11 @@ def listed(field: str, value: Any) -> list[Any]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         refuse(field, value, "give several, in a list")
     return list(value)
+
+
+def several(value: Any) -> list[Any]:
+    """One thing, or several in whatever collection, as a list; a text and a path are one."""
+    return [value] if isinstance(value, (str, bytes, PathLike)) or not isinstance(value, Iterable) else list(value)
 
 
 def refuse(field: str, value: Any, advice: str, text: str | None = None) -> NoReturn:
@@ -134,4 +149,4 @@ _SHORT.maxother = _SHORT.maxstring = 60
 
 
 def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+    return isinstance(value, (bool, np.bool_))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress, Silent
 from filterscope.analyzer.run.reader import Run
+from filterscope.converters import checks
 from filterscope.requests.labels import class_names
 from filterscope.requests.opening import OpenRequest
 
@@ -135,8 +136,8 @@ def analyze(
     from filterscope.requests.analyze import AnalyzeRequest, settings_with
 
     request = AnalyzeRequest(
-        images=images,
-        out=out,
+        images=checks.several(images),
+        out=checks.path("out", out),
         settings=settings_with(
             settings,
             quality=quality,
@@ -200,7 +201,7 @@ def maximize(
 
     request = MaximizeRequest(
         layer=layer,
-        channels=channels,
+        channels=checks.several(channels),
         objective=objective,
         recipe=recipe or Recipe.named(preset, quality),
         method=method,
@@ -251,13 +252,14 @@ def attribute(
     Raises:
         FilterscopeError: the model, the image, or something that does not fit the network.
     """
+    import numpy as np
+
     from filterscope.requests.attribute import AttributeRequest
 
-    targets = [] if target is None else target if isinstance(target, (list, tuple)) else [target]
     request = AttributeRequest(
-        image=image,
-        target=[str(name) for name in targets],
-        method=[method] if isinstance(method, str) else list(method),
+        image=[image] if isinstance(image, np.ndarray) else checks.several(image),
+        target=[] if target is None else [str(name) for name in checks.several(target)],
+        method=checks.several(method),
         layer=layer,
         labels=class_names(labels),
         sanity=sanity,
@@ -362,7 +364,7 @@ def figure(
 
     request = FigureRequest(
         layer=layer,
-        channels=channels,
+        channels=channels if isinstance(channels, str) else checks.several(channels),
         objective=objective,
         method=method,
         columns=columns,

@@ -366,7 +366,7 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
     """Run the analysis, make the pages, and print where they are; an interrupt says how to go on."""
     from filterscope.requests.runs import ReportRequest
 
-    out = Path(request.out)
+    out = request.out
     interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
     try:
         run = request.run(network, progress, ["filterscope", *sys.argv[1:]])

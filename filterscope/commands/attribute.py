@@ -91,7 +91,7 @@ def attribute(
     from filterscope.requests.labels import read_labels
 
     request = AttributeRequest(
-        image=image,
+        image=[image],
         target=tuple(target or ()),
         method=tuple(method or ("all",)),
         layer=layer,

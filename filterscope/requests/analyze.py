@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ class AnalyzeRequest:
         SettingsError: `white` is no number that can be white, or a field is not of its type.
     """
 
-    images: str | Path | Iterable[str | Path] = ()  # files, folders, globs or array files
-    out: str | Path = Path("filterscope-run")  # folder of the run
+    images: Sequence[str | Path] = ()  # files, folders, globs or array files
+    out: Path = Path("filterscope-run")  # folder of the run
     settings: Settings = field(default_factory=Settings)
     studies: Sequence[Study] = ()
     labels: Sequence[str] = ()  # class names in order, or none
@@ -36,19 +36,12 @@ class AnalyzeRequest:
 
     def __post_init__(self) -> None:
         check_white(self.white)
-        paths = [self.images] if isinstance(self.images, (str, Path)) else checks.listed("images", self.images)
-        object.__setattr__(self, "images", [checks.path("images", one) for one in paths])
-        checks.path("out", self.out)
+        for image in checks.listed("images", self.images):
+            checks.path("images", image)
         checks.text("device", self.device)
         for study in checks.listed("studies", self.studies):
             if isinstance(study, type) or not callable(getattr(study, "run", None)):
                 checks.refuse("studies", study, "give studies such as fs.Tuning(), in a list")
-
-    @property
-    def paths(self) -> list[Path]:
-        """The images: files, folders, globs and array files."""
-        assert isinstance(self.images, list)
-        return self.images
 
     def run(self, network: Network, progress: Progress, command: Sequence[str] = ()) -> Run:
         """Analyse the network, or go on with an analysis of the same plan in the same folder.
@@ -67,8 +60,8 @@ class AnalyzeRequest:
         return Analysis(
             network=network,
             settings=self.settings,
-            sources=find(self.paths, self.white) if self.paths else [],
-            out=Path(self.out),
+            sources=find(list(self.images), self.white) if self.images else [],
+            out=self.out,
             device=self.device,
             labels=self.labels,
             command=command,
@@ -119,11 +112,8 @@ def settings_with(
 
 
 def _unique(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    return tuple(dict.fromkeys([names] if isinstance(names, str) else checks.listed("layers", names)))
+    return None if names is None else tuple(dict.fromkeys(checks.several(names)))
 
 
-def _numbers(channels: int | Iterable[int]) -> str:
-    several = channels if isinstance(channels, Iterable) else [channels]
-    return ",".join(str(checks.whole("channels", channel)) for channel in several)
+def _numbers(channels: int | Sequence[int]) -> str:
+    return ",".join(map(str, checks.wholes("channels", channels)))

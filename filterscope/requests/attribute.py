@@ -27,7 +27,7 @@ class AttributeRequest:
         SettingsError: there is no such method, `white` is no number that can be white, or a field is not of its type.
     """
 
-    image: str | Path | np.ndarray | Sequence[str | Path | np.ndarray]  # arrays: (H, W, C) in RGB order
+    image: Sequence[str | Path | np.ndarray]  # paths; arrays: (H, W, C) in RGB order
     target: Sequence[str] = ()  # none: what the network answers with
     method: Sequence[str] = ("all",)
     layer: str | None = None  # whose maps Grad-CAM weighs; None: the last convolution before the target
@@ -47,8 +47,10 @@ class AttributeRequest:
                 checks.text(field, name)
         if not self.method:
             checks.refuse("method", "", "give all, or a method's name")
-        if not self.images:
+        if not self.image:
             checks.refuse("image", self.image, "give a picture")
+        for image in checks.listed("image", self.image):
+            checks.array("image", image)
         _ = self.methods
 
     @property
@@ -57,12 +59,6 @@ class AttributeRequest:
         from filterscope.analyzer.attribution.methods import methods_named
 
         return methods_named(list(self.method))
-
-    @property
-    def images(self) -> list[str | Path | np.ndarray]:
-        """What is explained, one by one: paths, or (H, W, C) arrays."""
-        is_one = isinstance(self.image, (str, Path)) or hasattr(self.image, "__array_interface__")
-        return [checks.array("image", one) for one in ([self.image] if is_one else checks.listed("image", self.image))]
 
     def run(self, network: Network, progress: Progress) -> Answer:
         """Explain the pictures; the import of the network is proven on the first of them.
@@ -96,10 +92,11 @@ class AttributeRequest:
         from filterscope.analyzer.data.images import add_levels, common_white, find, fit, load, photos_of
         from filterscope.analyzer.data.white import Levels
 
-        images = self.images
-        arrays = {f"picture {number}": image for number, image in enumerate(images) if isinstance(image, np.ndarray)}
+        arrays = {
+            f"picture {number}": image for number, image in enumerate(self.image) if isinstance(image, np.ndarray)
+        }
         photos = {photo.name: photo for photo in photos_of(arrays, self.white)}
-        files = [[] if isinstance(image, np.ndarray) else find([image], self.white) for image in images]
+        files = [[] if isinstance(image, np.ndarray) else find([image], self.white) for image in self.image]
         paths = dict.fromkeys(source.path for sources in files for source in sources if source.index is not None)
         common = common_white(paths, self.white)
         pictures, levels = [], Levels()

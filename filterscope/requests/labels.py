@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 
@@ -15,7 +16,7 @@ def class_names(labels: str | Path | Sequence[str]) -> list[str]:
     Raises:
         SettingsError: the file cannot be read as class names.
     """
-    return read_labels(Path(labels)) if isinstance(labels, (str, Path)) else list(labels)
+    return read_labels(Path(labels)) if isinstance(labels, (str, Path)) else checks.listed("labels", labels)
 
 
 def read_labels(path: Path) -> list[str]:

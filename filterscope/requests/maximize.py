@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class MaximizeRequest:
     """
 
     layer: str | None = None  # its name, or a glob that fits one; None: the scores of the classes
-    channels: int | Iterable[int] = (0,)
+    channels: Sequence[int] = (0,)
     class_name: str | None = None  # instead of channels: a class by number or label
     pair: Pair | None = None  # instead of channels
     objective: str | Objective = "channel"
@@ -52,17 +52,15 @@ class MaximizeRequest:
     seconds: float = 60.0  # that a proof may take, each unit
 
     def __post_init__(self) -> None:
-        channels = self.channels if isinstance(self.channels, Iterable) else [self.channels]
-        units = tuple(checks.whole("channels", channel, least=None) for channel in checks.listed("channels", channels))
-        object.__setattr__(self, "channels", units)
-        object.__setattr__(self, "seed", checks.whole("seed", self.seed))
+        object.__setattr__(self, "channels", checks.wholes("channels", self.channels, least=None))
+        object.__setattr__(self, "seed", checks.whole("seed", self.seed, least=None))
         object.__setattr__(self, "seconds", checks.number("seconds", self.seconds))
         if self.canvas is not None:
             object.__setattr__(self, "canvas", checks.size("canvas", self.canvas))
         if self.layer is not None:
             checks.text("layer", self.layer)
         if not isinstance(self.recipe, Recipe):
-            checks.refuse("recipe", self.recipe, "give fs.Recipe(...)")
+            checks.refuse("recipe", self.recipe, "give fs.Recipe.named(preset, quality)")
         if not isinstance(self.objective, str) and not hasattr(self.objective, "direction"):
             checks.refuse("objective", self.objective, "give a name, or an object of fs.objectives")
         if self.class_name is not None and self.layer is not None:
@@ -71,12 +69,6 @@ class MaximizeRequest:
             )
         if self.pair is not None and self.objective != "channel":
             raise SettingsError(f"maximize: {setting('pair')} is an objective itself; leave {setting('objective')} out")
-
-    @property
-    def units(self) -> tuple[int, ...]:
-        """The channels by number."""
-        assert isinstance(self.channels, tuple)
-        return self.channels
 
     def question(self, network: Network) -> UnitRequest:
         """What is maximised, for this network.
@@ -89,7 +81,7 @@ class MaximizeRequest:
         from filterscope.analyzer.units.objectives import between
 
         layer = scores(network) if self.layer is None else only_layer(network, self.layer)
-        objective, units = self.objective, self.units
+        objective, units = self.objective, tuple(self.channels)
         if self.class_name is not None:
             units = (class_index(self.class_name, self.labels or own_labels(network), layer.out_channels),)
         if self.pair is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +69,7 @@ class FigureRequest:
     """Whose pictures stand in a figure, and how it is laid out."""
 
     layer: str  # its name, or a glob or #number that fits one
-    channels: str | int | Iterable[int] = "all"
+    channels: str | Sequence[int] = "all"
     objective: str = "channel"
     method: str = "ascent"
     columns: int | None = None  # None: nearly a square
@@ -81,16 +81,9 @@ class FigureRequest:
         checks.text("layer", self.layer)
         checks.number("dpi", self.dpi)
         if self.columns is not None:
-            checks.whole("columns", self.columns, least=1)
+            checks.whole("columns", self.columns, least=None)
         if not isinstance(self.channels, str):
-            several = self.channels if isinstance(self.channels, Iterable) else [self.channels]
-            object.__setattr__(self, "channels", [checks.whole("channels", channel) for channel in several])
-
-    @property
-    def units(self) -> str | list[int]:
-        """The channels by number, or as text."""
-        assert isinstance(self.channels, (str, list))
-        return self.channels
+            object.__setattr__(self, "channels", checks.wholes("channels", self.channels))
 
     def run(self, run: Run | str | Path) -> Figure:
         """Lay the figure out.
@@ -103,7 +96,7 @@ class FigureRequest:
         return figure(
             opened(run),
             self.layer,
-            self.units,
+            self.channels,
             objective=self.objective,
             method=self.method,
             columns=self.columns,

@@ -163,6 +163,22 @@ def test_numbers_of_numpy_are_numbers():
     assert MaximizeRequest(layer="a", channels=np.int64(4), recipe=fs.Recipe.named()).channels == (4,)
 
 
+def test_several_things_may_be_given_in_any_collection(model):
+    pictures = [np.full((16, 16, 3), level, np.uint8) for level in (0, 255)]
+    for targets in ([0, 1], (0, 1), np.arange(2), iter([0, 1])):
+        answer = fs.attribute(model, (one for one in pictures), target=targets, method="saliency")
+        assert len(answer.pictures) == 4
+    assert len(fs.attribute(model, pictures[0], target=np.int64(1), method="saliency").pictures) == 1
+    assert fs.maximize(model, model.layers[0].name, iter([2, 0]), quality="draft").units == (2, 0)
+
+
+def test_a_wrong_objective_or_label_is_called_by_its_name(model):
+    for name in ("objective", "labels"):
+        with pytest.raises(SettingsError, match=f"^`{name}") as caught:
+            fs.analyze(model, **{name: 3})
+        assert caught.value.field == name
+
+
 def test_results_and_errors_can_be_pickled(model):
     portrait = fs.maximize(model, model.layers[0].name, 0, quality="draft")
     copy = pickle.loads(pickle.dumps(portrait))
