@@ -125,6 +125,15 @@ def listed(field: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def names(field: str, value: Any) -> tuple[str, ...]:
+    """One name or several.
+
+    Raises:
+        SettingsError: one of them is no text.
+    """
+    return tuple(text(field, one) for one in several(value))
+
+
 def several(value: Any) -> list[Any]:
     """One thing, or several in whatever collection, as a list; a text and a path are one."""
     return [value] if isinstance(value, (str, bytes, PathLike)) or not isinstance(value, Iterable) else list(value)

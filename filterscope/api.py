@@ -289,7 +289,7 @@ def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = F
     """
     from filterscope.requests.convert import ConvertRequest
 
-    return ConvertRequest(out=Path(out), canonical=canonical).run(_network(model))
+    return ConvertRequest(out=checks.path("out", out), canonical=canonical).run(_network(model))
 
 
 def report(
@@ -312,7 +312,9 @@ def report(
     """
     from filterscope.requests.runs import ReportRequest
 
-    return ReportRequest(single_file=single_file, out=None if out is None else Path(out), png=png).run(run)
+    return ReportRequest(single_file=single_file, out=None if out is None else checks.path("out", out), png=png).run(
+        run
+    )
 
 
 def compare(a: Run | str | Path, b: Run | str | Path, *, match: str = "index") -> Comparison:

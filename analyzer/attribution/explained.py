@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -182,12 +183,14 @@ def check_folder(folder: str | Path) -> None:
     """See, before any work, whether a folder could be written.
 
     Raises:
-        SettingsError: it is a file, or stands below one.
+        SettingsError: it is a file, stands below one, or cannot be written.
     """
     place = Path(folder)
     nearest = next((path for path in (place, *place.absolute().parents) if path.exists()), None)
     if nearest is not None and not nearest.is_dir():
         raise SettingsError(f"{setting('out', folder)}: {nearest} is a file; give a folder", field="out", value=folder)
+    if nearest is not None and not os.access(nearest, os.W_OK):
+        raise SettingsError(f"{setting('out', folder)}: {nearest} cannot be written to", field="out", value=folder)
 
 
 def _row(picture: ExplainedPicture) -> str:

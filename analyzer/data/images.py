@@ -247,7 +247,7 @@ def fit(photo: Photo, spec: InputSpec, resize: str = "auto") -> np.ndarray:
         if (height, width) != (spec.height, spec.width):
             raise SettingsError(
                 f"{photo.name}: has {height} × {width} pixels and the network takes {spec.height} × {spec.width}; "
-                f"leave {setting('no_resize')} out, or give images of that size",
+                f"give another {setting('resize')}, or images of that size",
                 field="resize",
                 value=resize,
             )

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -73,6 +74,7 @@ class Network:
     layers: tuple[ConvLayer, ...] = field(repr=False)
     compared: Alone | None = field(default=None, repr=False)  # comparison C, where it was made in another process
     reopen: Callable[[], Prover] | None = field(default=None, repr=False)  # where it is proven; None: in this process
+    process: int = field(default_factory=os.getpid, repr=False)  # which opened it
 
     @cached_property
     def twin(self) -> TorchTwin:
@@ -187,7 +189,10 @@ class Network:
         Raises:
             UnsupportedOperatorError: the network cannot be imported into torch.
             ParityError: original, canonical form and torch disagree.
+            ModelError: it was opened in another process, of which this one is a fork.
         """
+        if os.getpid() != self.process:  # whose threads are not here: the first large product would wait for ever
+            raise ModelError(f"{self.model.path}: was opened in another process; open it in the one that uses it")
         parity = self._parity(first)
         for sentence in parity.not_finite:
             logging.getLogger("filterscope").warning("%s", sentence)

@@ -71,6 +71,9 @@ class Run:
             f"{channels} channels>"
         )
 
+    def __reduce__(self) -> tuple[type[Run], tuple[Path]]:
+        return Run, (self.folder,)
+
     def __getitem__(self, layer: str) -> LayerView:
         """One layer, which shows itself in a notebook; `run["conv4"][17]` is one of its channels."""
         from filterscope.analyzer.run.views import layer_view

@@ -19,6 +19,7 @@ from filterscope.analyzer.attribution.sanity import PICTURES, STAGES, randomisat
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
 from filterscope.analyzer.studies.study import Context
+from filterscope.converters import checks
 
 NO_CLASSES = "The network has no class scores; the strongest channel of its last convolution is explained."
 
@@ -35,6 +36,14 @@ class Attribution:
     layer: str | None = None  # whose maps Grad-CAM weighs; None: the last before the target
     sanity: bool = False
     most: int = 12  # images
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "methods", methods.methods_named(checks.names("methods", self.methods), "methods"))
+        object.__setattr__(self, "targets", checks.names("targets", self.targets))
+        if self.layer is not None:
+            checks.text("layer", self.layer)
+        checks.flag("sanity", self.sanity)
+        object.__setattr__(self, "most", checks.whole("most", self.most, least=1))
 
     @property
     def name(self) -> str:

@@ -26,6 +26,7 @@ from filterscope.analyzer.network.scores import class_index, scores
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import CLASS_SCHEMA
 from filterscope.analyzer.studies.study import Context
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 FEW = {"draft": 10, "standard": 24, "fine": 100}  # classes, where not all or others are asked for
@@ -44,6 +45,13 @@ class Classes:
     """
 
     classes: str | tuple[str, ...] = "auto"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str):
+            return
+        several = isinstance(self.classes, Iterable)
+        names = tuple(_name(one) for one in checks.several(self.classes))
+        object.__setattr__(self, "classes", names if several else names[0])
 
     @property
     def name(self) -> str:
@@ -191,6 +199,10 @@ def entropy(distribution: np.ndarray) -> float:
 
 def _scores(network: Network) -> ConvLayer:
     return scores(network, "classes", "leave it out")
+
+
+def _name(class_: Any) -> str:
+    return class_ if isinstance(class_, str) else str(checks.whole("classes", class_))
 
 
 def _names(classes: str | tuple[str, ...]) -> list[str] | None:

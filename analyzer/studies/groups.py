@@ -26,6 +26,7 @@ from filterscope.analyzer.run.tables import GRID_SCHEMA, GROUP_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Direction
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 GROUPS = 6
@@ -63,11 +64,17 @@ def factorise(maps: np.ndarray, groups: int = GROUPS) -> Factors:
         maps: (C, H, W), negative values count as 0.
         groups: at most so many.
 
+    Raises:
+        SettingsError: `maps` is no such array, or `groups` is below 1.
+
     Source: Lee & Seung 1999, doi:10.1038/44565; scikit-learn's coordinate descent from a singular value start.
     """
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
+    if not isinstance(maps, np.ndarray) or maps.ndim != 3:
+        checks.refuse("maps", maps, "give an array of (channels, height, width)")
+    groups = checks.whole("groups", groups, least=1)
     channels, height, width = maps.shape
     rectified = np.maximum(maps.reshape(channels, -1).T, 0).astype(np.float64)  # places × channels
     if not rectified.any():
@@ -105,12 +112,12 @@ class Groups:
     grid: int | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.groups < 1
-            or (self.images is not None and self.images < 1)
-            or (self.grid is not None and self.grid < 0)
-        ):
-            raise SettingsError("groups: give 1 group or more, 1 image or more, and a grid of 0 places or more")
+        object.__setattr__(self, "layers", checks.names("layers", self.layers))
+        object.__setattr__(self, "groups", checks.whole("groups", self.groups, least=1))
+        if self.images is not None:
+            object.__setattr__(self, "images", checks.whole("images", self.images, least=1))
+        if self.grid is not None:
+            object.__setattr__(self, "grid", checks.whole("grid", self.grid))
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import INVERSION_SCHEMA
 from filterscope.analyzer.studies.study import Context
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
@@ -101,10 +102,13 @@ def invert(
     chosen = only_layer(network, layer)
     amounts, steps = QUALITIES[quality_named(quality).name], quality_named(quality)
     if kind not in ("inversion", "caricature"):
-        raise SettingsError(f"kind {kind}: give inversion or caricature")
+        checks.refuse("kind", kind, "give inversion or caricature")
     expected = (network.input.height, network.input.width, network.input.channels)
-    if picture.shape != expected or picture.dtype != np.uint8:
-        raise SettingsError(f"invert: the network takes pictures {expected} uint8, got {picture.shape} {picture.dtype}")
+    if not isinstance(picture, np.ndarray) or picture.shape != expected or picture.dtype != np.uint8:
+        text = f"array of {picture.shape} {picture.dtype}" if isinstance(picture, np.ndarray) else checks.shown(picture)
+        checks.refuse("picture", picture, f"give an array of {expected} uint8", text=text)
+    if evaluations is not None:
+        evaluations = checks.whole("evaluations", evaluations, least=1)
     matcher = Matcher(network, chosen, choose_device(device))
     if kind == "inversion":
         matched = matcher.invert(picture, evaluations or amounts.evaluations, seed, restraint)
@@ -163,9 +167,12 @@ class Inversion:
     power: float = POWER
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", checks.names("layers", self.layers))
         for name, number in (("images", self.images), ("evaluations", self.evaluations)):
-            if number is not None and number < 1:
-                raise SettingsError(f"inversion: {number} {name}; give 1 or more")
+            if number is not None:
+                object.__setattr__(self, name, checks.whole(name, number, least=1))
+        checks.flag("caricatures", self.caricatures)
+        object.__setattr__(self, "power", checks.number("power", self.power))
 
     @property
     def name(self) -> str:

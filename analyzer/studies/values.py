@@ -22,6 +22,7 @@ from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.grouping import groups_within
 from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS, Kind, operators
@@ -60,6 +61,9 @@ class ValueStudy:
     """
 
     patterns: tuple[str, ...] = ("all",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patterns", checks.names("values", self.patterns))
 
     name = "values"
 

@@ -67,6 +67,8 @@ class MaximizeRequest:
             raise SettingsError(
                 f"maximize: give {setting('layer')}, or {setting('class')} for the network's own scores"
             )
+        if len(self.labels) and self.class_name is None:
+            raise SettingsError(f"{setting('labels')}: names classes, and goes with {setting('class')}", field="labels")
         if self.pair is not None and self.objective != "channel":
             raise SettingsError(f"maximize: {setting('pair')} is an objective itself; leave {setting('objective')} out")
 

@@ -22,7 +22,7 @@ class ReportRequest:
     """Which form the report of a run takes, and where it goes.
 
     Raises:
-        SettingsError: a single file, and pictures beside it.
+        SettingsError: a single file, and pictures beside it or a name that is not of HTML; a field is not of its type.
     """
 
     single_file: bool = False
@@ -30,6 +30,10 @@ class ReportRequest:
     png: bool = False
 
     def __post_init__(self) -> None:
+        checks.flag("single_file", self.single_file)
+        checks.flag("png", self.png)
+        if self.single_file and self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
+            checks.refuse("out", self.out, "the single file is HTML; give a name that ends in .html")
         if self.single_file and self.png:
             raise SettingsError(f"{setting('png')}: a single file holds no files; make the folder for them")
 
@@ -80,6 +84,10 @@ class FigureRequest:
     def __post_init__(self) -> None:
         checks.text("layer", self.layer)
         checks.number("dpi", self.dpi)
+        if not isinstance(self.width, str):
+            checks.number("width", self.width)
+        for field in ("objective", "method", "captions"):
+            checks.text(field, getattr(self, field))
         if self.columns is not None:
             checks.whole("columns", self.columns, least=None)
         if not isinstance(self.channels, str):

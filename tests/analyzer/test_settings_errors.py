@@ -29,7 +29,7 @@ CASES = {  # field → what fails, the value, a part of the text
     "groups": (lambda: select_two_dimensional([], (), "groups"), (), "no two-dimensional convolution"),
     "inversion": (lambda: select([], ["a"], "inversion"), "a", "no layer matches 'a'"),
     "white": (lambda: check_white(-1), -1, "`white=-1`"),
-    "resize": (lambda: fit(PHOTO, SPEC, "none"), "none", "leave `no_resize` out"),
+    "resize": (lambda: fit(PHOTO, SPEC, "none"), "none", "give another `resize`"),
     "limit_memory": (lambda: parse_memory("much"), "much", "`limit_memory=much`"),
     "limit_seconds": (lambda: Limits(seconds=-1), -1, "`limit_seconds=-1`"),
     "pair": (lambda: between(0, 9, 3, 4), "0,9", "`pair=0,9`: the layer has channels 0 to 3"),

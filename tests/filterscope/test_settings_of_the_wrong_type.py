@@ -1,6 +1,8 @@
 """Whatever is given in the wrong type is refused in one line that names the setting; numpy's numbers are numbers."""
 
+import multiprocessing
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from filterscope.analyzer.execution.plan import Settings
 from filterscope.converters.errors import FilterscopeError, SettingsError
 from filterscope.requests.analyze import settings_with
 from filterscope.requests.maximize import MaximizeRequest
+from filterscope.requests.runs import FigureRequest, ReportRequest
 from support.classifier import classifier
 
 
@@ -140,6 +143,105 @@ def test_an_attribution_is_refused(model, change, field):
     with pytest.raises(SettingsError, match=f"^`{field}") as caught:
         fs.attribute(model, **({"image": np.zeros((8, 8, 3), np.uint8)} | change))
     assert caught.value.field == field
+
+
+STUDIES = [
+    (fs.Classes, {"classes": None}, "classes"),
+    (fs.Classes, {"classes": 1.5}, "classes"),
+    (fs.Classes, {"classes": [True]}, "classes"),
+    (fs.Inversion, {"layers": 3}, "layers"),
+    (fs.Inversion, {"images": 0}, "images"),
+    (fs.Inversion, {"evaluations": 2.5}, "evaluations"),
+    (fs.Inversion, {"caricatures": "no"}, "caricatures"),
+    (fs.Inversion, {"power": "2"}, "power"),
+    (fs.Groups, {"layers": [None]}, "layers"),
+    (fs.Groups, {"groups": 0}, "groups"),
+    (fs.Groups, {"images": "all"}, "images"),
+    (fs.Groups, {"grid": -1}, "grid"),
+    (fs.Attribution, {"methods": 3}, "methods"),
+    (fs.Attribution, {"methods": "grad-kam"}, "methods"),
+    (fs.Attribution, {"targets": [3]}, "targets"),
+    (fs.Attribution, {"most": 0}, "most"),
+    (fs.Attribution, {"sanity": 1}, "sanity"),
+    (fs.Values, {"patterns": None}, "values"),
+    (fs.Tuning, {"everything": "all"}, "everything"),
+    (fs.Examples, {"sources": None}, "sources"),
+    (fs.Examples, {"sources": "set.npz", "top": 1001}, "top"),
+]
+
+
+@pytest.mark.parametrize(("study", "fields", "field"), STUDIES, ids=lambda value: str(value)[-40:])
+def test_a_study_checks_itself(study, fields, field):
+    with pytest.raises(SettingsError, match=f"^`{field}") as caught:
+        study(**fields)
+    assert caught.value.field == field
+
+
+def test_one_name_is_as_good_as_several():
+    assert fs.Inversion("conv1").layers == fs.Groups(["conv1"]).layers == ("conv1",)
+    assert fs.Values("pool").patterns == ("pool",)
+    assert (fs.Classes(3).classes, fs.Classes([3, "cat"]).classes) == ("3", ("3", "cat"))
+    assert fs.Attribution("saliency").methods == ("saliency",)
+
+
+PICTURES_OF_A_RUN = [
+    ({"captions": 3}, "captions"),
+    ({"objective": None}, "objective"),
+    ({"width": None}, "width"),
+    ({"dpi": "300"}, "dpi"),
+    ({"columns": 1.5}, "columns"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), PICTURES_OF_A_RUN, ids=lambda value: str(value))
+def test_a_figure_is_refused(change, field):
+    with pytest.raises(SettingsError, match=f"^`{field}"):
+        FigureRequest(layer="conv1", **change)
+
+
+REPORTS = [({"single_file": "x"}, "single_file"), ({"single_file": True, "out": Path("x.pdf")}, "out")]
+
+
+@pytest.mark.parametrize(("change", "field"), REPORTS, ids=lambda value: str(value))
+def test_a_report_is_refused(change, field):
+    with pytest.raises(SettingsError, match=f"^`{field}"):
+        ReportRequest(**change)
+
+
+def test_a_place_is_a_path(model):
+    for call in (lambda: fs.report("run", out=3), lambda: fs.convert(model, 3)):
+        with pytest.raises(SettingsError, match=r"^`out=3`: give a path"):
+            call()
+
+
+def test_what_is_inverted_and_taken_apart_is_an_array(model):
+    with pytest.raises(SettingsError, match=r"^`picture"):
+        fs.invert(model, model.layers[0].name, "photo.png")
+    with pytest.raises(SettingsError, match=r"^`maps"):
+        fs.factorise(np.zeros((3, 3)))
+
+
+def test_names_of_classes_go_with_a_class():
+    with pytest.raises(SettingsError, match=r"^`labels`: names classes, and goes with `class`"):
+        MaximizeRequest(layer="conv1", labels=["a", "b"], recipe=fs.Recipe.named())
+
+
+def test_a_forked_process_is_told_to_open_the_network_itself(model):
+    def maximize(pipe):
+        try:
+            fs.maximize(model, model.layers[0].name, 0, quality="draft")
+        except FilterscopeError as error:
+            pipe.send(str(error))
+
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=maximize, args=(there,))
+    process.start()
+    try:
+        assert here.poll(60)
+        assert "was opened in another process; open it in the one that uses it" in here.recv()
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_a_recipe_is_not_made_of_names():

@@ -32,7 +32,7 @@ from filterscope.analyzer.studies.examples.pictures import AtlasTile, MapRequest
 from filterscope.analyzer.studies.examples.places import Places
 from filterscope.analyzer.studies.examples.running_statistics import DUPLICATE, LayerStatistics
 from filterscope.analyzer.studies.study import Context
-from filterscope.converters.errors import SettingsError
+from filterscope.converters import checks
 
 TOP = 9
 MOST_TOP = 1000
@@ -68,13 +68,13 @@ class Examples:
         picture_bytes: int = PICTURE_BYTES,
         white: float | None = None,
     ) -> None:
-        if not 1 <= top <= MOST_TOP:
-            raise SettingsError(f"examples: {top} strongest places a unit; give 1 to {MOST_TOP}")
-        named = [sources] if isinstance(sources, (str, Path)) else list(sources)
+        if checks.whole("top", top, least=1) > MOST_TOP:
+            checks.refuse("top", top, f"give 1 to {MOST_TOP}")
+        named = [checks.path("sources", one) for one in checks.several(sources)]
         self.data: DataSet = open_dataset(named, white)
         self.white = white
         self.top = top
-        self.picture_bytes = picture_bytes
+        self.picture_bytes = checks.whole("picture_bytes", picture_bytes)
 
     def settings(self, context: Context) -> dict[str, Any]:
         """Everything that decides its results."""

@@ -31,6 +31,7 @@ from filterscope.analyzer.studies.tuning.selectivity import Tuning, tuning
 from filterscope.analyzer.studies.tuning.stimuli import GREY, Stimuli
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.measure import Meter
+from filterscope.converters import checks
 from filterscope.converters.errors import setting
 
 CLIMB = Recipe(preset_named("filterscope"), quality_named("draft"))  # what finds a strong response to compare with
@@ -47,6 +48,9 @@ class TuningStudy:
     """
 
     everything: bool = False
+
+    def __post_init__(self) -> None:
+        checks.flag("everything", self.everything)
 
     name = "tuning"
 

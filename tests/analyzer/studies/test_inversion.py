@@ -120,9 +120,9 @@ def test_a_layer_of_zeros_has_no_distance(tmp_path):
     ("call", "message"),
     [
         ({"layer": "fourth"}, r"^no layer matches 'fourth'; nearest: first, third"),
-        ({"kind": "cartoon"}, r"^kind cartoon: give inversion or caricature$"),
+        ({"kind": "cartoon"}, r"^`kind=cartoon`: give inversion or caricature$"),
         ({"quality": "best"}, r"^`quality=best`: give one of"),
-        ({"picture": photo(12)}, r"^invert: the network takes pictures \(24, 24, 3\) uint8, got \(12, 12, 3\)"),
+        ({"picture": photo(12)}, r"^`picture=array of \(12, 12, 3\) uint8`: give an array of \(24, 24, 3\) uint8$"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(call, message, network):

@@ -341,5 +341,5 @@ def test_the_study_is_done_once(tmp_path):
 
 def test_a_number_of_places_that_makes_no_sense_is_refused(tmp_path):
     images(tmp_path, 3)
-    with pytest.raises(SettingsError, match="examples: 0 strongest places a unit; give 1 to 1000"):
+    with pytest.raises(SettingsError, match=r"^`top=0`: give 1 or more"):
         Examples(tmp_path / "set.npz", top=0)
