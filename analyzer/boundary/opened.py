@@ -116,6 +116,7 @@ def live_facts(file: ModelFile) -> dict[str, Any]:
         "path": str(file.path),
         "sha256": file.sha256,
         "notes": list(file.notes),
+        "assumed_size": file.assumed_size,
         "converted": file.converted,
         "is_read": True,
     }
@@ -139,6 +140,7 @@ def live_file(facts: Mapping[str, Any], path: Path) -> ModelFile:
         sha256=facts["sha256"],
         proto=model_file.parse(path.read_bytes()),
         notes=tuple(facts["notes"]),
+        assumed_size=facts["assumed_size"],
         converted=facts["converted"],
     )
 

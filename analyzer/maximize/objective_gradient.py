@@ -32,6 +32,7 @@ class ObjectiveGradient:
 
     def __init__(self, problem: Problem, device: torch.device, exact: bool = False) -> None:
         network, layer, objective = problem.network, problem.layer, problem.objective
+        network.check_process()
         self.layer, self.objective, self.device = layer, objective, device
         self.to_model = input_map(network.input, device)
         self.computes_last_layer = (

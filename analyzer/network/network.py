@@ -76,13 +76,28 @@ class Network:
     reopen: Callable[[], Prover] | None = field(default=None, repr=False)  # where it is proven; None: in this process
     process: int = field(default_factory=os.getpid, repr=False)  # which opened it
 
-    @cached_property
+    @property
     def twin(self) -> TorchTwin:
         """The network in torch: all of it, or as far as its last convolution, and the outputs that can be imported.
 
         Raises:
             UnsupportedOperatorError: a node before the last convolution has no converter.
+            ModelError: the network was opened in another process, of which this one is a fork.
         """
+        self.check_process()
+        return self._twin
+
+    def check_process(self) -> None:
+        """See, before torch computes, that its threads are in this process: in a fork it would wait for them for ever.
+
+        Raises:
+            ModelError: the network was opened in another process, of which this one is a fork.
+        """
+        if os.getpid() != self.process:
+            raise ModelError(f"{self.model.path}: was opened in another process; open it in the one that uses it")
+
+    @cached_property
+    def _twin(self) -> TorchTwin:
         from filterscope.converters.torch_import.importer import import_with
 
         return import_with(self.model, [layer.value for layer in self.layers])
@@ -189,10 +204,7 @@ class Network:
         Raises:
             UnsupportedOperatorError: the network cannot be imported into torch.
             ParityError: original, canonical form and torch disagree.
-            ModelError: it was opened in another process, of which this one is a fork.
         """
-        if os.getpid() != self.process:  # whose threads are not here: the first large product would wait for ever
-            raise ModelError(f"{self.model.path}: was opened in another process; open it in the one that uses it")
         parity = self._parity(first)
         for sentence in parity.not_finite:
             logging.getLogger("filterscope").warning("%s", sentence)
@@ -274,12 +286,12 @@ def open_here(
     classes = _classes(file)
 
     def with_one() -> Network:
-        return _understand(_in_normal_form(file, options, 1), options, classes, stage)
+        return _understand(_in_normal_form(file, options, 1), options, classes, stage=stage, assumed=file.assumed_size)
 
     stage("bringing it into normal form")
     model = _in_normal_form(file, options, None)
     try:
-        network = _understand(model, options, classes, stage)
+        network = _understand(model, options, classes, stage=stage, assumed=file.assumed_size)
     except ModelError as error:
         size = fixed_batch(model)
         if size is None:
@@ -338,9 +350,17 @@ def _takes_several(model: CanonicalModel, size: int, why: str) -> ModelError:
 
 
 def _understand(
-    model: CanonicalModel, options: InputOptions, classes: int | None, stage: Callable[[str], None]
+    model: CanonicalModel,
+    options: InputOptions,
+    classes: int | None,
+    *,
+    stage: Callable[[str], None],
+    assumed: str = "",
 ) -> Network:
     """Find a model's input, the size to analyse it at, and its layers.
+
+    Args:
+        assumed: that the file's own size is merely assumed, a sentence; "" where it is not.
 
     Raises:
         ModelError: it does not run.
@@ -370,6 +390,8 @@ def _understand(
             f"{MOST_VALUES:,} numbers that an image may have here; export it for a smaller one, or give "
             f"{setting('input_size')}"
         )
+    if assumed and options.size is None:
+        spec = replace(spec, size_why=assumed, size_certain=False)
     first = spec.layout == "NCHW"
     size = (1, spec.channels, spec.height, spec.width) if first else (1, spec.height, spec.width, spec.channels)
     try:

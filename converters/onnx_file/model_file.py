@@ -50,6 +50,7 @@ class ModelFile:
     sha256: str  # of the file, and of the external data where it has some
     proto: onnx.ModelProto
     notes: tuple[str, ...] = ()  # how another framework's model became ONNX, a sentence each
+    assumed_size: str = ""  # a sentence, where its export had to assume the size of its input
     converted: bool = False  # whether `proto` is our export of the file rather than what stands in it
     memory: int = 0  # bytes that the user lets its opening use; 0 where he does not say
     external: tuple[str, ...] = ()  # files that hold its tensors, in the order in which `sha256` counts them in

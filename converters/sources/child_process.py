@@ -61,6 +61,11 @@ class Conversion:
         """How it was done, a sentence each."""
         return tuple(self.result.get("notes", ()))
 
+    @property
+    def assumed_size(self) -> str:
+        """As of `ModelFile`."""
+        return str(self.result.get("assumed_size", ""))
+
 
 def convert(
     script: str,

@@ -122,7 +122,9 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
         with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
             folder = Path(place)
             try:
-                example = _examples(options.example) or pytorch_export._example(own, request, own_notes)
+                example, assumed = _examples(options.example), ""
+                if not example:
+                    example, assumed = pytorch_export._example(own, request)
                 own_notes.append(pytorch_export.export(own, example, folder, exporter))
                 proto = onnx.load(folder / "model.onnx")
                 with np.load(folder / "samples.npz") as samples:
@@ -133,7 +135,7 @@ def read_module(module: nn.Module, options: SourceOptions) -> ModelFile:
             except pytorch_export.RefusedError as error:
                 raise ModelError(f"{shown}: {error}") from error
         digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-        return ModelFile(Path(shown), digest, proto, tuple(own_notes), converted=True)
+        return ModelFile(Path(shown), digest, proto, tuple(own_notes), assumed_size=assumed, converted=True)
     raise _of_all(failures, shown) from failures[0]
 
 
@@ -161,7 +163,14 @@ def _convert(request: Mapping[str, Any], source: Source, options: SourceOptions)
             failures.append(error)
             continue
         digest = source.digest or conversion.sha256
-        return ModelFile(source.path, digest, conversion.proto, conversion.notes, converted=True)
+        return ModelFile(
+            source.path,
+            digest,
+            conversion.proto,
+            conversion.notes,
+            assumed_size=conversion.assumed_size,
+            converted=True,
+        )
     raise _of_all(failures, source.shown) from failures[0]
 
 

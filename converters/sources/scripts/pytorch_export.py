@@ -59,9 +59,9 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)  # a network without weights is the same twice
     try:
         module, notes = _module(request)
-        example = _example(module, request, notes)
+        example, assumed = _example(module, request)
         notes.append(export(module, example, folder, request["exporter"]))
-        result: dict[str, Any] = {"notes": notes}
+        result: dict[str, Any] = {"notes": notes, "assumed_size": assumed}
     except RefusedError as error:
         result = {"error": str(error), "export": isinstance(error, ExportError)}
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
@@ -285,11 +285,11 @@ def _let_torchvision_load() -> None:
         del sys.modules[name]
 
 
-def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[torch.Tensor]:
-    """An input of batch 2 that the module takes."""
+def _example(module: Any, request: Mapping[str, Any]) -> tuple[list[torch.Tensor], str]:
+    """An input of batch 2 that the module takes, and a sentence where its size is merely assumed."""
     if isinstance(module, torch.export.ExportedProgram):
         if module.example_inputs is not None:
-            return [x for x in module.example_inputs[0] if isinstance(x, torch.Tensor)]
+            return [x for x in module.example_inputs[0] if isinstance(x, torch.Tensor)], ""
         raise RefusedError("the archive keeps no example input; save it again with torch.export.save")
     needed = _inputs(module)
     if len(needed) > 1:
@@ -310,11 +310,9 @@ def _example(module: Any, request: Mapping[str, Any], notes: list[str]) -> list[
         except Exception as error:
             failure = failure or error
             continue
-        if not fixed_size:
-            notes.append(
-                f"An input of {size[0]}×{size[1]} was assumed, the first size that runs; `input_size` says another."
-            )
-        return [x]
+        if fixed_size:
+            return [x], ""
+        return [x], f"Assumed: an input of {size[0]}x{size[1]}, the first size that runs; `input_size` gives another."
     tried = f"{fixed_size[0]}×{fixed_size[1]}" if fixed_size else "any usual size"
     assert failure is not None
     raise RefusedError(

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto
+from torch import nn
 from typer.testing import CliRunner
 
 from filterscope.analyzer.boundary.opening import open_network
@@ -275,3 +276,20 @@ def test_high_given_for_a_graph_that_subtracts_is_taken(tmp_path):
     file = saved(tmp_path, [("Sub", "x a", "s"), ("Conv", "s k", "y")], constants={"a": np.float32(1200)})
     network = open_network(file, InputOptions(preprocessing=custom(4000, [0], [1])))
     assert (network.input.preprocessing.high, network.input.assumptions) == (4000, ())
+
+
+class TakesAnySize(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3))
+
+
+def test_the_size_that_an_export_assumed_is_an_assumption():
+    spec = open_network(TakesAnySize()).input
+    assert (spec.height, spec.width, spec.size_certain) == (224, 224, False)
+    assert "Assumed: an input of 224x224, the first size that runs; `input_size` gives another." in spec.assumptions
+    spec = open_network(TakesAnySize(), InputOptions(size=(32, 32))).input
+    assert (spec.height, spec.size_certain) == (32, True)

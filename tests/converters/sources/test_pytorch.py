@@ -438,16 +438,14 @@ def test_safetensors_are_weights(place, network):
 
 
 def test_the_input_is_the_networks_own_size_or_the_first_that_runs(network):
-    notes = []
-    (x,) = pytorch_export._example(network, {"channels": None, "size": None}, notes)
+    (x,), assumed = pytorch_export._example(network, {"channels": None, "size": None})
     assert tuple(x.shape) == (2, 3, 224, 224)
-    assert "224×224 was assumed" in notes[0]
+    assert assumed == "Assumed: an input of 224x224, the first size that runs; `input_size` gives another."
     network.default_cfg = {"input_size": (3, 48, 40)}
-    notes = []
-    (x,) = pytorch_export._example(network, {"channels": None, "size": None}, notes)
-    assert (tuple(x.shape), notes) == ((2, 3, 48, 40), [])
+    (x,), assumed = pytorch_export._example(network, {"channels": None, "size": None})
+    assert (tuple(x.shape), assumed) == ((2, 3, 48, 40), "")
     with pytest.raises(pytorch_export.RefusedError, match="does not run on 5 channels at 48×40"):
-        pytorch_export._example(network, {"channels": 5, "size": None}, [])
+        pytorch_export._example(network, {"channels": 5, "size": None})
 
 
 @needs_data
