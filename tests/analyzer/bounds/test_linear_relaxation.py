@@ -226,29 +226,29 @@ def test_pieces_compute_what_onnxruntime_does(case, tmp_path):
 
 # Forms of operators whose interval is all that is known: nodes between a, b and r, and constants
 BOXED = {
-    "conv-computed-kernel": (
-        [("Reshape", "b s", "k"), ("Conv", "a k", "p"), ("Clip", "p zero one", "q"), ("Conv", "q w", "r")],
-        {"s": np.array([-1, 6, 3, 3]), "w": normal(6, 8, 1, 1)},
-    ),
+    "conv-computed-kernel": ([("Conv", "a b", "q"), ("Clip", "q zero one", "g"), ("Add", "a g", "r")], {}),
     "transposed-computed-kernel": (
-        [("Reshape", "b s", "k"), ("ConvTranspose", "a k", "q"), ("Clip", "q zero one", "r")],
-        {"s": np.array([6, 6, -1, 1])},
+        [("ReduceMean", "b axes", "k"), ("ConvTranspose", "k b", "q"), ("Clip", "q zero one", "r")],
+        {"axes": np.array([1])},
     ),
     "norm-computed": (
         [
-            ("ReduceMean", "b axes", "g", {"keepdims": 0}),
-            ("BatchNormalization", "a g c m v", "q"),
-            ("Clip", "q zero one", "r"),
+            ("ReduceMean", "a axes", "q"),
+            ("ReduceMax", "b all", "g", {"keepdims": 0}),
+            ("Reshape", "g flat", "h"),
+            ("BatchNormalization", "q h c m v", "n"),
+            ("Clip", "n zero one", "p"),
+            ("Mul", "p f", "r"),
         ],
-        {"axes": np.array([0, 2, 3]), "c": normal(6), "m": normal(6), "v": np.abs(normal(6)) + np.float32(0.3)},
+        {
+            **{"axes": np.array([1]), "all": np.array([0, 1, 2, 3]), "flat": np.array([1]), "f": normal(6, 1, 1)},
+            **{"c": normal(1), "m": normal(1), "v": np.ones(1, np.float32)},
+        },
     ),
-    "sum-of-ranks": (
-        [("ReduceMax", "b axes", "g", {"keepdims": 0}), ("Add", "a g", "r")],
-        {"axes": np.array([0, 1])},
-    ),
+    "sum-of-ranks": ([("ReduceMax", "b axes", "g", {"keepdims": 0}), ("Add", "a g", "r")], {"axes": np.array([1])}),
     "product-of-ranks": (
         [("ReduceMax", "b axes", "g", {"keepdims": 0}), ("Mul", "g f", "r")],
-        {"axes": np.array([0]), "f": np.abs(normal(1, 6, 9, 8))},
+        {"axes": np.array([1]), "f": np.abs(normal(1, 6, 9, 8))},
     ),
     "average-pool-counted-ceil": (
         [
