@@ -89,6 +89,14 @@ OTHERS = {  # what is no rectifier
     "Clip −1 1": [("Clip", "a minus one", "r")],
     "Min alone": [("Min", "a six", "r")],
     "Max with 1": [("Max", "a one", "r")],
+    "Max of three": [("Max", "a zero one", "r")],
+    "Min with its opposite": [("Neg", "a", "n"), ("Min", "a n", "r")],
+    "Where, of its opposite": [("Greater", "a zero", "m"), ("Neg", "a", "n"), ("Where", "m n a", "r")],
+    "Where it is no number": [("IsNaN", "a", "m"), ("Where", "m zeros a", "r")],
+    "8 bits with a step for each channel": [
+        ("QuantizeLinear", "a steps nones", "q", {"axis": 1}),
+        ("DequantizeLinear", "q steps nones", "r", {"axis": 1}),
+    ],
     "8 bits with a sign": [("QuantizeLinear", "a step middle", "q"), ("DequantizeLinear", "q step middle", "r")],
 }
 
@@ -96,6 +104,7 @@ OTHERS = {  # what is no rectifier
 def network_of(tmp_path, nodes):
     """Two convolutions, the spelling between them."""
     constants = CONSTANTS | {"three": np.float32(3), "minus": np.float32(-1), "middle": np.int8(0)}
+    constants |= {"steps": np.array([0.1, 0.2, 0.3, 0.4], np.float32), "nones": np.zeros(4, np.uint8)}
     used = {name for _, inputs, *_ in nodes for name in inputs.split()}
     kept = {name: array for name, array in constants.items() if name in {*used, "k", "w", "b"}}
     around = [("Conv", "x k b", "a"), *nodes, ("Conv", "r w", "y")]
