@@ -10,6 +10,7 @@ from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.attribution.rectifiers import rectifiers
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.converters.errors import SettingsError
 from support.networks import MODELS, build, needs_data, normal
 from support.opened import opened
 
@@ -150,10 +151,13 @@ def test_what_only_looks_like_a_rectifier_is_none(name, tmp_path):
     network = network_of(tmp_path, OTHERS[name])
     assert rectifiers(network.model.graph) == []
     explainer = Explainer(network)
-    target = explainer.target(network.random_pixels(1, (SIDE, SIDE), 5)[0], "y:0")
+    pixels = network.random_pixels(1, (SIDE, SIDE), 5)[0]
+    target = explainer.target(pixels, "y:0")
     assert explainer.why_not("guided", target) == (
         "guided: no ReLU of any spelling stands before y:0, it would be the plain gradient."
     )
+    with pytest.raises(SettingsError, match=r"^guided: no ReLU of any spelling .* the plain gradient$"):
+        explainer.explain(pixels, target, "guided")
 
 
 @needs_data
