@@ -91,3 +91,11 @@ def test_a_time_budget_is_shared_out_once_and_kept_by_the_run(network, folder, t
     again = analysis(network, folder, tmp_path / "run", time_budget=2.0)
     again.run()
     assert again.shared_out == steps
+
+
+def test_what_lowers_a_unit_has_no_upper_bound(network, folder, tmp_path):
+    run = analysis(network, folder, tmp_path / "run", objectives=("channel", "negative")).run()
+    bounds = {}
+    for row in run.units.to_pylist():
+        bounds.setdefault(row["objective"], set()).add(row["bound"] is None)
+    assert (bounds["channel"], bounds["negative"]) == ({False}, {True})

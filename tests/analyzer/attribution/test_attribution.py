@@ -8,6 +8,7 @@ import torch
 from captum import attr
 from torch import nn
 
+import filterscope as fs
 from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.attribution.methods import (
     METHODS,
@@ -361,3 +362,11 @@ def test_a_network_without_scores_and_maps_asks_for_a_target(tmp_path):
     network = opened(tmp_path, model)
     with pytest.raises(SettingsError, match="neither class scores nor 2-d convolutions; give `target=VALUE:CHANNEL`"):
         Explainer(network).target(network.random_pixels(1, (9, 8), 1)[0])
+
+
+def test_a_picture_in_whose_place_a_folder_stands_is_named(network, pixels, tmp_path):
+    answer = fs.attribute(network, pixels, 0, method="saliency", device="cpu")
+    written = answer.save(tmp_path / "first")
+    (tmp_path / "second" / written[0].name).mkdir(parents=True)
+    with pytest.raises(SettingsError, match=r"^`out=.*second`: cannot be written \(Is a directory\)$"):
+        answer.save(tmp_path / "second")
