@@ -182,8 +182,7 @@ def _open_standard_files() -> None:
 
 def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
     """A path that is not UTF-8 is printed as the system spells it; whatever else the terminal cannot show, escaped."""
-    if isinstance(error, UnicodeEncodeError):
-        part = error.object[error.start : error.end]
-        is_undecoded = all("\udc80" <= character <= "\udcff" for character in part)
-        return part.encode("ascii", "surrogateescape" if is_undecoded else "backslashreplace"), error.end
-    raise error
+    assert isinstance(error, UnicodeEncodeError)  # stdout is only written
+    part = error.object[error.start : error.end]
+    is_undecoded = all("\udc80" <= character <= "\udcff" for character in part)
+    return part.encode("ascii", "surrogateescape" if is_undecoded else "backslashreplace"), error.end

@@ -22,7 +22,7 @@ from filterscope.analyzer.bounds.interval_arithmetic import (
     settled,
     unbounded,
 )
-from filterscope.analyzer.bounds.interval_rules import LARGE, RULES, RuleContext
+from filterscope.analyzer.bounds.interval_rules import LARGE, RuleContext, bounds_of
 from filterscope.analyzer.network.inputs import LAYOUTS
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
@@ -98,8 +98,8 @@ class _Walk:
                 outputs = [
                     (np.maximum.reduce([low for low, _ in pairs]), np.minimum.reduce([high for _, high in pairs]))
                 ]
-            elif node.op in RULES:
-                outputs = RULES[node.op](self.context, node) or ()
+            else:
+                outputs = bounds_of(self.context, node)
         for index, name in enumerate(node.outputs):
             if name in self.shapes:
                 rank = len(self.shapes[name])

@@ -44,22 +44,30 @@ class RuleContext:
         """A node's input where it is a constant."""
         return self.graph.initializers.get(node.inputs[index]) if index < len(node.inputs) else None
 
-    def first(self, node: Node) -> Pair | None:
-        """Interval of a node's first input; None where it is not the one that depends on the image."""
-        return self.pairs.get(node.inputs[0])
+    def first(self, node: Node) -> Pair:
+        """Interval of a node's first input."""
+        return self.pairs[node.inputs[0]]
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """Shape of a node's first input."""
         return self.shapes[node.inputs[0]]
 
-    def by_channel(self, node: Node) -> Pair | None:
+    def by_channel(self, node: Node) -> Pair:
         """Low and high (C,) of a node's first input along axis 1."""
         pair = self.first(node)
-        if pair is None:
-            return None
         others = tuple(axis for axis in range(pair[0].ndim) if axis != 1)
         channels = self.shape(node)[1]
         return np.broadcast_to(pair[0].min(others), channels), np.broadcast_to(pair[1].max(others), channels)
+
+
+def bounds_of(context: RuleContext, node: Node) -> list[Pair]:
+    """The intervals of a node's outputs; empty where nothing is known of them.
+
+    Rules but that of Concat follow the first input: where another one alone depends on the image, they are not asked.
+    """
+    if node.op not in RULES or (node.inputs[0] not in context.pairs and node.op != "Concat"):
+        return []
+    return RULES[node.op](context, node) or []
 
 
 def _spread(low: np.ndarray, high: np.ndarray, rank: int) -> list[Pair]:
@@ -68,17 +76,13 @@ def _spread(low: np.ndarray, high: np.ndarray, rank: int) -> list[Pair]:
     return [(low.reshape(shape), high.reshape(shape))]
 
 
-def _same(context: RuleContext, node: Node) -> list[Pair] | None:
-    pair = context.first(node)
-    return None if pair is None else [pair]
+def _same(context: RuleContext, node: Node) -> list[Pair]:
+    return [context.first(node)]
 
 
-def _anything_of(context: RuleContext, node: Node) -> list[Pair] | None:
+def _anything_of(context: RuleContext, node: Node) -> list[Pair]:
     """Rule of operators that pick or repeat elements: one interval for all of them."""
-    pair = context.first(node)
-    if pair is None:
-        return None
-    return [_hull_of_all(context, node, pair)]
+    return [_hull_of_all(context, node, context.first(node))]
 
 
 def _hull_of_all(context: RuleContext, node: Node, pair: Pair) -> Pair:
@@ -98,7 +102,7 @@ def _bias(context: RuleContext, node: Node, channels: int) -> Pair:
 
 def _convolution(context: RuleContext, node: Node) -> list[Pair] | None:
     weight, pair = context.constant(node, 1), context.by_channel(node)
-    if weight is None or pair is None:
+    if weight is None:
         return None
     groups = int(node.attributes.get("group", 1))
     kernel = weight.astype(np.float64).reshape(groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
@@ -135,7 +139,7 @@ def _taps_on_padding(context: RuleContext, node: Node, kernel: tuple[int, ...]) 
 def _transposed_convolution(context: RuleContext, node: Node) -> list[Pair] | None:
     """A position meets the taps of one residue of the stride, each of them or the border."""
     weight, pair = context.constant(node, 1), context.by_channel(node)
-    if weight is None or pair is None:
+    if weight is None:
         return None
     groups = int(node.attributes.get("group", 1))
     rank, spatial = weight.ndim, weight.shape[2:]
@@ -160,7 +164,7 @@ def _transposed_convolution(context: RuleContext, node: Node) -> list[Pair] | No
 
 def _batch_normalization(context: RuleContext, node: Node) -> list[Pair] | None:
     pair, constants = context.first(node), [context.constant(node, index) for index in (1, 2, 3, 4)]
-    if pair is None or any(constant is None for constant in constants) or node.attributes.get("training_mode"):
+    if any(constant is None for constant in constants) or node.attributes.get("training_mode"):
         return None
     shape = (1, -1, *(1,) * (pair[0].ndim - 2))
     scale, shift, mean, variance = (np.asarray(c, np.float64).reshape(shape) for c in constants)
@@ -170,15 +174,12 @@ def _batch_normalization(context: RuleContext, node: Node) -> list[Pair] | None:
     return [outward(np.minimum(*ends), np.maximum(*ends), magnitude)]
 
 
-def _max_pool(context: RuleContext, node: Node) -> list[Pair] | None:
-    pair = context.by_channel(node)
-    return None if pair is None else _spread(*pair, len(context.shape(node)))  # its padding is never the largest
+def _max_pool(context: RuleContext, node: Node) -> list[Pair]:
+    return _spread(*context.by_channel(node), len(context.shape(node)))  # its padding is never the largest
 
 
-def _average_pool(context: RuleContext, node: Node) -> list[Pair] | None:
+def _average_pool(context: RuleContext, node: Node) -> list[Pair]:
     pair = context.by_channel(node)
-    if pair is None:
-        return None
     padded = node.attributes.get("count_include_pad", 0) or node.attributes.get("ceil_mode", 0)
     seen = with_zero(pair) if padded else pair
     terms = math.prod(node.attributes["kernel_shape"])
@@ -200,7 +201,7 @@ def _reduced_axes(context: RuleContext, node: Node) -> list[int] | None:
 def _reduction(kind: str) -> Callable[[RuleContext, Node], list[Pair] | None]:
     def rule(context: RuleContext, node: Node) -> list[Pair] | None:
         pair, axes = context.first(node), _reduced_axes(context, node)
-        if pair is None or axes is None:
+        if axes is None:
             return None
         return [
             _reduced(kind, pair, context.shape(node), tuple(axes), keepdims=bool(node.attributes.get("keepdims", 1)))
@@ -209,10 +210,10 @@ def _reduction(kind: str) -> Callable[[RuleContext, Node], list[Pair] | None]:
     return rule
 
 
-def _global(kind: str) -> Callable[[RuleContext, Node], list[Pair] | None]:
-    def rule(context: RuleContext, node: Node) -> list[Pair] | None:
+def _global(kind: str) -> Callable[[RuleContext, Node], list[Pair]]:
+    def rule(context: RuleContext, node: Node) -> list[Pair]:
         pair, shape = context.first(node), context.shape(node)
-        return None if pair is None else [_reduced(kind, pair, shape, tuple(range(2, len(shape))), keepdims=True)]
+        return [_reduced(kind, pair, shape, tuple(range(2, len(shape))), keepdims=True)]
 
     return rule
 
@@ -231,7 +232,7 @@ def _reduced(kind: str, pair: Pair, shape: tuple[int, ...], axes: tuple[int, ...
     return np.minimum(mean[0], mean[0] * count), np.maximum(mean[1], mean[1] * count)  # a smaller canvas has fewer
 
 
-def _concat(context: RuleContext, node: Node) -> list[Pair] | None:
+def _concat(context: RuleContext, node: Node) -> list[Pair]:
     axis = int(node.attributes["axis"]) % len(context.shapes[node.outputs[0]])
     rank = len(context.shapes[node.outputs[0]])
     parts = []
@@ -256,21 +257,19 @@ def _concat(context: RuleContext, node: Node) -> list[Pair] | None:
     return [(low, high)]
 
 
-def _split(context: RuleContext, node: Node) -> list[Pair] | None:
+def _split(context: RuleContext, node: Node) -> list[Pair]:
     pair, axis = context.first(node), int(node.attributes.get("axis", 0)) % len(context.shape(node))
-    if pair is None:
-        return None
     if pair[0].shape[axis] == 1:
         return [pair] * len(node.outputs)
     ends = np.cumsum([context.shapes[name][axis] for name in node.outputs])[:-1]
     return list(zip(np.split(pair[0], ends, axis), np.split(pair[1], ends, axis), strict=True))
 
 
-def _slice(context: RuleContext, node: Node) -> list[Pair] | None:
+def _slice(context: RuleContext, node: Node) -> list[Pair]:
     pair, shape = context.first(node), context.shape(node)
     listed = [context.constant(node, index) for index in (1, 2, 3, 4)]
     present = sum(bool(name) for name in node.inputs[1:])
-    if pair is None or sum(constant is not None for constant in listed) < present:
+    if sum(constant is not None for constant in listed) < present:
         return _anything_of(context, node)
     starts, ends, axes, steps = listed
     assert starts is not None
@@ -285,9 +284,9 @@ def _slice(context: RuleContext, node: Node) -> list[Pair] | None:
     return [(pair[0][tuple(cut)], pair[1][tuple(cut)])]
 
 
-def _gather(context: RuleContext, node: Node) -> list[Pair] | None:
+def _gather(context: RuleContext, node: Node) -> list[Pair]:
     pair, indices = context.first(node), context.constant(node, 1)
-    if pair is None or indices is None:
+    if indices is None:
         return _anything_of(context, node)
     axis = int(node.attributes.get("axis", 0)) % len(context.shape(node))
     chosen = indices.astype(np.int64) if pair[0].shape[axis] > 1 else np.zeros((1,) * indices.ndim, np.int64)
@@ -301,7 +300,7 @@ def _resize(context: RuleContext, node: Node) -> list[Pair] | None:
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         return None
     pair, shape = context.by_channel(node), context.shapes[node.outputs[0]]
-    if pair is None or len(shape) < 3 or shape[1] != context.shape(node)[1]:
+    if len(shape) < 3 or shape[1] != context.shape(node)[1]:
         return _anything_of(context, node)
     terms = 1 << (len(shape) - 2)
     return _spread(*outward(*pair, largest(pair), terms), len(shape))
@@ -309,8 +308,6 @@ def _resize(context: RuleContext, node: Node) -> list[Pair] | None:
 
 def _pad(context: RuleContext, node: Node) -> list[Pair] | None:
     pair, pads = context.first(node), context.constant(node, 1)
-    if pair is None:
-        return None
     if pads is None or not _only_spatial(context, node, pads, pair):
         pair = _hull_of_all(context, node, pair)
     if node.attributes.get("mode", "constant") != "constant":
@@ -333,9 +330,9 @@ def _only_spatial(context: RuleContext, node: Node, pads: np.ndarray, pair: Pair
     return all(pair[0].shape[axis] == 1 for axis in padded)
 
 
-def _reshape(context: RuleContext, node: Node) -> list[Pair] | None:
+def _reshape(context: RuleContext, node: Node) -> list[Pair]:
     pair, before, after = context.first(node), context.shape(node), context.shapes[node.outputs[0]]
-    if pair is None or math.prod(before) != math.prod(after) or math.prod(after) > LARGE or pair[0].size == 1:
+    if math.prod(before) != math.prod(after) or math.prod(after) > LARGE or pair[0].size == 1:
         return _anything_of(context, node)
     return [_compressed(*(np.broadcast_to(end, before).reshape(after) for end in pair))]
 
@@ -349,15 +346,13 @@ def _compressed(low: np.ndarray, high: np.ndarray) -> Pair:
     return low, high
 
 
-def _transpose(context: RuleContext, node: Node) -> list[Pair] | None:
+def _transpose(context: RuleContext, node: Node) -> list[Pair]:
     pair = context.first(node)
-    if pair is None:
-        return None
     order = node.attributes.get("perm", range(pair[0].ndim)[::-1])
     return [(pair[0].transpose(order), pair[1].transpose(order))]
 
 
-def _softmax(context: RuleContext, node: Node) -> list[Pair] | None:
+def _softmax(context: RuleContext, node: Node) -> list[Pair]:
     shape = (1,) * len(context.shape(node))
     return [outward(np.zeros(shape), np.ones(shape), 1.0, max(context.shape(node)))]
 
@@ -365,7 +360,7 @@ def _softmax(context: RuleContext, node: Node) -> list[Pair] | None:
 def _matrix_product(context: RuleContext, node: Node) -> list[Pair] | None:
     """An image-dependent matrix on the left, a constant one on the right."""
     pair, weight = context.first(node), context.constant(node, 1)
-    if pair is None or weight is None or weight.ndim != 2 or node.attributes.get("transA", 0):
+    if weight is None or weight.ndim != 2 or node.attributes.get("transA", 0):
         return None
     if node.attributes.get("transB", 0):
         weight = weight.T
@@ -396,25 +391,23 @@ def _rows_times(
     return low, high, magnitude
 
 
-def _depth_to_space(context: RuleContext, node: Node) -> list[Pair] | None:
+def _depth_to_space(context: RuleContext, node: Node) -> list[Pair]:
     pair, block = context.by_channel(node), int(node.attributes["blocksize"])
-    if pair is None:
-        return None
     columns_first = node.attributes.get("mode", "DCR") == "DCR"
     shape, axis = ((block**2, -1), 0) if columns_first else ((-1, block**2), 1)
     return _spread(pair[0].reshape(shape).min(axis), pair[1].reshape(shape).max(axis), 4)
 
 
-def _space_to_depth(context: RuleContext, node: Node) -> list[Pair] | None:
+def _space_to_depth(context: RuleContext, node: Node) -> list[Pair]:
     pair, block = context.by_channel(node), int(node.attributes["blocksize"])
-    return None if pair is None else _spread(np.tile(pair[0], block**2), np.tile(pair[1], block**2), 4)
+    return _spread(np.tile(pair[0], block**2), np.tile(pair[1], block**2), 4)
 
 
 def _local_response(context: RuleContext, node: Node) -> list[Pair] | None:
     """LRN divides by (bias + something not negative) to a power: it draws towards 0."""
     pair = context.first(node)
     bias, beta = node.attributes.get("bias", 1.0), node.attributes.get("beta", 0.75)
-    if pair is None or bias <= 0 or beta < 0 or node.attributes.get("alpha", 1e-4) < 0:
+    if bias <= 0:  # ONNX Runtime refuses an alpha or beta below 0
         return None
     low, high = (end / bias**beta for end in with_zero(pair))
     return [outward(low, high, np.maximum(abs(low), abs(high)))]

@@ -29,7 +29,7 @@ class Reader:
     depends: set[str]  # values that depend on the image
 
     def read(self, node: Node) -> Piece:
-        """The piece that a node is."""
+        """The piece that a node is; rules see one picture alone, so that no constant that they meet is longer."""
         rule = RULES.get(node.op) if node.domain in ("", "ai.onnx") else None
         shapes = [self.shapes[name] for name in (*self.sources(node), node.outputs[0])]
         batched = all(shape and shape[0] == 1 for shape in shapes)
@@ -177,7 +177,7 @@ def _sum(reader: Reader, node: Node) -> Piece | None:
             signs.append(sign)
             continue
         addend = reader.constant(node, index)
-        if addend is None or (addend.ndim == rank and addend.shape[0] != 1):
+        if addend is None:
             return None
         constant, offset = constant + sign * addend, offset + addend.abs()
     shape = reader.shapes[node.outputs[0]][1:]
@@ -199,7 +199,7 @@ def _product(reader: Reader, node: Node) -> Piece | None:
     rank = len(reader.shapes[node.outputs[0]])
     if factor is None or len(reader.shapes[reader.sources(node)[0]]) != rank:
         return None
-    if (factor.ndim == rank and factor.shape[0] != 1) or (node.op == "Div" and bool((factor == 0).any())):
+    if node.op == "Div" and bool((factor == 0).any()):
         return None
     return _scaled(reader, node, 1 / factor if node.op == "Div" else factor)
 
@@ -259,7 +259,7 @@ def _concat(reader: Reader, node: Node) -> Piece | None:
         return None
     constants = [None if name in reader.depends else reader.constant(node, i) for i, name in enumerate(node.inputs)]
     for name, constant in zip(node.inputs, constants, strict=True):
-        if name not in reader.depends and (constant is None or constant.shape[0] != 1):
+        if name not in reader.depends and constant is None:
             return None
 
     def join(xs: Tensors) -> Tensor:
@@ -290,10 +290,8 @@ def _pad(reader: Reader, node: Node) -> Piece | None:
     )
 
 
-def _reshape(reader: Reader, node: Node) -> Piece | None:
-    before, after = reader.shapes[node.inputs[0]], reader.shapes[node.outputs[0]]
-    if math.prod(before) != math.prod(after):
-        return None
+def _reshape(reader: Reader, node: Node) -> Piece:
+    after = reader.shapes[node.outputs[0]]
     return reader.moved(node, lambda x: x.reshape(len(x), *after[1:]))
 
 
@@ -354,8 +352,7 @@ def _leaky(reader: Reader, node: Node) -> Piece | None:
     slope = torch.tensor(float(node.attributes.get("alpha", 0.01)), dtype=torch.float64)
     if node.op == "PRelu":
         slopes = reader.constant(node, 1)
-        rank = len(reader.shapes[node.inputs[0]])
-        if slopes is None or slopes.ndim > rank or (slopes.ndim == rank and slopes.shape[0] != 1):
+        if slopes is None:
             return None
         slope = slopes
     none = torch.tensor(math.inf, dtype=torch.float64)

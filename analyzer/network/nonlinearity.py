@@ -88,8 +88,8 @@ def _of_product(graph: Graph, product: Node, other: Node) -> str:
     if other.op == "Max" and product.outputs[0] in [_source(graph, name) for name in other.inputs]:
         weaker = _number(graph, product)
         return "leaky_relu" if weaker is not None and 0 < weaker < 1 else "none"
-    if other.op == "Greater" and _next_ops(graph, other) <= {"Cast", "Not"}:
-        least = _number(graph, other)
+    if other.op == "Greater" and other.outputs[0] in factors:  # the truth value, made a number by a Cast
+        least = _scalar(graph, other.inputs[1])
         return "relu" if least == 0.0 else "thresholded_relu" if least is not None else "none"
     return "none"
 

@@ -7,7 +7,6 @@ Knows tables and PNG; knows nothing of what they mean.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ def is_whole(folder: Path, relative: str, schema: pa.Schema | None = None) -> bo
 
     Args:
         folder: of the run.
-        relative: path inside it: .parquet, .png, .json or .npz; of any other kind it is enough that it is there.
+        relative: path inside it: .parquet, .png or .json; of any other kind it is enough that it is there.
         schema: columns that a table must have, where they are decided.
     """
     path = folder / relative
@@ -136,9 +135,4 @@ def _is_png(path: Path) -> bool:
     return min(picture_size(path)) > 0
 
 
-def _is_archive(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip() is None
-
-
-CHECKS: dict[str, Callable[[Any], bool]] = {".json": _is_json, ".png": _is_png, ".npz": _is_archive}
+CHECKS: dict[str, Callable[[Any], bool]] = {".json": _is_json, ".png": _is_png}

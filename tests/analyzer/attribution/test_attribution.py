@@ -8,8 +8,17 @@ import torch
 from captum import attr
 from torch import nn
 
+import filterscope as fs
 from filterscope.analyzer.attribution.explain import Explainer
-from filterscope.analyzer.attribution.methods import METHODS, NOISE, SAMPLES, STEPS, WINDOWS, methods_named
+from filterscope.analyzer.attribution.methods import (
+    METHODS,
+    NOISE,
+    SAMPLES,
+    STEPS,
+    WINDOWS,
+    AttributionInput,
+    methods_named,
+)
 from filterscope.analyzer.attribution.targets import Target
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.network import InputOptions
@@ -334,3 +343,30 @@ def test_what_is_not_finite_is_noted_and_no_picture(tmp_path):
     target = explainer.target(pixels, "exp:0")
     assert explainer.explain_all(pixels, target, ["saliency"], layer=None, notes=notes, done=lambda: None) == []
     assert notes == ["saliency: what it says of exp:0 is not finite."]
+
+
+def test_the_baseline_is_what_the_network_reads_as_zeros_in_its_own_order(tmp_path):
+    model = build([("Conv", "x k", "y")], {"k": normal(2, 3, 3, 3)}, shape=("N", 3, 9, 8))
+    network = opened(tmp_path, model, custom(255, (10, 20, 100), (1, 1, 1), "BGR"))
+    explainer = Explainer(network)
+    pixels = network.random_pixels(1, (9, 8), 1)[0]
+    request = AttributionInput(explainer.backpropagation, explainer.target(pixels, "y:0"), torch.zeros(1, 3, 9, 8))
+    colour = request.baseline.numpy().reshape(1, 1, 1, 3) * 255
+    np.testing.assert_allclose(colour.reshape(-1), [100, 20, 10], rtol=1e-5)  # RGB
+    np.testing.assert_allclose(network.input.to_model(np.rint(colour).astype(np.uint8)), 0, atol=1e-4)
+
+
+def test_a_network_without_scores_and_maps_asks_for_a_target(tmp_path):
+    nodes = [("Reshape", "x s", "r"), ("Conv", "r k", "y")]
+    model = build(nodes, {"s": np.array([0, 3, -1]), "k": normal(2, 3, 3)}, shape=("N", 3, 9, 8))
+    network = opened(tmp_path, model)
+    with pytest.raises(SettingsError, match="neither class scores nor 2-d convolutions; give `target=VALUE:CHANNEL`"):
+        Explainer(network).target(network.random_pixels(1, (9, 8), 1)[0])
+
+
+def test_a_picture_in_whose_place_a_folder_stands_is_named(network, pixels, tmp_path):
+    answer = fs.attribute(network, pixels, 0, method="saliency", device="cpu")
+    written = answer.save(tmp_path / "first")
+    (tmp_path / "second" / written[0].name).mkdir(parents=True)
+    with pytest.raises(SettingsError, match=r"^`out=.*second`: cannot be written \(Is a directory\)$"):
+        answer.save(tmp_path / "second")

@@ -10,6 +10,7 @@ from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.attribution.rectifiers import rectifiers
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.preprocessing import PRESETS
+from filterscope.converters.errors import SettingsError
 from support.networks import MODELS, build, needs_data, normal
 from support.opened import opened
 
@@ -89,6 +90,14 @@ OTHERS = {  # what is no rectifier
     "Clip −1 1": [("Clip", "a minus one", "r")],
     "Min alone": [("Min", "a six", "r")],
     "Max with 1": [("Max", "a one", "r")],
+    "Max of three": [("Max", "a zero one", "r")],
+    "Min with its opposite": [("Neg", "a", "n"), ("Min", "a n", "r")],
+    "Where, of its opposite": [("Greater", "a zero", "m"), ("Neg", "a", "n"), ("Where", "m n a", "r")],
+    "Where it is no number": [("IsNaN", "a", "m"), ("Where", "m zeros a", "r")],
+    "8 bits with a step for each channel": [
+        ("QuantizeLinear", "a steps nones", "q", {"axis": 1}),
+        ("DequantizeLinear", "q steps nones", "r", {"axis": 1}),
+    ],
     "8 bits with a sign": [("QuantizeLinear", "a step middle", "q"), ("DequantizeLinear", "q step middle", "r")],
 }
 
@@ -96,6 +105,7 @@ OTHERS = {  # what is no rectifier
 def network_of(tmp_path, nodes):
     """Two convolutions, the spelling between them."""
     constants = CONSTANTS | {"three": np.float32(3), "minus": np.float32(-1), "middle": np.int8(0)}
+    constants |= {"steps": np.array([0.1, 0.2, 0.3, 0.4], np.float32), "nones": np.zeros(4, np.uint8)}
     used = {name for _, inputs, *_ in nodes for name in inputs.split()}
     kept = {name: array for name, array in constants.items() if name in {*used, "k", "w", "b"}}
     around = [("Conv", "x k b", "a"), *nodes, ("Conv", "r w", "y")]
@@ -141,10 +151,13 @@ def test_what_only_looks_like_a_rectifier_is_none(name, tmp_path):
     network = network_of(tmp_path, OTHERS[name])
     assert rectifiers(network.model.graph) == []
     explainer = Explainer(network)
-    target = explainer.target(network.random_pixels(1, (SIDE, SIDE), 5)[0], "y:0")
+    pixels = network.random_pixels(1, (SIDE, SIDE), 5)[0]
+    target = explainer.target(pixels, "y:0")
     assert explainer.why_not("guided", target) == (
         "guided: no ReLU of any spelling stands before y:0, it would be the plain gradient."
     )
+    with pytest.raises(SettingsError, match=r"^guided: no ReLU of any spelling .* the plain gradient$"):
+        explainer.explain(pixels, target, "guided")
 
 
 @needs_data

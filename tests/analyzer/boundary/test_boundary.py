@@ -20,6 +20,7 @@ from filterscope.analyzer.boundary import client, limits, opened, opening
 from filterscope.analyzer.boundary.limits import Limits, parse_memory
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.converters import cache
 from filterscope.converters.errors import ModelError, SettingsError, UnsupportedOperatorError
 from support.networks import build, normal, opened_here
@@ -81,8 +82,9 @@ def test_a_network_is_the_same_on_both_sides(path):
     assert crossed.prove() == here.prove()
 
 
-def test_options_cross_as_they_are():
-    options = InputOptions("NHWC", 3, (20, 30), None, "x")
+@pytest.mark.parametrize("preprocessing", [None, PRESETS["imagenet"]])
+def test_options_cross_as_they_are(preprocessing):
+    options = InputOptions("NHWC", 3, (20, 30), preprocessing, "x")
     assert opened.input_options(json.loads(json.dumps(opened.options_to_json(options))), {}) == options
 
 
@@ -460,3 +462,15 @@ def test_an_error_about_a_setting_keeps_field_and_value_across_the_boundary(valu
     error = SettingsError("`layout`: does not fit", field="layout", value=value)
     again = opened.error_from_json(json.loads(json.dumps(opened.error_to_json(error, ()))))
     assert (type(again), str(again), again.field, again.value) == (SettingsError, str(error), "layout", value)
+
+
+def test_an_error_of_a_kind_that_is_not_ours_is_one_of_the_model():
+    for kind in ("KeyboardInterrupt", "setting", "Convolution"):
+        error = opened.error_from_json({"kind": kind, "text": "m.onnx: so"})
+        assert type(error) is ModelError
+        assert str(error) == "m.onnx: so"
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (250, "signal 250")])
+def test_a_signal_has_a_name_or_its_number(number, name):
+    assert client._signal(number) == name

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.bounds import interval_bounds, interval_rules
 from filterscope.analyzer.bounds.interval_arithmetic import ELEMENTWISE
 from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
 from filterscope.analyzer.bounds.interval_rules import RULES
@@ -113,6 +114,7 @@ CASES = {
     },
     "gelu-tanh": ([("Gelu", "a", "y", {"approximate": "tanh"})], {}),
     "where": ([("Greater", "a b", "g"), ("Not", "g", "n"), ("Where", "n a b", "y")], {}),
+    "cast-truth": ([("Greater", "a b", "g"), ("Cast", "g", "y", {"to": onnx.TensorProto.FLOAT})], {}),
     "max-pool": ([("MaxPool", "a", "y", {"kernel_shape": [3, 2], "pads": [1, 0, 1, 1], "strides": [2, 2]})], {}),
     "average-pool": ([("AveragePool", "a", "y", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})], {}),
     "average-pool-padded": (
@@ -158,6 +160,7 @@ CASES = {
     ),
     "pad": ([("Pad", "a p v", "y")], {"p": ints(0, 0, 1, 2, 0, 0, 0, 1), "v": scalar(50)}),
     "pad-reflect": ([("Pad", "a p", "y", {"mode": "reflect"})], {"p": ints(0, 0, 1, 2, 0, 0, 0, 1)}),
+    "pad-named-axes": ([("Pad", "a p v axes", "y")], {"p": ints(1, 2, 0, 1), "v": scalar(50), "axes": ints(2, -1)}),
     "pad-channels": ([("Pad", "a p", "y")], {"p": ints(0, 1, 0, 0, 0, 2, 0, 0)}),
     "shuffle": (
         [
@@ -246,6 +249,96 @@ def test_no_activation_leaves_its_interval(case, preprocessing, tmp_path):
         assert outside(found[name], value) == 0, name
         assert np.isfinite(found[name].low).all(), f"{name}: idle"
         assert np.isfinite(found[name].high).all(), f"{name}: idle"
+
+
+# Nodes that follow a and b, and constants, after which nothing is known of y
+UNBOUNDED = {
+    "conv-computed-kernel": (
+        [("Reshape", "b s", "k"), ("Conv", "a k", "y")],
+        {"s": ints(-1, 6, 3, 3)},
+    ),
+    "conv-computed-bias": (
+        [("ReduceMean", "b axes", "g", {"keepdims": 0}), ("Conv", "a w g", "y")],
+        {"axes": ints(0, 2, 3), "w": normal(6, 6, 3, 3)},
+    ),
+    "conv-of-a-constant": (
+        [("Reshape", "b s", "k"), ("Conv", "c k", "y")],
+        {"s": ints(-1, 6, 3, 3), "c": normal(1, 6, 5, 5)},
+    ),
+    "transposed-computed-kernel": ([("Reshape", "b s", "k"), ("ConvTranspose", "a k", "y")], {"s": ints(6, -1, 3, 3)}),
+    "batchnorm-computed": (
+        [("ReduceMean", "b axes", "g", {"keepdims": 0}), ("BatchNormalization", "a g c m v", "y")],
+        {"axes": ints(0, 2, 3), "c": normal(6), "m": normal(6), "v": positive(6)},
+    ),
+    "instancenorm-computed": (
+        [("ReduceMean", "b axes", "g", {"keepdims": 0}), ("InstanceNormalization", "a g c", "y")],
+        {"axes": ints(0, 2, 3), "c": normal(6)},
+    ),
+    "resize-cubic": ([("Resize", "a _ s", "y", {"mode": "cubic"})], {"s": np.array([1, 1, 2, 2], np.float32)}),
+    "resize-cropped": (
+        [
+            (
+                "Resize",
+                "a r s",
+                "y",
+                {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 1e6},
+            )
+        ],
+        {"r": np.array([0, 0, -1, 0, 1, 1, 1, 1], np.float32), "s": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "pad-computed": (
+        [("ReduceMax", "b axes", "m", {"keepdims": 0}), ("Pad", "a p m", "y")],
+        {"axes": ints(0, 1, 2, 3), "p": ints(0, 0, 1, 2, 0, 0, 0, 1)},
+    ),
+    "product-of-computed": (
+        [("Transpose", "b", "t", {"perm": [0, 1, 3, 2]}), ("MatMul", "a t", "y")],
+        {},
+    ),
+    "product-plus-computed": (
+        [("GlobalAveragePool", "a", "g"), ("Flatten", "g", "f"), ("Gemm", "f w f", "y")],
+        {"w": normal(6, 6)},
+    ),
+    "lrn-without-bias": ([("LRN", "a", "y", {"size": 3, "alpha": 0.1, "bias": 0.0})], {}),
+    "power-computed": ([("Abs", "a", "m"), ("Pow", "two m", "y")], {"two": scalar(1.5)}),
+    "power-of-negative": ([("Pow", "a three", "y")], {"three": scalar(3)}),
+    "cast-to-whole": (
+        [("Cast", "a", "i", {"to": onnx.TensorProto.INT32}), ("Cast", "i", "y", {"to": onnx.TensorProto.FLOAT})],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNBOUNDED)
+def test_what_no_rule_covers_is_unbounded(case, tmp_path):
+    """Nor is the bound of another value lost for it."""
+    found = intervals(followed(tmp_path, *UNBOUNDED[case]))
+    assert (found["y"].low == -np.inf).all()
+    assert (found["y"].high == np.inf).all()
+    assert all(np.isfinite(found[name].high).all() for name in ("x", "a", "b"))
+
+
+@pytest.mark.parametrize("op", ["Gather", "Slice"])
+def test_what_is_picked_at_a_computed_place_is_bounded_by_all_of_it(op, tmp_path):
+    nodes = [("GlobalMaxPool", "b", "g"), ("ArgMax", "g", "i", {"axis": 1}), ("Reshape", "i flat", "f")]
+    picks = {"Gather": ("Gather", "a f", "y", {"axis": 1}), "Slice": ("Slice", "a f end axes", "y")}
+    constants = {"flat": ints(-1), "end": ints(6), "axes": ints(1)}
+    used = {name: constants[name] for name in ("flat", "end", "axes") if name in f"flat {picks[op][1]}".split()}
+    found = intervals(followed(tmp_path, [*nodes, picks[op]], used))
+    assert (found["y"].low == found["a"].low.min()).all()
+    assert (found["y"].high == found["a"].high.max()).all()
+
+
+@pytest.mark.parametrize("case", ["concat", "shuffle", "silu"])
+def test_what_would_hold_too_much_gets_one_interval(case, tmp_path, monkeypatch):
+    """Wider than the channels' own, and as sound."""
+    network = followed(tmp_path, *CASES[case])
+    close = intervals(network)
+    for module in (interval_rules, interval_bounds):
+        monkeypatch.setattr(module, "LARGE", 8)
+    wide = intervals(network)
+    for name, value in measured(network, wide, pictures(network)):
+        assert outside(wide[name], value) == 0, name
+    assert any((wide[name].high > close[name].high).any() for name in close)
 
 
 def test_every_rule_has_a_case():

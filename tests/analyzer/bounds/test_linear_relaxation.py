@@ -224,6 +224,85 @@ def test_pieces_compute_what_onnxruntime_does(case, tmp_path):
         np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+# Forms of operators whose interval is all that is known: nodes between a, b and r, and constants
+BOXED = {
+    "conv-computed-kernel": ([("Conv", "a b", "q"), ("Clip", "q zero one", "g"), ("Add", "a g", "r")], {}),
+    "transposed-computed-kernel": (
+        [("ReduceMean", "b axes", "k"), ("ConvTranspose", "k b", "q"), ("Clip", "q zero one", "r")],
+        {"axes": np.array([1])},
+    ),
+    "norm-computed": (
+        [
+            ("ReduceMean", "a axes", "q"),
+            ("ReduceMax", "b all", "g", {"keepdims": 0}),
+            ("Reshape", "g flat", "h"),
+            ("BatchNormalization", "q h c m v", "n"),
+            ("Clip", "n zero one", "p"),
+            ("Mul", "p f", "r"),
+        ],
+        {
+            **{"axes": np.array([1]), "all": np.array([0, 1, 2, 3]), "flat": np.array([1]), "f": normal(6, 1, 1)},
+            **{"c": normal(1), "m": normal(1), "v": np.ones(1, np.float32)},
+        },
+    ),
+    "sum-of-ranks": ([("ReduceMax", "b axes", "g", {"keepdims": 0}), ("Add", "a g", "r")], {"axes": np.array([1])}),
+    "product-of-ranks": (
+        [("ReduceMax", "b axes", "g", {"keepdims": 0}), ("Mul", "g f", "r")],
+        {"axes": np.array([1]), "f": np.abs(normal(1, 6, 9, 8))},
+    ),
+    "average-pool-counted-ceil": (
+        [
+            (
+                "AveragePool",
+                "a",
+                "r",
+                {
+                    "kernel_shape": [2, 3],
+                    "strides": [2, 3],
+                    "pads": [0, 1, 1, 1],
+                    "ceil_mode": 1,
+                    "count_include_pad": 1,
+                },
+            )
+        ],
+        {},
+    ),
+    "average-pool-1d": (
+        [
+            ("Reshape", "a s", "l"),
+            ("AveragePool", "l", "p", {"kernel_shape": [3], "pads": [1, 1]}),
+            ("Reshape", "p back", "r"),
+        ],
+        {"s": np.array([0, 6, 72]), "back": np.array([0, 6, 9, 8])},
+    ),
+    "reduce-everything": ([("ReduceMean", "a", "g"), ("Add", "b g", "r")], {}),
+    "pad-reflect": ([("Pad", "a p", "r", {"mode": "reflect"})], {"p": np.array([0, 0, 1, 2, 0, 0, 0, 1])}),
+    "pad-cut": ([("Pad", "a p", "r")], {"p": np.array([0, 0, -1, 2, 0, 0, 0, 1])}),
+    "clip-computed": (
+        [("ReduceMax", "b axes", "m", {"keepdims": 0}), ("Clip", "a zero m", "r")],
+        {"axes": np.array([0, 1, 2, 3])},
+    ),
+    "prelu-computed": ([("Sigmoid", "b", "s"), ("PRelu", "a s", "r")], {}),
+}
+
+
+@pytest.mark.parametrize("case", BOXED)
+def test_a_form_without_a_rule_is_bounded_by_its_interval(case, tmp_path):
+    nodes, constants = BOXED[case]
+    limits = {
+        name: scalar(number)
+        for name, number in (("zero", 0), ("one", 1))
+        if any(name in node[1].split() for node in nodes)
+    }
+    network = followed(tmp_path, nodes, constants | limits, PRESETS["imagenet"])
+    layer = network.layers[-1]
+    assert any(isinstance(piece, Box) for piece in subgraph_before(network, layer, SIZE).pieces.values())
+    for canvas, objective in objectives(network, layer):
+        found = upper_bounds(network, layer, canvas, objective, [3, 0, 4])
+        for pixels in pictures(network, 4):  # one at a time: a kernel or a bias is made from each
+            assert np.all(Meter(network, layer, canvas).all_units(pixels[None])[0, [3, 0, 4]] <= found), objective
+
+
 def test_a_layer_that_sees_the_image_gets_its_exact_maximum(tmp_path):
     network = followed(tmp_path, *CASES["relu"], PRESETS["imagenet"])
     layer = network.layers[0]

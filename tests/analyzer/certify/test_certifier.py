@@ -139,6 +139,11 @@ CASES = {
         {"k": FIVE, "c": BIAS, "w": ENDS},
         [each(leaky(0.3), 5), (one(ENDS), 0)],
     ),
+    "leaky-one-sided": (  # the first is never below 0, the second never above
+        [("Conv", "x k c", "a"), ("LeakyRelu", "a", "r", {"alpha": 0.3}), ("Conv", "r w", "y")],
+        {"k": FIVE, "c": np.float32([40, -40, 0.1, 0.2, -0.1]), "w": ENDS},
+        [each(leaky(0.3), 5), (one(ENDS), 0)],
+    ),
     "steep": (
         [("Conv", "x k c", "a"), ("LeakyRelu", "a", "r", {"alpha": 1.5}), ("Conv", "r w", "y")],
         {"k": FIVE, "c": BIAS, "w": ENDS},
@@ -175,6 +180,14 @@ CASES = {
     "max-pool": (
         [("Conv", "x k", "a"), ("Relu", "a", "r"), ("MaxPool", "r", "p", POOL), ("Conv", "p w", "y")],
         {"k": PAIR, "w": LAST},
+        [each(relu, 6), [(maximum, [2 * i, 2 * i + 1]) for i in range(3)], (one(LAST), 0)],
+    ),
+    "max-pool-one-sided": (  # of the first window one place is always the largest, of the second neither exceeds 0
+        [
+            *(("Conv", "x k", "q"), ("Add", "q m", "a"), ("Relu", "a", "r")),
+            *(("MaxPool", "r", "p", POOL), ("Conv", "p w", "y")),
+        ],
+        {"k": PAIR, "m": np.float32([[[[40, -40]], [[-40, -40]], [[0, 0]]]]), "w": LAST},
         [each(relu, 6), [(maximum, [2 * i, 2 * i + 1]) for i in range(3)], (one(LAST), 0)],
     ),
     "max-pool-alone": (

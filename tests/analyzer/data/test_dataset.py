@@ -132,3 +132,33 @@ def test_labels_that_do_not_match_the_images_are_refused(tmp_path):
     np.savez(tmp_path / "set.npz", x=np.zeros((3, 8, 8, 3), np.uint8), y=np.arange(2))
     with pytest.raises(InputError, match=r"set\.npz: y has 2 labels for 3 images"):
         open_dataset([tmp_path / "set.npz"])
+
+
+def test_every_image_says_where_it_is_from(tmp_path):
+    photo(tmp_path / "one.png", 1)
+    np.save(tmp_path / "two.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(2 * 3073))
+    data = open_dataset([tmp_path / "one.png", tmp_path / "data_batch_1.bin", f"{tmp_path / 'two.npy'}:1-1"])
+    places = ["one.png", "data_batch_1.bin[0]", "data_batch_1.bin[1]", "two.npy[1]"]
+    assert [data.source(index) for index in range(len(data))] == [str(tmp_path / place) for place in places]
+
+
+def test_a_file_that_goes_away_makes_another_data_set(tmp_path):
+    photo(tmp_path / "one.png", 1)
+    before = open_dataset([tmp_path / "one.png"]).fingerprint()
+    data = open_dataset([tmp_path / "one.png"])
+    (tmp_path / "one.png").unlink()
+    assert data.fingerprint() != before
+    (batch,) = batches(data, SPEC, "auto", 3)
+    assert "one.png: cannot be read" in batch.broken[0]
+
+
+def test_an_array_file_without_images_is_refused(tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros((0, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"none\.npy: holds no images"):
+        open_dataset([tmp_path / "none.npy"])
+
+
+def test_a_name_that_no_system_takes_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"n{300}.*: (cannot be looked at \(File name too long\)|no such file)"):
+        open_dataset([tmp_path / ("n" * 300)])

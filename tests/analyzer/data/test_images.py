@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from filterscope.analyzer.data.images import Photo, find, fit, load, read
+from filterscope.analyzer.data import decoding
+from filterscope.analyzer.data.images import Photo, find, fit, load, photos_of, read
 from filterscope.analyzer.network.inputs import InputSpec
 from filterscope.analyzer.network.preprocessing import PRESETS, custom
 from filterscope.converters.errors import InputError, SettingsError
@@ -177,6 +179,17 @@ def test_the_rotation_that_a_camera_notes_is_applied(tmp_path, orientation):
     assert got.size == got.pixels.shape[:2]
 
 
+@pytest.mark.parametrize("orientation", EXIF_TURNS)
+def test_it_is_applied_to_16_bits_too(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    grey = COLOURS[..., :1]
+    Image.fromarray(grey[..., 0].astype(np.uint16) * 257).save(tmp_path / "a.png", exif=exif)
+    got = only(tmp_path / "a.png")
+    np.testing.assert_array_equal(got.pixels, EXIF_TURNS[orientation](grey))
+    assert got.size == got.pixels.shape[:2]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
 def test_the_first_frame_of_an_animation_is_taken(tmp_path, suffix):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
@@ -250,6 +263,20 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, limit):
     save(tmp_path / "a.png", noise(5, 7))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(InputError, match=r"a.png: too large"):
+        only(tmp_path / "a.png")
+
+
+def test_a_picture_of_more_pixels_than_are_read_is_refused(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", noise(5, 7))
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 34)
+    with pytest.raises(InputError, match=r"a.png: too large"):
+        only(tmp_path / "a.png")
+
+
+def test_want_of_memory_is_no_damage(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", noise(5, 7))
+    monkeypatch.setattr(decoding, "_eight_bit", lambda image: np.empty(1 << 59))
+    with pytest.raises(MemoryError):
         only(tmp_path / "a.png")
 
 
@@ -332,6 +359,23 @@ def test_a_range_of_an_array_file_includes_both_ends(tmp_path, suffix, indices):
     found = find([f"{tmp_path / 'a.npz'}{suffix}"])
     assert [source.name for source in found] == [f"a.npz[{i}]" for i in indices]
     np.testing.assert_array_equal([read(source).pixels[..., 0] for source in found], GREY[indices])
+
+
+def test_an_array_file_that_lost_images_or_went_away_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", GREY)
+    last = find([tmp_path / "a.npy"])[-1]
+    np.save(tmp_path / "a.npy", GREY[:2])
+    with pytest.raises(InputError, match=r"a\.npy: holds images 0 to 1, not 3"):
+        read(last)
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(InputError, match=r"a\.npy: cannot be read \(No such file or directory\)"):
+        read(last)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 3, 4), (0, 4), (4, 4, 0)])
+def test_an_array_of_a_caller_that_is_no_picture_is_refused(shape):
+    with pytest.raises(InputError, match=re.escape(f"mine: a picture is (H, W) or (H, W, C), got shape {shape}")):
+        photos_of({"mine": np.zeros(shape)})
 
 
 def test_a_file_that_was_written_anew_is_read_anew(tmp_path):

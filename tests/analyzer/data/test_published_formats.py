@@ -93,6 +93,27 @@ def test_svhn(tmp_path):
     assert found.labels.tolist() == [1, 9, 0]
 
 
+def test_a_matlab_file_of_something_else_is_named(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "test_32x32.mat", {"X": np.zeros((2, 2))})
+    with pytest.raises(InputError, match=r"test_32x32\.mat: has no arrays X and y"):
+        read_stack(tmp_path / "test_32x32.mat")
+
+
+def test_a_file_larger_than_any_of_its_kind_is_not_read(tmp_path):
+    with (tmp_path / "test_batch").open("wb") as file:
+        file.truncate(1 << 40)  # all of it a hole
+    with pytest.raises(InputError, match=r"test_batch: has 1,099,511,627,776 bytes, where .* has at most"):
+        read_stack(tmp_path / "test_batch")
+
+
+def test_a_file_of_another_name_is_of_no_data_set(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.png: not a file of CIFAR, MNIST or SVHN"):
+        read_stack(tmp_path / "a.png")
+
+
 class Program:
     """A pickle that makes a folder when it is executed."""
 
@@ -121,6 +142,7 @@ def test_a_pickle_is_not_executed(tmp_path, wrap):
     ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((3, 4, 4), np.uint8))[:40]), "ends after 24 of 48 bytes"),
     ("train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "its header promises"),
     ("train_32x32.mat", b"MATLAB 7.3 MAT-file", "version 7.3; save it as version 7"),
+    ("test_batch", pickled({b"data": b"text"}).replace(b"\x06\0\0\0latin1", b"\x05\0\0\0utf-8"), "holds text in utf-8"),
     ("train_32x32.mat", b"x" * 300, "not readable as a file of its data set"),
 ])  # fmt: skip
 def test_damaged_files_are_named(tmp_path, name, content, message):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.analyzer.studies.examples.examples import Examples
 from filterscope.converters.errors import InputError, SettingsError
 from support.png_files import write_deep_png as png
+from support.png_files import write_png
 
 SPEC = InputSpec("x", "NCHW", 1, 4, 4, PRESETS["unit"], "", True, True)
 TWELVE = np.arange(36, dtype=np.uint16).reshape(6, 6) * 117  # 0..4095, as a 12-bit camera gives them
@@ -242,3 +244,16 @@ def test_a_packed_file_takes_white_too(tmp_path):
     np.savez(tmp_path / "p.npz", data=np.frombuffer(content, np.uint8), offsets=[0, len(content)])
     np.testing.assert_array_equal(pixels_of(tmp_path / "p.npz", 4095)[..., 0], LEVELS)
     assert io.BytesIO(content).read(4) == b"\x89PNG"
+
+
+def test_white_of_a_16_bit_pgm_is_the_most_that_its_type_holds(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + struct.pack(">3H", 0, 257 * 100, 65535))
+    assert read(find([tmp_path / "a.pgm"])[0]).pixels.reshape(-1).tolist() == [0, 100, 255]
+
+
+def test_the_transparent_colour_of_a_16_bit_png_becomes_white(tmp_path):
+    row = b"\0" + struct.pack(">6H", 257 * 10, 257 * 20, 257 * 30, 257 * 10, 257 * 20, 257 * 40)
+    head = (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+    key = (b"tRNS", struct.pack(">3H", 257 * 10, 257 * 20, 257 * 30))
+    file = write_png(tmp_path / "a.png", [head, key, (b"IDAT", zlib.compress(row))])
+    assert read(find([file])[0]).pixels.tolist() == [[[255, 255, 255], [10, 20, 40]]]

@@ -393,6 +393,7 @@ def test_an_ascent_begins_at_given_pictures(network):
         (lambda: Direction(np.ones(3)).direction(0, 8), "3 numbers for a layer of 8 channels"),
         (lambda: between(0, 9, 3, 8), "`pair=0,9`: the layer has channels 0 to 7"),
         (lambda: Diversity(1), "give 2 pictures or more"),
+        (lambda: Diversity(2, -0.5), "diversity weight -0.5: give 0 or more"),
         (lambda: objective_for("best", Canvas(8, 8, None, None)), "give one of channel, neuron"),
     ],
 )

@@ -241,3 +241,9 @@ def test_what_a_prior_cannot_be_made_of_is_said_in_a_line():
         Start("log", 0.0, 1.0)
     with pytest.raises(SettingsError, match="start spread -1"):
         Start("normal", 0.0, -1.0)
+
+
+@pytest.mark.parametrize("kind", [Fourier, Maco])
+def test_a_prior_of_other_pictures_is_refused(kind):
+    with pytest.raises(ValueError, match=r"prior: .* pictures of (shape \(3, 8, 8\)|3)$"):
+        kind([[0]], (3, 8, 8), torch.device("cpu"), prior=default_prior((1, 16, 16)))

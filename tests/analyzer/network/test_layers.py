@@ -288,6 +288,38 @@ NONLINEARITIES = {  # what reads the convolution's output "c"
     "none (two readers)": [("Relu", "c", "r"), ("Add", "r c", "y")],
     "none (its square)": [("Mul", "c c", "y")],
     "none (a scale)": [("Mul", "c half", "y")],
+    "gelu (by tanh)": [
+        *(("Pow", "c three", "p"), ("Mul", "p small", "q"), ("Add", "c q", "s"), ("Mul", "s half", "u")),
+        *(("Tanh", "u", "t"), ("Add", "t one", "o"), ("Mul", "c o", "y")),
+    ],
+    "relu (times whether it is above 0)": [
+        *(("Greater", "c zero", "g"), ("Cast", "g", "m", {"to": 1}), ("Mul", "c m", "y")),
+    ],
+    "thresholded_relu (times whether it is above a half)": [
+        *(("Greater", "c half", "g"), ("Cast", "g", "m", {"to": 1}), ("Mul", "c m", "y")),
+    ],
+    "none (times whether it is below 0)": [
+        *(("Greater", "zero c", "g"), ("Cast", "g", "m", {"to": 1}), ("Mul", "c m", "y")),
+    ],
+    "none (times whether it is above another)": [
+        *(("Greater", "c x3", "g"), ("Cast", "g", "m", {"to": 1}), ("Mul", "c m", "y")),
+    ],
+    "none (its opposite squashed)": [
+        *(("Relu", "c", "p"), ("Neg", "c", "n"), ("Sigmoid", "n", "q"), ("Sub", "p q", "y")),
+    ],
+    "none (its opposite's relu squashed)": [
+        *(("Relu", "c", "p"), ("Neg", "c", "n"), ("Relu", "n", "r"), ("Tanh", "r", "q"), ("Sub", "p q", "y")),
+    ],
+    "none (softplus of its opposite)": [("Neg", "c", "n"), ("Softplus", "n", "s"), ("Sigmoid", "s", "y")],
+    "none (rounded to halves)": [("Div", "c half", "d"), ("Round", "d", "r"), ("Relu", "r", "y")],
+    "none (rounded to steps of another)": [
+        *(("Div", "c x3", "d"), ("Round", "d", "r"), ("Mul", "r quotient", "m")),
+        *(("QuantizeLinear", "m sixth low", "q"), ("DequantizeLinear", "q sixth low", "y")),
+    ],
+    "relu6 (in the second of two roundings)": [
+        *(("QuantizeLinear", "c sixth middle", "p"), ("DequantizeLinear", "p sixth middle", "d")),
+        *(("QuantizeLinear", "d sixth low", "q"), ("DequantizeLinear", "q sixth low", "y")),
+    ],
     "none (another's gate)": [("Sigmoid", "x3", "s"), ("Mul", "c s", "y")],
 }
 
@@ -302,6 +334,7 @@ def test_the_non_linearity_that_follows_is_named(name):
         "zero": np.float32(0),
         "one": np.float32(1),
         "half": np.float32(0.5),
+        "small": np.float32(0.044715),
         "lambda": np.float32(1.0507009),
         "three": np.float32(3),
         "six": np.float32(6),

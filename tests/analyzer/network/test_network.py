@@ -227,6 +227,33 @@ def test_a_size_that_the_file_fixes_stays(size, words):
         open_network(MODELS / "mnist_cntk.onnx", InputOptions(size=size))
 
 
+FIXED = (1, 3, 16, 16)
+
+
+def test_a_network_of_a_fixed_size_that_runs_at_another_does(opened):
+    network = opened(BODY, shape=FIXED, options=InputOptions(size=(24, 40)))
+    assert network.layers[1].output_shape == (5, 12, 20)
+    note = "The file declares its input as 16x16; it runs at 24x40 too, as `input_size` asks."
+    assert note in network.model.notes
+    assert note not in opened(BODY, shape=FIXED, options=InputOptions(size=(16, 16))).model.notes
+
+
+@pytest.mark.parametrize(
+    ("size", "nodes", "reason"),
+    [
+        ((24, 24), [*BODY, ("Flatten", "d", "f"), ("MatMul", "f large", "y")], ".*dimension mismatch.*"),
+        ((32, 32), [*BODY, ("Reshape", "d t", "y")], r"output 'y' is \[1, 320\] there and \[4, 320\] here"),
+    ],
+)
+def test_a_network_that_does_not_run_at_another_size_says_why(opened, size, nodes, reason):
+    text = f"{size[0]}x{size[1]}"
+    words = (
+        rf"^`input_size={text}`: the file fixes input 'x' to 16x16, and .* run at another \({reason}\); leave it out$"
+    )
+    with pytest.raises(SettingsError, match=words):
+        opened(nodes, shape=FIXED, constants={"large": normal(320, 2)}, options=InputOptions(size=size))
+
+
 @needs_data
 def test_random_pixels_are_the_same_each_time():
     network = open_network(MODELS / "mnist_cntk.onnx")

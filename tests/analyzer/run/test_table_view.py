@@ -1,6 +1,9 @@
 """A run's table shows its first rows by itself, and is the pyarrow table in all else."""
 
+import copy
+import pickle
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -47,3 +50,13 @@ def test_pandas_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(SettingsError, match="pip install pandas"):
         TableView(TABLE).to_pandas()
+
+
+def test_pandas_makes_a_frame_where_it_is_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", ModuleType("pandas"))
+    assert TableView(SimpleNamespace(to_pandas=dict)).to_pandas(split_blocks=True) == {"split_blocks": True}
+
+
+def test_a_copy_is_the_same_table():
+    assert copy.copy(TableView(TABLE)).equals(TABLE)
+    assert pickle.loads(pickle.dumps(TableView(TABLE))).equals(TABLE)

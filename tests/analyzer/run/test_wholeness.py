@@ -197,3 +197,12 @@ def test_a_converted_model_is_written_again_where_it_is_not_the_same(place, tmp_
         assert not writer.holds_bytes("model.onnx", b"model")
         writer.write_bytes("model.onnx", b"model")
         assert writer.holds_bytes("model.onnx", b"model")
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12, 13])
+def test_a_png_that_ends_before_its_end_is_said_is_not_whole(tmp_path, cut):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    assert is_whole(tmp_path, "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:-cut])
+    assert not is_whole(tmp_path, "a.png")

@@ -1,5 +1,7 @@
 """Groups: detectors that never act together come out apart, and each group's picture is what its detectors look for."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -143,3 +145,14 @@ def test_the_study_without_images_is_refused(tmp_path):
     network = opened(tmp_path, detectors(), PRESETS["unit"], (SIDE, SIDE))
     with pytest.raises(SettingsError, match=r"^`groups`: takes activations on your images apart; give `images`$"):
         fs.analyze(network, (), tmp_path / "run", device="cpu", studies=[Groups()])
+
+
+def test_an_image_on_which_nothing_is_active_has_no_groups(tmp_path):
+    network = opened(tmp_path, detectors(), PRESETS["unit"], (SIDE, SIDE))
+    Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(tmp_path / "black.png")
+    studies = [Groups(groups=2, grid=0)]
+    run = fs.analyze(network, tmp_path / "black.png", tmp_path / "run", device="cpu", studies=studies)
+    notes = json.loads((run.folder / "groups" / "study.json").read_text())["notes"]
+    assert "see: no activation above 0 on image 0" in notes
+    assert not any("grids" in note for note in notes)
+    assert len(run.table("groups/groups.parquet")) == len(run.table("groups/grid.parquet")) == 0

@@ -1,5 +1,7 @@
 """Inversion and caricatures: an invertible layer gives the image back, and numbers are those of the saved picture."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -177,3 +179,15 @@ def test_the_study_is_a_table_of_saved_pictures_and_is_done_once(network, photos
 def test_the_study_without_images_is_refused(network, tmp_path):
     with pytest.raises(SettingsError, match=r"^`inversion`: inverts activations of your images; give `images`$"):
         fs.analyze(network, (), tmp_path / "run", device="cpu", studies=[Inversion()])
+
+
+def test_a_picture_that_a_layer_answers_with_zeros_has_no_cosine_and_is_noted(tmp_path):
+    model = build([("Conv", "x k", "y", {"name": "only"})], {"k": normal(4, 3, 3, 3)}, shape=("N", 3, SIDE, SIDE))
+    network = opened(tmp_path, model, PRESETS["unit"], (SIDE, SIDE))
+    Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(tmp_path / "black.png")
+    studies = [Inversion(evaluations=3, caricatures=False)]
+    run = fs.analyze(network, tmp_path / "black.png", tmp_path / "run", device="cpu", studies=studies)
+    notes = json.loads((run.folder / "inversion" / "study.json").read_text())["notes"]
+    assert "no number where activations are 0 or not finite: only" in notes
+    (row,) = run.table("inversion/inversions.parquet").to_pylist()
+    assert (row["kind"], row["cosine"]) == ("inversion", None)

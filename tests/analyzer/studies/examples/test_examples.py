@@ -15,7 +15,7 @@ from filterscope.analyzer.progress import Silent
 from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.writer import RunWriter
-from filterscope.analyzer.studies.examples import pass_over_data
+from filterscope.analyzer.studies.examples import examples, pass_over_data, pictures
 from filterscope.analyzer.studies.examples.examples import CHECKPOINT, Examples
 from filterscope.analyzer.studies.study import perform
 from filterscope.converters.errors import InputError, SettingsError
@@ -343,3 +343,57 @@ def test_a_number_of_places_that_makes_no_sense_is_refused(tmp_path):
     images(tmp_path, 3)
     with pytest.raises(SettingsError, match=r"^`top=0`: give 1 or more"):
         Examples(tmp_path / "set.npz", top=0)
+
+
+def test_a_checkpoint_that_lacks_arrays_is_passed_over(tmp_path, monkeypatch):
+    _, network = opened(tmp_path, SEVERAL)
+    images(tmp_path, 20)
+    monkeypatch.setattr(examples, "_checkpoint", lambda context, identity: {"numbers": np.arange(3)})
+    run, told = performed(tmp_path, network, Examples(tmp_path / "set.npz"))
+    assert told["notes"][0] == "20 images were measured."
+    assert len(run.table("examples/firing.parquet")) == 2 * (20 + 1)
+
+
+def test_what_memory_does_not_hold_is_left_out_and_told(tmp_path, monkeypatch):
+    _, network = opened(tmp_path, SEVERAL)
+    images(tmp_path, 40)
+    whole, _ = performed(tmp_path, network, Examples(tmp_path / "set.npz"), out="whole")
+    monkeypatch.setattr(pass_over_data, "FIRING_ROWS", 2 * 5)
+    monkeypatch.setattr(pass_over_data, "CORRELATION_BYTES", 0)
+    monkeypatch.setattr(pictures, "SHEET_BYTES", 16 * 14 * 3 * 4)
+    run, told = performed(tmp_path, network, Examples(tmp_path / "set.npz"))
+    assert "Which channel fires most is kept for the first 5 images." in told["notes"]
+    assert "Correlations were not measured, for want of memory: first, units." in told["notes"]
+    firing = run.table("examples/firing.parquet").to_pylist()
+    assert {row["image"] for row in firing if row["image"] is not None} == set(range(5))
+    units = run.table("examples/units.parquet")
+    assert not any(units["correlation"].to_pylist())
+    assert units["maximum"].equals(whole.table("examples/units.parquet")["maximum"])
+    assert len(list((tmp_path / "run" / "examples").glob("*.png"))) > len(
+        list((tmp_path / "whole" / "examples").glob("*.png"))
+    )
+
+
+def test_answers_that_are_not_finite_are_left_out_and_told(tmp_path):
+    nodes = [
+        ("Conv", "x w1 b1", "a", {"pads": [1, 1, 1, 1], "name": "first"}),
+        *(("Exp", "a", "e"), ("Exp", "e", "f"), ("Exp", "f", "g")),
+        ("Conv", "f w2", "y", {"name": "some"}),
+        ("Conv", "g w3", "z", {"name": "none"}),
+        *(("GlobalMaxPool", "y", "p"), ("GlobalMaxPool", "z", "q"), ("Concat", "p q", "o", {"axis": 1})),
+    ]
+    model, network = opened(tmp_path, nodes)
+    x = np.moveaxis(images(tmp_path, 20) / np.float32(255), -1, 1)
+    maps = answers(model, x, ["y", "z"])
+    with np.errstate(all="ignore"):  # of squares too: they are part of what is measured
+        finite = {name: np.isfinite((value**2).sum((2, 3))).all(1) for name, value in maps.items()}
+    assert 0 < finite["y"].sum() < 20
+    assert finite["z"].sum() == 0
+    run, told = performed(tmp_path, network, Examples(tmp_path / "set.npz"))
+    left = f"some ({20 - finite['y'].sum()}), none (20)"
+    assert f"Images to which a layer's answer is not finite are left out of its numbers: {left}." in told["notes"]
+    rows = {(row["layer"], row["channel"]): row for row in run.table("examples/units.parquet").to_pylist()}
+    for channel, highest in enumerate(maps["y"][finite["y"]].max((0, 2, 3))):
+        assert rows["some", channel]["maximum"] == pytest.approx(highest, rel=1e-4)
+    assert rows["none", 0]["maximum"] is None
+    assert rows["none", 0]["dead"] is False
