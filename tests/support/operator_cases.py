@@ -559,10 +559,11 @@ RESIZES = [
             IMAGE,
             np.array([0, 0, 0.2, -0.1, 1, 1, 0.7, 1.2], np.float32),
             None,
-            i(2, 3, 6, 7),
+            i(2, 3, *sizes),
             other=None,
         )
         for mode in ("nearest", "linear", "cubic")
+        for sizes in ((6, 7), (1, 7), (1, 1))
     ),
     *(
         case("Resize", {"mode": "linear", "keep_aspect_ratio_policy": policy, "axes": [2, 3]}, IMAGE, None, None, sizes)

@@ -287,6 +287,34 @@ def test_where_torch_has_its_own_resize_it_equals_the_formula(
         (case("Dropout", {}, IMAGE, scalar(0.5), scalar(True, np.bool_)), "drops at random"),
         (case("Cast", {"to": TensorProto.STRING}, IMAGE), "operator Cast (opset 21) casts to ONNX data type 8"),
         (case("Conv", {}, f(1, 2, 3, 3, 3, 3), f(1, 2, 1, 1, 1, 1)), "operator Conv (opset 21) has 4 spatial axes"),
+        (
+            case("ConvTranspose", {}, f(1, 2, 3, 3, 3, 3), f(2, 1, 1, 1, 1, 1)),
+            "operator ConvTranspose (opset 21) has 4 spatial axes; 1 to 3 can be imported",
+        ),
+        (
+            case("MaxPool", {"kernel_shape": [1, 1, 1, 1]}, f(1, 2, 3, 3, 3, 3)),
+            "operator MaxPool (opset 21) has 4 spatial axes; 1 to 3 can be imported",
+        ),
+        (
+            case("QuantizeLinear", {"output_dtype": TensorProto.UINT4}, IMAGE, scalar(0.5)),
+            "operator QuantizeLinear (opset 21) quantises to ONNX data type 21, which torch lacks",
+        ),
+        (
+            case("EyeLike", {"dtype": TensorProto.STRING}, f(3, 4)),
+            "operator EyeLike (opset 21) makes ONNX data type 8, which torch lacks",
+        ),
+        (
+            case("Pad", {"mode": "mirror"}, IMAGE, np.array([0, 0, 1, 2, 0, 0, 3, 0])),
+            "operator Pad (opset 21) has the unknown mode 'mirror'",
+        ),
+        (
+            case("Resize", {"mode": "lanczos"}, IMAGE, None, np.ones(4, np.float32)),
+            "operator Resize (opset 21) has the unknown mode 'lanczos' or coordinates 'half_pixel'",
+        ),
+        (
+            case("Resize", {"coordinate_transformation_mode": "polar"}, IMAGE, None, np.ones(4, np.float32)),
+            "operator Resize (opset 21) has the unknown mode 'nearest' or coordinates 'polar'",
+        ),
         (case("Constant", {"value_string": "text"}, None), "no tensor of numbers"),
         (case("TensorScatter", {}, IMAGE), "operator TensorScatter (opset 21) has no converter into torch"),
         (case("Gemm", {}, IMAGE), "operator Gemm (opset 21) cannot be imported into torch: tuple index out of range"),
