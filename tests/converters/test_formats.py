@@ -17,7 +17,7 @@ from filterscope.analyzer.network.gradient_paths import has_gradient
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.analyzer.network.scores import scores
-from filterscope.converters.comparison import Rounding, beyond_rounding
+from filterscope.converters.comparison import Rounding, beyond_rounding, roundings
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.normal_form.canonical import canonicalize
 from filterscope.converters.onnx_file.model_file import read
@@ -194,6 +194,28 @@ ROUNDED = [  # before rounding, the integer, what is left of the difference
 def test_half_a_step_is_no_difference_and_an_end_of_the_range_takes_all_beyond(before, integer, left):
     found, expected = STEP.apart(np.array([before], np.float32), np.array([integer], np.uint8))
     assert abs(found - expected)[0] == pytest.approx(left, abs=1e-6)
+
+
+def test_what_differs_in_shape_is_not_moved_towards_the_other():
+    before = np.array([0.2, 0.3], np.float32)
+    found, expected = STEP.apart(before, np.array([10, 10, 10], np.uint8))
+    np.testing.assert_allclose(found, before)
+    assert expected.shape == (3,)
+
+
+def test_steps_of_one_scale_and_integers_are_known_by_what_they_round():
+    nodes = [
+        ("QuantizeLinear", "x s z", "a"),
+        ("QuantizeLinear", "x s", "b"),
+        ("QuantizeLinear", "x many", "c", {"axis": 1}),
+        ("QuantizeLinear", "x s f8", "d"),
+        ("Abs", "s", "computed"),
+        ("QuantizeLinear", "x computed", "e"),
+    ]
+    model = build(nodes, {"s": np.float32(0.5), "z": np.int8(-3), "many": np.ones(3, np.float32)})
+    model.graph.initializer.append(helper.make_tensor("f8", TensorProto.FLOAT8E4M3FN, [], [0]))
+    steps = {name: dataclasses.astuple(step) for name, step in roundings(model).items()}
+    assert steps == {"a": ("x", 0.5, -3, -128, 127), "b": ("x", 0.5, 0, 0, 255)}
 
 
 # --- 8 bits, as ONNX Runtime's own quantiser writes them

@@ -503,6 +503,7 @@ REDUCTIONS = [
     case("ReduceMean", {"noop_with_empty_axes": 1}, IMAGE, i(), other=LARGER),
     case("ReduceSum", {}, i(3, 4, 5), smooth=False),
     case("ReduceProd", {"keepdims": 0}, i(3, 4, 5), i(0), smooth=False),
+    *(case(op, {}, np.zeros((2, 0), np.int64), i(1), other=None, smooth=False) for op in ("ReduceMax", "ReduceMin")),
 ]
 
 UP, DOWN = np.array([1, 1, 1.7, 2.3], np.float32), np.array([1, 1, 0.6, 0.35], np.float32)

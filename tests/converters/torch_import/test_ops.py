@@ -18,8 +18,9 @@ from torch import nn
 
 from filterscope.converters.errors import UnsupportedOperatorError
 from filterscope.converters.rewrites.opset_site import OPSET
-from filterscope.converters.torch_import.importer import import_graph
+from filterscope.converters.torch_import.importer import import_as_far_as_possible, import_graph
 from filterscope.converters.torch_import.ops import DOMAIN, register, resize, table
+from support.networks import build, canonical, normal
 from support.operator_cases import CASES, IMAGE, K3, VALID, Case, case, f, scalar
 
 
@@ -252,6 +253,15 @@ def test_a_plain_node_becomes_the_plain_torch_module(case: Case, kind: type[nn.M
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
+def test_what_is_no_module_of_torchs_shows_its_settings() -> None:
+    shown = str(
+        torch_module(case("Conv", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, IMAGE, f(4, 3, 3, 3)), folded=True)
+    )
+    assert "auto_pad=SAME_UPPER, pads=" in shown
+    shown = str(torch_module(case("EyeLike", {"k": -1}, f(3, 4)), folded=True))
+    assert "diagonal=-1" in shown
+
+
 @pytest.mark.parametrize(
     ("attributes", "scale"),
     [
@@ -328,6 +338,13 @@ def test_what_cannot_be_imported_is_named(case: Case, words: str) -> None:
     assert words in str(raised.value)
     assert str(raised.value).endswith("; `filterscope inspect` still lists the layers")
     assert "\n" not in str(raised.value)
+
+
+def test_a_network_whose_convolutions_cannot_be_imported_has_no_twin_at_all() -> None:
+    weights = {"w": normal(4, 3, 3, 3), "v": normal(2, 4, 3, 3)}
+    nodes = [("Conv", "x w", "c"), ("Bernoulli", "c", "b", {"seed": 1.0}), ("Conv", "b v", "y")]
+    assert import_as_far_as_possible(canonical(build(nodes, weights))) is None
+    assert import_as_far_as_possible(canonical(build(nodes[:2], weights))) is not None
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:
