@@ -86,7 +86,7 @@ def align(node: onnx.NodeProto, site: Site) -> None:
         return
     first, second = site.shape(node.input[0]), site.shape(node.input[1])
     if first is None or second is None:
-        put(node, broadcast=broadcast, axis=axis)
+        put(node, axis=axis, broadcast=broadcast)
         raise CannotSayError("the ranks of its operands are not known")
     _append_axes(node, site, rank=len(second), count=len(first) - axis - len(second))
 

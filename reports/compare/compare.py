@@ -171,7 +171,7 @@ def _picture_hashes(
         rows = [row for row in side[kind].values() if row.has_picture]
         for row in sorted(rows, key=lambda row: (row.atlas, row.tile)):
             tile = run.tile(row)
-            if tile is not None:
-                pixels = np.ascontiguousarray(tile).tobytes()
-                hashes[kind, row.channel] = hashlib.sha256(repr(tile.shape).encode() + pixels).hexdigest()
+            assert tile is not None
+            pixels = np.ascontiguousarray(tile).tobytes()
+            hashes[kind, row.channel] = hashlib.sha256(repr(tile.shape).encode() + pixels).hexdigest()
     return hashes

@@ -134,8 +134,8 @@ def responses(run: Run, slug: str, images: Sequence[int]) -> Responses | None:
         values = np.zeros((len(channels), len(images), min(PLACES, height) * min(PLACES, width)), np.float32)
         for row in rows:
             tile = run.tile(row)
-            if tile is not None:
-                values[place[row.channel], order[row.image]] = _places(row, tile)
+            assert tile is not None
+            values[place[row.channel], order[row.image]] = _places(row, tile)
         return Responses(channels, np.nan_to_num(values), True)
     values = np.zeros((len(channels), len(images), 2), np.float32)
     for row in rows:

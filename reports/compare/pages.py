@@ -250,13 +250,13 @@ def _pixels(layer: LayerPair) -> int:
 
 
 def _tiles(run: Run, rows: dict[int, UnitRow]) -> dict[int, np.ndarray]:
-    """Channel → its picture, at most STORED high and wide; each atlas is read once."""
+    """Channel → its picture, at most STORED high and wide; each row has one, and each atlas is read once."""
     tiles = {}
     for channel, row in sorted(rows.items(), key=lambda item: (item[1].atlas, item[1].tile)):
         tile = run.tile(row)
-        if tile is not None:
-            shown = sheets.visible(tile)
-            tiles[channel] = sheets.reduced(shown, *sheets.within(shown.shape[0], shown.shape[1], STORED))
+        assert tile is not None
+        shown = sheets.visible(tile)
+        tiles[channel] = sheets.reduced(shown, *sheets.within(shown.shape[0], shown.shape[1], STORED))
     if len({tile.shape for tile in tiles.values()}) > 1:
         raise RunError(f"{run.folder}: pictures of one layer and kind differ in size; delete the run and run again")
     return tiles

@@ -132,10 +132,8 @@ def moment(iso: str | None) -> str:
     return " ".join(filter(None, [day, clock[:5], {"+00:00": "UTC", "Z": "UTC"}.get(zone, zone)]))
 
 
-def mebibytes(size: float | None) -> str:
+def mebibytes(size: float) -> str:
     """A size in MiB, or in GiB from 1 GiB."""
-    if size is None:
-        return NOTHING
     return f"{size / 1024:.1f} GiB" if size >= 1024 else f"{size:.0f} MiB"
 
 

@@ -17,7 +17,7 @@ from filterscope.analyzer.network.gradient_paths import has_gradient
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.analyzer.network.scores import scores
-from filterscope.converters.comparison import Rounding, beyond_rounding
+from filterscope.converters.comparison import Rounding, beyond_rounding, roundings
 from filterscope.converters.errors import ModelError, ParityError
 from filterscope.converters.normal_form.canonical import canonicalize
 from filterscope.converters.onnx_file.model_file import read
@@ -131,6 +131,32 @@ def test_a_dequantised_integer_image_is_a_linear_function_of_it():
     assert [node.op for node in form.graph.nodes] == ["Sub", "Mul", "Conv"]
 
 
+def test_an_integer_image_without_a_zero_point_is_scaled_alone():
+    nodes = [("DequantizeLinear", "x s", "u"), ("Conv", "u w", "y", SAME)]
+    model = build(nodes, {"w": W, "s": np.float32(0.02)}, dtype=TensorProto.UINT8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16)).astype(np.uint8)
+    form, parity = proven(model, pixels.astype(np.float32))
+    assert parity.original.error < 1e-5
+    assert [node.op for node in form.graph.nodes] == ["Mul", "Conv"]
+    found = Session(form.proto).run(pixels.astype(np.float32))["y"]
+    np.testing.assert_allclose(found, answers(model, pixels)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_an_integer_image_is_made_integers_where_an_operator_takes_nothing_else():
+    nodes = [
+        ("Mod", "x seven", "m"),
+        ("Add", "m x", "s"),
+        ("Cast", "s", "f", {"to": TensorProto.FLOAT}),
+        ("Conv", "f w", "y", SAME),
+    ]
+    model = build(nodes, {"w": W, "seven": np.int32(7)}, dtype=TensorProto.INT32)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16)).astype(np.int32)
+    form = canonical(model)
+    assert [node.op for node in form.graph.nodes].count("Cast") >= 2
+    found = Session(form.proto).run(pixels.astype(np.float32))["y"]
+    np.testing.assert_allclose(found, answers(model, pixels)["y"], rtol=1e-5, atol=1e-3)
+
+
 # --- what rounding explains
 
 
@@ -168,6 +194,28 @@ ROUNDED = [  # before rounding, the integer, what is left of the difference
 def test_half_a_step_is_no_difference_and_an_end_of_the_range_takes_all_beyond(before, integer, left):
     found, expected = STEP.apart(np.array([before], np.float32), np.array([integer], np.uint8))
     assert abs(found - expected)[0] == pytest.approx(left, abs=1e-6)
+
+
+def test_what_differs_in_shape_is_not_moved_towards_the_other():
+    before = np.array([0.2, 0.3], np.float32)
+    found, expected = STEP.apart(before, np.array([10, 10, 10], np.uint8))
+    np.testing.assert_allclose(found, before)
+    assert expected.shape == (3,)
+
+
+def test_steps_of_one_scale_and_integers_are_known_by_what_they_round():
+    nodes = [
+        ("QuantizeLinear", "x s z", "a"),
+        ("QuantizeLinear", "x s", "b"),
+        ("QuantizeLinear", "x many", "c", {"axis": 1}),
+        ("QuantizeLinear", "x s f8", "d"),
+        ("Abs", "s", "computed"),
+        ("QuantizeLinear", "x computed", "e"),
+    ]
+    model = build(nodes, {"s": np.float32(0.5), "z": np.int8(-3), "many": np.ones(3, np.float32)})
+    model.graph.initializer.append(helper.make_tensor("f8", TensorProto.FLOAT8E4M3FN, [], [0]))
+    steps = {name: dataclasses.astuple(step) for name, step in roundings(model).items()}
+    assert steps == {"a": ("x", 0.5, -3, -128, 127), "b": ("x", 0.5, 0, 0, 255)}
 
 
 # --- 8 bits, as ONNX Runtime's own quantiser writes them
@@ -334,6 +382,7 @@ BODY = [  # operators on x's integers q; the last conv makes the network one tha
     ("QLinearLeakyRelu", f"q {S} {Z}", {**MS, "alpha": 0.2}),
     ("QLinearSigmoid", f"q {S} ps pz", MS),
     ("QLinearSoftmax", f"q {S} ps pz", {**MS, "axis": 3, "opset": 13}),
+    ("QLinearSoftmax", f"q {S} ps pz", {**MS, "axis": 2, "opset": 12}),
     ("QLinearConcat", f"{Z} q {S} q {S}", {**MS, "axis": 1}),
     ("QLinearWhere", f"yes q {S} q {S} {Z}", MS),
     ("NhwcMaxPool", "q", {**MS, "kernel_shape": [2, 2], "strides": [2, 1]}),
@@ -367,7 +416,10 @@ def test_an_8_bit_operator_rounds_as_onnxruntime_does(case):
 GEMMS = [
     ("QGemm", f"q {S} k ws wz c {Z}", {**MS, "transB": 0, "alpha": 1.0}, True),
     ("QGemm", f"q {S} kt ws wz c _ _", {**MS, "transB": 1, "alpha": 0.5}, False),
+    ("QGemm", f"q {S} k ws wz _ {Z}", {**MS, "transB": 0, "alpha": 1.0}, True),
     ("DynamicQuantizeMatMul", "f k ws wz bias", MS, False),
+    ("DynamicQuantizeMatMul", "f k ws wz", MS, False),
+    ("MatMulIntegerToFloat", "q k xs ws xz wz", MS, False),
     ("MatMulIntegerToFloat", "q k xs ws xz wz bias", MS, False),
 ]
 
@@ -390,10 +442,11 @@ def test_an_8_bit_product_of_matrices_is_a_float_one(op, inputs, attributes, rou
     assert max(parity.original.error, parity.nodes.error) < 1e-5
 
 
-def test_integer_products_whose_scaling_is_not_known_are_computed_exactly():
+@pytest.mark.parametrize("zeros", ["xz wz", "xz", "_ wz", ""])
+def test_integer_products_whose_scaling_is_not_known_are_computed_exactly(zeros):
     nodes = [
         ("QuantizeLinear", "x xs xz", "q"),
-        ("ConvInteger", "q w xz wz", "i", SAME),
+        ("ConvInteger", f"q w {zeros}", "i", SAME),
         ("Cast", "i", "f", {"to": TensorProto.FLOAT}),
         ("Mul", "f one", "y"),
     ]
@@ -510,6 +563,13 @@ NUMBERS = {
 }
 
 
+def test_a_fused_product_that_exchanges_the_pictures_is_refused():
+    nodes = [("Conv", "x w", "c", SAME), ("FusedMatMul", "c c", "m", {**MS, "name": "it", "transBatchA": 1})]
+    nodes += [("Conv", "m w2", "y", SAME)]
+    with pytest.raises(ModelError, match="it: FusedMatMul with transBatchA or transBatchB is not known"):
+        canonical(build(nodes, {"w": W, "w2": W2}, opset=17, ir_version=8))
+
+
 @pytest.mark.parametrize("name", FUSED)
 def test_what_the_optimiser_fuses_is_written_out(name):
     nodes, fused = FUSED[name]
@@ -530,6 +590,7 @@ CONTRIB = [  # operator, inputs, outputs, attributes; "c" is (N, 8, 16, 16)
     ("FusedConv", "c w2 b8 c", "y", {"activation": "Relu", **SAME}),
     ("FusedConv", "c w2 b8 c", "y", SAME),
     ("FusedMatMul", "c c", "y", {"transB": 1, "alpha": 0.1}),
+    ("FusedMatMul", "c c", "y", {"transA": 1}),
     ("BiasGelu", "c b16", "y", {}),
     ("FastGelu", "c b16", "y", {}),
     ("FastGelu", "c", "y", {}),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from filterscope.converters.errors import ModelError
 from filterscope.converters.graph import Graph, Node
 
 NODES = [  # operator, inputs, outputs: a diamond, an absent input, a second output, and a part that leads nowhere
@@ -57,3 +58,24 @@ def test_a_deep_graph_needs_no_recursion():
     nodes = tuple(Node(f"n{i}", "Relu", "", (f"v{i}",), (f"v{i + 1}",), {}) for i in range(20000))
     graph = Graph(nodes, ("v0",), ("v20000",), {}, {}, {})
     assert len(graph.ancestors("v20000")) == 20001
+
+
+BROKEN = {  # nodes as (name, inputs, outputs), the error
+    "two of one name": ([("a", "x", "c"), ("a", "c", "y")], "^a: two nodes have this name"),
+    "read before it is written": ([("a", "c", "y"), ("b", "x", "c")], r"^a \(Relu\): reads 'c', which no node before"),
+    "written twice": ([("a", "x", "y"), ("b", "x", "y")], r"^b \(Relu\): writes 'y', which exists already"),
+    "written over an initializer": ([("a", "x", "w"), ("b", "x", "y")], r"^a \(Relu\): writes 'w', which exists"),
+    "an output that nobody writes": ([("a", "x", "c")], "^graph output 'y': no node writes it"),
+}
+
+
+@pytest.mark.parametrize(("nodes", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_graph_that_cannot_run_names_the_node(nodes, words):
+    built = tuple(Node(name, "Relu", "", (read,), (written,), {}) for name, read, written in nodes)
+    with pytest.raises(ModelError, match=words):
+        Graph(built, ("x",), ("y",), CONSTANTS, {}, {}).check()
+
+
+def test_an_absent_input_or_output_is_nobodys():
+    node = Node("a", "Clip", "", ("x", "", "w"), ("y", ""), {})
+    Graph((node, Node("b", "Clip", "", ("y", ""), ("z", ""), {})), ("x",), ("y",), CONSTANTS, {}, {}).check()

@@ -503,6 +503,7 @@ REDUCTIONS = [
     case("ReduceMean", {"noop_with_empty_axes": 1}, IMAGE, i(), other=LARGER),
     case("ReduceSum", {}, i(3, 4, 5), smooth=False),
     case("ReduceProd", {"keepdims": 0}, i(3, 4, 5), i(0), smooth=False),
+    *(case(op, {}, np.zeros((2, 0), np.int64), i(1), other=None, smooth=False) for op in ("ReduceMax", "ReduceMin")),
 ]
 
 UP, DOWN = np.array([1, 1, 1.7, 2.3], np.float32), np.array([1, 1, 0.6, 0.35], np.float32)
@@ -559,10 +560,11 @@ RESIZES = [
             IMAGE,
             np.array([0, 0, 0.2, -0.1, 1, 1, 0.7, 1.2], np.float32),
             None,
-            i(2, 3, 6, 7),
+            i(2, 3, *sizes),
             other=None,
         )
         for mode in ("nearest", "linear", "cubic")
+        for sizes in ((6, 7), (1, 7), (1, 1))
     ),
     *(
         case("Resize", {"mode": "linear", "keep_aspect_ratio_policy": policy, "axes": [2, 3]}, IMAGE, None, None, sizes)

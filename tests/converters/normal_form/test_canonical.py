@@ -1,5 +1,6 @@
 """The normal form computes what the original computes. The judge is ONNX Runtime by itself, without our code."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -372,6 +373,11 @@ BAKED = {  # nodes after a convolution that writes "c" (N, 4, 8, 8); constants t
         {"s": ints(1, 4, 12, 20), "r": floats(0, 0, 0, 0.5, 1, 1, 0.5, 1)},
     ),
     "an Expand": ([("GlobalAveragePool", "c", "p"), ("Expand", "p t", "y")], {"t": ints(1, 4, 5, 5)}),
+    "sizes of two axes": ([("Resize", "c _ _ s", "y", {"mode": "linear", "axes": [2, 3]})], {"s": ints(12, 20)}),
+    "an Expand without the batch": (
+        [("GlobalAveragePool", "c", "p"), ("Expand", "p t", "y")],
+        {"t": ints(4, 5, 5)},
+    ),
     "a joined constant": ([("Concat", "c k", "y", {"axis": 1})], {"k": normal(1, 2, 8, 8)}),
     "an expanded constant": (
         [("Expand", "k t", "e"), ("Concat", "e c", "y", {"axis": 1})],
@@ -454,6 +460,28 @@ def test_what_cannot_be_analysed_is_refused_in_one_line(name):
     with pytest.raises(ModelError, match=f"^model.onnx: {words}") as refusal:
         canonical(model)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_convolution_of_constants_is_no_layer():
+    model = build([("Conv", "k w", "c"), ("Add", "x c", "y")], {"k": normal(1, 3, 16, 16), "w": normal(3, 3, 1, 1)})
+    with pytest.raises(ModelError, match=r"^model\.onnx: .*: no convolution leads from its image to its outputs$"):
+        canonical(model)
+
+
+def test_an_original_that_was_not_kept_as_bytes_is_written_and_one_elsewhere_is_not_there():
+    form = canonical(build([("Conv", "x w", "y")], {"w": W}))
+    assert onnx.load_model_from_string(form.exported()) == form.original
+    with pytest.raises(RuntimeError, match=r"^model\.onnx: was opened in another process"):
+        _ = dataclasses.replace(form, evidence=None, export=None).original
+
+
+def test_an_image_that_is_an_output_too_keeps_both_names():
+    nodes = [("Conv", "x w", "c"), ("Identity", "x", "i"), ("Identity", "i", "y")]
+    model = build(nodes, {"w": W}, outputs=["c", "y"])
+    form = canonical(model)
+    assert form.graph.outputs == ("c", "y")
+    x = normal(2, 3, 16, 16)
+    np.testing.assert_array_equal(answers(form.proto, x)["y"], x)
 
 
 # --- names

@@ -235,6 +235,15 @@ def test_what_does_not_fit_is_refused_in_one_line(made, image, feeds, words):
     assert "\n" not in str(refusal.value)
 
 
+def test_an_axis_of_length_1_before_the_inputs_own_is_taken_away():
+    made = model(TWO, {"s": ("float32", [4, 1, 1])})
+    forms = [canonical(made, "x", {"s": array}) for array in (2 * ONES, 2 * ONES[0])]
+    x = normal(2, 3, 16, 16)
+    answers = [next(iter(Session(form.proto).run(x).values())) for form in forms]
+    np.testing.assert_array_equal(*answers)
+    assert forms[0].sha256 == forms[1].sha256
+
+
 def test_a_network_without_convolutions_is_not_asked_for_its_inputs():
     with pytest.raises(ModelError, match="has no convolution layer; it holds 1 nodes: 1 Add"):
         canonical(model([("Add", "x s", "y")], {"s": ("float32", ["N", 3, 16, 16])}))

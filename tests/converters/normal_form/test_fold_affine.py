@@ -126,6 +126,24 @@ FOLDED = {  # nodes; operators that are left
         ],
         ["Conv", "Relu"],
     ),
+    "an axis put in and taken away": (
+        [CONV, ("Unsqueeze", "c axis", "d"), ("Mul", "d gain5", "m"), ("Squeeze", "m axis", "n"), RELU],
+        ["Conv", "Relu"],
+    ),
+    "channels last and an axis more, to the end": (
+        [
+            CONV,
+            ("Transpose", "c", "t", TO_LAST),
+            ("Unsqueeze", "t axis", "d"),
+            ("Mul", "d gain_and_axis", "n"),
+            ("Relu", "n", "y"),
+        ],
+        ["Conv", "Transpose", "Unsqueeze", "Relu"],
+    ),
+    "an idle Dropout between": (
+        [CONV, ("Mul", "c gain", "m"), ("Dropout", "m", "d"), ("Add", "d shift", "n"), RELU],
+        ["Conv", "Relu"],
+    ),
     "channels last, one half": (
         [CONV, ("Mul", "c gain", "h"), ("Transpose", "h", "t", TO_LAST), ("Mul", "t last_gain", "n"), RELU],
         ["Conv", "Transpose", "Relu"],
@@ -137,6 +155,8 @@ FOLDED = {  # nodes; operators that are left
     "a factor of 0": ([CONV, ("Mul", "c nothing", "m"), ("Add", "m shift", "n"), RELU], ["Conv", "Relu"]),
 }
 CONSTANTS["gain5"] = GAIN.reshape(1, 4, 1, 1, 1)
+CONSTANTS["gain_and_axis"] = GAIN.reshape(4, 1)
+CONSTANTS["one_kernel"] = normal(1, 3, 3, 3)
 
 LEFT = {  # nodes; nothing of them is folded
     "a row of the map": [CONV, ("Mul", "c row", "y")],
@@ -152,6 +172,7 @@ LEFT = {  # nodes; nothing of them is folded
         ("Transpose", "c", "t", {"perm": [0, 1, 3, 2]}),
         ("Mul", "t row", "y"),
     ],
+    "one channel that becomes four": [("Conv", "x one_kernel", "c", SAME), ("Add", "c shift", "y")],
     "behind the non-linearity": [CONV, ("Relu", "c", "r"), ("Mul", "r gain", "y")],
     "the beginning of a hard sigmoid": [
         CONV,
@@ -263,6 +284,15 @@ def test_any_order_is_one_affine_map(kinds):
     form = canonical(model)
     assert ops(form) == ["Conv", "Sigmoid"]
     assert_each_value_is_the_files(model, form, [value])
+
+
+def test_a_factor_before_the_larger_of_two_layers_goes_into_its_own():
+    """A Max of a value and a number may be the end of a hard sigmoid; this is none."""
+    nodes = [CONV, ("Conv", "x w b", "o", SAME), ("Mul", "c gain", "n"), ("Max", "n o", "y")]
+    model = build(nodes, used(nodes))
+    form = canonical(model)
+    assert ops(form) == ["Conv", "Conv", "Max"]
+    assert_each_value_is_the_files(model, form, ["n", "o"])
 
 
 def test_the_printed_activation_is_that_behind_a_negative_factor(tmp_path):

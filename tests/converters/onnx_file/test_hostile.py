@@ -282,6 +282,18 @@ MANY = {  # operator, its inputs, constants
     "Resize to sizes": ("Resize", "a _ _ b", {"a": ONE, "b": np.array([1 << 28])}),
     "Pad": ("Pad", "a b", {"a": ONE, "b": np.array([1 << 28, 0])}),
     "broadcast": ("Add", "a b", {"a": np.ones((1 << 15, 1)), "b": np.ones((1, 1 << 15))}),
+    "batches of products": ("MatMul", "a b", {"a": np.ones((1 << 14, 1, 2)), "b": np.ones((1, 2, 1 << 14))}),
+    "products that are broadcast": (
+        "MatMul",
+        "a b",
+        {"a": np.ones((1 << 9, 1, 1 << 9, 1)), "b": np.ones((1 << 9, 1, 1 << 5))},
+    ),
+    "OneHot": (
+        "OneHot",
+        "a b d",
+        {"a": np.zeros(1 << 14, np.int64), "b": np.array(1 << 14), "d": np.array([0, 1], np.float32)},
+    ),
+    "infinite scales": ("Resize", "a _ b", {"a": ONE, "b": np.array([np.inf], np.float32)}),
     "product": ("MatMul", "a b", {"a": np.ones((1 << 15, 1)), "b": np.ones((1, 1 << 15))}),
     "Gather": ("Gather", "a b", {"a": np.ones((1, 1 << 15)), "b": np.zeros(1 << 15, np.int64)}),
 }
@@ -308,6 +320,30 @@ def test_a_constant_far_larger_than_the_file_is_never_made(case):
     with pytest.raises(LimitError):
         canonicalize(graph_with(*case))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 18  # KiB
+
+
+def test_constants_that_are_large_only_together_are_refused():
+    """Nine of 64 MiB each, made of a few numbers; what all together may take is 512 MiB."""
+    nodes = [("ConstantOfShape", "side", f"k{index}") for index in range(9)]
+    nodes += [("ReduceMax", f"k{index}", f"m{index}", {"keepdims": 0}) for index in range(9)]
+    nodes += [("Sum", " ".join(f"m{index}" for index in range(9)), "f"), ("Conv", "x w", "c"), ("Add", "c f", "y")]
+    model = build(nodes, {"side": np.array([1 << 24]), "w": normal(4, 3, 3, 3)})
+    with pytest.raises(LimitError, match=r"ConstantOfShape.*: its constants come to more than 512 MiB, far more than"):
+        canonicalize(ModelFile(Path("m.onnx"), "0" * 64, model))
+
+
+def test_functions_that_multiply_are_counted_and_not_written_out(tmp_path):
+    """Six levels, each of ten calls of the one below: a million nodes in a file of seventy."""
+    model = build([("Conv", "x w", "c"), ("F6", "c", "y", {"domain": "own"})], {"w": normal(4, 3, 3, 3)})
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
+    for level in range(7):
+        kind = {"domain": "own"} if level else {}
+        operator = f"F{level - 1}" if level else "Relu"
+        nodes = [helper.make_node(operator, [f"v{i}"], [f"v{i + 1}"], **kind) for i in range(10)]
+        model.functions.append(helper.make_function("own", f"F{level}", ["v0"], ["v10"], nodes, opsets))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(LimitError, match=r"its 72 nodes come to 10,000,001 with its functions written out; at most "):
+        model_file.read(tmp_path / "m.onnx")
 
 
 LEAST = np.iinfo(np.int64).min

@@ -121,6 +121,37 @@ def dangling(model):
     model.graph.node[0].input[0] = "nobody"
 
 
+def twice_one_function(model):
+    for _ in range(2):
+        node = helper.make_node("Relu", ["a"], ["b"])
+        model.functions.append(helper.make_function("own", "Twin", ["a"], ["b"], [node], model.opset_import))
+
+
+def text_as_bytes(model):
+    model.graph.initializer.add(name="words", data_type=TensorProto.STRING, dims=[2], raw_data=b"abcdefgh")
+
+
+def of_an_unknown_type(model):
+    model.graph.initializer.add(name="strange", data_type=99, dims=[2], raw_data=bytes(8))
+
+
+def of_no_type(model):
+    model.graph.initializer.add(name="strange", dims=[2], raw_data=bytes(8))
+
+
+def wider_than_memory(model):
+    model.graph.value_info.append(helper.make_tensor_value_info("v", TensorProto.FLOAT, ["N", 1 << 40, 1 << 20]))
+
+
+def text_outside(folder):
+    model = small()
+    tensor = model.graph.initializer.add(name="words", data_type=TensorProto.STRING, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="words.bin")
+    write(folder / "words.bin", bytes(8))
+    return write(folder / "model.onnx", model.SerializeToString())
+
+
 def no_opset(model):
     del model.opset_import[:]
 
@@ -179,6 +210,15 @@ BAD = {  # name: what to open, the words of the refusal
         changed(without_operator),
         "a node has no operator or no output; the file is damaged",
     ),
+    "a function that stands twice": (changed(twice_one_function), "its function 'Twin' is defined twice"),
+    "text as raw bytes": (changed(text_as_bytes), "tensor 'words' .*holds text as raw bytes; the file is damaged"),
+    "a type that is none": (changed(of_an_unknown_type), "tensor 'strange' .*is of type number 99, which cannot be"),
+    "a tensor without a type": (changed(of_no_type), "tensor 'strange' .*is of type UNDEFINED, which cannot be read"),
+    "a value larger than memory": (
+        changed(wider_than_memory),
+        r"value 'v' is declared \['N', 1099511627776, 1048576\]: more than any memory holds",
+    ),
+    "text outside the file": (text_outside, "tensor 'words' keeps text outside the file, which ONNX does not allow"),
     "no opset": (changed(no_opset), "not a valid ONNX model"),
     "external data missing": (external("gone.bin"), "its external data 'gone.bin' is missing; keep it"),
     "external data above": (
@@ -247,6 +287,45 @@ def test_reading_changes_nothing(strange, tmp_path):
     assert found.proto == model
     assert found.path == tmp_path / "model.onnx"
     assert found.sha256 == hashlib.sha256(model.SerializeToString()).hexdigest()
+
+
+def test_the_bytes_beside_a_model_are_those_of_its_files_each_once(tmp_path):
+    path = external("whole.bin")(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer.append(model.graph.initializer[0])
+    model.graph.initializer[1].name = "again"
+    write(path, model.SerializeToString())
+    assert model_file.external_bytes(path) == 432
+    assert model_file.external_bytes(write(tmp_path / "model.h5", path.read_bytes())) == 0
+    assert model_file.external_bytes(write(tmp_path / "alone.onnx", small().SerializeToString())) == 0
+    assert model_file.external_bytes(text(tmp_path)) == 0
+    assert model_file.external_bytes(tmp_path / "none.onnx") == 0
+
+
+def test_data_beside_the_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = external("whole.bin")(tmp_path)
+
+    def refused(file, flags):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("filterscope.converters.onnx_file.external_data.os.open", refused)
+    with pytest.raises(ModelError, match=r"its external data 'whole\.bin' cannot be read \(Permission denied\)"):
+        model_file.read(path)
+
+
+def test_a_pipe_put_in_the_place_of_data_is_refused(tmp_path, monkeypatch):
+    """Between the look at its name and the opening."""
+    path = external("whole.bin")(tmp_path)
+    opening = os.open
+
+    def exchanged(file, flags):
+        file.unlink()
+        os.mkfifo(file)
+        return opening(file, flags)
+
+    monkeypatch.setattr("filterscope.converters.onnx_file.external_data.os.open", exchanged)
+    with pytest.raises(ModelError, match=r"its external data 'whole\.bin' is no plain file"):
+        model_file.read(path)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "sub/weights.bin", "./sub/../weights.bin"])

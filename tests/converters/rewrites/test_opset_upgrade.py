@@ -266,6 +266,38 @@ def test_nodes_inside_a_branch_are_brought_along() -> None:
     np.testing.assert_array_equal(answers(to_opset(model)[0], [x])[0], x[0])
 
 
+def test_nodes_of_the_default_domains_other_name_are_brought_along() -> None:
+    model = model_of("Squeeze", 11, {"axes": [0]}, [X[:1]])
+    model.graph.node[0].domain = "ai.onnx"
+    raised, _ = to_opset(model)
+    assert {node.domain for node in raised.graph.node} == {""}
+    np.testing.assert_array_equal(answers(raised, [X[:1]])[0], X[0])
+
+
+def test_functions_of_an_older_opset_are_written_out() -> None:
+    model = model_of("Own", 11, {"domain": "own"}, [X[:1]])
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    body = [helper.make_node("Squeeze", ["a"], ["s"], axes=[0]), helper.make_node("Neg", ["s"], ["b"])]
+    model.functions.append(helper.make_function("own", "Own", ["a"], ["b"], body, model.opset_import))
+    raised, notes = to_opset(model)
+    assert "1 functions were written out." in notes
+    assert [node.op_type for node in raised.graph.node if node.op_type != "Constant"] == ["Squeeze", "Neg"]
+    np.testing.assert_array_equal(answers(raised, [X[:1]])[0], -X[0])
+
+
+def without_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    for value in model.graph.input:
+        value.type.tensor_type.ClearField("shape")
+    return model
+
+
+def test_groups_are_normalised_alike_where_the_number_of_channels_is_not_known() -> None:
+    inputs = [X, normal(3), normal(3, seed=1)]
+    model = without_shapes(model_of("GroupNormalization", 18, {"num_groups": 3}, inputs))
+    expected = answers(model, inputs)[0]
+    np.testing.assert_allclose(answers(to_opset(model)[0], inputs)[0], expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -276,6 +308,14 @@ def test_nodes_inside_a_branch_are_brought_along() -> None:
         (
             model_of("Resize", 11, {"coordinate_transformation_mode": "tf_half_pixel_for_nn"}, [X, F([]), F([1] * 4)]),
             "Resize of opset 11 has no form at opset 21: tf_half_pixel_for_nn with another rounding",
+        ),
+        (
+            without_shapes(model_of("Add", 6, {"axis": 1, "broadcast": 1}, [X, normal(6)])),
+            "Add of opset 6 has no form at opset 21: the ranks of its operands are not known",
+        ),
+        (
+            without_shapes(model_of("PRelu", 6, {}, [X, normal(6)])),
+            "PRelu of opset 6 has no form at opset 21: the ranks of its operands are not known",
         ),
         (model_of("LpPool", 1, {"p": 1.5}, [X]), "LpPool of opset 1 has no form at opset 21: its power is 1.5"),
         (

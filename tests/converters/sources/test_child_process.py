@@ -1,8 +1,12 @@
 """What passes for the same network as its source, and what does not."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from filterscope.converters.errors import ModelError
 from filterscope.converters.sources import child_process
 from support.networks import build, normal
 
@@ -51,3 +55,37 @@ def test_an_export_with_another_number_of_outputs_is_not_used():
     x = normal(1, 3, 4, 4)
     with pytest.raises(child_process.ExportError, match="other inputs or outputs"):
         child_process.prove(passed_on(), {"x1.0": x, "y1.0": x, "y1.1": x}, "it")
+
+
+ENDINGS = [  # a script, the words for how it ended
+    ("import sys; sys.exit('one\\ntwo\\n\\nthree\\nfour')", "ended with code 1: .*three | four$"),
+    ("raise SystemExit(7)", "ended with code 7 and said nothing$"),
+    ("import os; os.abort()", "ended with code -6 and said nothing$"),
+    (
+        "import pathlib, sys; pathlib.Path(sys.argv[1], 'result.json').write_text('{')",
+        "ended with code 0 and said nothing$",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "words"), ENDINGS)
+def test_a_conversion_that_ends_without_a_result_says_how(script, words, tmp_path, monkeypatch):
+    (tmp_path / "it.py").write_text(script)
+    monkeypatch.setattr(child_process, "SCRIPTS", tmp_path)
+    with pytest.raises(ModelError, match=f"^net: the conversion to ONNX {words}") as raised:
+        child_process._run("it.py", tmp_path, "net", search=(), environment={})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux's")
+def test_a_script_may_use_more_than_the_process_that_starts_it():
+    import resource
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (100, resource.RLIM_INFINITY))
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (1 << 32, (1 << 32) + 5))
+        child_process._raise_limits(process.pid)
+        seconds = child_process.SCRIPT_SECONDS * 100 + child_process.SCRIPT_SECONDS_MORE
+        assert resource.prlimit(process.pid, resource.RLIMIT_CPU) == (seconds, resource.RLIM_INFINITY)
+        assert resource.prlimit(process.pid, resource.RLIMIT_AS) == ((1 << 32) + 5, (1 << 32) + 5)
+        process.communicate(b"\n")

@@ -71,6 +71,37 @@ def test_what_is_no_model_is_refused_by_what_it_is(source, words):
         read(source)
 
 
+@pytest.mark.parametrize("given", [as_proto, as_bytes, as_view])
+def test_what_is_read_from_memory_lies_in_no_file(proto, given):
+    file = read(given(proto))
+    assert file.converted
+    assert not file.path.exists()
+    assert file.proto == proto
+
+
+class Model:
+    """What a Keras model is known by: this name, in a module of this name."""
+
+    __module__ = "keras.models"
+    name = "net"
+
+    def save(self, path):
+        raise ValueError("the layer 'mine'\ncannot be saved")
+
+
+def test_a_keras_model_that_cannot_be_saved_is_refused_in_one_line():
+    words = r"^net: cannot be saved \(the layer 'mine' cannot be saved\); build it, and see that it can be saved$"
+    with pytest.raises(ModelError, match=words):
+        read(Model())
+
+
+def test_a_keras_model_that_cannot_be_converted_is_named_as_its_user_names_it():
+    model = Model()
+    model.save = lambda path: path.write_bytes(b"")
+    with pytest.raises(ModelError, match=r"^net: is empty; save it again"):
+        read(model)
+
+
 # In a process of its own: TensorFlow stays there. Prints what the framework and ONNX Runtime answer.
 LIVE_KERAS = """
 import json, sys

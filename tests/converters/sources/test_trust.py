@@ -363,6 +363,8 @@ ARCHIVES = {  # name: members, words of the refusal
     "no JSON": ({"config.json": "{"}, "config.json is no JSON"),
     "JSON of millions of lists": ({"config.json": "[" + "[]," * 1_000_001 + "[]]"}, "more than 1000000 lists"),
     "a number without end": ({"config.json": "1" * 100_000}, "config.json is no JSON"),
+    "a list for a model": ({"config.json": "[]"}, "its config.json describes no model"),
+    "a list for a note": ({"config.json": CONFIG, "metadata.json": "[]"}, "its config.json describes no model"),
     "a name outside": ({"config.json": CONFIG, "assets/../../it": ""}, "outside the archive or is in it twice"),
     "a name in two cases": ({"config.json": CONFIG, "Config.json": CONFIG}, "outside the archive or is in it twice"),
 }
@@ -374,6 +376,27 @@ def test_an_archive_that_would_take_all_memory_is_refused(contents, words, conve
         read(members(tmp_path / "model.keras", contents))
     assert "\n" not in str(refusal.value)
     assert not conversions
+
+
+def test_a_version_that_is_a_list_is_refused(conversions, tmp_path):
+    path = hdf5(tmp_path / "model.h5", network())
+    with h5py.File(path, "a") as file:
+        file.attrs["keras_version"] = np.zeros(2)
+    with pytest.raises(ModelError, match=r"model\.h5: .*its keras_version is no text, or longer than \d+ bytes"):
+        read(path)
+    assert not conversions
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+def test_a_keras_file_that_may_not_be_read_is_named(kind, monkeypatch, tmp_path):
+    path = members(tmp_path / f"model.{kind}", {"config.json": CONFIG})
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ModelError, match=rf"model\.{kind}: cannot be read \(Permission denied\)$"):
+        keras_files.read(path)
 
 
 def test_an_archive_of_sixty_thousand_members_is_refused(conversions, tmp_path):
@@ -480,6 +503,16 @@ def unfolding(canary):
     return lambda name, _: file.getvalue() if "sample_inputs" in name else None
 
 
+EMPTY_TUPLE = pickle.dumps((), 2)
+
+
+def sample_members(contents):
+    """Sample inputs that are an archive of torch.save with these members."""
+    content = io.BytesIO()
+    members(content, {f"archive/{name}": each for name, each in contents.items()})
+    return lambda name, _: content.getvalue() if "sample_inputs" in name else None
+
+
 def config(change):
     """A change of every entry of the lists of tensors."""
 
@@ -527,6 +560,42 @@ PROGRAMS = {  # name: how the archive is changed, with the canary's place; words
         "lies in '../../weight_0', which is no member",
     ),
     "a list that is none": (lambda _: lambda name, _: b"[]" if "weights_config" in name else None, "lists no tensors"),
+    "a graph that is none": (
+        lambda _: lambda name, _: b"[]" if name == "models/model.json" else None,
+        "its graph describes no network",
+    ),
+    "a range of no symbol": (
+        lambda _: in_graph(b'"range_constraints": {}', b'"range_constraints": {"open(0)": {}}'),
+        "holds the range of a size that is no symbol, which may be a program",
+    ),
+    "an object of a class": (
+        lambda _: in_graph(b'"custom_obj_values": {}', b'"custom_obj_values": {"a": "b"}'),
+        "holds an object of a class of its own, which is a program",
+    ),
+    "inputs of no shape": (
+        lambda _: in_graph(b'"in_spec": ', b'"in_spec": "[1, 3]", "was": '),
+        "the shape of its inputs and outputs is not described",
+    ),
+    "a tensor of a negative size": (
+        lambda _: config(lambda entry: entry["tensor_meta"].update(sizes=[{"as_int": -1}])),
+        "its tensor .* is of no certain size",
+    ),
+    "a note that is no text": (
+        lambda _: lambda name, _: b"\xff\x00" if name == "byteorder" else None,
+        "its byteorder is no short text",
+    ),
+    "inputs with a program beside them": (
+        lambda _: sample_members({"data.pkl": EMPTY_TUPLE, "code/it.py": b""}),
+        r"holds a pickle .*sample_inputs.* with 'code/it\.py', which may be a program.*`trust`",
+    ),
+    "inputs cut off": (
+        lambda _: sample_members({"data.pkl": EMPTY_TUPLE[:-1]}),
+        "holds a pickle .*sample_inputs.*of more than tensors.*`trust`",
+    ),
+    "a list twice, protocol 4": (
+        lambda _: sample_members({"data.pkl": pickle.dumps([[]] * 2, 4)}),
+        "holds a pickle .*sample_inputs.*of more than tensors.*`trust`",
+    ),
     "JSON that is none": (lambda _: in_graph(b'"target"', b'"target'), "is no JSON"),
     "text that is none": (lambda _: in_graph(b'"target"', b'"targ\xff"'), "is not UTF-8"),
     "JSON thousands deep": (
@@ -546,6 +615,21 @@ def test_a_program_that_would_run_more_than_operators_is_refused(change, words, 
     assert str(refusal.value).startswith(str(path))
     assert not conversions
     assert not canary.exists()
+
+
+def test_an_archive_without_a_graph_is_refused(program, conversions, tmp_path):
+    rest = {name: content for name, content in program.items() if not name.endswith("models/model.json")}
+    path = rewritten(rest, tmp_path / "net.pt2", lambda *_: None)
+    with pytest.raises(ModelError, match=r"holds no model of torch\.export\.save\(program, file\); `trust` loads it"):
+        read(path)
+    assert not conversions
+
+
+def test_no_sample_inputs_are_copied_as_none(program, tmp_path):
+    empty = rewritten(program, tmp_path / "net.pt2", lambda name, _: b"" if "sample_inputs" in name else None)
+    pt2_files.write_copy(empty, tmp_path / "copy.pt2")
+    with zipfile.ZipFile(tmp_path / "copy.pt2") as archive:
+        assert [archive.read(name) for name in archive.namelist() if "sample_inputs" in name] == [b""]
 
 
 @pytest.mark.parametrize(
@@ -638,6 +722,11 @@ def test_operators_are_pytorchs_own_and_take_no_files_name():
     for name in ("save", "from_file", "warn", "_print", "__getitem__", "format"):
         assert not pt2_operators.is_allowed(f"torch.ops.aten.{name}.default")
     assert pt2_operators.is_allowed("torch.ops.aten.relu_.default")
+    assert pt2_operators.is_allowed("torch.ops.prims.convert_element_type.default")
+    assert not pt2_operators.is_allowed("torch.ops.prims.convert_element_type")
+    assert not pt2_operators.is_allowed("torch.ops.prims.save.default")
+    for name in pt2_operators.FUNCTIONS:
+        assert pt2_operators.is_allowed(name)
 
 
 EXPRESSIONS = [  # of a symbolic size, whether it is one
@@ -649,6 +738,12 @@ EXPRESSIONS = [  # of a symbolic size, whether it is one
     ("floor(s0/2) + 1", True),
     ("s0*s1 - 2", True),
     ("2*s0 >= 4", True),
+    ("s0*0.5", True),
+    ("s0 if True else 1", False),
+    ("s0**-1", True),
+    ("s0**-1000", False),
+    ("(s0 >= 4) == True", True),
+    ("1 + (" * 40 + "1" + ")" * 40, True),
     ("Pow(10, Pow(10, 9))", False),
     ("Pow(Integer(10), Integer(1000000000))", False),
     ("10**10**9", False),

@@ -44,6 +44,19 @@ def answer_of(script: str) -> str:
     return done.stdout
 
 
+def test_without_onnx2torch_its_version_is_named() -> None:
+    script = """
+from filterscope.converters.errors import ModelError
+from filterscope.converters.torch_import.onnx2torch_loader import load
+try:
+    load()
+except ModelError as error:
+    print(error)
+"""
+    expected = "onnx2torch is not installed; `pip install onnx2torch==1.5.15` brings it\n"
+    assert answer_of(ABSENT.replace('"torchvision"', '"onnx2torch"') + script) == expected
+
+
 def test_it_loads_without_torchvision_and_without_torchs_compiler() -> None:
     assert answer_of(LOAD + "print('loaded')") == "loaded\n"
 

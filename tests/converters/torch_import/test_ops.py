@@ -18,8 +18,9 @@ from torch import nn
 
 from filterscope.converters.errors import UnsupportedOperatorError
 from filterscope.converters.rewrites.opset_site import OPSET
-from filterscope.converters.torch_import.importer import import_graph
+from filterscope.converters.torch_import.importer import import_as_far_as_possible, import_graph
 from filterscope.converters.torch_import.ops import DOMAIN, register, resize, table
+from support.networks import build, canonical, normal
 from support.operator_cases import CASES, IMAGE, K3, VALID, Case, case, f, scalar
 
 
@@ -252,6 +253,15 @@ def test_a_plain_node_becomes_the_plain_torch_module(case: Case, kind: type[nn.M
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
+def test_what_is_no_module_of_torchs_shows_its_settings() -> None:
+    shown = str(
+        torch_module(case("Conv", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, IMAGE, f(4, 3, 3, 3)), folded=True)
+    )
+    assert "auto_pad=SAME_UPPER, pads=" in shown
+    shown = str(torch_module(case("EyeLike", {"k": -1}, f(3, 4)), folded=True))
+    assert "diagonal=-1" in shown
+
+
 @pytest.mark.parametrize(
     ("attributes", "scale"),
     [
@@ -287,6 +297,34 @@ def test_where_torch_has_its_own_resize_it_equals_the_formula(
         (case("Dropout", {}, IMAGE, scalar(0.5), scalar(True, np.bool_)), "drops at random"),
         (case("Cast", {"to": TensorProto.STRING}, IMAGE), "operator Cast (opset 21) casts to ONNX data type 8"),
         (case("Conv", {}, f(1, 2, 3, 3, 3, 3), f(1, 2, 1, 1, 1, 1)), "operator Conv (opset 21) has 4 spatial axes"),
+        (
+            case("ConvTranspose", {}, f(1, 2, 3, 3, 3, 3), f(2, 1, 1, 1, 1, 1)),
+            "operator ConvTranspose (opset 21) has 4 spatial axes; 1 to 3 can be imported",
+        ),
+        (
+            case("MaxPool", {"kernel_shape": [1, 1, 1, 1]}, f(1, 2, 3, 3, 3, 3)),
+            "operator MaxPool (opset 21) has 4 spatial axes; 1 to 3 can be imported",
+        ),
+        (
+            case("QuantizeLinear", {"output_dtype": TensorProto.UINT4}, IMAGE, scalar(0.5)),
+            "operator QuantizeLinear (opset 21) quantises to ONNX data type 21, which torch lacks",
+        ),
+        (
+            case("EyeLike", {"dtype": TensorProto.STRING}, f(3, 4)),
+            "operator EyeLike (opset 21) makes ONNX data type 8, which torch lacks",
+        ),
+        (
+            case("Pad", {"mode": "mirror"}, IMAGE, np.array([0, 0, 1, 2, 0, 0, 3, 0])),
+            "operator Pad (opset 21) has the unknown mode 'mirror'",
+        ),
+        (
+            case("Resize", {"mode": "lanczos"}, IMAGE, None, np.ones(4, np.float32)),
+            "operator Resize (opset 21) has the unknown mode 'lanczos' or coordinates 'half_pixel'",
+        ),
+        (
+            case("Resize", {"coordinate_transformation_mode": "polar"}, IMAGE, None, np.ones(4, np.float32)),
+            "operator Resize (opset 21) has the unknown mode 'nearest' or coordinates 'polar'",
+        ),
         (case("Constant", {"value_string": "text"}, None), "no tensor of numbers"),
         (case("TensorScatter", {}, IMAGE), "operator TensorScatter (opset 21) has no converter into torch"),
         (case("Gemm", {}, IMAGE), "operator Gemm (opset 21) cannot be imported into torch: tuple index out of range"),
@@ -300,6 +338,13 @@ def test_what_cannot_be_imported_is_named(case: Case, words: str) -> None:
     assert words in str(raised.value)
     assert str(raised.value).endswith("; `filterscope inspect` still lists the layers")
     assert "\n" not in str(raised.value)
+
+
+def test_a_network_whose_convolutions_cannot_be_imported_has_no_twin_at_all() -> None:
+    weights = {"w": normal(4, 3, 3, 3), "v": normal(2, 4, 3, 3)}
+    nodes = [("Conv", "x w", "c"), ("Bernoulli", "c", "b", {"seed": 1.0}), ("Conv", "b v", "y")]
+    assert import_as_far_as_possible(canonical(build(nodes, weights))) is None
+    assert import_as_far_as_possible(canonical(build(nodes[:2], weights))) is not None
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:

@@ -96,6 +96,15 @@ def test_channels_in_another_order_are_found_by_what_they_answer(original, other
     by_index = fs.compare(original, other)
     assert not by_index.unchanged
     assert by_index.median < 0.9
+    chances = sorted(layer.chance for layer in by_index.layers)
+    assert by_index.sentences[0] == (
+        "27 units of 3 layers were compared; half of them respond to the same images with a correlation of "
+        f"{by_index.median:.3f} or more; by chance it would be {chances[1]:.2f}."
+    )
+    lowest = min(by_index.layers, key=lambda layer: layer.quantile(0.5))
+    assert by_index.sentences[1] == (
+        f"The networks differ most in {lowest.a.name}, where half of the units stay below {lowest.quantile(0.5):.3f}."
+    )
 
 
 def test_correlation_is_numpys_over_the_places_of_the_maps(original, other):
@@ -154,6 +163,47 @@ def test_layers_of_one_run_only_are_listed(original, tmp_path):
     assert (made.matched.only_a, made.matched.only_b) == ((), ("features.4.conv", "features.5.conv"))
     assert "The networks are not of one architecture" in " ".join(made.statements)
     assert made.matched.differing[0][0] == "features.3.conv"  # one-dimensional in the shorter run
+
+
+def test_a_layer_of_another_rank_is_listed_and_the_networks_are_still_of_one_architecture(original, tmp_path):
+    deeper = synthetic_run(tmp_path / "deeper", layers=4, channels=CHANNELS, not_analysed=0)
+    made = fs.compare(original, deeper)
+    assert [names[:2] for names in made.matched.differing] == [("features.3.conv", "features.3.conv")]
+    told = " ".join(made.statements)
+    assert "1 layer could not be compared, as listed below." in told
+    assert "architecture" not in told
+
+
+def test_a_kind_of_picture_of_one_run_only_has_no_change(original, other):
+    path = other / "units.parquet"
+    table = pq.read_table(path)
+    rows = [row for row in table.to_pylist() if row["objective"] != "neuron"]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    made = fs.compare(original, other)
+    shown = {kind.kind[0]: kind for kind in made.layers[0].pairs[0].shown}
+    assert shown["neuron"].change is None
+    assert shown["channel"].change == 0
+    told = made.to_json()["layers"][0]["units"][0]["kinds"]
+    assert [kind["b"] is None for kind in told] == [kind["objective"] == "neuron" for kind in told]
+    assert all(kind["a"] for kind in told)
+
+
+def test_runs_of_other_channels_are_refused_in_one_line(original, other):
+    """Channel 0 alone here, every other there."""
+    for folder, first in ((original, False), (other, True)):
+        copy = folder if first else shutil.copytree(folder, other.parent / "rest")
+        table = pq.read_table(copy / "units.parquet")
+        rows = [row for row in table.to_pylist() if (row["channel"] == 0) == first]
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), copy / "units.parquet")
+        shutil.rmtree(copy / "maps")
+    with pytest.raises(SettingsError, match=r"^`match=index`: .* have no unit in common; analyse the same channels"):
+        fs.compare(other.parent / "rest", other)
+
+
+def test_pictures_of_one_kind_that_differ_in_size_are_refused(original, other, tmp_path):
+    edited(other, "features.1.conv", 4, height=3, width=3)
+    with pytest.raises(RunError, match="second: pictures of one layer and kind differ in size; delete the run"):
+        fs.compare(original, other).save(tmp_path / "out")
 
 
 def test_networks_without_a_common_layer_are_refused(original, tmp_path):
@@ -230,6 +280,11 @@ CAUTIONS = [  # what differs in run.json, the sentence
     ({"input": {"preprocessing": {"name": "unit"}}}, "The preprocessing differs (imagenet against unit)"),
     ({"input": {"height": 96}}, "The inputs differ in size: 48"),
     ({"status": "partial"}, "Run B is not finished"),
+    ({"settings": {"objectives": ["channel"]}}, "objectives channel, neuron against channel."),
+    (
+        {"model": {"parity": {"alone": {"one_at_a_time": True}}}},
+        "Network B was computed one picture at a time, since a picture's values may depend on others.",
+    ),
     ({"filterscope": "0.2.0"}, "made by filterscope 0.1.0 and 0.2.0"),
 ]
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 import zlib
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -203,6 +207,51 @@ def test_a_unit_without_a_picture_is_named(run, monkeypatch):
     monkeypatch.setattr(Run, "tile", lambda *_: None)
     with pytest.raises(SettingsError, match=r"^`channels=2`: has no picture \(dead\); choose other channels"):
         figures.figure(run, LAYER, "2")
+
+
+def changed(folder, change, **info):
+    """The run with other rows of its unit table, and other settings."""
+    path = folder / "units.parquet"
+    table = pq.read_table(path)
+    rows = [row | change(row) for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    told = json.loads((folder / "run.json").read_text("utf-8"))
+    told["settings"] |= info
+    (folder / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    return Run(folder)
+
+
+def test_a_layer_without_pictures_has_no_figure(run, tmp_path):
+    other = changed(shutil.copytree(run.folder, tmp_path / "run"), lambda row: {"atlas": None, "tile": None})
+    with pytest.raises(SettingsError, match=r"^`channels=all`: features\.1\.conv has no such picture; choose another"):
+        figures.figure(other, LAYER, "all")
+
+
+def test_pictures_of_several_sizes_make_no_figure(run, tmp_path):
+    other = changed(
+        shutil.copytree(run.folder, tmp_path / "run"),
+        lambda row: {"height": 3, "width": 3} if row["channel"] == 4 else {},
+    )
+    with pytest.raises(
+        SettingsError, match=r"pictures of features\.1\.conv differ in size; choose channels of one size"
+    ):
+        figures.figure(other, LAYER, [0, 4])
+    assert len(figures.figure(other, LAYER, [0, 5]).tiles) == 2
+
+
+def test_a_figure_says_what_was_done_to_its_pictures(run, tmp_path):
+    stretched = changed(shutil.copytree(run.folder, tmp_path / "run"), lambda row: {}, stretched=True)
+    said_of_ascent = "the run's preset stretched the contrast of these pictures; say so beside the figure"
+    assert figures.figure(stretched, LAYER, [0, 4]).notes == (said_of_ascent,)
+    formula = figures.figure(stretched, LAYER, [0, 4], objective="neuron", method="analytic")
+    assert formula.notes == (
+        "shown in the layer's own input, an input channel a patch, white for high and black for low",
+    )
+
+
+def test_a_notebook_shows_the_figure_as_its_svg(run):
+    made = fs.figure(run, LAYER, [0, 4])
+    assert made._repr_svg_() == made.svg().decode()
 
 
 @pytest.mark.parametrize(("name", "message"), [("fig.jpg", "ends in .pdf, .svg, .png"), ("no/fig.pdf", "lies in none")])

@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -26,7 +28,7 @@ from filterscope.analyzer.run.writer import RunWriter
 from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, markup, sheets, words
 from filterscope.reports.page.folder import Files
-from filterscope.reports.site import definitions, single, site, summary
+from filterscope.reports.site import definitions, details, single, site, summary
 from filterscope.reports.site.site import render, render_single
 from support.pages import Element, Page, read
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
@@ -635,6 +637,90 @@ def test_a_single_file_that_would_be_too_large_is_an_excerpt_and_says_so(tmp_pat
         single.fitted(made, 40, False, 1000)
 
 
+@pytest.mark.parametrize(
+    ("images", "fits", "tries"),
+    [
+        (3, 1000, [(4, 3, True), (3, 3, True)]),  # by little: channels
+        (3, 300, [(4, 3, True), (4, 3, False), (2, 3, False)]),  # by far: examples, then channels
+        (1, 550, [(4, 1, True), (4, 1, False)]),
+        (3, 60, [(4, 3, True), (4, 3, False), (1, 3, False), (1, 2, False), (1, 1, False)]),  # nothing fits
+    ],
+)
+def test_what_is_left_out_of_a_single_file_first(monkeypatch, images, fits, tries):
+    """Sites of a hundred bytes a channel and, with examples, of seven hundred more."""
+    made = []
+
+    def make(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+        made.append((channels, images, examples))
+        return {"page": bytes(100 * channels + 700 * examples)}
+
+    monkeypatch.setattr(single, "bundled", lambda contents: contents["page"])
+    monkeypatch.setattr(single, "IMAGES", images)
+    if fits < 100:
+        with pytest.raises(RunError, match="does not hold this network; send the folder instead"):
+            single.fitted(make, 4, True, fits)
+    else:
+        assert len(single.fitted(make, 4, True, fits)) <= fits
+    assert made == tries
+
+
+def test_one_channel_and_one_image_lose_their_examples_before_the_file_is_given_up(monkeypatch):
+    monkeypatch.setattr(single, "bundled", lambda contents: contents["page"])
+    monkeypatch.setattr(single, "IMAGES", 1)
+    page = single.fitted(lambda channels, images, examples: {"page": bytes(500 + 300 * examples)}, 1, True, 600)
+    assert len(page) == 500
+
+
+PICTURES = [  # table, assets that hold its pictures
+    ("attribution/attributions", "image-0-a0.webp"),
+    ("classes/classes", "classes-c-0.webp"),
+    ("examples/features-0-conv", "features-0-conv-h-0.webp"),
+    ("groups/groups", "image-0-g0-*.webp"),
+    ("inversion/inversions", "image-0-inv-features-0-conv.webp"),
+    ("maps/features-0-conv", "features-0-conv-m-0.webp"),
+    ("tuning/units", "features-0-conv-b-0.webp"),
+    ("weights/features-0-conv", "features-0-conv-w-0.webp"),
+]
+
+
+@pytest.mark.parametrize(("table", "asset"), PICTURES, ids=[table for table, _ in PICTURES])
+def test_a_study_without_pictures_has_its_numbers_shown_alone(sites, tmp_path, table, asset):
+    run, before = sites("studies")
+    path = shutil.copytree(run.folder, tmp_path / "run") / f"{table}.parquet"
+    rows = pq.read_table(path)
+    absent = {name: None for name in rows.schema.names if name.endswith(("atlas", "tile"))}
+    pq.write_table(pa.Table.from_pylist([row | absent for row in rows.to_pylist()], rows.schema), path)
+    after = render(Run(tmp_path / "run")).parent
+    assert list((before / "assets").glob(asset))
+    assert not list((after / "assets").glob(asset))
+    assert {page.name for page in after.glob("*.html")} == {page.name for page in before.glob("*.html")}
+    for page in after.glob("*.html"):
+        shown = {element.attributes.get("src") for element in read(page).select("img")} - {None}
+        assert all((after / file).is_file() for file in shown)
+
+
+def test_scores_that_are_no_probabilities_have_no_table(sites, tmp_path):
+    run, before = sites("studies")
+    path = shutil.copytree(run.folder, tmp_path / "run") / "classes" / "classes.parquet"
+    rows = pq.read_table(path)
+    for changed in ({"distribution": [-2.0, 7.0]}, {"distribution": None}):
+        pq.write_table(pa.Table.from_pylist([row | changed for row in rows.to_pylist()], rows.schema), path)
+        after = render(Run(tmp_path / "run")).parent
+        assert (before / "assets" / "class-scores.webp").is_file()
+        assert not (after / "assets" / "class-scores.webp").exists()
+        assert (after / "classes.html").is_file()
+
+
+def test_pictures_of_one_kind_that_differ_in_size_are_refused(tmp_path):
+    folder = synthetic_run(tmp_path / "run", layers=1, channels=2, images=0)
+    path = folder / "units.parquet"
+    rows = pq.read_table(path)
+    changed = [row | ({"height": 3, "width": 3} if row["channel"] else {}) for row in rows.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(changed, rows.schema), path)
+    with pytest.raises(RunError, match="run: pictures of one layer and kind differ in size; delete the run and run"):
+        render(Run(folder))
+
+
 def disk_is_full(path: Path, content: bytes) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -735,8 +821,10 @@ def test_a_share_is_0_or_100_only_where_it_is_nothing_or_all(share, text):
         (lambda: words.duration(0.84), "0.8 s"),
         (lambda: words.duration(59.6), "1 min 00 s"),
         (lambda: words.duration(3780), "1 h 03 min"),
+        (lambda: words.duration(None), "–"),
         (lambda: words.mebibytes(2048), "2.0 GiB"),
         (lambda: words.limit(1e-3), "10⁻³"),
+        (lambda: words.limit(2.5e-4), "2.5·10⁻⁴"),
         (lambda: words.listed(["a"]), "a"),
         (lambda: words.listed(["a", "b", "c"]), "a, b and c"),
         (lambda: words.listed(list("abcdefgh")), "a, b, c, d, e and 3 more"),
@@ -747,6 +835,43 @@ def test_a_share_is_0_or_100_only_where_it_is_nothing_or_all(share, text):
 )
 def test_quantities_are_said_as_people_say_them(call, text):
     assert call() == text
+
+
+def test_a_layer_says_its_dilation_and_a_padding_that_differs_from_side_to_side():
+    layer = LayerInfo.read(
+        {"kernel": [3, 3], "dilation": [2, 2], "pads": [0, 1, 2, 3], "output_shape": [4, 8, 8]}
+        | {"in_channels": 3, "out_channels": 4, "groups": 1, "parameters": 1, "macs": 1, "depth": 1, "rank": 2}
+    )
+    assert words.in_brief(layer)[1] == "3\u00a0×\u00a03, dilation 2"
+    assert dict(words.facts(layer))["Padding"] == "0\u00a0×\u00a01 before, 2\u00a0×\u00a03 after"
+
+
+@pytest.mark.parametrize(
+    ("node", "image", "expected"),
+    [
+        (2e-7, 1.4e-6, "to 3·10⁻⁷; refused above 10⁻³."),
+        (5e-4, 1.4e-6, "to 5·10⁻⁴, worse than the 10⁻⁴ that counts as agreement; refused above 10⁻³."),
+        (2e-7, 2e-3, "to 3·10⁻⁷; refused above 10⁻³. From image to layer, roundings add up to 0.002."),
+    ],
+)
+def test_the_import_is_said_to_agree_as_well_as_it_does(node, image, expected):
+    errors = {"original": {"worst": 3e-7}, "nodes": {"worst": node}, "end_to_end": {"worst": image}}
+    info = RunInfo.read({"model": {"parity": {"limit": 1e-4, "refuse": 1e-3, **errors}}})
+    assert summary.parity_sentence(info) == f"The import agrees with the original {expected}"
+
+
+@pytest.mark.parametrize(
+    ("histogram", "expected"),
+    [
+        ([], []),
+        ([0, 0], []),
+        ([4, 0, 1], [1000, 0, 250]),
+        ([1, 1, 0, 4, 0, 0, 0, 0, 8], [250, 500, 1000]),  # 9 bins in at most 4: three, as 9 = 3 · 3
+        ([3, 3, 1, 0, 2, 1, 0], [1000]),  # 7 in at most 4: one, as 7 is prime
+    ],
+)
+def test_a_histogram_has_few_equal_bins(histogram, expected):
+    assert details.fewer(histogram, most=4) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,16 @@ def test_clean_takes_what_killed_reports_left(tmp_path):
         (run / name).touch()
     remove(run)
     assert not run.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes of this kind")
+def test_a_pipe_is_written_into_and_stays_one(tmp_path):
+    """A terminal, likewise: neither is replaced by a file."""
+    pipe = tmp_path / "page.html"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        received = pool.submit(pipe.read_bytes)
+        folder.write_whole(pipe, b"the page")
+        assert received.result(timeout=20) == b"the page"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
