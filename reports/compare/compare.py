@@ -118,11 +118,11 @@ def _layer(
     hashes = [_picture_hashes(side.run, own, other) for side, own, other in zip(sides, rows, rows[::-1], strict=True)]
     pairs = []
     for (one, other), correlation, spread in zip(units.pairs, units.correlation, units.spread, strict=True):
-        of_kinds = []
+        kind_pairs = []
         for kind in kinds:
             pictures = hashes[0].get((kind, one)), hashes[1].get((kind, other))
             same = None if None in pictures else pictures[0] == pictures[1]
-            of_kinds.append(KindPair(kind, rows[0].get(kind, {}).get(one), rows[1].get(kind, {}).get(other), same))
+            kind_pairs.append(KindPair(kind, rows[0].get(kind, {}).get(one), rows[1].get(kind, {}).get(other), same))
         active = sides[0].active.get((layers[0].name, one)), sides[1].active.get((layers[1].name, other))
         pairs.append(
             Pair(
@@ -130,7 +130,7 @@ def _layer(
                 b=other,
                 correlation=correlation,
                 spread=spread,
-                shown=tuple(of_kinds),
+                kinds=tuple(kind_pairs),
                 active=None if active[0] is None or active[1] is None else (active[0], active[1]),
             )
         )

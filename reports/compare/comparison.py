@@ -58,13 +58,13 @@ class Pair:
     b: int
     correlation: float | None  # of what they answer to the common images
     spread: float | None  # standard deviation of B's answers ÷ that of A's
-    shown: tuple[KindPair, ...]  # one a kind that either run has of the layer
+    kinds: tuple[KindPair, ...]  # one a kind that either run has of the layer
     active: tuple[float, float] | None  # fraction of places above 0 in the same pass over data, in A and in B
 
     @property
     def change(self) -> float | None:
         """Of the activation of its first kind that both runs have."""
-        return next((shown.change for shown in self.shown if shown.change is not None), None)
+        return next((kind_pair.change for kind_pair in self.kinds if kind_pair.change is not None), None)
 
     @property
     def order(self) -> tuple[float, ...]:
@@ -78,13 +78,13 @@ class Pair:
     @property
     def leading(self) -> KindPair | None:
         """The first kind of which both runs have a picture; None where there is none."""
-        return next((shown for shown in self.shown if shown.same is not None), None)
+        return next((kind_pair for kind_pair in self.kinds if kind_pair.same is not None), None)
 
     @property
     def unchanged(self) -> bool:
         """Whether all numbers and pictures that both runs hold are the same."""
-        both = [shown for shown in self.shown if shown.a and shown.b]
-        same = all(shown.same is not False and _results(shown.a) == _results(shown.b) for shown in both)
+        both = [kind_pair for kind_pair in self.kinds if kind_pair.a and kind_pair.b]
+        same = all(kind_pair.same is not False and _results(kind_pair.a) == _results(kind_pair.b) for kind_pair in both)
         return same and (self.correlation is None or (self.correlation == 1 and round(self.spread or 1, 5) == 1))
 
 
@@ -117,10 +117,10 @@ class LayerPair:
     def status_changes(self) -> Counter[tuple[str, str]]:
         """(status in A, status in B) → pictures, where the two differ."""
         return Counter(
-            (shown.a.status, shown.b.status)
+            (kind_pair.a.status, kind_pair.b.status)
             for pair in self.pairs
-            for shown in pair.shown
-            if shown.status_changed and shown.a and shown.b
+            for kind_pair in pair.kinds
+            if kind_pair.status_changed and kind_pair.a and kind_pair.b
         )
 
 
@@ -235,10 +235,10 @@ def _layer_json(layer: LayerPair) -> JsonObject:
                 "change": pair.change,
                 "active": pair.active,
                 "kinds": [
-                    dict(zip(("objective", "method", "space"), shown.kind, strict=True))
-                    | {"a": _results(shown.a), "b": _results(shown.b), "same_picture": shown.same}
-                    for shown in pair.shown
-                    if shown.a or shown.b
+                    dict(zip(("objective", "method", "space"), kind_pair.kind, strict=True))
+                    | {"a": _results(kind_pair.a), "b": _results(kind_pair.b), "same_picture": kind_pair.same}
+                    for kind_pair in pair.kinds
+                    if kind_pair.a or kind_pair.b
                 ],
             }
             for pair in layer.pairs

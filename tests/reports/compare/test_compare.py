@@ -91,7 +91,9 @@ def test_channels_in_another_order_are_found_by_what_they_answer(original, other
         assert layer.quantile(0) > 0.9999
         assert layer.chance < 0.9
     assert all(
-        shown.same in (True, None) and not shown.status_changed for _, pair in made.pairs for shown in pair.shown
+        kind_pair.same in (True, None) and not kind_pair.status_changed
+        for _, pair in made.pairs
+        for kind_pair in pair.kinds
     )
     by_index = fs.compare(original, other)
     assert not by_index.unchanged
@@ -136,7 +138,9 @@ def test_a_changed_picture_is_seen(original, other):
     picture[0, 0] ^= 1
     path.write_bytes(atlas.to_png(atlas.Image.fromarray(picture)))
     made = fs.compare(original, other)
-    wrong = [(layer.a["name"], pair.a) for layer, pair in made.pairs for shown in pair.shown if shown.same is False]
+    wrong = [
+        (layer.a["name"], pair.a) for layer, pair in made.pairs for kind_pair in pair.kinds if kind_pair.same is False
+    ]
     assert wrong == [("features.1.conv", 0)]
 
 
@@ -333,7 +337,7 @@ def test_a_sheet_holds_the_runs_pictures(pages):
         style = (folder / "assets" / f"compare-{layer.a['slug']}.css").read_text(encoding="utf-8")
         file, columns = re.search(rf"\.{name}{{.*?url\(([^)]+)\);background-size:(\d+)%", style).groups()
         sheet = np.asarray(atlas.Image.open(folder / "assets" / file))
-        rows = [pair.shown[0].a if side == "a" else pair.shown[0].b for pair in layer.pairs]
+        rows = [pair.kinds[0].a if side == "a" else pair.kinds[0].b for pair in layer.pairs]
         expected = [run.tile(row) for row in sorted(rows, key=lambda row: row.tile)]
         height, width = expected[0].shape[:2]
         for index, tile in enumerate(expected):
