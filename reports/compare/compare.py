@@ -1,7 +1,7 @@
 """Two runs side by side: which unit is which, and what changed, the most first.
 
-Two epochs, two seeds, a float network and its quantised form: what is compared are the runs' own numbers and pictures;
-weights are not, for runs do not hold them. Reads runs through their reader alone; `pages` makes the pages.
+For example two epochs, two seeds, or a float network and its quantised form. The numbers and pictures of the runs are
+compared; weights are not, since runs do not hold them. Reads runs through their reader alone; `pages` makes the pages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def compare(a: Run, b: Run, match: str = "index") -> Comparison:
         a: one run.
         b: the other.
         match: index: the same number is the same unit (two epochs, float and quantised); activation: the unit that
-            answers most alike on the images that both runs hold (two seeds, where numbers mean nothing).
+            responds most alike to the images that both runs hold (two seeds, where numbers mean nothing).
 
     Raises:
         SettingsError: no such match, or no common images to match by.

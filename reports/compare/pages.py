@@ -1,4 +1,4 @@
-"""The pages of a comparison: an overview, and a page a layer with its units side by side.
+"""The pages of a comparison: an overview, and one page per layer with its units side by side.
 
 They look as the site of a run does, open from a disk, ask no server and hold no script. Names from models are data:
 templates hold all markup and escape all text. Reads numbers from `compare` and pictures through the run's reader.
@@ -46,7 +46,7 @@ class Sprite:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairPage:
-    """A layer as the pages tell it."""
+    """A matched layer as its page shows it."""
 
     pair: LayerPair
     file: str
@@ -203,17 +203,17 @@ class CorrelationPlot:
         self.low = -1.0 if min(quantiles, default=0) < -0.05 else 0.0
 
     def x(self, index: int) -> float:
-        """Of a layer."""
+        """Horizontal place of a layer."""
         wide = self.width - self.left - self.right
         return round(self.left + wide * ((index + 0.5) / max(1, self.count)), 1)
 
     def y(self, correlation: float | None) -> float:
-        """Of a correlation."""
+        """Vertical place of a correlation."""
         share = (max(self.low, correlation or 0.0) - self.low) / (1 - self.low)
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 1)
 
     def ticks(self) -> list[float]:
-        """Correlations with a line."""
+        """Correlations with a grid line."""
         return [-1.0, -0.5, 0.0, 0.5, 1.0] if self.low < 0 else [0.0, 0.25, 0.5, 0.75, 1.0]
 
     def line(self, share: float) -> str:

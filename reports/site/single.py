@@ -34,7 +34,7 @@ def fitted(make: Make, first: int, examples: bool, limit: int = LIMIT) -> bytes:
         limit: bytes.
 
     Raises:
-        RunError: even a channel a layer is too much.
+        RunError: even one channel per layer is too large.
     """
     channels, images = first, IMAGES
     for _ in range(12):

@@ -249,7 +249,7 @@ def test_a_network_in_8_bits_is_not_taken_for_a_float_one(original, other):
     info_edited(other, model={"notes": [note], "sha256": "f" * 64})
     told = " ".join(fs.compare(original, other).statements)
     assert "two different files" in told
-    assert "Network B computes in 8 bits: what is compared are the values of its convolutions in floats" in told
+    assert "Network B computes in 8 bits. Its convolutions are compared by their values in floats" in told
 
 
 def test_passes_over_the_same_data_are_compared(original, other):
