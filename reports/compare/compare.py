@@ -31,7 +31,7 @@ def compare(a: Run, b: Run, match: str = "index") -> Comparison:
         a: one run.
         b: the other.
         match: index: the same number is the same unit (two epochs, float and quantised); activation: the unit that
-            responds most alike to the images that both runs hold (two seeds, where numbers mean nothing).
+            responds most alike to the images that both runs hold (two seeds).
 
     Raises:
         SettingsError: no such match, or no common images to match by.
