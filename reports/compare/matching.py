@@ -259,7 +259,7 @@ def _places(row: MapRow, tile: np.ndarray) -> np.ndarray:
 
 
 def _form(layer: LayerInfo) -> tuple[object, ...]:
-    """What two layers must have in common to do the same kind of work."""
+    """The properties that two layers must share to be the same operation."""
     depthwise = layer.groups == layer.in_channels > 1
     return layer.op, layer.kernel, layer.stride, layer.dilation, "depthwise" if depthwise else layer.groups
 

@@ -131,7 +131,7 @@ def _styles(files: Contents) -> Iterator[str]:
 
 
 def _as_list(call: str) -> str:
-    """What a data file hands over, as a JSON list."""
+    """The values in a data file, as a JSON list."""
     return f"[{call.strip().removeprefix('filterscope(').removesuffix(');')}]"
 
 

@@ -162,7 +162,7 @@ def parity_warnings(info: RunInfo) -> Sequence[str]:
 
 
 def input_sentence(info: RunInfo) -> str:
-    """What the network is fed, in one sentence."""
+    """The network's input, in one sentence."""
     spec = info.input
     if not spec:
         return "The input is not recorded yet."
