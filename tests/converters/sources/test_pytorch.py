@@ -185,7 +185,9 @@ def test_programs_run_when_they_are_trusted(place, network):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated; the files are not
         torch.jit.trace(network, torch.randn(2, 3, 16, 16)).save("script.pt")
-    with pytest.raises(ModelError, match=r"script\.pt: is TorchScript, which is a program; `trust` runs it"):
+    with pytest.raises(
+        ModelError, match=r"script\.pt: is TorchScript, which is a program; if you trust its author, `trust` runs it"
+    ):
         read("script.pt")
     assert_same(read("script.pt", SourceOptions(trust=True, size=(16, 16))), network)
 
