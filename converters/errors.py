@@ -22,7 +22,7 @@ STILL_LISTED = "; `filterscope inspect` still lists the layers"
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """What a convolution's node and weights say of it; empty or None where they do not."""
+    """Facts about a convolution from its node and weights; empty or None where they do not tell."""
 
     name: str
     op: str
@@ -53,11 +53,11 @@ class ModelError(FilterscopeError):
 
 
 class UnsupportedOperatorError(ModelError):
-    """A node whose operator has no converter into torch, or that nobody here can compute.
+    """A node whose operator has no converter into torch, or that cannot be computed here.
 
     Args:
         message: the line for the user.
-        convolutions: what can be told of the network's convolutions all the same, where it cannot be opened.
+        convolutions: what is known of the network's convolutions, although it cannot be opened.
     """
 
     def __init__(self, message: str, convolutions: tuple[Convolution, ...] = ()) -> None:

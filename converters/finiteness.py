@@ -1,4 +1,4 @@
-"""Weights and values that are no finite numbers: two forms of a network may agree on them, and both say nothing.
+"""Find weights and values that are not finite: two forms of a network may agree on them, which proves nothing.
 
 Knows graphs and arrays.
 """
@@ -17,7 +17,7 @@ WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")  # elsewhere an infinite constant m
 
 
 def not_finite(array: np.ndarray) -> str:
-    """What of an array is no finite number: NaN, infinite, NaN or infinite; empty where all of it is finite."""
+    """What an array holds that is not finite: NaN, infinite, NaN or infinite; empty where all is finite."""
     if array.dtype.kind != "f":
         return ""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -28,7 +28,7 @@ def not_finite(array: np.ndarray) -> str:
 
 
 def silence(sentences: Sequence[str]) -> contextlib.AbstractContextManager[object]:
-    """Where a network is known to answer with infinities, numpy says nothing more of them; elsewhere it does."""
+    """Silence numpy's warnings where a network is known to compute infinities."""
     return np.errstate(invalid="ignore", over="ignore") if sentences else contextlib.nullcontext()
 
 
@@ -39,7 +39,7 @@ def weight_sentence(graph: Graph, layer_names: Mapping[str, str]) -> str:
 
 
 def sentences(graph: Graph, layer_names: Mapping[str, str], values: Mapping[str, str]) -> Iterator[str]:
-    """What is to be said of a network: its weights, and its values where the weights do not say why.
+    """Warnings about a network's weights, and about its values where the weights do not explain them.
 
     Args:
         graph: of the network.

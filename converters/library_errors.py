@@ -31,7 +31,7 @@ def as_model_error(where: object, step: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         advice = f"try a smaller {setting('input_size')}"
-        raise ModelError(f"{where}: needs more memory than there is when {step}; {advice}") from error
+        raise ModelError(f"{where}: not enough memory when {step}; {advice}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:WORDS]
         raise ModelError(

@@ -1,4 +1,4 @@
-"""What is known of each ONNX operator, in one row: what becomes of channels, places and numbers on the way through it.
+"""Facts about each ONNX operator, in one row: what it does to channels, places and numbers.
 
 Modules of every room derive their sets of operators from these rows with `operators`. How an operator is computed,
 bounded or imported stands in the tables of the modules that do so. Knows names alone: no graphs, ONNX or torch.
@@ -82,7 +82,7 @@ class Broadcasting(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFacts:
-    """What is known of one operator.
+    """Facts about one operator.
 
     A fact at its default does not hold, or no module needs to know it: receptive fields, for one, are not followed
     through every operator that keeps its place.

@@ -78,7 +78,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What comparison C found (converters.batch_independence)."""
+    """The result of comparison C (converters.batch_independence)."""
 
     difference: Difference | None  # worst between a batch and each picture alone; None where no batch was run
     of: str  # the model that was run: original, canonical; "" where none was
@@ -91,7 +91,7 @@ class Alone:
 
     @property
     def sentence(self) -> str:
-        """What a user must know of it; empty where batches may be used."""
+        """The sentence that tells the user; empty where batches may be used."""
         return f"{self.reason}: everything is computed one picture at a time." if self.reason else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Alone:
         return {"difference": worst, "of": self.of, "reason": self.reason}
 
     def summary(self) -> dict[str, Any]:
-        """What run.json says of it (docs/run-format.md)."""
+        """The entry in run.json (docs/run-format.md)."""
         worst = self.difference
         return {
             "worst": None if worst is None or not math.isfinite(worst.error) else worst.error,
@@ -118,7 +118,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What all comparisons found."""
+    """The results of all comparisons."""
 
     original: Difference  # worst of comparison A
     nodes: Difference  # worst of comparison B
@@ -141,7 +141,7 @@ class Parity:
         }
 
     def summary(self) -> dict[str, Any]:
-        """What run.json says of it (docs/run-format.md)."""
+        """The entry in run.json (docs/run-format.md)."""
         ends = self.end_to_end
         return {
             "limit": AGREES,
@@ -196,7 +196,9 @@ def verify(model: CanonicalModel, twin: TorchTwin, samples: np.ndarray, alone: A
         except ModelError:
             raise error from None
         reason = str(error).removeprefix(f"{model.path}: ")
-        warning = f"What follows the last convolutions cannot be proven and is not to be relied on: {reason}."
+        warning = (
+            f"What follows the last convolutions cannot be proven; do not rely on the network's outputs: {reason}."
+        )
         return replace(parity, warnings=(warning, *parity.warnings))
 
 
@@ -252,8 +254,8 @@ def _judged(model: CanonicalModel, difference: Difference, between: str, warning
 
 def _adding_up(end: Difference) -> str:
     return (
-        f"From the image to {end.node}, ONNX Runtime and torch come to differ by {end.error:.2g}, limit {AGREES:g}: "
-        "the network magnifies its roundings. Numbers are ONNX Runtime's; gradients are torch's."
+        f"From the image to {end.node}, ONNX Runtime and torch differ by {end.error:.2g}, limit {AGREES:g}: "
+        "the network amplifies rounding errors. Numbers are ONNX Runtime's; gradients are torch's."
     )
 
 
@@ -440,7 +442,7 @@ def _batch_axis(model: CanonicalModel, name: str) -> int | None:
 
 
 def _run_in_batches(model: CanonicalModel, original: Session, x: np.ndarray, batch: int) -> dict[str, np.ndarray]:
-    """What an original with a fixed batch size answers when it is run as often as it takes."""
+    """The outputs of an original with a fixed batch size, run as often as the batch needs."""
     filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
     parts = [original.run(filled[start : start + batch]) for start in range(0, len(filled), batch)]
     joined = {}

@@ -123,7 +123,7 @@ class Session:
 
 
 def refusal(proto: onnx.ModelProto) -> str:
-    """Why ONNX Runtime does not take a model; "" where it does."""
+    """Why ONNX Runtime refuses a model; "" where it does not."""
     try:
         Session(proto)
     except ModelError as error:

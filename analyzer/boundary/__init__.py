@@ -1,4 +1,4 @@
-"""The boundary for models that nobody vouches for: they are parsed in a confined process, never in the user's own.
+"""The boundary for untrusted models: they are parsed in a confined process, never in the user's own.
 
 `client` is the user's side, `server` the other: a process that has imported what opening needs and forks a worker for
 each model. `confinement` takes from a worker what it does not need, `limits` says how much it may use, `opened` is what

@@ -1,4 +1,4 @@
-"""What a worker gives up before it looks at a model: files that are not the model's, the network, other processes.
+"""Confine a worker before it reads a model: no files but the model's, no network, no other processes.
 
 On Linux only: Landlock for files and signals (kernel 5.13 and later; https://docs.kernel.org/userspace-api/landlock.html),
 a seccomp filter for system calls (https://docs.kernel.org/userspace-api/seccomp_filter.html). Both hold for this thread

@@ -31,7 +31,7 @@ WALL_MORE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the opening of one model may use; None: as its size suggests.
+    """Limits on the opening of one model; None: chosen from its size.
 
     Raises:
         SettingsError: a limit that is not above 0, or beyond what a system counts.
@@ -59,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What one worker may use."""
+    """The memory and time that one worker may use."""
 
     memory: int  # bytes of address space beside what it holds when it begins
     seconds: float  # of processor time, from when it begins

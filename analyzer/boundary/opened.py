@@ -1,4 +1,4 @@
-"""What an opening gives, as JSON and files: how it crosses the boundary, and how it is kept in the user's cache.
+"""The result of an opening as JSON and files, for the way across the boundary and for the user's cache.
 
 Nothing here is a pickle. What comes back from a worker is read as data of known types; the normal form is the one
 protobuf among it, written by our own code after it ran.
@@ -96,7 +96,7 @@ def read(facts: Mapping[str, Any], folder: Path) -> Network:
 
 
 def options_to_json(options: InputOptions) -> dict[str, Any]:
-    """What the user says of the input, but for the other inputs' arrays."""
+    """The user's settings of the input, without the other inputs' arrays."""
     content = dataclasses.asdict(dataclasses.replace(options, feeds={}))
     del content["feeds"]
     return content
@@ -111,7 +111,7 @@ def input_options(content: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -
 
 
 def live_facts(file: ModelFile) -> dict[str, Any]:
-    """What is known of a model that the user held in memory, but for the model."""
+    """The facts about a model that the user held in memory, without the model."""
     return {
         "path": str(file.path),
         "sha256": file.sha256,

@@ -36,7 +36,7 @@ LARGEST_KEPT = 1 << 30  # bytes of a normal form in the cache
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """What is to be opened, and how."""
+    """A request to open a model."""
 
     source: str | Path | nn.Module
     options: InputOptions = field(default_factory=InputOptions)
@@ -46,7 +46,7 @@ class _Request:
 
     @property
     def source_options(self) -> SourceOptions:
-        """What the readers of other frameworks' files take."""
+        """The options for readers of other frameworks' files."""
         return SourceOptions(self.trust, self.weights, self.options.channels, self.options.size)
 
 

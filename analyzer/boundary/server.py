@@ -41,7 +41,7 @@ def main(control_number: int) -> None:
 
 
 def _import_all() -> None:
-    """What a worker needs, so that forking is all that a worker costs."""
+    """Import what a worker needs, so that a worker costs a fork only."""
     from filterscope.analyzer.network import network
     from filterscope.converters.preload import import_libraries
 
@@ -89,7 +89,7 @@ def _keep(number: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """See that this process ends when the one that forked it does: on Linux; elsewhere when its connection closes."""
+    """Check that this process ends when the one that forked it does: on Linux; elsewhere when its connection closes."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, *UNUSED)
         if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""What a worker does with a model: open it, and prove its import, within limits and confined.
+"""A worker opens a model and proves its import, within limits and confined.
 
 Runs in a process of its own (`server`), which may die of what it reads. It answers with JSON and with files in its
 scratch folder:
@@ -119,7 +119,7 @@ class Worker:
 
 
 class _Notes(logging.Handler):
-    """What is remarked on the way, for the user's side to say."""
+    """Remarks made on the way, for the user's side to print."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Between which numbers a unit stays, proven: intervals, linear relaxations, dead and constant units."""
+"""Proven bounds of units: intervals, linear relaxations, dead and constant units."""

@@ -1,4 +1,4 @@
-"""Interval bounds: between which numbers each channel of each value stays, whatever 8-bit image is shown.
+"""Interval bounds: two numbers between which each channel of each value stays, for every 8-bit image.
 
 One pass through the graph with interval arithmetic, one interval a channel, of all positions together, padding counted
 in. Soundness is the contract: no image of the domain leaves an interval in ONNX Runtime's float32. An operator without

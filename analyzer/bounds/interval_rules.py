@@ -1,6 +1,6 @@
 """Intervals behind operators that move or mix numbers: convolutions, pooling, reshaping, products.
 
-A rule takes what is known and a node, and gives the intervals of the node's outputs; None: nothing is known of them.
+A rule takes the context and a node, and gives the intervals of the node's outputs; None: unknown.
 The interval of a value of rank r is a pair of arrays of rank r whose axes are 1 long where one interval holds for all
 positions: channels that are reshaped into groups and back need no special case. Knows graphs; knows nothing of images.
 """
@@ -34,7 +34,7 @@ LARGE = 1 << 22  # elements: what would be followed one by one beyond this becom
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleContext:
-    """What a rule may ask: the graph, and the intervals of the values before its node."""
+    """The context of a rule: the graph, and the intervals of the values before its node."""
 
     graph: Graph
     shapes: Mapping[str, tuple[int, ...]]  # of every value

@@ -1,4 +1,4 @@
-"""What bounds and exact programs see in a network: affine maps, kinks, maxima, and boxes for whatever is neither.
+"""The pieces of a network for bounds and exact programs: affine maps, kinks, maxima, and boxes for all else.
 
 Every piece is written in float64 torch, on batches (N, …); positions are kept apart, borders included. Knows nodes;
 knows nothing of networks, bounds, solvers or pictures.

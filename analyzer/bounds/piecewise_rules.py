@@ -22,7 +22,7 @@ from filterscope.converters.graph import Node
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reader:
-    """What the rules below may ask of the network, and the rule of each node."""
+    """The network as the rules below read it, and the rule of each node."""
 
     network: Network
     shapes: Mapping[str, tuple[int, ...]]

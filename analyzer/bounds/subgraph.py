@@ -38,7 +38,7 @@ class Subgraph:
         return sum(math.prod(self.shapes[name]) for name in self.pieces)
 
     def image_shape(self) -> tuple[int, ...]:
-        """Of the network's input."""
+        """Shape of the network's input."""
         return self.shapes[self.network.input.name]
 
 

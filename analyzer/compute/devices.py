@@ -1,4 +1,4 @@
-"""Devices: which of the machine's GPUs compute, or that its processor does, and which of them a thread gets.
+"""Choose the GPUs that compute, or the processor, and share them out to threads.
 
 Knows torch's devices; knows nothing of tasks.
 """
@@ -50,7 +50,7 @@ class Devices:
             return next(self._turns)
 
     def to_json(self) -> dict[str, Any]:
-        """What run.json says of what computed: kind and name of every device, and threads of the processor."""
+        """The entry in run.json: kind and name of every device, and threads of the processor."""
         names = Counter(_name(device) for device in self.all)
         return {
             "kind": ", ".join(str(device) for device in self.all),

@@ -175,7 +175,7 @@ def _matlab_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_unpacked(path: Path) -> None:
-    """See that a MATLAB file's variables are of the limit's size when they are unpacked, without holding them.
+    """Check that a MATLAB file's variables are of the limit's size when they are unpacked, without holding them.
 
     Each is a tag (type and bytes, MAT-File Format, "Data Elements") and as a rule a zlib stream.
 

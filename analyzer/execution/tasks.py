@@ -106,7 +106,7 @@ class Workshop:
 
     @property
     def shared_bounds(self) -> SharedBounds:
-        """What the relaxations of all layers share."""
+        """The bounds that the relaxations of all layers share."""
         if self._shared_bounds is None:
             from filterscope.analyzer.bounds.linear_relaxation import SharedBounds
 
@@ -192,10 +192,10 @@ def _try_again(
     low: np.ndarray,
     activation: np.ndarray,
 ) -> None:
-    """Units that did not rise above random images climb once more, as pixels held still; the better picture stays.
+    """Maximise once more, as pixels held still, units that did not rise above random images; keep the better picture.
 
-    A smooth picture under movements never shows what a unit of fine noise asks for: such units are found in networks
-    with few steps of training behind them, and of the last kinds of channel in trained ones.
+    Such a unit responds to fine noise, which a smooth picture under movements cannot show. They occur in networks
+    that were trained for few steps, and among the last kinds of channel of trained ones.
 
     Args:
         recipe: of the second climb.
@@ -218,7 +218,7 @@ def _try_again(
 
 
 def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) -> tuple[np.ndarray, list[str | None]]:
-    """Above what no picture of the canvas raises the objective, and how each bound was found.
+    """Upper bounds on the objective of any picture of the canvas, and how each was found.
 
     Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
     enough for it to be cheap beside the ascent, the interval's elsewhere. None for what is to be low.

@@ -62,7 +62,7 @@ def image_maximisers(network: Network, layer: ConvLayer, channels: Sequence[int]
     node = network.model.graph.producer(layer.value)
     if not layer.sees_image or layer.op != "Conv" or layer.field is None or node is None:
         raise SettingsError(
-            f"{layer.name}: no Conv directly on the image; only those have a best picture in closed form"
+            f"{layer.name}: is not a Conv directly on the image; only those have a best picture in closed form"
         )
     canvas = canvas_for(network, layer, "neuron")
     black, steps = _source_of_pixels(network, layer, canvas.size)
@@ -90,7 +90,7 @@ def image_maximisers(network: Network, layer: ConvLayer, channels: Sequence[int]
 def input_maximisers(
     network: Network, layer: ConvLayer, channels: Sequence[int], ranges: Interval | None
 ) -> AnalyticUnits:
-    """The pattern that each unit of a convolution wants, in the space of the layer's own input.
+    """The pattern in the layer's own input that excites each unit of a convolution most.
 
     Args:
         network: the opened network.

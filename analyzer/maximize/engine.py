@@ -121,11 +121,11 @@ def _smaller_batch(size: int, together: int) -> int:
     smaller = size // together // 2 * together
     if not smaller:
         raise SettingsError(
-            "this device's memory does not hold one picture's ascent; "
-            f"give {setting('device', 'cpu')} or {setting('canvas')}"
+            "this device has too little memory for the ascent of one picture; "
+            f"give {setting('device', 'cpu')} or a smaller {setting('canvas')}"
         )
     torch.cuda.empty_cache()
-    _warn_once("a batch did not fit into the device's memory; smaller ones go on")
+    _warn_once("a batch did not fit into the device's memory; smaller batches follow")
     return smaller
 
 

@@ -64,7 +64,7 @@ class Adam:
         return mean.div_(spread.add_(floor)).mul_(rate)
 
     def keep(self, remaining: torch.Tensor) -> None:
-        """Their moments go too."""
+        """Forget their moments too."""
         self.first, self.second = self.first[remaining], self.second[remaining]
 
 
@@ -77,7 +77,7 @@ class NormalisedGradient:
         return gradient * _each(rate / size.clamp_min(1e-30), gradient)
 
     def keep(self, remaining: torch.Tensor) -> None:
-        """Nothing is remembered."""
+        """Nothing to do: it has no moments."""
 
 
 class PlainGradient:
@@ -88,7 +88,7 @@ class PlainGradient:
         return gradient * rate
 
     def keep(self, remaining: torch.Tensor) -> None:
-        """Nothing is remembered."""
+        """Nothing to do: it has no moments."""
 
 
 def optimiser(name: str, like: torch.Tensor) -> Optimiser:

@@ -47,7 +47,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What a quality stands for."""
+    """The work of a quality: steps, patience and canvas."""
 
     name: str
     steps: int  # of the ascent, at most

@@ -1,4 +1,4 @@
-"""What is known of natural images before any network is asked: how their colours go together, and their spectrum.
+"""Statistics of natural images, without any network: how their colours correlate, and their spectrum.
 
 Of pictures u in [0, 1], RGB order where there are three bands. Knows numpy; knows nothing of networks or of ascents.
 
@@ -28,7 +28,7 @@ ADDED = 1.0  # the 1/f spectrum counts as so many images: a frequency that none 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prior:
-    """What natural images have in common, for pictures of one size."""
+    """Statistics of natural images, for pictures of one size."""
 
     colour: np.ndarray  # (C, C) float: decorrelated planes to bands; its largest column norm is 1
     spectrum: np.ndarray  # (C, H, W // 2 + 1) float ≥ 0: magnitudes of the decorrelated planes, up to a common factor
@@ -64,7 +64,7 @@ class Prior:
 
 
 def default_prior(shape: tuple[int, int, int]) -> Prior:
-    """ImageNet's colours for three bands, otherwise bands that know nothing of each other; a spectrum of 1/f.
+    """ImageNet's colours for three bands, uncorrelated bands for other numbers; a spectrum of 1/f.
 
     Args:
         shape: (C, H, W).

@@ -1,6 +1,6 @@
-"""One unit asked for by name: its picture and its numbers at once, without a run.
+"""Maximise units of one layer and measure their pictures at once, without a run.
 
-What is asked for is a value, checked against the network before any work; the answer can be shown and saved. Knows the
+A request is a value, checked against the network before any work; the result can be shown and saved. Knows the
 methods of maximisation and the meter; knows nothing of runs or HTML.
 """
 
@@ -33,7 +33,7 @@ METHODS = ("ascent", "vertex", "analytic", "certified")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Portrait:
-    """Pictures of units of one layer, and what they make the network answer."""
+    """Pictures of units of one layer, and the activations measured on them."""
 
     __module__ = "filterscope"  # its public name
 
@@ -58,7 +58,7 @@ class Portrait:
         return save(self.tiles, path)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A row a picture; None where a number is not finite."""
+        """One row per picture; None where a number is not finite."""
         return [
             {
                 "layer": self.layer,
@@ -94,7 +94,7 @@ class Portrait:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitRequest:
-    """What is asked for.
+    """A request to maximise units of one layer.
 
     objective: one of its own, or a name of analyzer.units.objectives; method: one of METHODS.
     """
@@ -118,22 +118,22 @@ class UnitRequest:
             )
         if self.method in ("analytic", "certified") and self.objective != "neuron":
             raise SettingsError(
-                f"{setting('method', self.method)}: is of one neuron; add {setting('objective', 'neuron')}",
+                f"{setting('method', self.method)}: works on one neuron; add {setting('objective', 'neuron')}",
                 field="method",
                 value=self.method,
             )
         if not self.layer.has_maps:
-            kind = f"a {self.layer.rank}-d" if self.layer.rank != 2 else "with channels that stand as pictures, this"
-            raise SettingsError(f"{self.layer.name}: {kind} convolution is listed and not maximised")
+            kind = f"{self.layer.rank}-d convolutions" if self.layer.rank != 2 else "layers without one map per channel"
+            raise SettingsError(f"{self.layer.name}: {kind} are listed, but cannot be maximised")
         name = self.objective if isinstance(self.objective, str) else self.objective.name
         if self.layer.op == "Scores" and name in ("neuron", "diversity"):
             raise SettingsError(
-                f"{setting('objective', name)}: is of a layer's maps; class scores have none",
+                f"{setting('objective', name)}: needs the maps of a layer; class scores have none",
                 field="objective",
                 value=name,
             )
         if not self.units:
-            raise SettingsError("no channel is asked for; give one or more")
+            raise SettingsError("no channel to maximise; give one or more")
         if self.seed < 0:
             raise SettingsError(f"{setting('seed', self.seed)}: give 0 or more", field="seed", value=self.seed)
         if not self.seconds > 0:
@@ -143,10 +143,11 @@ class UnitRequest:
 
 
 def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -> Portrait:
-    """Maximise what is asked for.
+    """Maximise the units of the request.
 
     Raises:
-        SettingsError: a unit that the layer does not have, a canvas that does not fit it, a method that it is not for.
+        SettingsError: a unit that the layer does not have, a canvas that does not fit it, a method that does not apply
+            to it.
     """
     layer = request.layer
     canvas = _canvas(network, request)
@@ -154,7 +155,7 @@ def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -
     objective = objective_for(choice, canvas) if isinstance(choice, str) else choice
     if request.method == "vertex" and objective.pictures > 1:
         raise SettingsError(
-            f"{setting('method', 'vertex')}: makes one picture a unit, and {objective.name} asks for several",
+            f"{setting('method', 'vertex')}: makes one picture per unit, but {objective.name} needs several",
             field="method",
             value="vertex",
         )
@@ -265,7 +266,7 @@ def save(tiles: np.ndarray, path: str | Path) -> Path:
 
 
 def check_file(path: str | Path) -> None:
-    """See, before any work, whether a picture could be written there.
+    """Check, before any work, that a picture can be written there.
 
     Raises:
         SettingsError: the name is not of a PNG, or there is no such folder.
@@ -279,7 +280,7 @@ def check_file(path: str | Path) -> None:
 
 
 def at_quality(request: UnitRequest, quality: Quality) -> UnitRequest:
-    """The same question, answered with a quality's steps and canvas, also where the preset has steps of its own."""
+    """The same request with a quality's steps and canvas, even where the preset sets its own steps."""
     return replace(request, recipe=Recipe(replace(request.recipe.preset, steps=None), quality))
 
 
@@ -301,7 +302,7 @@ def only_layer(network: Network, name: str) -> ConvLayer:
 
 
 def _status(activation: float, random: float, sense: int) -> str:
-    """What may be claimed of a picture; `random` is the best of random images, lowest where `sense` is −1."""
+    """The status of a picture; `random` is the best of random images, lowest where `sense` is −1."""
     if not np.isfinite(activation):
         return "diverged"
     return "ok" if sense * (activation - random) > 0 else "unraised"

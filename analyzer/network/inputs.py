@@ -203,7 +203,7 @@ def input_spec(
 def _assumed_size(height: int, width: int) -> str:
     return (
         f"Assumed: an input of {height}x{width}, the first size tried at which the network runs, as the file leaves it "
-        f"open; {setting('input_size')} gives another."
+        f"open; {setting('input_size')} sets another."
     )
 
 
@@ -428,7 +428,7 @@ def guess_preprocessing(
     return (
         _in_order(guess, order),
         f"Assumed: {guess.name} ({reason}), as {silent} the file's metadata "
-        f"{'do not' if evidence.why else 'say'}; {setting('preprocess')} gives another.",
+        f"{'do not' if evidence.why else 'say'}; {setting('preprocess')} sets another.",
         False,
     )
 
@@ -442,7 +442,7 @@ def _of_whole_numbers(dtype: str) -> tuple[Preprocessing, str, bool]:
     """What an input that takes whole numbers expects: pixels as they are, not fractions of 1."""
     if dtype == "uint8":
         return PRESETS["raw255"], "The input takes unsigned bytes, so pixels enter as they are, 0..255.", True
-    hint = f"{setting('high')} or {setting('preprocess')} gives another"
+    hint = f"{setting('high')} or {setting('preprocess')} sets another"
     if dtype == "int8":
         signed = replace(PRESETS["raw255"], name="custom", mean=(128.0,))
         return signed, f"Assumed: pixels less 128, as the input takes signed bytes; {hint}.", False

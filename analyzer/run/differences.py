@@ -12,7 +12,7 @@ PLURALS = ("objectives", "channels", "layers", "map_pictures")  # settings of wh
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first setting in which two runs differ, as far as both say it, in brackets; empty where none is found.
+    """The first setting in which two runs differ, as far as both record it, in brackets; empty where none differs.
 
     Args:
         before: what run.json says of the run that is there.

@@ -47,7 +47,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_info(folder: Path) -> RunInfo:
-    """What run.json says.
+    """Read run.json.
 
     Raises:
         RunError: it is missing, damaged, or of a newer schema.
@@ -56,7 +56,7 @@ def read_info(folder: Path) -> RunInfo:
 
 
 def read_layers(folder: Path) -> list[LayerInfo]:
-    """What layers.json says, in graph order.
+    """Read layers.json, in graph order.
 
     Raises:
         RunError: it is missing, damaged, of a newer schema, or names a layer's files as no file of a run is named.
@@ -120,7 +120,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def remedy_of(relative: str) -> str:
-    """What the user does about a damaged picture: the file that names it goes too, so that both are written again."""
+    """Advice on a damaged picture: the file that names it is deleted too, so that both are written again."""
     names_it = ".json" if relative.startswith("images/") else ".parquet"
     return f"delete it and its {names_it} and run the same command again"
 

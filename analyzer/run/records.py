@@ -211,7 +211,7 @@ class SettingsInfo(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceInfo(Record):
-    """What ascent ran on."""
+    """The device that computed the ascent."""
 
     kind: str | None  # cpu, or every GPU: cuda:0, cuda:1
     name: str | None
@@ -237,7 +237,7 @@ class TaskCounts(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunInfo(Record):
-    """What was done, on what, with what: run.json, of which an unfinished run may hold only a part."""
+    """The record of a run, run.json: model, input, settings, device, state. An unfinished run may hold only a part."""
 
     status: str | None  # running, partial or complete
     plan: str | None  # hash of everything that decides the results
@@ -270,7 +270,7 @@ class ClassScore(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction(Record):
-    """What a classifier answered to an image."""
+    """A classifier's prediction for an image."""
 
     kind: str  # probability, where the outputs are a distribution; else score
     top: tuple[ClassScore, ...]  # highest first

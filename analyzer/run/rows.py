@@ -123,7 +123,7 @@ class ExamplePictureRow(StoredPicture):
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRow:
-    """What a channel answered over the whole data set (examples/units.parquet)."""
+    """Statistics of a channel over the whole data set (examples/units.parquet)."""
 
     layer: str
     channel: int
@@ -143,7 +143,7 @@ class StatisticsRow:
 
 @dataclass(frozen=True, slots=True)
 class DepthRow:
-    """What a layer answered over the whole data set (examples/layers.parquet)."""
+    """Statistics of a layer over the whole data set (examples/layers.parquet)."""
 
     layer: str
     depth: int
@@ -234,7 +234,7 @@ class GroupRow(StoredPicture):
 
 @dataclass(frozen=True, slots=True)
 class GridRow(StoredPicture):
-    """What one place of a layer's map saw (groups/grid.parquet)."""
+    """The activations at one place of a layer's map, and their picture (groups/grid.parquet)."""
 
     image: int
     layer: str

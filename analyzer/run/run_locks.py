@@ -21,7 +21,7 @@ REPORTING = "another process is making this run's report; wait for it"
 
 @contextlib.contextmanager
 def reporting(folder: Path) -> Iterator[None]:
-    """Be the one process that makes a run's report; others wait. A folder that takes no lock is not guarded.
+    """Let one process at a time make a run's report; others wait. A folder without locks is not guarded.
 
     Raises:
         RunError: a file of the run is missing while another process writes the run.

@@ -1,6 +1,6 @@
 """A table that shows itself: the first rows in a terminal and in a notebook, without pandas.
 
-Everything else that a pyarrow table can do, it hands on. Knows tables; knows nothing of runs.
+It passes everything else on to the pyarrow table. Knows tables; knows nothing of runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TableView:
     """A pyarrow table that shows its first rows.
 
     Args:
-        table: any; `view.table` gives it back, and whatever else is asked of the view is asked of it.
+        table: any; `view.table` is this table, and all other attributes of the view are the table's.
     """
 
     def __init__(self, table: pa.Table) -> None:

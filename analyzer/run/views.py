@@ -97,8 +97,8 @@ def layer_view(run: Run, name: str) -> LayerView:
 
         near = difflib.get_close_matches(name, names, 3, 0.5)
         raise SettingsError(
-            f"{name}: no layer is called that; {'did you mean ' if near else 'there are '}"
-            f"{', '.join(near or names[:8])}?"
+            f"{name}: no layer is called that; "
+            + (f"did you mean {', '.join(near)}?" if near else f"the layers are {', '.join(names[:8])}")
         )
     rows = [row for row in rows_of(run.units, UnitRow) if row.layer == name]
     pictured = sorted(rows, key=lambda row: (row.channel, row.space != "image", row.objective, row.method))

@@ -1,6 +1,6 @@
 """Whether files of a run are whole: there, readable, and with every picture that a table names.
 
-Cheap: tables are small and read in full, of pictures only the checksums of their parts and their size are looked at.
+Cheap: tables are small and read in full; of a picture, only its size and the checksums of its parts are checked.
 Knows tables and PNG; knows nothing of what they mean.
 """
 
@@ -110,7 +110,7 @@ def _are_pictures(folder: Path, table: pa.Table, prefix: str) -> bool:
 
 
 def _check_tile(size: tuple[int, int, int], picture: StoredPicture) -> None:
-    """See that an atlas holds a picture.
+    """Check that an atlas holds a picture.
 
     Args:
         size: (height, width, bands) of the atlas.

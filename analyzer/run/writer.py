@@ -226,7 +226,7 @@ def remove(folder: Path) -> None:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """See that a run may be written into a folder, as far as can be told without writing.
+    """Check that a run may be written into a folder, as far as that is known without writing.
 
     Raises:
         RunError: it is a file, cannot be looked at, or holds something else.

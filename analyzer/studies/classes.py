@@ -63,7 +63,7 @@ class Classes:
         return {"classes": list(self.chosen(context.network, context.labels, context))}
 
     def check(self, network: Network, labels: Sequence[str]) -> None:
-        """See that the network has these classes, before any long work.
+        """Check that the network has these classes, before any long work.
 
         Raises:
             SettingsError: it is no classifier, or has no such class.

@@ -1,1 +1,1 @@
-"""What a unit is asked for and measured by: canvas, objectives, the meter."""
+"""How a unit is maximised and measured: canvas, objectives, meter."""

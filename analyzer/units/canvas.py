@@ -38,8 +38,8 @@ def canvas_for(network: Network, layer: ConvLayer, objective: str, cap: int | No
 
     Args:
         objective: "neuron" or "channel".
-        cap: a channel's field is not covered beyond this many pixels a side, to save time; the three by three
-            neurons are there all the same.
+        cap: pixels a side up to which the canvas covers a channel's field, to save time; the map has three by three
+            neurons in any case.
 
     Raises:
         ModelError: the network up to this layer runs at no size, not even its own.

@@ -29,7 +29,7 @@ class Objective:
     together = False  # whether a unit's pictures must climb in one batch
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:
-        """Weights of the layer's channels for one unit: (channels,) float32; None: all its maps are looked at.
+        """Weights of the layer's channels for one unit: (channels,) float32; None: all its maps count.
 
         Args:
             unit: a channel, or what the objective counts.
@@ -137,7 +137,7 @@ class Direction(Objective):
             or not np.isfinite(self.vectors).all()
             or not self.vectors.any(axis=1).all()
         ):
-            fault = "give finite numbers, one a channel, not all of them 0"
+            fault = "give finite numbers, one per channel, not all of them 0"
             raise SettingsError(f"direction: {fault}", field="direction", value=vectors)
 
     def direction(self, unit: int, channels: int) -> np.ndarray | None:

@@ -35,7 +35,7 @@ from filterscope.converters.runtime import measured_shapes, shortened
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What the normal form was made of, for the proof that both are one network."""
+    """The model before it was brought into normal form, to prove that both compute the same."""
 
     original: onnx.ModelProto  # as it stood in the file
     float32_form: Float32Form  # the same in float32 and standard operators
@@ -180,7 +180,8 @@ def canonicalize(
             model = _in_normal_form(replace(file, proto=part), fed.repeated, batch)
         except ModelError:
             raise error from None
-        note = f"What follows the last convolutions was cut off, since all of it {_reason(error, file.path)}."
+        reason = _reason(error, file.path)
+        note = f"What follows the last convolutions was cut off; with it, the network cannot be opened: {reason}."
         return replace(model, evidence=Evidence(file.proto, model.float32_form), notes=(*model.notes, note))
 
 

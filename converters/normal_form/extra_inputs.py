@@ -207,7 +207,7 @@ def _described(value: onnx.ValueInfoProto) -> str:
 
 
 def _needed(value: onnx.ValueInfoProto) -> str:
-    """What an array for this input is, in words."""
+    """A description of the array that this input needs."""
     extents = _extents(value)
     rest = ", ".join(str(extent) for extent in ([1, *extents[1:]] if extents else []))
     return f"an array of {_dtype(value)}, shape ({rest}{',' if len(extents) == 1 else ''})"

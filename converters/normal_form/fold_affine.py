@@ -37,7 +37,7 @@ class Step:
 
     @property
     def output(self) -> ir.Value:
-        """What it writes."""
+        """The value that the node writes."""
         return self.node.outputs[0]
 
 

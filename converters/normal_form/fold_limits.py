@@ -22,8 +22,7 @@ RESIZED = 1 << 22  # elements that a Resize of a constant may give: the evaluato
 GROWTH = 16  # times the bytes that the file holds: 4 bits become 64
 SHARE = 16  # of the memory that the user lets the opening use, what one constant may take
 ADVICE = (
-    "far more than the file holds; where you know who made it, "
-    f"{setting('limit_memory', '16G')} lets constants be larger"
+    f"far more than the file holds; if you trust its author, {setting('limit_memory', '16G')} allows larger constants"
 )
 ELEMENT = 8  # bytes of one element at most, but for complex128
 
@@ -63,8 +62,8 @@ def check_division(node: ir.Node) -> None:
     """Refuse an integer division that the processor cannot do.
 
     Raises:
-        LimitError: a constant divisor holds 0, or −1 under the least integer of its type; or that integer is divided
-            by what is not known, which may be −1.
+        LimitError: a constant divisor holds 0, or −1 under the least integer of its type; or that integer is divided by
+            an unknown value, which may be −1.
     """
     if node.op_type not in ("Div", "Mod") or node.domain or len(node.inputs) != 2:
         return

@@ -53,7 +53,7 @@ def infer_reshape_targets(model: ir.Model) -> int:
 
 
 def _joined(node: ir.Node | None) -> list[int | None] | None:
-    """What a Concat of extents says: None where one is computed, and for 0 and −1, which are no extents."""
+    """The extents that a Concat joins: None for a computed one, and for 0 and −1, which are no extents."""
     if node is None or node.op_type != "Concat" or node.domain:
         return None
     extents: list[int | None] = []
@@ -69,7 +69,7 @@ def _joined(node: ir.Node | None) -> list[int | None] | None:
 
 
 def _extents(node: ir.Node | None) -> np.ndarray | None:
-    """What a Shape node gives, an object an axis: an int where it is known."""
+    """The extents that a Shape node returns, one per axis: an int where it is known."""
     if node is None or node.op_type != "Shape" or node.domain or node.inputs[0] is None or node.inputs[0].shape is None:
         return None
     start, end = (node.attributes.get(name) for name in ("start", "end"))

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Property(StrEnum):
-    """What may hold of a network between two passes, in words."""
+    """A property that a network may have between two passes, in words."""
 
     RUNNABLE = "the image is the only input without an array, constants are dense, training mode is off"
     DECLARED_INPUTS = "inputs are no constants, and no shape of an inner value is declared"
@@ -73,7 +73,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a pass did."""
+    """The result of a pass."""
 
     modified: bool  # whether the network is another graph than before; the same in another notation is not
     notes: tuple[str, ...] = ()  # for the user, a sentence each
@@ -137,7 +137,7 @@ def _drop_declarations(draft: Draft) -> Result:
 
 @_pass(requires=(Property.IN_PROTOBUF,), ensures=(Property.KNOWN_OPERATORS,))
 def _cut_unknown_operators(draft: Draft) -> Result:
-    """Cut off what nobody defines; UnsupportedOperatorError where a convolution needs it."""
+    """Cut off operators that nothing defines; UnsupportedOperatorError where a convolution needs one."""
     return _noted(cut_head.cut_unknown(draft.proto))
 
 
@@ -315,7 +315,7 @@ def _declare_shapes(draft: Draft) -> Result:
 
 @_pass(requires=(Property.IN_PROTOBUF, Property.SHAPES_DECLARED), ensures=(Property.FITS_MEMORY,))
 def _check_sizes(draft: Draft) -> Result:
-    """Refuse a network one of whose values no memory holds."""
+    """Refuse a network with a value larger than any memory."""
     graph = draft.proto.graph
     limits.check_values([*graph.input, *graph.value_info, *graph.output])
     return Result(modified=False)

@@ -30,7 +30,7 @@ def add_shapes(proto: onnx.ModelProto) -> None:
 
 
 def shapes_for(proto: onnx.ModelProto, shape: Sequence[int]) -> list[onnx.ValueInfoProto]:
-    """What is inferred of inner values and outputs for an input of this shape, whatever the model says of them."""
+    """The inferred shapes of inner values and outputs for an input of this shape, whatever the model declares."""
     inferred = _inferred(proto, shape).graph
     return [*inferred.input[:1], *inferred.value_info, *inferred.output]
 

@@ -37,7 +37,7 @@ def check_structure(proto: onnx.ModelProto) -> None:
     """Judge names, nesting, nodes, calls of functions, windows and declared inputs.
 
     Raises:
-        LimitError: one of them is beyond its limit, or a name is no text. It names no file.
+        LimitError: one of them is beyond its limit, or a name is not text. The message names no file.
     """
     _check_names(proto)
     _check_nesting(proto)
@@ -81,7 +81,9 @@ def _check_nesting(proto: onnx.ModelProto) -> None:
     while waiting:
         graph, depth = waiting.pop()
         if depth > DEEPEST_NESTING:
-            raise LimitError(f"its branches and loops stand {depth} deep in one another; at most {DEEPEST_NESTING} may")
+            raise LimitError(
+                f"its branches and loops are nested {depth} deep; at most {DEEPEST_NESTING} levels are read"
+            )
         waiting.extend((inner, depth + 1) for node in graph.node for inner in inner_graphs(node))
 
 
@@ -147,7 +149,7 @@ def check_values(values: Iterable[onnx.ValueInfoProto]) -> None:
     """Judge the values of a network by their inferred shapes; a free dimension counts as 1.
 
     Raises:
-        LimitError: one of them would not fit. It names no file.
+        LimitError: one of them would not fit. The message names no file.
     """
     for value in values:
         extents = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]

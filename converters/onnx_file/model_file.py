@@ -167,9 +167,9 @@ def _check(proto: onnx.ModelProto) -> None:
     if not all(node.op_type and node.output for node in proto.graph.node):
         raise ValueError("a node has no operator or no output; the file is damaged")
     if any(tensor.HasField("segment") for tensor in proto.graph.initializer):
-        raise ValueError("a constant is said in segments")
+        raise ValueError("a constant is stored in segments")
     if references_in(proto):
-        raise ValueError("an attribute refers to a function's, outside any function")
+        raise ValueError("an attribute refers to a function's attribute, outside any function")
     unknown = unknown_to(proto)  # cut off later where no convolution needs them; the checker knows its own domain only
     foreign = [
         index

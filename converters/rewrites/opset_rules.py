@@ -25,7 +25,7 @@ Rule = Callable[[onnx.NodeProto, "Site"], None]  # changes the node; what else i
 
 
 def take(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """An attribute's value, after which the node has it no more."""
+    """Take an attribute off the node; returns its value."""
     for attribute in node.attribute:
         if attribute.name == name:
             value = helper.get_attribute_value(attribute)
@@ -35,7 +35,7 @@ def take(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def put(node: onnx.NodeProto, **values: Any) -> None:
-    """Attributes that the node has not yet."""
+    """Set the attributes that the node does not have yet."""
     present = {attribute.name for attribute in node.attribute}
     node.attribute.extend(helper.make_attribute(name, value) for name, value in values.items() if name not in present)
 
@@ -47,12 +47,12 @@ def put_input(node: onnx.NodeProto, position: int, name: str) -> None:
 
 
 def fill(**values: Any) -> Rule:
-    """Defaults that an operator had before."""
+    """Write out the defaults that an operator had before."""
     return lambda node, site: put(node, **values)
 
 
 def drop(*names: str) -> Rule:
-    """Attributes that say nothing at inference."""
+    """Remove attributes that have no effect at inference."""
 
     def rule(node: onnx.NodeProto, site: Site) -> None:
         for name in names:

@@ -12,14 +12,14 @@ from onnx import helper, numpy_helper
 
 
 class ModelFacts(Protocol):
-    """What is known of the values of the model being rewritten."""
+    """The known types, shapes and constants of the model being rewritten."""
 
     numbers: itertools.count[int]  # of new names
     constants: dict[str, onnx.TensorProto]  # by the name of the value
 
     @property
     def types(self) -> Mapping[str, onnx.TypeProto]:
-        """What is inferred of values, by name."""
+        """The inferred types of values, by name."""
 
 
 class Site:
@@ -31,7 +31,7 @@ class Site:
         self.after: list[onnx.NodeProto] = []  # in the words of the version at which the rule holds
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
-        """What is known of a value's shape; None where not even its rank is."""
+        """The known part of a value's shape; None where not even its rank is known."""
         tensor = self._facts.constants.get(name)
         if tensor is not None:
             return tuple(tensor.dims)
@@ -41,7 +41,7 @@ class Site:
         return tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
 
     def dtype(self, name: str) -> np.dtype[Any] | None:
-        """Of a value; None where it is not known."""
+        """A value's type; None where it is not known."""
         tensor = self._facts.constants.get(name)
         kind = tensor.data_type if tensor is not None else 0
         kind = kind or self._facts.types.get(name, onnx.TypeProto()).tensor_type.elem_type
@@ -72,7 +72,7 @@ class Site:
 
 
 class CannotSayError(Exception):
-    """A node in an old form for which there is no new one, or which only a run could tell. The node is as it was."""
+    """A node whose old form has no new one, or whose new form only a run could decide. The node stays as it was."""
 
 
 OPSET = 21  # the newest that ONNX Runtime's CUDA kernels cover; PyTorch's exporter of today writes 20

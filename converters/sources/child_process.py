@@ -1,7 +1,7 @@
 """Convert another framework's model to ONNX in a process of its own, and prove that the result computes the same.
 
-A script of `scripts/` is given a request and a folder. It writes the model, and what the source answered to random
-images at batch 1 and 3; ONNX Runtime must give the same answers. With the process go the framework's memory and its
+A script of `scripts/` is given a request and a folder. It writes the model, and the source's outputs for random images
+at batch 1 and 3; ONNX Runtime must compute the same. With the process go the framework's memory and its
 logs. The scripts import nothing of ours: the user's own packages may bear our packages' names.
 
 In the folder:
@@ -50,7 +50,7 @@ class ExportError(ModelError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conversion:
-    """What a script made of a model."""
+    """The result of a script: the model as ONNX, and notes."""
 
     proto: onnx.ModelProto  # its tensors read in
     sha256: str  # of the ONNX bytes
@@ -179,7 +179,7 @@ def _run(
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         lines = [line.strip() for line in printed.splitlines() if line.strip()][-LAST_LINES:]
-        last = f": {' | '.join(lines)[:500]}" if lines else " and said nothing"
+        last = f": {' | '.join(lines)[:500]}" if lines else " and no message"
         raise ModelError(f"{shown}: the conversion to ONNX ended with code {process.returncode}{last}") from error
     if "error" in result:
         raise (ExportError if result.get("export") else ModelError)(f"{shown}: {result['error']}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCRIPT = "keras_export.py"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 BACKENDS = {"keras": "tensorflow", "tf_keras": "tensorflow", "saved_model": "tensorflow", "torch": "torch"}
-TRUST = f"{setting('trust')} runs it, where you know who made it"
+TRUST = f"if you trust its author, {setting('trust')} runs it"
 HASHED_AT_ONCE = 1 << 20  # bytes
 
 
@@ -56,7 +56,7 @@ def _check_trust(path: Path, file: KerasFile, trusted: bool) -> None:
         raise ModelError(f"{path}: {file.dangers[0]}; {TRUST}")
     if file.foreign:
         raise ModelError(
-            f"{path}: it has {file.foreign[0]}, which is not Keras' own; export it where that is at hand, "
+            f"{path}: it has {file.foreign[0]}, which is not Keras' own; export it where that package is installed, "
             "model.export('model.onnx', format='onnx'), and give the .onnx file"
         )
 
@@ -71,7 +71,7 @@ def _ways(file: KerasFile) -> Iterator[str]:
 
 
 def _missing(way: str) -> str:
-    """What a way lacks, as the command that mends it; empty where nothing is missing."""
+    """The command that installs what a way of loading lacks; empty where nothing is missing."""
     if way in ("keras", "torch") and not _has_keras_3():
         return INSTALL
     if way in ("keras", "saved_model", "tf_keras") and not (_has("tensorflow") and _has("tf2onnx")):
@@ -102,7 +102,7 @@ def _has_keras_3() -> bool:
 
 
 def _convert(path: Path, request: Mapping[str, Any], ways: list[str], options: SourceOptions) -> ModelFile:
-    """The first way that gives an export which answers as the model does."""
+    """The first export that computes what the model does."""
     settings = {"size": options.size, "channels": options.channels, "trust": options.trust}
     whole = dict(request) | settings | {"path": str(path.absolute())}
     lacking = {way: _missing(way) for way in ways}
@@ -124,7 +124,8 @@ def _convert(path: Path, request: Mapping[str, Any], ways: list[str], options: S
     commands = [command for command in lacking.values() if command]
     if not failures:
         raise ModelError(f"{path}: to open it, {commands[0]}")
-    advice = f"; {commands[-1]} gives another way" if commands else ""  # the last of them installs the most
+    # The last command installs the most.
+    advice = f"; {commands[-1]} installs another way to open it" if commands else ""
     raise ModelError(f"{path}: {failures[0]}{advice}")
 
 

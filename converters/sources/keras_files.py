@@ -105,7 +105,7 @@ def _from_archive(path: Path) -> tuple[str, Mapping[str, Any]]:
                 with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
                     file_limits.check_weights(archive, WEIGHTS, importlib.import_module("h5py"), Path(place))
     except LimitError as error:
-        raise ModelError(f"{path}: is no Keras file as Keras writes one, or damaged: {error}") from error
+        raise ModelError(f"{path}: is not a Keras file as Keras writes it, or is damaged: {error}") from error
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
         raise ModelError(
             f"{path}: is only a part of a Keras file, or damaged ({_line(error)}); save or copy it again"
@@ -132,7 +132,7 @@ def _from_hdf5(path: Path) -> tuple[str, Mapping[str, Any]]:
             )
             file_limits.check_hdf5(file, h5py, path.stat().st_size)
     except LimitError as error:
-        raise ModelError(f"{path}: is no Keras file as Keras writes one, or damaged: {error}") from error
+        raise ModelError(f"{path}: is not a Keras file as Keras writes it, or is damaged: {error}") from error
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py raises each for a damaged file
         raise ModelError(
             f"{path}: is only a part of an HDF5 file, or damaged ({_line(error)}); save or copy it again"
@@ -164,7 +164,7 @@ def _whole_model() -> str:
 
 
 def _without_compilation(value: Any) -> Any:
-    """The configuration without losses, metrics and optimizers, which answer nothing and may be anybody's code."""
+    """The configuration without losses, metrics and optimizers, which compute no output and may be anybody's code."""
     if isinstance(value, dict):
         return {key: _without_compilation(inner) for key, inner in value.items() if key != "compile_config"}
     return [_without_compilation(inner) for inner in value] if isinstance(value, list) else value
@@ -203,7 +203,7 @@ def _danger(described: Mapping[str, Any]) -> str:
         return ""
     kind = described["class_name"]
     if not isinstance(kind, str):
-        return "it names a class by something other than a text, which may be a program"
+        return "it names a class by something other than text, which may be a program"
     registered = str(described.get("registered_name") or "").rpartition(">")[2]
     program = PROGRAMS.get(kind) or PROGRAMS.get(registered)
     if program:
@@ -217,9 +217,9 @@ def _danger(described: Mapping[str, Any]) -> str:
         if not all(_is_list(_inner(described).get(key)) for key in FILE_NAMES):
             return f"the layer{_called(described)} is a {kind} that reads another file of this machine"
     elif kind in keras_classes.LAYERS | keras_classes.MODELS and isinstance(described.get("config"), str):
-        return f"the layer{_called(described)}, a {kind}, is described by a text, which may hold anything"
+        return f"the layer{_called(described)}, a {kind}, is described by text, which may hold anything"
     elif kind != "function" and kind not in keras_classes.CLASSES and not _foreign(described):
-        return f"{kind[:60]}{_called(described)} is none of Keras' layers that are known to run nothing but themselves"
+        return f"{kind[:60]}{_called(described)} is not one of Keras' layers that are known to run no foreign code"
     return ""
 
 
@@ -231,7 +231,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _foreign(described: Mapping[str, Any]) -> str:
-    """What this object is where it is not Keras' own; empty where it is."""
+    """A description of an object that is not Keras' own; empty for Keras' own."""
     kind, module = described.get("class_name"), described.get("module")
     if not isinstance(kind, str):
         return ""

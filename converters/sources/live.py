@@ -43,7 +43,7 @@ def read(source: Any, options: SourceOptions) -> ModelFile:
 
 
 def onnx_bytes(source: Any) -> tuple[bytes, str] | None:
-    """The bytes of a model that is ONNX already, which nobody has looked into, and its name; None for another.
+    """The bytes of a model that is ONNX already, still unchecked, and its name; None for another kind of model.
 
     Raises:
         ModelError: it is too large for one file.

@@ -70,7 +70,7 @@ ITEMSIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16
 
 
 class ProgramError(ModelError):
-    """The file holds what torch would run, or what it does not write; only a trusted file is loaded as it is."""
+    """The file holds code that torch would run, or content that torch does not write."""
 
 
 def is_program(names: list[str]) -> bool:
@@ -94,12 +94,12 @@ def write_copy(path: Path, copy: Path) -> None:
             _copy(archive, target)
     except ProgramError as error:
         raise ProgramError(
-            f"{path}: {error}; {setting('trust')} loads it as it is, where you know who made it"
+            f"{path}: {error}; if you trust its author, {setting('trust')} loads it unchecked"
         ) from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except LimitError as error:
-        raise ModelError(f"{path}: is no exported program as PyTorch writes one, or damaged: {error}") from error
+        raise ModelError(f"{path}: is not an exported program as PyTorch writes it, or is damaged: {error}") from error
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged ({text})") from error
@@ -189,7 +189,7 @@ def _cleaned(value: Any) -> Any:
 
 
 def _check(key: str, inner: Any) -> None:
-    """See that what stands behind a key of the graph is listed."""
+    """Check that the value of a key of the graph is listed."""
     if key in ("target", "as_operator") and not isinstance(inner, dict):  # a tensor may have the name
         if not isinstance(inner, str) or not pt2_operators.is_allowed(inner):
             raise _refused(str(inner))
@@ -203,18 +203,18 @@ def _check(key: str, inner: Any) -> None:
 
 
 def _refused(target: str) -> ModelError:
-    """What is said of an operator that is not listed."""
+    """The error about an operator that is not listed."""
     match = re.fullmatch(r"torch\.ops\.(\w+)\.([\w.]+)", target, re.ASCII)
     if match and match[1] not in ("aten", "prims"):
         return ModelError(
-            f"operator {match[1]}.{match[2][:60]} is not PyTorch's own; export it where that is at hand, "
+            f"operator {match[1]}.{match[2][:60]} is not PyTorch's own; export it where that package is installed, "
             "torch.onnx.export(..., dynamo=True), and give the .onnx file"
         )
     return ProgramError(f"calls {target[:60]}, which may do more than compute")
 
 
 def _check_tree(text: str) -> None:
-    """See that the shape of inputs or outputs is lists, tuples and dictionaries; torch imports any other class."""
+    """Check that inputs or outputs are lists, tuples and dictionaries; torch imports any other class."""
     waiting = file_limits.parse_json(text, "shape of inputs and outputs")
     waiting = waiting[1:] if isinstance(waiting, list) else [waiting]
     while waiting:
@@ -246,7 +246,7 @@ def _tensors(config: Any, name: str, sizes: Mapping[str, int]) -> bytes:
 
 
 def _check_extent(name: str, described: Mapping[str, Any], stored: int) -> None:
-    """See that a tensor is about as large as its bytes; torch makes one of no bytes out of zeros."""
+    """Check that a tensor is about as large as its bytes; torch makes one of no bytes out of zeros."""
     extents = [size.get("as_int") if isinstance(size, dict) else None for size in described.get("sizes") or ()]
     if not all(isinstance(extent, int) and extent >= 0 for extent in extents):
         raise LimitError(f"its tensor {name[:60]!r} is of no certain size")

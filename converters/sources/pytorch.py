@@ -35,7 +35,7 @@ SCRIPT = "pytorch_export.py"
 TENSORS_ALONE = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # where torch falls back on running what it cannot unpickle
 EXPORTERS = ("dynamo", "legacy", "fixed")  # tried in this order
 NEEDS_FACTORY = (
-    "holds weights and no network; name what makes the network, and give the file as its weights: "
+    "holds weights and no network; give a factory that makes the network, and this file as its weights: "
     f"filterscope inspect package.module:factory {setting('weights', '{name}')}"
 )
 
@@ -61,7 +61,7 @@ def read_file(path: Path, options: SourceOptions) -> ModelFile:
         raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     kind, danger = _kind(path)
     if danger and not options.trust:
-        raise ModelError(f"{path}: {danger}; {setting('trust')} runs it, where you know who made it")
+        raise ModelError(f"{path}: {danger}; if you trust its author, {setting('trust')} runs it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if kind == "program" and not options.trust:
         with tempfile.TemporaryDirectory(prefix="filterscope-") as place:
@@ -147,7 +147,7 @@ def _examples(example: Any) -> list[Any]:
 
 
 def _convert(request: Mapping[str, Any], source: Source, options: SourceOptions) -> ModelFile:
-    """The export of the first exporter whose result answers as the source does."""
+    """The export of the first exporter whose result computes what the source does."""
     whole = dict(request) | {"channels": options.channels, "size": options.size}
     failures: list[Exception] = []
     for exporter in EXPORTERS:
@@ -175,7 +175,7 @@ def _convert(request: Mapping[str, Any], source: Source, options: SourceOptions)
 
 
 def _of_all(failures: list[Exception], shown: str) -> ModelError:
-    """What PyTorch's default exporter and its older one say, in one line."""
+    """The errors of PyTorch's default exporter and of its older one, in one line."""
     reasons = [str(failure).removeprefix(f"{shown}: ") for failure in failures[:2]]
     return ModelError(f"{shown}: {'; by its older exporter: '.join(reasons)}")
 
@@ -200,7 +200,7 @@ def _members(path: Path) -> list[str]:
         with file_limits.open_archive(path) as archive:
             return archive.namelist()
     except file_limits.LimitError as error:
-        raise ModelError(f"{path}: is no PyTorch file as PyTorch writes one, or damaged: {error}") from error
+        raise ModelError(f"{path}: is not a PyTorch file as PyTorch writes it, or is damaged: {error}") from error
     except (zipfile.BadZipFile, OSError) as error:
         raise ModelError(f"{path}: is only a part of a PyTorch file, or damaged ({error})") from error
 

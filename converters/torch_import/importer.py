@@ -71,7 +71,7 @@ class TorchTwin:
         """
         if value not in self.values:
             raise UnsupportedOperatorError(
-                f"{value}: torch does not compute it, as an operator on the way to an output behind it has no "
+                f"{value}: torch does not compute it: an operator between it and an output of the network has no "
                 f"converter; name a value at or before the last convolution"
             )
         return self.values[value]
@@ -247,7 +247,7 @@ def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
 
 
 def _blame(proto: onnx.ModelProto, view: onnx.ModelProto, error: Exception) -> str:
-    """One line that names the node, its operator and opset: the builder's own errors name the operator at best."""
+    """An error that names the node, its operator and opset; the builder's own errors name the operator at best."""
     stopped = _stopped_at(error)
     node = next(
         (real for real, shown in zip(proto.graph.node, view.graph.node, strict=True) if shown.name == stopped), None
@@ -278,7 +278,7 @@ def _stopped_at(error: Exception) -> str | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The builder warns about what our table replaces."""
+    """Silence the builder's warnings about operators that our table replaces."""
     logging.getLogger("onnx2torch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

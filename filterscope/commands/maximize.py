@@ -326,7 +326,7 @@ def _measurements(row: dict[str, Any]) -> list[float | None]:
 
 
 def _check_units(layer: str | None, class_name: str | None, objective: str, options: dict[str, Any]) -> None:
-    """See that the options name one thing to maximise.
+    """Check that the options name one thing to maximise.
 
     Args:
         options: by name those that name units of a layer; None where they are not used.

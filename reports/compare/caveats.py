@@ -1,6 +1,6 @@
-"""What two runs have in common and what differs beside the networks themselves, in sentences.
+"""Sentences on what two runs have in common, and on what differs apart from the networks.
 
-Somebody who reads that a unit changed has to know what was compared with what. Knows the run's record; knows nothing
+Whoever reads that a unit changed must know what was compared with what. Knows the run's record; knows nothing
 of pictures or HTML.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def statements(
     a: Run, b: Run, matched: LayerMatch, layers: Sequence[LayerPair], *, by_index: bool, images: int
 ) -> Iterator[str]:
-    """What is compared, a sentence each.
+    """What is compared, one sentence per fact.
 
     Args:
         a: one run.
@@ -43,7 +43,7 @@ def statements(
     else:
         yield "Units were matched by their responses to the same images, so that the sum of correlations is largest."
     if not images:
-        yield "The runs have no image in common, so that their units’ responses could not be compared."
+        yield "The runs have no image in common, so their units’ responses could not be compared."
     elif any(layer.images for layer in layers):
         of_places = any(layer.of_places for layer in layers)
         over = "the places of their maps" if of_places else "their mean and their maximum on each image"
@@ -54,13 +54,13 @@ def statements(
     if any(rounded):
         which = "Both networks compute" if all(rounded) else f"Network {'A' if rounded[0] else 'B'} computes"
         yield (
-            f"{which} in 8 bits: what is compared are the values of its convolutions in floats, before the file "
+            f"{which} in 8 bits. Its convolutions are compared by their values in floats, before the file "
             "rounds them. Weights and parameters are not compared."
         )
 
 
 def cautions(a: Run, b: Run, *, compared_data: bool) -> Iterator[str]:
-    """What differs beside the networks themselves, a sentence each.
+    """What differs apart from the networks, one sentence per difference.
 
     Args:
         a: one run.
@@ -75,7 +75,7 @@ def cautions(a: Run, b: Run, *, compared_data: bool) -> Iterator[str]:
     if inputs[0].preprocessing != inputs[1].preprocessing:
         names = [(part.preprocessing and part.preprocessing.name) or "another" for part in inputs]
         which = f"{names[0]} against {names[1]}" if names[0] != names[1] else f"both are called {names[0]}"
-        yield f"The preprocessing differs ({which}): the same pixels are other numbers to each network."
+        yield f"The preprocessing differs ({which}): the same pixels become different numbers in the two networks."
     for which, run in zip("AB", (a, b), strict=True):
         if run.info.status != "complete":
             yield f"Run {which} is not finished: what it lacks is missing here too."
@@ -84,7 +84,7 @@ def cautions(a: Run, b: Run, *, compared_data: bool) -> Iterator[str]:
         if parity and parity.alone and parity.alone.one_at_a_time:
             yield f"Network {which} was computed one picture at a time, since a picture's values may depend on others."
     if not compared_data and a.study("examples") and b.study("examples"):
-        yield "The runs passed over different data, so that fractions of active places are not compared."
+        yield "The runs passed over different data, so fractions of active places are not compared."
     versions = [run.info.filterscope for run in (a, b)]
     if versions[0] != versions[1]:
         yield f"The runs were made by filterscope {_plain(versions[0])} and {_plain(versions[1])}."
@@ -93,7 +93,7 @@ def cautions(a: Run, b: Run, *, compared_data: bool) -> Iterator[str]:
 def _of_layers(matched: LayerMatch) -> Iterator[str]:
     number = words.count(len(matched.pairs), "layer")
     if matched.how == "order":
-        yield f"{number} were matched by order: names differ, but both networks have the same convolutions in a row."
+        yield f"{number} were matched by order: names differ, but the convolutions are the same in both."
     else:
         yield f"{number} were matched by name."
     if matched.only_a or matched.only_b:
@@ -129,7 +129,7 @@ def _plain(value: object) -> str:
 
 
 def verdict(comparison: Comparison) -> Iterator[str]:
-    """What came of it, in a few sentences."""
+    """The result of the comparison, in a few sentences."""
     pairs = [pair for _, pair in comparison.pairs]
     of = f"{words.count(len(pairs), 'unit')} of {words.count(len(comparison.layers), 'layer')}"
     if comparison.unchanged:
@@ -163,7 +163,7 @@ def verdict(comparison: Comparison) -> Iterator[str]:
 
 
 def _against(layers: Sequence[LayerPair]) -> str:
-    """What chance would give, of half of the layers."""
+    """The correlation expected by chance, median over the layers, as a clause."""
     chances = sorted(layer.chance for layer in layers if layer.chance is not None)
     return f"; by chance it would be {alike(chances[len(chances) // 2], 2)}" if chances else ""
 

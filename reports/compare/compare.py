@@ -1,7 +1,7 @@
 """Two runs side by side: which unit is which, and what changed, the most first.
 
-Two epochs, two seeds, a float network and its quantised form: what is compared are the runs' own numbers and pictures;
-weights are not, for runs do not hold them. Reads runs through their reader alone; `pages` makes the pages.
+For example two epochs, two seeds, or a float network and its quantised form. The numbers and pictures of the runs are
+compared; weights are not, since runs do not hold them. Reads runs through their reader alone; `pages` makes the pages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def compare(a: Run, b: Run, match: str = "index") -> Comparison:
         a: one run.
         b: the other.
         match: index: the same number is the same unit (two epochs, float and quantised); activation: the unit that
-            answers most alike on the images that both runs hold (two seeds, where numbers mean nothing).
+            responds most alike to the images that both runs hold (two seeds).
 
     Raises:
         SettingsError: no such match, or no common images to match by.
@@ -118,11 +118,11 @@ def _layer(
     hashes = [_picture_hashes(side.run, own, other) for side, own, other in zip(sides, rows, rows[::-1], strict=True)]
     pairs = []
     for (one, other), correlation, spread in zip(units.pairs, units.correlation, units.spread, strict=True):
-        of_kinds = []
+        kind_pairs = []
         for kind in kinds:
             pictures = hashes[0].get((kind, one)), hashes[1].get((kind, other))
             same = None if None in pictures else pictures[0] == pictures[1]
-            of_kinds.append(KindPair(kind, rows[0].get(kind, {}).get(one), rows[1].get(kind, {}).get(other), same))
+            kind_pairs.append(KindPair(kind, rows[0].get(kind, {}).get(one), rows[1].get(kind, {}).get(other), same))
         active = sides[0].active.get((layers[0].name, one)), sides[1].active.get((layers[1].name, other))
         pairs.append(
             Pair(
@@ -130,7 +130,7 @@ def _layer(
                 b=other,
                 correlation=correlation,
                 spread=spread,
-                shown=tuple(of_kinds),
+                kinds=tuple(kind_pairs),
                 active=None if active[0] is None or active[1] is None else (active[0], active[1]),
             )
         )

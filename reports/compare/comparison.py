@@ -35,7 +35,7 @@ class KindPair:
 
     @property
     def change(self) -> float | None:
-        """Of the activation, relative to the larger of the two: 0 no change, 1 from nothing, 2 from −x to x."""
+        """Change of the activation, relative to the larger of the two: 0 no change, 1 from nothing, 2 from −x to x."""
         if self.a is None or self.b is None:
             return None
         one, other = self.a.activation, self.b.activation
@@ -56,19 +56,19 @@ class Pair:
 
     a: int
     b: int
-    correlation: float | None  # of what they answer to the common images
-    spread: float | None  # standard deviation of B's answers ÷ that of A's
-    shown: tuple[KindPair, ...]  # one a kind that either run has of the layer
+    correlation: float | None  # of their responses to the common images
+    spread: float | None  # standard deviation of B's responses ÷ that of A's
+    kinds: tuple[KindPair, ...]  # one per kind that either run has of the layer
     active: tuple[float, float] | None  # fraction of places above 0 in the same pass over data, in A and in B
 
     @property
     def change(self) -> float | None:
-        """Of the activation of its first kind that both runs have."""
-        return next((shown.change for shown in self.shown if shown.change is not None), None)
+        """Change of the activation, of the first kind that both runs have."""
+        return next((kind_pair.change for kind_pair in self.kinds if kind_pair.change is not None), None)
 
     @property
     def order(self) -> tuple[float, ...]:
-        """Sorts what changed most first: lowest correlation, then largest change of the activation, then the number.
+        """Sort key: lowest correlation first, then largest change of the activation, then lowest number.
 
         Correlations are rounded to what the 8-bit maps hold.
         """
@@ -78,13 +78,13 @@ class Pair:
     @property
     def leading(self) -> KindPair | None:
         """The first kind of which both runs have a picture; None where there is none."""
-        return next((shown for shown in self.shown if shown.same is not None), None)
+        return next((kind_pair for kind_pair in self.kinds if kind_pair.same is not None), None)
 
     @property
     def unchanged(self) -> bool:
         """Whether all numbers and pictures that both runs hold are the same."""
-        both = [shown for shown in self.shown if shown.a and shown.b]
-        same = all(shown.same is not False and _results(shown.a) == _results(shown.b) for shown in both)
+        both = [kind_pair for kind_pair in self.kinds if kind_pair.a and kind_pair.b]
+        same = all(kind_pair.same is not False and _results(kind_pair.a) == _results(kind_pair.b) for kind_pair in both)
         return same and (self.correlation is None or (self.correlation == 1 and round(self.spread or 1, 5) == 1))
 
 
@@ -104,7 +104,7 @@ class LayerPair:
 
     @property
     def correlations(self) -> np.ndarray:
-        """Of the pairs of which one could be measured, lowest first."""
+        """The correlations of pairs that could be measured, lowest first."""
         measured = [pair.correlation for pair in self.pairs if pair.correlation is not None]
         return np.sort(np.array(measured, np.float64))
 
@@ -117,16 +117,16 @@ class LayerPair:
     def status_changes(self) -> Counter[tuple[str, str]]:
         """(status in A, status in B) → pictures, where the two differ."""
         return Counter(
-            (shown.a.status, shown.b.status)
+            (kind_pair.a.status, kind_pair.b.status)
             for pair in self.pairs
-            for shown in pair.shown
-            if shown.status_changed and shown.a and shown.b
+            for kind_pair in pair.kinds
+            if kind_pair.status_changed and kind_pair.a and kind_pair.b
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What two runs have in common and where they part."""
+    """What two runs have in common and where they differ."""
 
     a: Run
     b: Run
@@ -146,7 +146,7 @@ class Comparison:
 
     @property
     def most_changed(self) -> list[tuple[LayerPair, Pair]]:
-        """Those with pictures on both sides, of all layers, what changed most first."""
+        """The pairs with pictures on both sides, of all layers, what changed most first."""
         return sorted(((layer, pair) for layer, pair in self.pairs if pair.leading), key=lambda both: both[1].order)
 
     @property
@@ -156,13 +156,13 @@ class Comparison:
 
     @property
     def median(self) -> float | None:
-        """Of all correlations."""
+        """Median of all correlations."""
         correlations = np.concatenate([layer.correlations for layer in self.layers])
         return round(float(np.median(correlations)), 6) if len(correlations) else None
 
     @property
     def sentences(self) -> list[str]:
-        """What came of it, in a few sentences, and what to mind."""
+        """The result in a few sentences, then the cautions."""
         from filterscope.reports.compare.caveats import verdict
 
         return [*verdict(self), *self.cautions]
@@ -178,7 +178,7 @@ class Comparison:
         return render(self, Path(folder))
 
     def to_json(self) -> JsonObject:
-        """All numbers; null where the runs do not tell."""
+        """All numbers; null where a run does not hold one."""
         return {
             "schema": SCHEMA,
             "match": self.match,
@@ -235,10 +235,10 @@ def _layer_json(layer: LayerPair) -> JsonObject:
                 "change": pair.change,
                 "active": pair.active,
                 "kinds": [
-                    dict(zip(("objective", "method", "space"), shown.kind, strict=True))
-                    | {"a": _results(shown.a), "b": _results(shown.b), "same_picture": shown.same}
-                    for shown in pair.shown
-                    if shown.a or shown.b
+                    dict(zip(("objective", "method", "space"), kind_pair.kind, strict=True))
+                    | {"a": _results(kind_pair.a), "b": _results(kind_pair.b), "same_picture": kind_pair.same}
+                    for kind_pair in pair.kinds
+                    if kind_pair.a or kind_pair.b
                 ],
             }
             for pair in layer.pairs

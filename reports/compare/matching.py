@@ -1,7 +1,7 @@
-"""Which layer and which unit of one run is which of another.
+"""Match the layers and units of two runs.
 
 Layers are matched by order where both networks have the same convolutions in the same order, else by name. Units are
-matched by index, or by what they answer: the correlation of their maps over the places of the images that both runs
+matched by index, or by their responses: the correlation of their maps over the places of the images that both runs
 hold, and the assignment that makes the sum of correlations largest (Li et al. 2016, "Convergent learning",
 arXiv:1511.07543). Knows the run's reader; knows nothing of HTML.
 """
@@ -26,7 +26,7 @@ SHIFTS = 2  # how often chance is tried
 
 @dataclass(frozen=True, slots=True)
 class LayerMatch:
-    """Which layer is which."""
+    """The matched layers of two runs, and those left over."""
 
     how: str  # name or order
     pairs: tuple[tuple[LayerInfo, LayerInfo], ...]  # comparable
@@ -46,7 +46,7 @@ class Responses:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitMatch:
-    """Which unit of a layer is which."""
+    """The matched units of two layers, and those left over."""
 
     pairs: tuple[tuple[int, int], ...]  # channels of A and B
     only_a: tuple[int, ...]
@@ -59,7 +59,7 @@ class UnitMatch:
 
 
 def match_layers(a: Run, b: Run, *, by_index: bool) -> LayerMatch:
-    """Which layers of two runs are comparable.
+    """Match the comparable layers of two runs.
 
     Args:
         a: one run.
@@ -152,12 +152,12 @@ def pictured(run: Run, slug: str) -> set[int]:
 def match_units(
     channels_a: Sequence[int], channels_b: Sequence[int], a: Responses | None, b: Responses | None, *, by_index: bool
 ) -> UnitMatch:
-    """Which unit is which.
+    """Match the units of two layers.
 
     `chance` is the correlation expected of units that have nothing to do with each other. By index it is the median
-    correlation of a unit with all *other* units of the layer. By activation, where even noise finds a partner, it is
-    the median of the matches found when each image of A is set against another image of B, of which at least two are
-    needed.
+    correlation of a unit with all *other* units of the layer. By activation, where even noise finds a partner, each
+    image of A is compared with a different image of B and units are matched again: it is the median correlation of
+    these matches, and needs two images.
 
     Args:
         channels_a: of A, those with pictures.
@@ -259,7 +259,7 @@ def _places(row: MapRow, tile: np.ndarray) -> np.ndarray:
 
 
 def _form(layer: LayerInfo) -> tuple[object, ...]:
-    """What two layers must have in common to do the same kind of work."""
+    """The properties that two layers must share to be the same operation."""
     depthwise = layer.groups == layer.in_channels > 1
     return layer.op, layer.kernel, layer.stride, layer.dilation, "depthwise" if depthwise else layer.groups
 

@@ -1,4 +1,4 @@
-"""The pages of a comparison: an overview, and a page a layer with its units side by side.
+"""The pages of a comparison: an overview, and one page per layer with its units side by side.
 
 They look as the site of a run does, open from a disk, ask no server and hold no script. Names from models are data:
 templates hold all markup and escape all text. Reads numbers from `compare` and pictures through the run's reader.
@@ -46,7 +46,7 @@ class Sprite:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairPage:
-    """A layer as the pages tell it."""
+    """A matched layer as its page shows it."""
 
     pair: LayerPair
     file: str
@@ -55,9 +55,9 @@ class PairPage:
     sprites: dict[tuple[str, KindId, int], Sprite]  # a or b, kind, channel
     rules: tuple[str, ...]
 
-    def sprite(self, side: str, shown: KindPair, pair: Pair) -> Sprite | None:
+    def sprite(self, side: str, kind_pair: KindPair, pair: Pair) -> Sprite | None:
         """A picture of a pair; None where there is none."""
-        return self.sprites.get((side, shown.kind, pair.a if side == "a" else pair.b))
+        return self.sprites.get((side, kind_pair.kind, pair.a if side == "a" else pair.b))
 
     def bins(self) -> list[tuple[float, float, float, float]]:
         """The distribution of correlations as bars: left, top, width, height, each in 0 … 1; below 0 counts as 0."""
@@ -144,8 +144,10 @@ class _Pages:
                 rows = {
                     (pair.a if side == "a" else pair.b): row
                     for pair in pictured
-                    for shown in pair.shown
-                    if shown.kind == kind and (row := shown.a if side == "a" else shown.b) and row.has_picture
+                    for kind_pair in pair.kinds
+                    if kind_pair.kind == kind
+                    and (row := kind_pair.a if side == "a" else kind_pair.b)
+                    and row.has_picture
                 }
                 tiles = _tiles(run, rows)
                 if tiles:
@@ -201,17 +203,17 @@ class CorrelationPlot:
         self.low = -1.0 if min(quantiles, default=0) < -0.05 else 0.0
 
     def x(self, index: int) -> float:
-        """Of a layer."""
+        """Horizontal place of a layer."""
         wide = self.width - self.left - self.right
         return round(self.left + wide * ((index + 0.5) / max(1, self.count)), 1)
 
     def y(self, correlation: float | None) -> float:
-        """Of a correlation."""
+        """Vertical place of a correlation."""
         share = (max(self.low, correlation or 0.0) - self.low) / (1 - self.low)
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 1)
 
     def ticks(self) -> list[float]:
-        """Correlations with a line."""
+        """Correlations with a grid line."""
         return [-1.0, -0.5, 0.0, 0.5, 1.0] if self.low < 0 else [0.0, 0.25, 0.5, 0.75, 1.0]
 
     def line(self, share: float) -> str:
@@ -236,14 +238,14 @@ def _pictured(layer: LayerPair) -> list[Pair]:
     one = (
         pair
         for pair in layer.pairs
-        if any(row and row.has_picture for shown in pair.shown for row in (shown.a, shown.b))
+        if any(row and row.has_picture for kind_pair in pair.kinds for row in (kind_pair.a, kind_pair.b))
     )
     return (both or list(one))[:MOST_PAIRS]
 
 
 def _pixels(layer: LayerPair) -> int:
     """Pixels of the large pictures shown of a layer, as they are stored."""
-    rows = (row for pair in _pictured(layer) for shown in pair.shown for row in (shown.a, shown.b))
+    rows = (row for pair in _pictured(layer) for kind_pair in pair.kinds for row in (kind_pair.a, kind_pair.b))
     sizes = [row.size[:2] for row in rows if row and row.has_picture]
     stored = [sheets.within(high, wide, STORED) for high, wide in sizes if max(high, wide) >= sheets.PIXELATED]
     return sum(high * wide for high, wide in stored)
@@ -255,8 +257,8 @@ def _tiles(run: Run, rows: dict[int, UnitRow]) -> dict[int, np.ndarray]:
     for channel, row in sorted(rows.items(), key=lambda item: (item[1].atlas, item[1].tile)):
         tile = run.tile(row)
         assert tile is not None
-        shown = sheets.visible(tile)
-        tiles[channel] = sheets.reduced(shown, *sheets.within(shown.shape[0], shown.shape[1], STORED))
+        seen = sheets.visible(tile)
+        tiles[channel] = sheets.reduced(seen, *sheets.within(seen.shape[0], seen.shape[1], STORED))
     if len({tile.shape for tile in tiles.values()}) > 1:
         raise RunError(f"{run.folder}: pictures of one layer and kind differ in size; delete the run and run again")
     return tiles

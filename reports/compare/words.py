@@ -9,7 +9,7 @@ ALIKE = 0.9995  # a correlation that three digits call 1
 
 
 def alike(correlation: float | None, digits: int = 3) -> str:
-    """A correlation, whose digits all stand behind the point; 1 only where it is 1 to the last of them."""
+    """A correlation as text with `digits` decimals; a dash where there is none."""
     return words.NOTHING if correlation is None else f"{round(correlation, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 

@@ -79,18 +79,18 @@ class Figure:
 
     @property
     def line(self) -> float:
-        """Room for a label below a picture, mm."""
+        """Height of the label below a picture, mm; 0 without labels."""
         return 1.35 * self.font / pdf.POINTS
 
     @property
     def height(self) -> float:
-        """Of the whole figure, mm."""
+        """Height of the whole figure, mm."""
         rows = math.ceil(len(self.tiles) / self.columns)
         return rows * (self.tile[0] + self.line) + (rows - 1) * GAP
 
     @property
     def factor(self) -> int:
-        """Pixels in the file a pixel of a picture, along each axis."""
+        """Pixels in the file for each pixel of a picture, along each axis."""
         return max(1, math.ceil(self.dpi * self.tile[1] / 25.4 / self.shape[1] - 1e-9))
 
     @property
@@ -181,7 +181,7 @@ class Figure:
         return _png(np.asarray(sheet).reshape(size[1], size[0], -1), dpi)
 
     def save(self, path: str | Path) -> Path:
-        """Write the figure; the suffix says as what: .pdf, .svg or .png.
+        """Write the figure in the format of the suffix: .pdf, .svg or .png.
 
         Raises:
             SettingsError: another suffix, too large a PNG, or the file cannot be written.
@@ -233,7 +233,7 @@ def figure(
         dpi: pixels an inch, at least: each pixel of a picture becomes a whole square of pixels.
 
     Raises:
-        SettingsError: something does not fit the run, or nobody could read it.
+        SettingsError: a setting does not fit the run, or its labels would be too small to read.
     """
     millimetres = length(width)
     if captions not in CAPTIONS:
@@ -275,10 +275,10 @@ def _refusal(field: str, value: object, why: str) -> SettingsError:
 
 
 def length(width: str | float) -> float:
-    """Millimetres.
+    """Convert a width to millimetres.
 
     Raises:
-        SettingsError: no length, or none that a figure can have.
+        SettingsError: not a length, or not a width that a figure can have.
     """
     millimetres = math.nan
     if isinstance(width, str):
@@ -384,7 +384,7 @@ def _font(tiles: Sequence[Tile], side: float, captions: str) -> float:
 
 
 def _notes(run: Run, tiles: Sequence[Tile], rows: Sequence[UnitRow]) -> tuple[str, ...]:
-    """What a reader of the figure has to know.
+    """Notes that a reader of the figure must know.
 
     Args:
         run: that the figure is of.
@@ -402,7 +402,7 @@ def _notes(run: Run, tiles: Sequence[Tile], rows: Sequence[UnitRow]) -> tuple[st
     if bands not in (1, 3):
         notes.append(f"pictures of {bands} bands are shown as grey planes side by side")
     if rows[0].space == "input":
-        notes.append("shown in the layer's own input, an input channel a patch, white for high and black for low")
+        notes.append("shown in the layer's own input: one patch per input channel, white for high and black for low")
     return tuple(notes)
 
 
@@ -414,7 +414,7 @@ def _form(path: Path) -> Callable[[Figure], bytes]:
 
 
 def check_file(path: Path) -> None:
-    """See that a figure can be written there, before it is made.
+    """Check that a figure can be written there, before it is made.
 
     Raises:
         SettingsError: the suffix is unknown, or there is no such folder.

@@ -1,8 +1,8 @@
 """One page of pictures and text as PDF: pixels as they are, the font embedded, the same bytes for the same page.
 
-Pillow alone writes a page as one raster, whose labels would be pixels; the libraries that write PDF bring megabytes,
-a date and a random number into each file for what are six kinds of object here. The font is the one that comes with
-Pillow (Aileron, in the public domain), embedded because journals refuse fonts that are not. Knows PDF 1.7
+Pillow writes a page as one raster, whose labels would be pixels. PDF libraries take megabytes and put a date and a
+random number into each file, while a figure needs six kinds of object. The font comes with Pillow (Aileron, in the
+public domain) and is embedded, because journals refuse fonts that are not. Knows PDF 1.7
 (ISO 32000-1); knows nothing of runs or units.
 """
 
@@ -84,7 +84,7 @@ def page(extent: tuple[float, float], title: str, pictures: list[PlacedPicture],
 
 
 def _file(objects: list[bytes], info: int) -> bytes:
-    """Numbered from 1, with the table that says where each begins."""
+    """Join the objects, numbered from 1, and the table of where each begins."""
     body = io.BytesIO()
     body.write(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n")  # four high bytes: transfer it as binary
     places = []

@@ -33,7 +33,7 @@ def signed(picture: np.ndarray) -> np.ndarray:
 
 
 def overlay(picture: np.ndarray) -> np.ndarray:
-    """A signed picture to be laid over an image: the stronger, the less of the image is seen.
+    """A signed picture to lay over an image; stronger values hide more of it.
 
     Args:
         picture: (H, W, 1) uint8, 128 is 0.
@@ -77,10 +77,10 @@ def contact_sheet(kernels: np.ndarray, number: int, columns: int = 3) -> np.ndar
     Args:
         kernels: (h, number·w, 1) uint8, signed.
         number: how many.
-        columns: kernels a row.
+        columns: kernels per row.
 
     Returns:
-        (H, W, 4) uint8; kernels below four pixels are enlarged, so that the line is the thinner.
+        (H, W, 4) uint8; kernels below six pixels are enlarged, so that the lines between them are thin.
     """
     height, width = kernels.shape[0], kernels.shape[1] // number
     factor = max(1, -(-6 // max(height, width)))

@@ -1,4 +1,4 @@
-"""A folder or file that appears whole: written beside its place, put there when everything is in it.
+"""Write a folder or a file whole: beside its place first, then moved there once complete.
 
 Knows files; knows nothing of runs or pages.
 """
@@ -22,7 +22,7 @@ from filterscope.converters.plain_text import escaped_json
 
 
 class Files:
-    """Where the files of a site go: here into memory, whence a single page takes its parts."""
+    """The files of a site, held in memory, as a report in one file needs them."""
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
@@ -41,10 +41,10 @@ class Files:
 
 
 class NewFolder(Files):
-    """Write files into it inside a `with` block; at its end the folder takes the place of an older one.
+    """A folder that is filled inside a `with` block and then replaces an older one.
 
-    Where the block or a write fails, the older folder stays as it was. Another process that writes the same place is
-    waited for.
+    If the block or a write fails, the older folder stays as it was. Entering the block waits for another process that
+    writes the same place.
 
     Args:
         place: where the folder shall be.
@@ -139,7 +139,7 @@ class NewFolder(Files):
 
 @contextlib.contextmanager
 def turn(place: Path) -> Iterator[None]:
-    """Be the one process that writes a place; others wait. A file `.NAME.lock` stands beside it meanwhile.
+    """Let one process at a time write a place; others wait. Meanwhile the file `.NAME.lock` is beside it.
 
     Args:
         place: a file or folder, which need not exist; its parent does.
@@ -157,7 +157,7 @@ def turn(place: Path) -> Iterator[None]:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there; another process that writes it is waited for.
+    """Write a file beside its place, then move it there; wait for another process that writes it.
 
     Raises:
         RunError: it cannot be written.
@@ -179,7 +179,7 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False where the system cannot."""
+    """Swap two folders in one step; False where the system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -151,10 +151,10 @@ def at_most(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def webp(sheet: np.ndarray, *, lossless: bool) -> tuple[bytes, float]:
-    """A picture as WebP, and what it lost: the peak signal-to-noise ratio in dB, infinite where nothing.
+    """A picture as WebP, and its peak signal-to-noise ratio in dB: infinite where nothing was lost.
 
-    Where a lossy file would not be true (28 dB), the lossless one is taken. The loss is measured on a band of 256 rows
-    in the middle of what is not empty: all of it would take as long as the encoding.
+    A picture that would fall below 28 dB is stored without loss. The ratio is measured on 256 rows in the middle of the
+    part that is not empty: measuring all of it would take as long as the encoding.
     """
     image = _image(sheet)
     if not lossless:
@@ -228,7 +228,7 @@ def _encoded_as(form: str, image: Image.Image, **options: int | bool) -> bytes:
 
 
 def _signal_to_noise(image: Image.Image) -> float:
-    """What lossy WebP leaves of a picture, dB."""
+    """Peak signal-to-noise ratio of a picture in lossy WebP, dB."""
     with Image.open(io.BytesIO(_encoded(image, **LOSSY))) as decoded:
         difference = np.asarray(decoded.convert(image.mode)).astype(np.int16) - np.asarray(image)
     error = float(np.mean(np.square(difference, dtype=np.float32)))

@@ -1,4 +1,4 @@
-"""The units of one layer as a page tells them: their pictures by kind, their maps on the images, their numbers.
+"""The units of one layer as a page shows them: their pictures by kind, their maps on the images, their numbers.
 
 Joins the run's tables and says where each picture lies in the page's sprite sheets. Knows the run's reader; knows
 nothing of HTML or files.
@@ -37,7 +37,7 @@ KINDS = {  # objective, method, space: title, what it is, section of the method 
     **{
         (f"diversity-{k}", "ascent", "image"): (
             f"Diversity {k}",
-            "found by ascent: the highest mean of the map, held back where it looks like the others",
+            "found by ascent: the highest mean of the map, with a penalty for likeness to the others",
             "diversity",
         )
         for k in range(1, DIVERSE + 1)
@@ -45,7 +45,7 @@ KINDS = {  # objective, method, space: title, what it is, section of the method 
     ("neuron", "analytic", "image"): ("Analytic", "by formula: the exact best image of one neuron", "analytic"),
     ("neuron", "analytic", "input"): (
         "Analytic, own input",
-        "by formula, in the layer's own input: a patch an input channel, white for high and black for low",
+        "by formula, in the layer's own input: one patch per input channel, white for high and black for low",
         "analytic",
     ),
 }
@@ -102,7 +102,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class MapFact:
-    """What a channel answered to an image."""
+    """A channel's response to an image."""
 
     image: int
     minimum: float
@@ -136,16 +136,16 @@ class Unit:
 
     @property
     def statuses(self) -> list[str]:
-        """What is claimed of it, each once."""
+        """The statuses of its pictures, each once."""
         return sorted({self.status(picture) for picture in self.pictures if picture})
 
     def status(self, picture: Picture) -> str:
-        """What is claimed of one of its pictures: `constant` says more than that no picture raises it."""
+        """The status of one of its pictures; for a constant unit, `constant` replaces `ok` and `unraised`."""
         status = str(picture.row.status)
         return "constant" if self.constant and status in ("ok", "unraised") else status
 
     def answers(self) -> Iterator[float | None]:
-        """What it answered to its pictures, to random images and to the user's images; lowest and highest of maps."""
+        """Its activations on its pictures and on random images, and the extremes of its maps."""
         for picture in self.pictures:
             if picture and picture.kind.space == "image":
                 yield from (picture.row.activation, picture.row.random)
@@ -154,7 +154,7 @@ class Unit:
 
 
 def finite(value: float | None) -> TypeGuard[float]:
-    """Whether a table's number can be shown and reckoned with."""
+    """Whether a number of a table is there and finite."""
     return value is not None and math.isfinite(value)
 
 
@@ -228,7 +228,7 @@ class LayerMaps:
         return len(self._image)
 
     def fact(self, image: int, channel: int) -> MapFact | None:
-        """What `channel` answered to a shown image."""
+        """The response of `channel` to a shown image; None where the run has none."""
         row = self._rows.get((image, channel))
         return None if row is None else MapFact.of(row)
 

@@ -37,12 +37,12 @@ STATUSES = {  # status → what it claims, for a reader who knows CNNs but not t
 
 
 def clean(text: str) -> str:
-    """Text without what no page may hold or nobody sees: converters.plain_text.visible; lines stay lines."""
+    """Text with invisible characters written out (converters.plain_text.visible); line ends and tabs stay."""
     return visible(text, keep="\n\t")
 
 
 def shortened(text: str, limit: int = 40) -> str:
-    """At most `limit` characters that are seen, the middle left out: both ends of a file name matter."""
+    """The text in at most `limit` characters, its middle left out: both ends of a file name matter."""
     text = clean(text)
     if len(text) <= limit:
         return text

@@ -1,4 +1,4 @@
-"""The page of the classes: the image that raises each score, and what the network makes of it.
+"""The page of the classes: the image that raises each score, and the network's scores for it.
 
 Knows the run's reader and sheets; templates hold the markup.
 """

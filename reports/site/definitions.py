@@ -58,30 +58,29 @@ DEFINITIONS = (
         "Analytic picture",
         "Where a layer sees the image directly, one neuron is a linear function of the pixels, so its best image is "
         "known by formula: the high end of the range where the weight is positive, the low end where it is negative. "
-        "For deeper layers the same rule gives the pattern that the kernel wants in the layer’s own input: one patch "
-        "an input channel, in rows, white for high, black for low, grey where nothing counts.",
+        "For deeper layers the same rule gives the pattern in the layer’s own input that excites the neuron most: one "
+        "patch per input channel, in rows, white for high, black for low, grey where the weight is 0.",
     ),
     Definition(
         "robust",
         "After jitter",
         "The mean of the picture’s number over 16 small shifts of it, up to 4 % of its side in whole pixels; a picture "
-        "of at most 12 pixels is too small to shift. One that keeps its number shows a pattern; one that loses it "
-        "found a single pixel arrangement.",
+        "of at most 12 pixels is too small to shift. A picture that keeps its number shows a pattern; one that loses "
+        "it shows a single arrangement of pixels.",
     ),
     Definition(
         "random",
         "Best random",
-        "The highest that 16 random images of the same size raise the same number, mean or neuron. A picture must "
-        "exceed it to mean anything.",
+        "The highest value that the same number, mean or neuron, has on 16 random images of the same size. A picture "
+        "must exceed it to mean anything.",
     ),
     Definition(
         "bound",
         "At most, exact best, reached",
-        "Of a channel picture, what no picture of its size can raise the mean of the map above (one place may go "
-        "higher); of a neuron picture, what no picture can raise that neuron above; proven by interval arithmetic "
-        "through the network (usually far too high), by linear relaxations of it where that is cheap (closer), or "
-        "exact where a formula is known. “Reached” is the picture’s number as a share of it; whether the rest can be "
-        "reached is unknown.",
+        "What no picture of the same size can exceed, in the mean of the map for a channel picture (one place may go "
+        "higher) or in the one neuron for a neuron picture: proven by interval arithmetic (usually far too high), by "
+        "linear relaxations where those are cheap (closer), or exact where a formula is known. “Reached” is the "
+        "picture’s number as a share of it; whether the rest can be reached is unknown.",
     ),
     Definition(
         "unraised",
@@ -127,7 +126,7 @@ DEFINITIONS = (
         "weights",
         "Kernel weights",
         "The channel’s own numbers: red raises the activation, blue lowers it, the strongest colour is the largest "
-        "weight of this channel. A kernel that sees the image stands in the image’s colours; deeper ones are shown "
+        "weight of this channel. A kernel that sees the image is shown in the image’s colours; deeper ones are shown "
         "for the nine input channels with the largest norm, in reading order.",
         "weights",
     ),
@@ -150,7 +149,7 @@ DEFINITIONS = (
     Definition(
         "examples",
         "Strongest on the data",
-        "The places of the data set where the channel is highest, one an image, each cut to the neuron’s exact "
+        "The places of the data set where the channel is highest, one per image, each cut to the neuron’s exact "
         "receptive field. Beside it stands the whole image, lit where the channel is active; people predict a "
         "channel’s responses better from such patches than from maximised pictures (Borowski et al. 2021).",
         "examples",
@@ -241,10 +240,10 @@ DEFINITIONS = (
     Definition(
         "truth",
         "Maximised against natural",
-        "Highest place: the highest activation anywhere on the maximised pictures, against that on natural images; "
-        "mean of the map: of the channel picture, against natural images cut to its size around their strongest "
-        "places. A large multiple means that the picture lies far from what the network meets; the paths compare which "
-        "earlier channels lead there (Geirhos et al. 2024).",
+        "The highest activation anywhere on the maximised pictures against that on natural images (highest place), "
+        "and the mean on the channel picture against that on natural images cut to its size around their strongest "
+        "places (mean of the map). A large multiple means that the picture lies far from what the network meets; the "
+        "paths compare which earlier channels lead there (Geirhos et al. 2024).",
         "truth",
     ),
     Definition(

@@ -99,7 +99,7 @@ class Details:
         self.names: list[str] = []  # of layers that packed units mention by number
 
     def with_constancy(self, unit: Unit) -> Unit:
-        """The unit, marked where it answered one number to all that was measured, the data set included."""
+        """The unit, marked constant where every measurement gave one number, on the data set too."""
         seen = self.statistics.get(unit.channel)
         ends = [seen.minimum, seen.maximum] if seen else []
         return replace(unit, constant=is_constant([*unit.answers(), *ends]))

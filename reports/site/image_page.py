@@ -71,7 +71,7 @@ class StudyPicture:
 
 @dataclass(frozen=True, slots=True)
 class GridPart:
-    """What each place of a layer saw: one picture, and a link a place."""
+    """A layer's activation grid: one picture, and one link per place."""
 
     file: str
     size: tuple[int, int]
@@ -94,7 +94,7 @@ class ValueSummary:
 
 @dataclass(slots=True, eq=False)
 class ImagePage:
-    """What is gathered of one image while the layers go by."""
+    """The contents of one image's page, gathered layer by layer."""
 
     index: int
     facts: ImageInfo

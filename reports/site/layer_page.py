@@ -90,7 +90,7 @@ class LayerPlace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerSource:
-    """What the pages of all layers are made from."""
+    """The sources of all layers' pages."""
 
     run: Run
     table: UnitTable
@@ -227,7 +227,7 @@ def _place(page: LayerPage) -> LayerPlace:
 def _entry(
     layer: LayerInfo, kinds: Sequence[Kind], units: Sequence[Unit], maps: LayerMaps, *, images: int
 ) -> LayerEntry:
-    """What the overview says of a layer, as far as its units tell it."""
+    """A layer's entry on the overview, from its units."""
     counted = count_statuses(units)
     pictured = [[picture is not None and picture.sheet is not None for picture in unit.pictures] for unit in units]
     lacking = [

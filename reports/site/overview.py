@@ -1,4 +1,4 @@
-"""What the first page tells of the network as a whole: plots by depth, and what a run still lacks.
+"""What the first page shows of the network as a whole: plots by depth, and what a run still lacks.
 
 Knows the run's reader; knows nothing of HTML.
 """

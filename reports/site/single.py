@@ -34,7 +34,7 @@ def fitted(make: Make, first: int, examples: bool, limit: int = LIMIT) -> bytes:
         limit: bytes.
 
     Raises:
-        RunError: even a channel a layer is too much.
+        RunError: even one channel per layer is too large.
     """
     channels, images = first, IMAGES
     for _ in range(12):
@@ -131,7 +131,7 @@ def _styles(files: Contents) -> Iterator[str]:
 
 
 def _as_list(call: str) -> str:
-    """What a data file hands over, as a JSON list."""
+    """The values in a data file, as a JSON list."""
     return f"[{call.strip().removeprefix('filterscope(').removesuffix(');')}]"
 
 

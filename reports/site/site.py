@@ -1,4 +1,4 @@
-"""The site of a run: an overview, a page a layer, a page an image, the classes, and the method.
+"""The site of a run: an overview, one page per layer and per image, the classes, and the method.
 
 Pages open from a disk, ask no server and need no script to show pictures and numbers. Names from models are data:
 templates hold all markup and escape all text. Reads a run through its reader alone; knows nothing of torch or ONNX.

@@ -50,7 +50,7 @@ class Totals:
 
 
 def verdict(totals: Totals) -> list[str]:
-    """What the reader must know first, in a few sentences."""
+    """The main result of the run, in a few sentences."""
     if not totals.pictures:
         return ["No pictures yet."]
     sentences = [
@@ -70,17 +70,17 @@ def verdict(totals: Totals) -> list[str]:
         text = words.listed(parts)
         sentences.append(f"{text[0].upper()}{text[1:]}.")
     else:
-        sentences.append("All rose above random images; no channel is proven dead, none diverged.")
+        sentences.append("All rose above random images; no channel is proven dead, and no picture diverged.")
     if totals.silent:
         silent = words.count(totals.silent, "channel is", "channels are")
         sentences.append(f"{silent} silent on the data set: never above 0 on any of its images.")
     elif totals.silent == 0:
-        sentences.append("None is silent on the data set.")
+        sentences.append("No channel is silent on the data set.")
     return sentences
 
 
 def headline(info: RunInfo, totals: Totals, images: int) -> Facts:
-    """The figures that tell the size of it all, each with its noun."""
+    """The main counts of the run, each with its noun."""
     model = info.model
     figures = [
         (model.conv_layers, "conv layer"),
@@ -96,7 +96,7 @@ def headline(info: RunInfo, totals: Totals, images: int) -> Facts:
 
 
 def model_facts(info: RunInfo) -> Facts:
-    """What the model file is."""
+    """Facts about the model file."""
     model = info.model
     outputs = [f"{output.name} ({words.times(output.shape)})" for output in model.outputs]
     return _without_blanks(
@@ -162,7 +162,7 @@ def parity_warnings(info: RunInfo) -> Sequence[str]:
 
 
 def input_sentence(info: RunInfo) -> str:
-    """What the network is fed, in one sentence."""
+    """The network's input, in one sentence."""
     spec = info.input
     if not spec:
         return "The input is not recorded yet."
@@ -226,10 +226,10 @@ def study_facts(study: StudyInfo) -> Facts:
 
 
 def unit_command(info: RunInfo, layer: LayerInfo) -> str:
-    """The command that makes one channel's pictures again; it ends where the channel's number is to stand.
+    """The command that repeats one channel's pictures, up to the channel's number, which follows it.
 
-    That of the run with its layer alone, since the user's images and options decide what the pictures are; for a run
-    that was not made by `analyze`, the nearest that the command line has.
+    It is the run's own command with this layer alone, since the user's images and options decide the pictures; for a
+    run that `analyze` did not make, it is the nearest `maximize` command.
     """
     arguments = [str(part) for part in info.command]
     if arguments[1:2] == ["analyze"]:
@@ -265,7 +265,7 @@ def _without_choice_of_units(arguments: Sequence[str]) -> list[str]:
 
 
 def command(info: RunInfo) -> str:
-    """The command that makes the run again, quoted for a shell."""
+    """The command that repeats the run, quoted for a shell."""
     arguments = [str(part) for part in info.command]
     if arguments:
         arguments[0] = PurePosixPath(arguments[0]).name
@@ -273,7 +273,7 @@ def command(info: RunInfo) -> str:
 
 
 def _without_blanks(facts: Sequence[tuple[str, object]]) -> Facts:
-    """The facts that have something to say."""
+    """The facts that have a value."""
     return [(name, str(value)) for name, value in facts if value is not None and value != ""]
 
 

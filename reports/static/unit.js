@@ -179,7 +179,7 @@
       told.push(".");
       if (robust !== null && kind.shift) {
         const shifted = ` Shifted by up to ${kind.shift} pixel${kind.shift === 1 ? "" : "s"}`;
-        told.push(activation > 0 ? `${shifted} it keeps ${percent(robust / activation)} of it.` : `${shifted}: ${figure(robust)}.`);
+        told.push(activation > 0 ? `${shifted}, the picture keeps ${percent(robust / activation)} of that.` : `${shifted}: ${figure(robust)}.`);
       }
       if (bound !== null) {
         const size = kind.pixels ? `${kind.pixels[0]}\u00a0×\u00a0${kind.pixels[1]} ` : "";
@@ -194,7 +194,7 @@
       if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
       if (status === "diverged") told.push(random === null ? " What the network answers to random images is no finite number either: there is no result." : " The optimisation ended in infinite or undefined numbers: there is no result.");
       const natural = unit.r?.find((row) => row[3] !== null);
-      if (natural) told.push(natural[0] === "neuron" ? ` The highest place of its pictures has ${figure(natural[3])} times the highest on natural images.` : ` The mean is ${figure(natural[3])} times that of the strongest natural cut.`);
+      if (natural) told.push(natural[0] === "neuron" ? ` The highest activation on its pictures is ${figure(natural[3])} times the highest on natural images.` : ` The mean is ${figure(natural[3])} times that of the strongest cut of a natural image.`);
       return told;
     }
 
@@ -239,7 +239,7 @@
           make("figcaption", {}, make("b", {}, figure(activation)), make("bdi", { title: name }, text)));
       });
       return make("section", { "aria-label": "Strongest on the data" }, make("h3", {}, defined("examples", "Strongest on the data", this.link.bind(this))),
-        make("p", { class: "quiet" }, "Left what the neuron sees, right the whole image, lit where the channel is active; each number is that of one place."), make("div", { class: "row tight" }, shown));
+        make("p", { class: "quiet" }, "Left: what the neuron sees. Right: the whole image, lit where the channel is active. Each number is the activation at one place."), make("div", { class: "row tight" }, shown));
     }
 
     onImages(unit, index) {
@@ -259,7 +259,7 @@
       const g = unit.g;
       const further = g && g[0] >= Number(this.page.dataset.images) ? [` Highest of all is ${figure(g[1])}, on `, make("bdi", {}, g[4] ?? `image ${g[0] + 1}`), ", which has no page."] : [];
       return make("section", { "aria-label": "On your images" }, make("h3", {}, defined("maps", "On your images", this.link.bind(this))),
-        make("p", { class: "quiet" }, `Where it fires most comes first; each map from its lowest value (black) to its highest (white), the number below.`, ...further), make("div", { class: "row maps" }, shown));
+        make("p", { class: "quiet" }, `The image on which it fires most comes first. Each map runs from its lowest value (black) to its highest (white), the number below it.`, ...further), make("div", { class: "row maps" }, shown));
     }
 
     histogram(unit) {
@@ -355,7 +355,7 @@
 
     again(unit) {
       const command = this.page.dataset.command;
-      return make("section", { "aria-label": "Make it again" }, make("h3", {}, "Make it again"), make("pre", { tabindex: "0" }, make("code", {}, `${command}${unit.c}`)));
+      return make("section", { "aria-label": "Repeat it" }, make("h3", {}, "Repeat it"), make("pre", { tabindex: "0" }, make("code", {}, `${command}${unit.c}`)));
     }
   }
 

@@ -204,10 +204,10 @@ def test_the_address_of_a_channel_opens_its_view_and_keys_walk_on(browser, folde
         assert [figure.inner_text() for figure in view.locator(".sure").all()] == [
             f"Channel picture: the mean of the map is {words.figure(row['activation'])}, "
             f"{words.figure(row['activation'] / row['random'])} times the best of 16 random images "
-            f"({words.figure(row['random'])}). Shifted by up to 1 pixel it keeps 83 % of it. "
+            f"({words.figure(row['random'])}). Shifted by up to 1 pixel, the picture keeps 83 % of that. "
             f"No 13\u00a0×\u00a013 picture can raise the mean above {words.figure(row['bound'])}: "
             f"this one reaches {words.percent(row['activation'] / row['bound'])} of that. "
-            "The mean is 3.00 times that of the strongest natural cut."
+            "The mean is 3.00 times that of the strongest cut of a natural image."
         ]
         names = view.locator(".maximised figure").nth(1).locator("dt").all_inner_texts()
         assert [names[0], *names[-2:]] == ["this neuron", "neuron, at most", "reached"]

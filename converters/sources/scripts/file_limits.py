@@ -37,7 +37,7 @@ _END_64 = struct.Struct("<4sQ2H2L4Q")
 
 
 class LimitError(ValueError):
-    """A file holds more, or otherwise, than its kind is read for; one line."""
+    """A file exceeds a limit or breaks a rule of its kind; one line."""
 
 
 def open_archive(path: Any) -> zipfile.ZipFile:
@@ -68,7 +68,7 @@ def open_archive(path: Any) -> zipfile.ZipFile:
 
 
 def _check_directory(stream: Any) -> int:
-    """See that the list of members is short before it is read. Returns the bytes of the file."""
+    """Check that the list of members is short before it is read. Returns the bytes of the file."""
     size: int = stream.seek(0, 2)
     stream.seek(max(0, size - (1 << 16) - _END.size))
     tail = stream.read()
@@ -82,14 +82,14 @@ def _check_directory(stream: Any) -> int:
             stream.seek(offset)
             listed = _END_64.unpack(stream.read(_END_64.size))[8]
     if listed > DIRECTORY_BYTES:
-        raise LimitError(f"the list of its members is {listed} bytes long, where {DIRECTORY_BYTES} are read")
+        raise LimitError(f"the list of its members is {listed} bytes long; at most {DIRECTORY_BYTES} are read")
     stream.seek(0)
     return size
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     if len(members) > MEMBERS:
-        raise LimitError(f"it has {len(members)} members, where {MEMBERS} are read")
+        raise LimitError(f"it has {len(members)} members; at most {MEMBERS} are read")
     seen: set[str] = set()
     for member in members:
         name = member.orig_filename
@@ -101,7 +101,7 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
         if member.flag_bits & 1:
             raise LimitError(f"its member {name[:60]!r} is encrypted")
         if member.compress_type not in METHODS:
-            raise LimitError(f"its member {name[:60]!r} is packed by a method that is not read")
+            raise LimitError(f"its member {name[:60]!r} is compressed by a method that is not supported")
     if sum(member.compress_size for member in members) > size:
         raise LimitError("its members overlap")
     unpacked = sum(member.file_size for member in members)
@@ -118,7 +118,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int = TEXT_BYTES) ->
     """
     declared = archive.getinfo(name).file_size
     if declared > limit:
-        raise LimitError(f"its {name} is {declared} bytes long, where {limit} are read")
+        raise LimitError(f"its {name} is {declared} bytes long; at most {limit} are read")
     try:
         return archive.read(name)
     except (NotImplementedError, RuntimeError, UnicodeDecodeError, struct.error, IndexError) as error:
@@ -126,7 +126,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int = TEXT_BYTES) ->
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """What a JSON text says.
+    """Parse a JSON text.
 
     Raises:
         LimitError: it is no JSON, no UTF-8, nested deeper than DEPTH, or of more than CONTAINERS parts.
@@ -165,7 +165,7 @@ def _inner(value: Any) -> Iterator[Any]:
 
 
 def check_weights(archive: zipfile.ZipFile, name: str, h5py: Any, folder: Path) -> None:
-    """See that a member of an archive is an HDF5 file as `check_hdf5` wants it, by way of a copy in a folder."""
+    """Check that a member of an archive is an HDF5 file that `check_hdf5` accepts, by way of a copy in a folder."""
     copy = folder / "checked.h5"
     with archive.open(name) as source, copy.open("wb") as target:  # seeking inside an archive reads it from its start
         shutil.copyfileobj(source, target)
@@ -177,7 +177,7 @@ def check_weights(archive: zipfile.ZipFile, name: str, h5py: Any, folder: Path) 
 
 
 def check_hdf5(file: Any, h5py: Any, size: int) -> None:
-    """See that an open HDF5 file is a tree of plain arrays that lie in it whole.
+    """Check that an open HDF5 file is a tree of plain arrays that lie in it whole.
 
     Args:
         file: an h5py.File.
@@ -206,7 +206,7 @@ def check_hdf5(file: Any, h5py: Any, size: int) -> None:
             elif not isinstance(item, h5py.Group):
                 raise LimitError(f"its {place!r} is no array; that is refused")
             elif depth == DEPTH or _address(item, h5py) in seen:
-                raise LimitError(f"its groups hold each other, or one twice ({place!r}); that is refused")
+                raise LimitError(f"its groups contain each other, or one group twice ({place!r}); that is refused")
             else:
                 seen.add(_address(item, h5py))
                 waiting.append((item, place, depth + 1))
@@ -231,7 +231,7 @@ def _dataset_bytes(dataset: Any, place: str) -> int:
         return 0
     filters = [layout.get_filter(index)[0] for index in range(layout.get_nfilters())]
     if any(each not in FILTERS for each in filters):
-        raise LimitError(f"its weights {place!r} are packed by a method that is not read; that is refused")
+        raise LimitError(f"its weights {place!r} are compressed by a method that is not supported; that is refused")
     needed = int(math.prod(int(extent) for extent in dataset.shape) * kind.itemsize)
     stored = dataset.id.get_storage_size() * (DEFLATE_RATIO if filters else 1)
     if needed > stored:

@@ -60,7 +60,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What the pickle would have imported."""
+    """A class or function that the pickle names; it is not imported."""
 
     module: str
     name: str
@@ -71,7 +71,7 @@ class Name:
 
 @dataclass(slots=True, eq=False, repr=False)  # repr: what is shared would be written out again and again
 class Inert:
-    """What a class or function would have made; nothing but its parts."""
+    """An object that a class or function would have made: its parts, and nothing else."""
 
     maker: Any  # a Name, where the pickle is as it should be
     arguments: Any
@@ -100,7 +100,7 @@ class _Entry:
 
 
 class _Budget:
-    """What a file may cost: a small one must not become a large one in memory."""
+    """Limits on what reading a file may cost: a small file must not become large in memory."""
 
     def __init__(self, size: int) -> None:
         self._steps = MOST_STEPS
@@ -118,7 +118,7 @@ class _Budget:
 
 
 def read(path: str | Path) -> Any:
-    """What a file of torch.save, or a plain pickle, holds: dictionaries, lists, tensors, numbers and Inert.
+    """Read a file of torch.save, or a plain pickle, as dictionaries, lists, tensors, numbers and Inert.
 
     Args:
         path: of the file.
@@ -144,7 +144,7 @@ def tensors_in(content: Any) -> dict[str, torch.Tensor]:
 
 
 def parts_of(content: Any) -> dict[str, Any]:
-    """What stands in a dictionary or an Inert, by name: its items, then its attributes."""
+    """The contents of a dictionary or an Inert, by name: its items, then its attributes."""
     if isinstance(content, Mapping):
         return {str(key): value for key, value in content.items() if isinstance(key, (str, int))}
     if isinstance(content, Inert):
@@ -260,7 +260,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _of_stream(file: IO[bytes], budget: _Budget, depth: int) -> Any:
-    """What torch.save wrote before 1.6: three pickles of constants, the content, names of storages, the storages."""
+    """Read a file from before torch 1.6: three pickles of constants, the content, names of storages, the storages."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     storages: dict[str, tuple[torch.Tensor, int]] = {}  # key → memory as bytes, bytes an element
@@ -422,7 +422,7 @@ def _is(value: Any, name: Name) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Something that a dictionary can find: what is deep or mutable is known by being itself."""
+    """A key for a dictionary; a deep or mutable object is identified by itself."""
     if isinstance(value, (str, bytes, int, float, type(None), Name, Inert)):
         return value
     if isinstance(value, tuple) and all(isinstance(part, (str, bytes, int, float, type(None), Name)) for part in value):

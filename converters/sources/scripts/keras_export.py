@@ -1,4 +1,4 @@
-"""A Keras model or a SavedModel as ONNX, and what it answers to random images. Run by sources/child_process.py.
+"""Export a Keras model or a SavedModel as ONNX, with its outputs for random images. Run by sources/child_process.py.
 
 Whether it may be loaded at all was decided before (sources/keras_files.py). Four ways: Keras 3 on TensorFlow, Keras
 2 (tf_keras), Keras 3 on PyTorch, and TensorFlow alone for a SavedModel. Imports nothing of ours but its neighbours.
@@ -130,7 +130,9 @@ def _saved_model(request: Mapping[str, Any], folder: Path, notes: list[str]) -> 
     except Exception as error:
         raise RefusedError(f"TensorFlow cannot load it: {_short(error)}") from error
     if not loaded.signatures:
-        raise RefusedError("has no serving signature, which says what goes in; save it with model.export(folder)")
+        raise RefusedError(
+            "has no serving signature, which would describe its inputs; save it with model.export(folder)"
+        )
     serving = loaded.signatures.get("serving_default") or next(iter(loaded.signatures.values()))
     specs = dict(serving.structured_input_signature[1])
 
@@ -206,8 +208,8 @@ def _inputs(model: Any) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], 
     if isinstance(shape, (list, tuple)) and all(extent is None or isinstance(extent, int) for extent in shape):
         return ("input",), ((None, *shape[1:]),), ("float32",)
     raise RefusedError(
-        "does not say what its input is, as a subclassed model does that was not called; build it from keras.Input, "
-        "or export it where it is defined: model.export('model.onnx', format='onnx')"
+        "does not say what its input is; a subclassed model does so only once it was called. Build it from "
+        "keras.Input, or export it where it is defined: model.export('model.onnx', format='onnx')"
     )
 
 
@@ -452,7 +454,7 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """What the frameworks print, log and warn is not our user's business; what kills the process still shows."""
+    """Silence what the frameworks print, log and warn; what ends the process is still shown."""
     logging.disable(logging.CRITICAL)
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         warnings.simplefilter("ignore")

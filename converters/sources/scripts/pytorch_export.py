@@ -1,7 +1,7 @@
-"""A PyTorch module as ONNX, and what it answers to random images. Run by child_process.py; imports nothing of ours.
+"""Export a PyTorch module as ONNX, with its outputs for random images.
 
-The module comes from a factory with its weights, from an exported program (.pt2), from TorchScript or from a pickle.
-`export` is used in our own process too, for a live module.
+Run by sources/child_process.py; imports nothing of ours. The module comes from a factory with its weights, from an
+exported program (.pt2), from TorchScript or from a pickle. `export` is used in our own process too, for a live module.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _write_samples(module: Any, example: Sequence[torch.Tensor], folder: Path, e
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network in what training puts around it, which the exporters do not see through."""
+    """The network without the wrappers of training, which the exporters do not see through."""
     while True:
         if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
             module = module.module
@@ -147,7 +147,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def prepared(module: nn.Module) -> tuple[nn.Module, list[str]]:
-    """The module on the CPU, in eval mode and float32; and what of that has to be said."""
+    """The module on the CPU, in eval mode and float32; and notes on what was changed."""
     halves = {str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.is_floating_point()} - {"float32"}
     notes = [f"Weights in {', '.join(sorted(halves))} were made float32."] if halves else []
     return module.cpu().float().eval(), notes
@@ -183,7 +183,7 @@ def _loaded(path: str) -> Any:
         operator = re.search(r"failed to resolve torch\.ops\.([\w.]+) ", why)
         if operator:
             raise RefusedError(
-                f"operator {operator[1]} is not PyTorch's own; export it where that is at hand, "
+                f"operator {operator[1]} is not PyTorch's own; export it where that package is installed, "
                 "torch.onnx.export(..., dynamo=True), and give the .onnx file"
             ) from error
         raise RefusedError(f"cannot be loaded as an exported program: {_short(RuntimeError(why))}") from error
@@ -239,7 +239,7 @@ def _run_factory(source: str, name: str) -> nn.Module:
 
 
 def _called(factory: Any) -> Any:
-    """What a factory makes; a module stands for itself."""
+    """Call a factory; a module is returned as it is."""
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
@@ -295,7 +295,7 @@ def _example(module: Any, request: Mapping[str, Any]) -> tuple[list[torch.Tensor
     if len(needed) > 1:
         raise RefusedError(
             f"takes several inputs ({', '.join(needed)}): export it to ONNX or .pt2 with an example of each, then "
-            "`input` says which takes the image and `feed` what the others get"
+            "name the image's input with `input` and feed the others with `feed`"
         )
     channels = request["channels"] or _channels(module)
     own = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None) or {}
@@ -312,7 +312,7 @@ def _example(module: Any, request: Mapping[str, Any]) -> tuple[list[torch.Tensor
             continue
         if fixed_size:
             return [x], ""
-        return [x], f"Assumed: an input of {size[0]}x{size[1]}, the first size that runs; `input_size` gives another."
+        return [x], f"Assumed: an input of {size[0]}x{size[1]}, the first size that runs; `input_size` sets another."
     tried = f"{fixed_size[0]}×{fixed_size[1]}" if fixed_size else "any usual size"
     assert failure is not None
     raise RefusedError(
@@ -321,7 +321,7 @@ def _example(module: Any, request: Mapping[str, Any]) -> tuple[list[torch.Tensor
 
 
 def _inputs(module: nn.Module) -> list[str]:
-    """What the module's forward cannot do without; nothing where it does not tell."""
+    """The required inputs of the module's forward; empty where its signature does not tell."""
     if isinstance(module, torch.jit.ScriptModule):
         schema: Any = module.forward.schema  # type: ignore[attr-defined]
         arguments = schema.arguments[1:]
@@ -343,7 +343,7 @@ def _channels(module: nn.Module) -> int:
 
 
 def _load_weights(module: nn.Module, path: str) -> list[str]:
-    """Put a file's tensors into the module; returns what has to be said of it."""
+    """Put a file's tensors into the module; returns notes."""
     expected = module.state_dict()
     tensors, notes = _fitting(_tensors(path), expected)
     counters = [key for key in tensors if key.endswith(IGNORED)]
@@ -357,7 +357,7 @@ def _load_weights(module: nn.Module, path: str) -> list[str]:
     if head:
         notes.append(
             f"{len(head)} tensors after the last convolution are not among the weights ({head[0]}, …): the layers are "
-            "right, the network's outputs mean nothing."
+            "right, but the network's outputs are meaningless."
         )
     return notes
 
@@ -524,7 +524,7 @@ def _state_dicts(content: Any) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Exporters print, warn and log what no user of ours needs."""
+    """Silence what the exporters print, warn and log: our user does not need it."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

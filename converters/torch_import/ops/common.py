@@ -1,4 +1,4 @@
-"""What every converter needs: a torch function in a node's place.
+"""Put a torch function in a node's place: what every converter needs.
 
 A node's inputs are of three kinds: absent, numbers (axes, shapes, pads: Python values, bound at build time where the
 graph holds them as constants), and tensors, which come at run time. `bind` sorts them out; the function sees them in

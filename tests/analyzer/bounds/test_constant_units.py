@@ -45,7 +45,7 @@ def test_a_headline_never_says_that_all_is_well_beside_silent_channels():
     text = " ".join(summary.verdict(summary.Totals(**TOTALS, silent=35)))
     assert "35 channels are silent on the data set" in text
     assert "no channel is proven dead" in text
-    assert "None is silent" in " ".join(summary.verdict(summary.Totals(**TOTALS, silent=0)))
+    assert "No channel is silent" in " ".join(summary.verdict(summary.Totals(**TOTALS, silent=0)))
     assert "silent" not in " ".join(summary.verdict(summary.Totals(**TOTALS)))
     text = " ".join(summary.verdict(summary.Totals(**TOTALS | {"dead": 1}, silent=1, constant=2)))
     assert "1 channel is proven dead" in text

@@ -185,7 +185,7 @@ def test_channels_may_be_some_in_any_order(tmp_path):
 
 def test_a_deeper_layer_has_no_picture_in_closed_form(tmp_path):
     network = planted(tmp_path, {})
-    with pytest.raises(SettingsError, match="no Conv directly on the image"):
+    with pytest.raises(SettingsError, match="is not a Conv directly on the image"):
         image_maximisers(network, network.layers[1], [0])
 
 

@@ -279,7 +279,7 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
     assert sorted(set(sizes)) == [1, 2, 5]
     assert sizes.count(5) == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "a batch did not fit into the device's memory; smaller ones go on"
+        "a batch did not fit into the device's memory; smaller batches follow"
     ]
     meter = Meter(network, layer, canvas)
     channels = np.arange(5)
@@ -288,7 +288,7 @@ def test_out_of_memory_makes_smaller_batches_and_is_said_once(network, monkeypat
     )
 
     monkeypatch.setattr(ObjectiveGradient, "evaluate", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
-    with pytest.raises(SettingsError, match="memory does not hold one picture"):
+    with pytest.raises(SettingsError, match="too little memory for the ascent of one picture"):
         climb(network, layer, canvas, "channel", [0])
 
 

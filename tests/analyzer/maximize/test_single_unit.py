@@ -96,7 +96,7 @@ def test_the_formula_is_exact_for_a_layer_that_sees_the_image(network, tmp_path)
     np.testing.assert_allclose(found.activation, [1, 1], rtol=1e-5)  # white by 27 taps of 1 / 27; black by the bias
     np.testing.assert_allclose(found.bound, found.activation, rtol=1e-5)
     assert not found.steps.any()
-    with pytest.raises(SettingsError, match="two: no Conv directly on the image"):
+    with pytest.raises(SettingsError, match="two: is not a Conv directly on the image"):
         answer(network, ask(network, "two", (0,), "neuron", method="analytic"))
 
 
@@ -168,10 +168,10 @@ def test_a_canvas_is_as_asked(network):
     [
         ({"units": (3,)}, "`channel=3`: two has channels 0 to 2"),
         ({"units": (-1,)}, "`channel=-1`: two has channels 0 to 2"),
-        ({"units": ()}, "no channel is asked for"),
+        ({"units": ()}, "no channel to maximise"),
         ({"method": "magic"}, "`method=magic`: give one of ascent, vertex, analytic, certified"),
         ({"method": "certified"}, "add `objective=neuron`"),
-        ({"method": "vertex", "objective": "diversity"}, "makes one picture a unit, and diversity asks for several"),
+        ({"method": "vertex", "objective": "diversity"}, "makes one picture per unit, but diversity needs several"),
         ({"objective": "best"}, "`objective=best`: give one of channel, neuron"),
         ({"objective": Direction(np.ones(4)), "units": (0,)}, "4 numbers for a layer of 3 channels"),
         ({"seconds": 0.0}, "`seconds=0.0`: give more than 0"),
@@ -192,7 +192,7 @@ def test_scores_have_no_maps(network, objective):
 
 def test_a_layer_that_is_not_two_dimensional_is_refused(network):
     line = dataclasses.replace(network.layer("two"), rank=1)
-    with pytest.raises(SettingsError, match="a 1-d convolution is listed and not maximised"):
+    with pytest.raises(SettingsError, match="1-d convolutions are listed, but cannot be maximised"):
         UnitRequest(line, "channel", (0,), QUICK)
 
 

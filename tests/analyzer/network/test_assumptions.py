@@ -212,7 +212,7 @@ def test_an_assumed_size_is_said_on_every_command(tmp_path, command, monkeypatch
     }[command]
     _, out, err = said(command, file, *options)
     assert "Assumed: an input of 224x224, the first size tried" in " ".join((out + err).split())
-    assert "--input-size gives another" in " ".join((out + err).split())
+    assert "--input-size sets another" in " ".join((out + err).split())
     _, out, err = said(command, file, *options, "--input-size", "32x40")
     assert "Assumed: an input" not in " ".join((out + err).split())
 
@@ -290,6 +290,6 @@ class TakesAnySize(nn.Module):
 def test_the_size_that_an_export_assumed_is_an_assumption():
     spec = open_network(TakesAnySize()).input
     assert (spec.height, spec.width, spec.size_certain) == (224, 224, False)
-    assert "Assumed: an input of 224x224, the first size that runs; `input_size` gives another." in spec.assumptions
+    assert "Assumed: an input of 224x224, the first size that runs; `input_size` sets another." in spec.assumptions
     spec = open_network(TakesAnySize(), InputOptions(size=(32, 32))).input
     assert (spec.height, spec.size_certain) == (32, True)

@@ -381,7 +381,7 @@ def test_where_the_graph_shows_nothing_an_assumption_is_called_one(nodes, channe
     found, why, certain = guess_preprocessing(graph, {}, channels, classes)
     assert (found.name, certain) == (expected, False)
     assert why.startswith("Assumed:")
-    assert "`preprocess` gives another" in why
+    assert "`preprocess` sets another" in why
 
 
 METADATA_CASES = [  # metadata, domain of the first channel, order, certain

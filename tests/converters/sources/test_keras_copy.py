@@ -124,7 +124,7 @@ def test_weights_of_another_file_are_not_loaded(how, kind, tmp_path):
     if kind == "keras":
         source = archive(tmp_path / "m.keras", [("config.json", "{}"), (keras_copy.WEIGHTS, source.read_bytes())])
     with pytest.raises(
-        keras_copy.file_limits.LimitError, match="hold each other" if how == "cycle" else "in another file"
+        keras_copy.file_limits.LimitError, match="contain each other" if how == "cycle" else "in another file"
     ):
         keras_copy.write(source, kind, {}, tmp_path)
 

@@ -185,7 +185,9 @@ def test_programs_run_when_they_are_trusted(place, network):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated; the files are not
         torch.jit.trace(network, torch.randn(2, 3, 16, 16)).save("script.pt")
-    with pytest.raises(ModelError, match=r"script\.pt: is TorchScript, which is a program; `trust` runs it"):
+    with pytest.raises(
+        ModelError, match=r"script\.pt: is TorchScript, which is a program; if you trust its author, `trust` runs it"
+    ):
         read("script.pt")
     assert_same(read("script.pt", SourceOptions(trust=True, size=(16, 16))), network)
 
@@ -440,7 +442,7 @@ def test_safetensors_are_weights(place, network):
 def test_the_input_is_the_networks_own_size_or_the_first_that_runs(network):
     (x,), assumed = pytorch_export._example(network, {"channels": None, "size": None})
     assert tuple(x.shape) == (2, 3, 224, 224)
-    assert assumed == "Assumed: an input of 224x224, the first size that runs; `input_size` gives another."
+    assert assumed == "Assumed: an input of 224x224, the first size that runs; `input_size` sets another."
     network.default_cfg = {"input_size": (3, 48, 40)}
     (x,), assumed = pytorch_export._example(network, {"channels": None, "size": None})
     assert (tuple(x.shape), assumed) == ((2, 3, 48, 40), "")

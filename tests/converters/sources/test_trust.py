@@ -114,7 +114,7 @@ REFUSED = {  # name: what stands beside a convolution, words of the refusal
     "CVE-2025-1550, a class of any module": (layer("Popen", "subprocess", args="true"), "class Popen of subprocess"),
     "CVE-2025-1550, one that Keras imports for itself": (
         layer("Popen", "keras.src.utils.subprocess", args="true"),
-        "Popen 'it' is none of Keras' layers that are known to run nothing",
+        "Popen 'it' is not one of Keras' layers that are known to run no foreign code",
     ),
     "CVE-2025-1550, a function of Keras that reads files": (
         layer("Conv2D", activation=function("get_file", "keras.utils")),
@@ -142,9 +142,9 @@ REFUSED = {  # name: what stands beside a convolution, words of the refusal
         "reads another file",
     ),
     "a lookup of files": (layer("StringLookup", vocabulary=[{"class_name": "__bytes__"}]), "reads another file"),
-    "a layer described by a text": (layer("Dense") | {"config": '{"class_name": "Lambda"}'}, "described by a text"),
-    "a layer that takes functions": (layer("Map", "keras.src.ops.core"), "Map 'it' is none of Keras' layers"),
-    "a layer of feature columns": (layer("DenseFeatures", vocabulary_file="x"), "DenseFeatures 'it' is none of"),
+    "a layer described by text": (layer("Dense") | {"config": '{"class_name": "Lambda"}'}, "described by text"),
+    "a layer that takes functions": (layer("Map", "keras.src.ops.core"), "Map 'it' is not one of Keras' layers"),
+    "a layer of feature columns": (layer("DenseFeatures", vocabulary_file="x"), "DenseFeatures 'it' is not one of"),
     "an optimizer": (layer("Adam", "keras.optimizers"), "class Adam of keras.optimizers"),
     "a type by its module": ({"class_name": "__typespec__", "spec_name": "x", "module": "os"}, "__typespec__"),
     "an initializer of another module": (
@@ -158,10 +158,10 @@ REFUSED = {  # name: what stands beside a convolution, words of the refusal
         "Conv2D of Custom",
     ),
     "a function that is no text": (layer("Conv2D", activation=function(["relu"], "builtins")), "the function .'relu'."),
-    "a class that is no text": ({"class_name": ["Lambda"], "config": {}}, "something other than a text"),
-    "inside a wrapper": (layer("TimeDistributed", layer=layer("Map")), "Map 'it' is none"),
-    "inside a model inside a model": (network(network(layer("Map"))), "Map 'it' is none"),
-    "where nobody looks": (layer("Conv2D", name="a", anything=[{"deep": [layer("Map")]}]), "Map 'it' is none"),
+    "a class that is no text": ({"class_name": ["Lambda"], "config": {}}, "something other than text"),
+    "inside a wrapper": (layer("TimeDistributed", layer=layer("Map")), "Map 'it' is not one"),
+    "inside a model inside a model": (network(network(layer("Map"))), "Map 'it' is not one"),
+    "where nobody looks": (layer("Conv2D", name="a", anything=[{"deep": [layer("Map")]}]), "Map 'it' is not one"),
 }
 
 
@@ -309,7 +309,7 @@ def many_objects(file):
 WEIGHTS = {  # name: what the weights hold, words of the refusal
     "CVE-2026-0897, a shape that the file does not hold": (unheld, r"declare \[1048576, 1048576\] values"),
     "CVE-2026-0897, in packed chunks": (unheld_packed, r"declare \[1048576, 16384\] values"),
-    "26 groups linked twice": (linked_twice, "hold each other, or one twice"),
+    "26 groups linked twice": (linked_twice, "contain each other, or one group twice"),
     "a soft link": (soft_link, "in another file or under another name"),
     "a link to another file": (external_link, "in another file or under another name"),
     "data in another file": (external_data, "lie in another file"),
@@ -400,7 +400,7 @@ def test_a_keras_file_that_may_not_be_read_is_named(kind, monkeypatch, tmp_path)
 
 
 def test_an_archive_of_sixty_thousand_members_is_refused(conversions, tmp_path):
-    with pytest.raises(ModelError, match="60001 members, where 10000 are read"):
+    with pytest.raises(ModelError, match="60001 members; at most 10000 are read"):
         read(too_many(tmp_path / "model.keras"))
     assert not conversions
 

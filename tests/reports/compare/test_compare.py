@@ -91,7 +91,9 @@ def test_channels_in_another_order_are_found_by_what_they_answer(original, other
         assert layer.quantile(0) > 0.9999
         assert layer.chance < 0.9
     assert all(
-        shown.same in (True, None) and not shown.status_changed for _, pair in made.pairs for shown in pair.shown
+        kind_pair.same in (True, None) and not kind_pair.status_changed
+        for _, pair in made.pairs
+        for kind_pair in pair.kinds
     )
     by_index = fs.compare(original, other)
     assert not by_index.unchanged
@@ -145,7 +147,9 @@ def test_a_changed_picture_is_seen(original, other):
     picture[0, 0] ^= 1
     path.write_bytes(atlas.to_png(atlas.Image.fromarray(picture)))
     made = fs.compare(original, other)
-    wrong = [(layer.a["name"], pair.a) for layer, pair in made.pairs for shown in pair.shown if shown.same is False]
+    wrong = [
+        (layer.a["name"], pair.a) for layer, pair in made.pairs for kind_pair in pair.kinds if kind_pair.same is False
+    ]
     assert wrong == [("features.1.conv", 0)]
 
 
@@ -300,7 +304,7 @@ def test_a_network_in_8_bits_is_not_taken_for_a_float_one(original, other):
     info_edited(other, model={"notes": [note], "sha256": "f" * 64})
     told = " ".join(fs.compare(original, other).statements)
     assert "two different files" in told
-    assert "Network B computes in 8 bits: what is compared are the values of its convolutions in floats" in told
+    assert "Network B computes in 8 bits. Its convolutions are compared by their values in floats" in told
 
 
 def test_passes_over_the_same_data_are_compared(original, other):
@@ -388,7 +392,7 @@ def test_a_sheet_holds_the_runs_pictures(pages):
         style = (folder / "assets" / f"compare-{layer.a['slug']}.css").read_text(encoding="utf-8")
         file, columns = re.search(rf"\.{name}{{.*?url\(([^)]+)\);background-size:(\d+)%", style).groups()
         sheet = np.asarray(atlas.Image.open(folder / "assets" / file))
-        rows = [pair.shown[0].a if side == "a" else pair.shown[0].b for pair in layer.pairs]
+        rows = [pair.kinds[0].a if side == "a" else pair.kinds[0].b for pair in layer.pairs]
         expected = [run.tile(row) for row in sorted(rows, key=lambda row: row.tile)]
         height, width = expected[0].shape[:2]
         for index, tile in enumerate(expected):

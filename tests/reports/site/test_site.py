@@ -455,7 +455,7 @@ def test_units_that_are_not_fine_are_said_to_be_so(sites):
 def test_images_without_a_page_are_counted(sites):
     run, folder = sites("more images than shown")
     assert len(list(folder.glob("image-*.html"))) == 12
-    assert "3 more were measured" in read(folder / "index.html").text
+    assert "Measured but not shown here: 3 images" in read(folder / "index.html").text
     far = [r for r in run.maps(run.layers[0]["slug"]).to_pylist() if r["image"] >= 12]
     assert far, "the synthetic run measures all of its images"
 
@@ -493,7 +493,7 @@ def test_pictures_beyond_the_budget_are_lossy_and_the_method_says_so(tmp_path, m
     monkeypatch.setattr(site, "LOSSLESS_PIXELS", 0)
     text = " ".join(read(render(run).parent / "method.html").text.split())
     assert "WebP of quality 82" in text
-    told = float(re.findall(r"worst sheet here keeps ([\d.]+) dB", text)[0])
+    told = float(re.findall(r"the lowest ratio here is ([\d.]+) dB", text)[0])
     lossy = (folder / "site" / "assets" / "features-1-conv-k0-0.webp").read_bytes()
     assert len(lossy) < len(exact)
     a, b = (np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float) for content in (exact, lossy))
