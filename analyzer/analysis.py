@@ -403,6 +403,7 @@ class Analysis:
                 "source": recipe.preset.source,
                 "stretched": recipe.preset.stretched,
                 "steps_of_layers": self.shared_out,
+                "images_of_prior": 0 if self.shop.prior is None else len(self.pictures),
             },
             "versions": cache.versions() | {"python": platform.python_version()},
             "device": self.shop.devices.to_json(),

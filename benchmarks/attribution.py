@@ -69,7 +69,8 @@ the channels' absolute values. In the overlay red speaks for the target and blue
 percentile on; the signed picture is exact: 128 is 0, 1 and 255 are ∓ the largest absolute value.
 
 **ReLU** is found in every spelling (`analyzer/attribution/rectifiers.py` lists them), also as the rounding of an 8-bit
-network; tests/test_rectifiers.py compares {spellings} of them with gradients written out by hand. Smooth functions
+network; {spellings} of them are compared with gradients written out by hand
+(tests/analyzer/attribution/test_rectifiers.py). Smooth functions
 (SiLU, GELU, ELU) have no gate: where a network has no ReLU before the target, guided back-propagation and the deconvnet
 are left out with a note.
 
@@ -358,8 +359,8 @@ def described() -> str:
 
 
 def spellings() -> int:
-    """How many the tests know: lines of the table in tests/test_rectifiers.py."""
-    text = (ROOT / "tests" / "test_rectifiers.py").read_text(encoding="utf-8")
+    """How many the tests know: lines of the table in tests/analyzer/attribution/test_rectifiers.py."""
+    text = (ROOT / "tests/analyzer/attribution/test_rectifiers.py").read_text(encoding="utf-8")
     table = text.partition("SPELLINGS = {")[2].partition("\n}\n")[0]
     return sum(line.startswith('    "') for line in table.splitlines())
 

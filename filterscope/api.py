@@ -5,6 +5,7 @@ Checks nothing and computes nothing itself: a request is checked at birth, and i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,8 @@ def open(  # the name users expect: fs.open(...)
 
     Raises:
         FilterscopeError: the source, or a setting that contradicts it, or opening it takes more than it may.
+
+    Warns, through logging, of what is merely assumed of the input.
     """
     request = OpenRequest(
         source=source,
@@ -78,7 +81,10 @@ def open(  # the name users expect: fs.open(...)
         limit_memory=limit_memory,
         limit_seconds=limit_seconds,
     )
-    return request.run()
+    network = request.run()
+    for sentence in network.input.assumptions:
+        logging.getLogger("filterscope").warning("%s", sentence)
+    return network
 
 
 def analyze(

@@ -70,3 +70,20 @@ def test_pages_read_a_typed_run():
 
 def test_no_exception_is_made_from_the_order_of_the_rooms():
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+PATH = re.compile(
+    r"(?<![\w/.-])(?:analyzer|converters|reports|filterscope|tests|benchmarks|docs)/[\w./-]*\.(?:py|js|md|html)\b"
+)
+
+
+def test_files_that_texts_name_are_there():
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.py")]
+    texts += [path for package in PACKAGES for path in files(package)]
+    missing = {
+        f"{text.relative_to(ROOT)}: {name}"
+        for text in texts
+        for name in PATH.findall(text.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    }
+    assert not missing

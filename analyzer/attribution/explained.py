@@ -24,6 +24,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.layout import slugs
+from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.plain_text import visible
 
@@ -69,11 +70,15 @@ class Answer:
         return (explanation for picture in self.pictures for explanation in picture.explanations)
 
     def __getitem__(self, method: str) -> Explanation:
-        """The first explanation by a method."""
-        for explanation in self:
-            if explanation.method == method:
-                return explanation
-        raise KeyError(method)
+        """The first explanation by a method.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        explanation = next((one for one in self if one.method == method), None)
+        if explanation is None:
+            checks.refuse("method", method, f"this answer has {', '.join(dict.fromkeys(one.method for one in self))}")
+        return explanation
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write three PNGs an explanation: IMAGE-TARGET-METHOD, then -absolute and -signed.

@@ -126,7 +126,7 @@ def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[
 
 
 def select(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str = "layers") -> list[ConvLayer]:
-    """Layers by name, node, value, number or glob, in network order; all of them for an empty list.
+    """Layers by name, node, value, number or glob, or several of these with commas; all of them for an empty list.
 
     Args:
         field: the setting that holds the patterns, for the error.
@@ -136,8 +136,10 @@ def select(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str = "l
     """
     if not patterns:
         return list(layers)
+    whole = [any(_matches(layer, pattern) for layer in layers) for pattern in patterns]  # a name may hold a comma
+    listed = [[pattern] if fits else pattern.split(",") for pattern, fits in zip(patterns, whole, strict=True)]
     chosen: set[int] = set()
-    for pattern in patterns:
+    for pattern in (part.strip() for parts in listed for part in parts):
         matches = [layer.index for layer in layers if _matches(layer, pattern)]
         if not matches:
             names = [layer.name for layer in layers]

@@ -68,13 +68,21 @@ class Prover(Protocol):
 class Network:
     """An opened network."""
 
-    model: CanonicalModel = field(repr=False)
+    model: CanonicalModel
     input: InputSpec
-    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)  # of every value, for one image at the input's size
-    layers: tuple[ConvLayer, ...] = field(repr=False)
-    compared: Alone | None = field(default=None, repr=False)  # comparison C, where it was made in another process
-    reopen: Callable[[], Prover] | None = field(default=None, repr=False)  # where it is proven; None: in this process
-    process: int = field(default_factory=os.getpid, repr=False)  # which opened it
+    shapes: Mapping[str, tuple[int, ...]]  # of every value, for one image at the input's size
+    layers: tuple[ConvLayer, ...]
+    compared: Alone | None = None  # comparison C, where it was made in another process
+    reopen: Callable[[], Prover] | None = None  # where it is proven; None: in this process
+    process: int = field(default_factory=os.getpid)  # which opened it
+
+    def __repr__(self) -> str:
+        channels, spec = sum(layer.out_channels for layer in self.layers), self.input
+        assumed = ("" if spec.size_certain else " (assumed)", "" if spec.certain else " (assumed)")
+        return (
+            f"<filterscope.Network {self.model.path.name}: {len(self.layers)} layers, {channels:,} channels; input "
+            f"{spec.channels}×{spec.height}×{spec.width}{assumed[0]}, {spec.preprocessing.name}{assumed[1]}>"
+        )
 
     @property
     def twin(self) -> TorchTwin:

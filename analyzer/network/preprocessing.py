@@ -23,11 +23,11 @@ class Preprocessing:
         SettingsError: a std of 0, a number that is not finite, a high that is not above 0, another order.
     """
 
-    name: str  # a preset's, or "custom"
-    high: float  # what 8-bit 255 becomes before mean and std: 1.0 or 255.0; 8-bit 0 is 0.0
-    mean: tuple[float, ...]  # one value, or one a channel in the network's channel order
-    std: tuple[float, ...]  # likewise; may be negative (an inverted image), never 0
-    order: str  # "RGB" or "BGR": the network's channel order; means something for 3 channels only
+    name: str = "custom"  # or a preset's
+    high: float = 1.0  # what 8-bit 255 becomes before mean and std: 1.0 or 255.0; 8-bit 0 is 0.0
+    mean: tuple[float, ...] = (0.0,)  # one value, or one a channel in the network's channel order
+    std: tuple[float, ...] = (1.0,)  # likewise; may be negative (an inverted image), never 0
+    order: str = "RGB"  # or "BGR": the network's channel order; means something for 3 channels only
 
     def __post_init__(self) -> None:
         checks.text("preprocess", self.name)
@@ -56,7 +56,7 @@ PRESETS: dict[str, Preprocessing] = {
 }
 
 
-# Metadata keys and values: ONNX, docs/MetadataProps.md, "Image".
+# Metadata keys and values: ONNX's MetadataProps.md, "Image".
 NOMINAL_RANGES: dict[str, Preprocessing] = {
     "NominalRange_0_255": PRESETS["raw255"],
     "Normalized_0_1": PRESETS["unit"],

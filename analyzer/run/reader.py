@@ -14,6 +14,7 @@ and tables; knows nothing of torch, ONNX or HTML.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ from filterscope.analyzer.run.records import ImageInfo, LayerInfo, RunInfo, Stud
 from filterscope.analyzer.run.rows import StoredPicture
 from filterscope.analyzer.run.table_view import TableView
 from filterscope.analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
+from filterscope.converters import checks
 from filterscope.converters.errors import RunError
 
 if TYPE_CHECKING:
@@ -105,9 +107,24 @@ class Run:
         )
         return self._cut(picture.atlas or "", picture)
 
-    def maps(self, slug: str) -> pa.Table:
-        """MAP_SCHEMA of one layer; empty where no images were given or the layer is not done."""
-        return self._table_or_empty(f"maps/{slug}.parquet", MAP_SCHEMA)
+    def layer_called(self, name: str) -> LayerInfo:
+        """A layer by its name, or by its name in files.
+
+        Raises:
+            SettingsError: the network has no such layer; the nearest names are suggested.
+        """
+        text = checks.text("layer", name)
+        names = [layer.name for layer in self.layers]
+        slugs = [layer.slug for layer in self.layers]
+        if text not in (*names, *slugs):
+            near = difflib.get_close_matches(text, names, 3, 0.5)
+            advice = f"did you mean {', '.join(near)}?" if near else f"the layers are {', '.join(names[:8])}"
+            checks.refuse("layer", text, f"no layer is called that; {advice}")
+        return self.layers[(names if text in names else slugs).index(text)]
+
+    def maps(self, layer: str) -> pa.Table:
+        """MAP_SCHEMA of one layer, by name; empty where no images were given or the layer is not done."""
+        return self._table_or_empty(f"maps/{self.layer_called(layer).slug}.parquet", MAP_SCHEMA)
 
     def study(self, name: str) -> StudyInfo | None:
         """How a study was made; None where the run has no such study, or not all of it yet."""
@@ -119,16 +136,22 @@ class Run:
         return (self.folder / name).is_dir()
 
     def table(self, relative: str) -> TableView:
-        """A table of a study, such as "examples/units.parquet" (`tables.TABLES`); empty where it is missing."""
+        """A table of a study, such as "examples/units.parquet"; empty where it is missing.
+
+        Raises:
+            SettingsError: no study has a table of that name.
+        """
+        if relative not in TABLES:
+            checks.refuse("table", relative, f"give one of {', '.join(TABLES)}")
         return TableView(self._table_or_empty(relative, TABLES[relative]))
 
-    def examples(self, slug: str) -> pa.Table:
-        """EXAMPLE_SCHEMA of one layer; empty where no data set was given or the layer is not done."""
-        return self._table_or_empty(f"examples/{slug}.parquet", EXAMPLE_SCHEMA)
+    def examples(self, layer: str) -> pa.Table:
+        """EXAMPLE_SCHEMA of one layer, by name; empty where no data set was given or the layer is not done."""
+        return self._table_or_empty(f"examples/{self.layer_called(layer).slug}.parquet", EXAMPLE_SCHEMA)
 
-    def weights(self, slug: str) -> pa.Table:
-        """WEIGHT_SCHEMA of one layer; empty where the study is not done or its kernel is no constant."""
-        return self._table_or_empty(f"weights/{slug}.parquet", WEIGHT_SCHEMA)
+    def weights(self, layer: str) -> pa.Table:
+        """WEIGHT_SCHEMA of one layer, by name; empty where the study is not done or its kernel is no constant."""
+        return self._table_or_empty(f"weights/{self.layer_called(layer).slug}.parquet", WEIGHT_SCHEMA)
 
     def _table_or_empty(self, relative: str, schema: pa.Schema) -> pa.Table:
         path = self.folder / relative

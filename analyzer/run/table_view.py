@@ -5,6 +5,7 @@ It passes everything else on to the pyarrow table. Knows tables; knows nothing o
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from importlib import import_module
@@ -64,7 +65,9 @@ class TableView:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in (titles, *rows)
         ]
-        return "\n".join([line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines] + [self._size()])
+        shown = [line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines]
+        names = textwrap.wrap(f"columns: {', '.join(titles)}", WIDTH) if shown != lines else []
+        return "\n".join([*shown, *names, self._size()])
 
     def _repr_html_(self) -> str:
         titles, rows = self._cells()

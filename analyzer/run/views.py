@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from filterscope.analyzer.run.reader import Run
 
 SHOWN = 64  # channels of a layer that show themselves
+LISTED = 16  # of them, in a message
 SIDE = 160  # pixels of the longer side of a picture on the screen
 
 
@@ -29,6 +30,31 @@ class UnitView:
     layer: str
     channel: int
     rows: list[UnitRow]
+
+    @property
+    def activation(self) -> float | None:
+        """Of its first picture, by ONNX Runtime; `rows` has every picture's numbers."""
+        return self.rows[0].activation
+
+    @property
+    def robust(self) -> float | None:
+        """The mean over small shifts of that picture."""
+        return self.rows[0].robust
+
+    @property
+    def random(self) -> float | None:
+        """The best of 16 random pictures of that size."""
+        return self.rows[0].random
+
+    @property
+    def bound(self) -> float | None:
+        """What no picture of that size can exceed."""
+        return self.rows[0].bound
+
+    @property
+    def status(self) -> str | None:
+        """ok, unraised, dead or diverged."""
+        return self.rows[0].status
 
     def picture(self, objective: str = "channel", method: str = "ascent") -> np.ndarray | None:
         """The picture of one kind, (H, W, C) uint8; None where it has none.
@@ -67,7 +93,8 @@ class LayerView:
         own = [row for row in self.rows if row.channel == channel]
         if not own:
             there = self.channels
-            which = f"{there[0]} to {there[-1]}, {len(there)} of them" if there else "none"
+            more = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
+            which = f"{', '.join(map(str, there[:LISTED]))}{more}" if there else "none"
             raise SettingsError(f"{self.layer}: channel {channel} is not in this run; it has {which}")
         return UnitView(self.run, self.layer, int(channel), own)
 
@@ -91,15 +118,7 @@ def layer_view(run: Run, name: str) -> LayerView:
     Raises:
         SettingsError: the network has no layer of that name.
     """
-    names = [layer.name for layer in run.layers]
-    if name not in names:
-        import difflib
-
-        near = difflib.get_close_matches(name, names, 3, 0.5)
-        raise SettingsError(
-            f"{name}: no layer is called that; "
-            + (f"did you mean {', '.join(near)}?" if near else f"the layers are {', '.join(names[:8])}")
-        )
+    name = run.layer_called(name).name
     rows = [row for row in rows_of(run.units, UnitRow) if row.layer == name]
     pictured = sorted(rows, key=lambda row: (row.channel, row.space != "image", row.objective, row.method))
     return LayerView(run, name, pictured)

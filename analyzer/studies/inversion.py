@@ -99,6 +99,8 @@ def invert(
     from filterscope.analyzer.maximize.feature_inversion import Matcher
     from filterscope.analyzer.maximize.single_unit import only_layer
 
+    if not isinstance(network, Network):
+        checks.refuse("network", network, "give what fs.open returned")
     chosen = only_layer(network, layer)
     amounts, steps = QUALITIES[quality_named(quality).name], quality_named(quality)
     if kind not in ("inversion", "caricature"):

@@ -1,8 +1,9 @@
 """The changes of ONNX's operators, version by version: a rule for each change that a file can show.
 
 A step turns one node as it stood before a version into that version's form. Changes that only allow more (a type,
-broadcasting, negative axes, a new attribute whose default is the old way) need no step; tests/test_opsets.py holds the
-table against ONNX's own schemas, so that none is forgotten. Knows single nodes; knows nothing of graphs.
+broadcasting, negative axes, a new attribute whose default is the old way) need no step; so that none is forgotten,
+tests/converters/rewrites/test_opset_upgrade.py holds the table against ONNX's own schemas. Knows single nodes; knows
+nothing of graphs.
 
 Source: the operators' changelog, https://onnx.ai/onnx/repo-docs/Changelog.html.
 """

@@ -48,7 +48,8 @@ def analyze(
     images: Annotated[
         list[str] | None,
         typer.Option(
-            help="Photos: a file, folder, glob, .npz or .npy (file.npz:0-99 for some). May be repeated.",
+            help="Photos: a file, folder, glob, .npz or .npy (file.npz:0-99 for some); of five or more the pictures "
+            "take colours and spectrum. May be repeated.",
             show_default="none",
             rich_help_panel=INPUT,
         ),
@@ -80,7 +81,9 @@ def analyze(
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="Names or globs. May be repeated.", show_default="all", rich_help_panel=RESULT),
+        typer.Option(
+            help="Names or globs, separated by commas. May be repeated.", show_default="all", rich_help_panel=RESULT
+        ),
     ] = None,
     channels: Annotated[
         str,
@@ -164,7 +167,9 @@ def analyze(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run.", show_default="MODEL-filterscope", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--out", "-o", help="Folder of the run.", show_default="MODEL-filterscope", rich_help_panel=OUTPUT
+        ),
     ] = None,
     quiet: Quiet = False,
     json_log: JsonLog = False,
@@ -229,7 +234,9 @@ def analyze(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=OUTPUT)] = Path("demo-filterscope"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel=OUTPUT)] = Path(
+        "demo-filterscope"
+    ),
     quality: Annotated[
         str,
         typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),

@@ -78,7 +78,9 @@ def attribute(
     seed: Annotated[int, typer.Option(help="Same seed, same noise.", rich_help_panel=RESULT)] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the pictures.", show_default="IMAGE-attribution", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--out", "-o", help="Folder of the pictures.", show_default="IMAGE-attribution", rich_help_panel=OUTPUT
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

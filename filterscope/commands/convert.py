@@ -15,7 +15,8 @@ from filterscope.commands.options import OUTPUT
 def convert(
     opening: Opening,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write.", show_default="MODEL.onnx", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option("--out", "-o", help="The file to write.", show_default="MODEL.onnx", rich_help_panel=OUTPUT),
     ] = None,
     canonical: Annotated[
         bool,

@@ -116,6 +116,8 @@ def maximize(
     out: Annotated[
         Path | None,
         typer.Option(
+            "--out",
+            "-o",
             help="The picture to write.",
             show_default="LAYER-UNIT.png, or LAYER-UNIT-OBJECTIVE-METHOD.png",
             rich_help_panel=OUTPUT,

@@ -115,6 +115,13 @@ def _of_settings(a: Run, b: Run) -> Iterator[str]:
         differences.append(f"seed {_plain(seeds[0])} against {_plain(seeds[1])}")
     if differences:
         yield f"Pictures were made with different settings: {'; '.join(differences)}. Their activations depend on them."
+    priors = [run.info.settings.get("images_of_prior") for run in (a, b)]
+    if None not in priors and bool(priors[0]) != bool(priors[1]):
+        which = "A" if priors[0] else "B"
+        yield (
+            f"Run {which} took the colours and the spectrum of its pictures from its images, the other run had too few "
+            "for it. Their activations depend on this too."
+        )
 
 
 def _eight_bit(run: Run) -> bool:

@@ -124,7 +124,7 @@ class LayerPair:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comparison:
     """What two runs have in common and where they differ."""
 
@@ -138,6 +138,9 @@ class Comparison:
     images: tuple[tuple[int, int], ...]  # common ones: numbers in A and in B
     statements: tuple[str, ...]  # what is compared, a sentence each
     cautions: tuple[str, ...]  # what differs beside the networks themselves, a sentence each
+
+    def __repr__(self) -> str:
+        return f"<filterscope comparison of {self.names[0]} and {self.names[1]}: {' '.join(self.sentences)}>"
 
     @property
     def pairs(self) -> Iterator[tuple[LayerPair, Pair]]:

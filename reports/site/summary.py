@@ -49,8 +49,12 @@ class Totals:
     silent: int | None = None  # channels never above 0 on the data set; null where there was none
 
 
-def verdict(totals: Totals) -> list[str]:
-    """The main result of the run, in a few sentences."""
+def verdict(totals: Totals, assumed: bool = False) -> list[str]:
+    """The main result of the run, in a few sentences.
+
+    Args:
+        assumed: whether the network's preprocessing is merely assumed, on which proofs rest.
+    """
     if not totals.pictures:
         return ["No pictures yet."]
     sentences = [
@@ -63,7 +67,8 @@ def verdict(totals: Totals) -> list[str]:
     if totals.constant:
         parts.append(f"{words.count(totals.constant, 'channel is', 'channels are')} constant")
     if totals.dead:
-        parts.append(f"{words.count(totals.dead, 'channel is', 'channels are')} proven dead")
+        proven = words.count(totals.dead, "channel is", "channels are")
+        parts.append(f"{proven} proven dead{' (if the preprocessing is as assumed)' if assumed else ''}")
     if totals.diverged:
         parts.append(f"{words.count(totals.diverged, 'picture')} diverged")
     if parts:

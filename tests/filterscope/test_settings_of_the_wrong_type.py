@@ -295,3 +295,22 @@ def test_a_folder_without_a_name_is_no_place_for_a_report(tmp_path):
 
     with pytest.raises(FilterscopeError, match="no place for a folder of its own"):
         NewFolder(tmp_path.__class__("/"), "index.html")
+
+
+def test_preprocessing_has_defaults():
+    assert fs.Preprocessing(mean=(0.5,), std=(0.25,)) == fs.Preprocessing("custom", 1.0, (0.5,), (0.25,), "RGB")
+
+
+def test_an_answer_says_which_methods_it_has(model):
+    answer = fs.attribute(model, np.zeros((16, 16, 3), np.uint8), method=["saliency", "guided"])
+    with pytest.raises(SettingsError, match=r"^`method=gradcam`: this answer has saliency, guided$"):
+        answer["gradcam"]
+
+
+def test_a_network_says_what_it_is_and_what_is_assumed(caplog):
+    network = fs.open(classifier())
+    assert repr(network).startswith("<filterscope.Network ")
+    assert repr(network).endswith(f"{network.input.preprocessing.name} (assumed)>")
+    assert caplog.messages == list(network.input.assumptions)
+    fs.open(classifier(), preprocess="unit")
+    assert len(caplog.messages) == len(network.input.assumptions)

@@ -268,7 +268,8 @@ def _info(
         "filterscope": "0.1.0",
         "command": ["/usr/bin/filterscope", "analyze", "my model.onnx", "--images", "photos"],
         "seed": 0,
-        "settings": {"quality": "draft", "objectives": ["channel", "neuron"], "steps": 32, "channels": "all"},
+        "settings": {"quality": "draft", "objectives": ["channel", "neuron"], "steps": 32, "channels": "all"}
+        | {"images_of_prior": 0},
         "versions": {"filterscope": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
         "device": {"kind": "cpu", "name": "made-up CPU", "threads": 2},
         "model": {

@@ -3,7 +3,7 @@
 A converter takes a node of the canonical graph (one opset, 21) and gives a torch module that computes it at any batch
 and any size, on any device, differentiably. The importer moves each node named here into the domain `DOMAIN`, where
 these converters are registered; so they stand before onnx2torch's own without touching them. A new operator is a
-function in the file of its family, a row here, and a case in tests/test_ops.py.
+function in the file of its family, a row here, and a case in tests/support/operator_cases.py.
 """
 
 import functools

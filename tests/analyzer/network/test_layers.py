@@ -369,6 +369,7 @@ CHOICES = [  # patterns, indices
     (["block2[0]"], [3]),
     (["a"], [0]),
     (["block?.conv1", "block1.conv1"], [1]),
+    (["block1.conv1, #3", "stem"], [0, 1, 3]),
 ]
 
 

@@ -44,10 +44,27 @@ def test_a_layer_shows_every_channel_and_its_name_is_data(run):
     ("asked", "said"),
     [
         (lambda run: run["secnd"], "did you mean second"),
-        (lambda run: run["second"][9], "channel 9 is not in this run; it has 0 to 2, 3 of them"),
+        (lambda run: run["second"][9], "channel 9 is not in this run; it has 0, 1, 2$"),
         (lambda run: run["second"][0].picture("layer"), "has .*; not layer ascent"),
+        (lambda run: run[2], "^`layer=2`: give a text"),
+        (lambda run: run.maps("secnd"), "did you mean second"),
+        (lambda run: run.weights("bogus"), "no layer is called that"),
+        (lambda run: run.table("units"), "^`table=units`: give one of .*examples/units.parquet"),
     ],
 )
 def test_what_is_not_there_is_said(run, asked, said):
     with pytest.raises(SettingsError, match=said):
         asked(run)
+
+
+def test_a_channel_has_the_numbers_of_its_first_picture(run):
+    unit = run["second"][1]
+    first = unit.rows[0]
+    numbers = (unit.activation, unit.robust, unit.random, unit.bound, unit.status)
+    assert numbers == (first.activation, first.robust, first.random, first.bound, first.status)
+
+
+def test_tables_of_a_layer_go_by_its_name_or_its_name_in_files(run):
+    layer = run.layers[0]
+    assert layer.name != layer.slug
+    assert run.weights(layer.name).equals(run.weights(layer.slug))

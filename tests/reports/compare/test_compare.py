@@ -184,7 +184,7 @@ def test_a_kind_of_picture_of_one_run_only_has_no_change(original, other):
     rows = [row for row in table.to_pylist() if row["objective"] != "neuron"]
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
     made = fs.compare(original, other)
-    shown = {kind.kind[0]: kind for kind in made.layers[0].pairs[0].shown}
+    shown = {kind.kind[0]: kind for kind in made.layers[0].pairs[0].kinds}
     assert shown["neuron"].change is None
     assert shown["channel"].change == 0
     told = made.to_json()["layers"][0]["units"][0]["kinds"]
@@ -284,6 +284,7 @@ CAUTIONS = [  # what differs in run.json, the sentence
     ({"input": {"preprocessing": {"name": "unit"}}}, "The preprocessing differs (imagenet against unit)"),
     ({"input": {"height": 96}}, "The inputs differ in size: 48"),
     ({"status": "partial"}, "Run B is not finished"),
+    ({"settings": {"images_of_prior": 9}}, "Run B took the colours and the spectrum of its pictures from its images"),
     ({"settings": {"objectives": ["channel"]}}, "objectives channel, neuron against channel."),
     (
         {"model": {"parity": {"alone": {"one_at_a_time": True}}}},
