@@ -428,6 +428,7 @@ class Analysis:
                 "size_certain": spec.size_certain,
             },
             "labels": list(self.labels),
+            "images": len(self.pictures),
             "image_notes": self._image_notes,
             "skipped_images": {"count": len(self._skipped), "errors": self._skipped[:MOST_NAMED]},
             "timings": self.timings,

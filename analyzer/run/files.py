@@ -18,7 +18,7 @@ from filterscope.analyzer.run.tables import UNIT_SCHEMA
 from filterscope.analyzer.run.wholeness import read_whole_table
 from filterscope.converters.errors import RunError, setting
 
-AGAIN = "delete it and run the same command again"  # what mends a damaged file, but for run.json
+AGAIN = "analyse again into the same folder, which mends it"  # any file but run.json
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -116,13 +116,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         return read_whole_table(path).select(schema.names).cast(schema)
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise RunError(f"{path}: damaged; {AGAIN}") from error
-
-
-def remedy_of(relative: str) -> str:
-    """Advice on a damaged picture: the file that names it is deleted too, so that both are written again."""
-    names_it = ".json" if relative.startswith("images/") else ".parquet"
-    return f"delete it and its {names_it} and run the same command again"
+        raise RunError(f"{path}: {'damaged' if path.exists() else 'missing'}; {AGAIN}") from error
 
 
 @contextlib.contextmanager

@@ -26,13 +26,13 @@ from PIL.PngImagePlugin import PngImageFile
 
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.files import (
+    AGAIN,
     gather_units,
     is_run,
     read_info,
     read_layers,
     read_record,
     read_table,
-    remedy_of,
 )
 from filterscope.analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
 from filterscope.analyzer.run.records import ImageInfo, LayerInfo, RunInfo, StudyInfo
@@ -91,16 +91,32 @@ class Run:
     def units(self) -> TableView:
         """UNIT_SCHEMA: a row a unit and kind. Gathered from finished tasks while the run is under way."""
         path = self.folder / "units.parquet"
-        return TableView(read_table(path, UNIT_SCHEMA) if path.is_file() else gather_units(self.folder))
+        there = path.is_file() or self._is_lost("units.parquet")
+        return TableView(read_table(path, UNIT_SCHEMA) if there else gather_units(self.folder))
 
     @cached_property
     def images(self) -> list[ImageInfo]:
-        """The run's input images, in order of their numbers."""
-        own = [path for path in (self.folder / "images").glob("*.json") if path.stem.isdecimal()]
-        return [read_record(path, ImageInfo) for path in sorted(own, key=lambda path: int(path.stem))]
+        """The run's input images, in order of their numbers.
+
+        Raises:
+            RunError: one of them is missing or damaged.
+        """
+        folder = self.folder / "images"
+        numbers = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+        count = self.info.get("images") if self.info.status == "complete" else None
+        for number in range(max(count or 0, *(n + 1 for n in numbers), 0)):
+            if number not in numbers:
+                raise RunError(f"{folder / f'{number}.json'}: missing; {AGAIN}")
+        return [read_record(folder / f"{number}.json", ImageInfo) for number in numbers]
 
     def image(self, index: int) -> np.ndarray:
-        """Input image `index` as the network saw it, (H, W, C) uint8."""
+        """Input image `index` as the network saw it, (H, W, C) uint8.
+
+        Raises:
+            SettingsError: the run has no such image.
+        """
+        if not 0 <= index < len(self.images):
+            checks.refuse("image", index, f"the run has {len(self.images)}, counted from 0")
         info = self.images[index]
         picture = StoredPicture(
             atlas=f"images/{index}.png", tile=0, height=info.height, width=info.width, bands=info.bands
@@ -155,7 +171,19 @@ class Run:
 
     def _table_or_empty(self, relative: str, schema: pa.Schema) -> pa.Table:
         path = self.folder / relative
-        return read_table(path, schema) if path.is_file() else schema.empty_table()
+        return read_table(path, schema) if path.is_file() or self._is_lost(relative) else schema.empty_table()
+
+    def _is_lost(self, relative: str) -> bool:
+        """Whether a table that is not there was there once."""
+        folder, _, name = relative.rpartition("/")
+        if not folder:
+            return self.info.status == "complete"
+        if folder == "maps":
+            slug, finished = name.removesuffix(".parquet"), self.info.status == "complete"
+            layers = self.layers if finished and self.info.get("images") else []
+            return any(layer.analysed and layer.slug == slug for layer in layers)
+        study = self.study(folder)
+        return study is not None and name in (study.get("files") or ())
 
     def tile(self, row: StoredPicture | Mapping[str, Any], prefix: str = "") -> np.ndarray | None:
         """The picture of one row of a table, (H, W, C) uint8; None where there is none.
@@ -173,7 +201,7 @@ class Run:
         try:
             return atlas.unpack(self._atlas(relative), picture.tile or 0, height, width, bands=bands)
         except IndexError as error:
-            raise RunError(f"{self.folder / relative}: damaged ({error}); {remedy_of(relative)}") from error
+            raise RunError(f"{self.folder / relative}: damaged ({error}); {AGAIN}") from error
 
     def _read_picture(self, relative: str) -> np.ndarray:
         path = self.folder / relative
@@ -186,4 +214,4 @@ class Run:
                     raise ValueError("too large")
                 return np.asarray(picture)
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise RunError(f"{path}: missing or damaged picture; {remedy_of(relative)}") from error
+            raise RunError(f"{path}: missing or damaged picture; {AGAIN}") from error

@@ -78,7 +78,7 @@ class RunWriter:
         if before.get("plan") != self.plan:
             difference = first_difference(before, self._info)
             raise RunError(
-                f"{self.folder}: holds a run with other settings or another model{difference}; "
+                f"{self.folder}: holds a run with other settings, other images or another model{difference}; "
                 f"choose another {setting('out')}, or remove it with `filterscope clean {self.folder}`"
             )
 

@@ -6,7 +6,7 @@ from filterscope.converters.errors import LimitError, ModelError
 from filterscope.converters.library_errors import as_model_error
 
 CASES = [  # what is raised, the line
-    (MemoryError(), r"^net\.onnx: needs more memory than there is when it is opened; try a smaller `input_size`$"),
+    (MemoryError(), r"^net\.onnx: not enough memory when it is opened; try a smaller `input_size`$"),
     (ValueError("two\n  lines"), r"^net\.onnx: fails when it is opened \(ValueError: two lines\); if ONNX Runtime"),
     (KeyError(), r"^net\.onnx: fails when it is opened \(KeyError\); if ONNX Runtime"),
     (ValueError("x" * 900), r"^net\.onnx: fails when it is opened \(ValueError: x{200}\); if ONNX Runtime"),

@@ -456,7 +456,10 @@ BAD = [  # arguments, words of the error, in which "…" stands for anything
         ("analyze", DEMO, *FEW, "--out", "text.onnx/run"),
         "text.onnx/run: cannot be written below…text.onnx; choose another --out",
     ),
-    ((*COLOUR, "--seed", "1", "--out", "run é 1"), "holds a run with other settings or another model…--out"),
+    (
+        (*COLOUR, "--seed", "1", "--out", "run é 1"),
+        "holds a run with other settings, other images or another model…--out",
+    ),
     (("report", "notes"), "notes: is not a run of filterscope"),
     (("clean", "notes"), "notes: is not a run of filterscope (it has no run.json); nothing was removed"),
 ]

@@ -154,6 +154,7 @@ def test_units_come_in_network_order_then_kind_then_channel(folder):
     found = [(r["layer"], r["objective"], r["method"], r["channel"]) for r in gather_units(folder).to_pylist()]
     assert found == order
     (folder / "units.parquet").unlink()
+    (folder / "run.json").write_text('{"schema": 1, "status": "running"}')
     assert Run(folder).units.equals(gather_units(folder)), "a run under way is read from its finished tasks"
 
 
@@ -284,7 +285,9 @@ def test_a_run_that_another_process_writes_is_refused_until_that_dies(tmp_path):
 
 def test_another_plan_is_refused_and_changes_nothing(folder):
     before = files(folder)
-    with pytest.raises(RunError, match="holds a run with other settings or another model; choose another `out`"):
+    with pytest.raises(
+        RunError, match="holds a run with other settings, other images or another model; choose another `out`"
+    ):
         RunWriter(folder, "q").__enter__()
     assert files(folder) == before
     with RunWriter(folder, "p"):  # the refusal let the lock go
@@ -415,7 +418,7 @@ def test_a_damaged_file_is_named_and_what_to_do(folder, name, content):
         pq.write_table(pa.table({"layer": ["first"]}), folder / name)
     else:
         (folder / name).write_bytes(content)
-    with pytest.raises(RunError, match=f"{name}: .*damaged.*(run the same command again|filterscope clean)"):
+    with pytest.raises(RunError, match=f"{name}: .*damaged.*(analyse again into the same folder|filterscope clean)"):
         read_all(folder)
 
 
@@ -438,7 +441,7 @@ def test_a_picture_of_another_size_is_named(folder):
 
 def test_a_damaged_table_of_a_task_is_named_while_units_are_gathered(folder):
     (folder / "tasks/first/channel-ascent-0-1.parquet").write_bytes(b"PAR1")
-    with pytest.raises(RunError, match=r"channel-ascent-0-1.parquet: damaged; delete it"):
+    with pytest.raises(RunError, match=r"channel-ascent-0-1.parquet: damaged; analyse again"):
         gather_units(folder)
 
 

@@ -14,6 +14,7 @@ from filterscope.analyzer.analysis import Analysis
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find
 from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.run.files import gather_units
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.wholeness import is_whole
 from filterscope.analyzer.run.writer import RunWriter
@@ -155,16 +156,14 @@ ADVISED = ["tasks/conv1/channel-ascent-0-3.parquet", "maps/conv2.parquet", "weig
 def test_what_the_message_advises_works(place, tmp_path, name):
     folder, analyse = place
     out = shutil.copytree(folder / "run", tmp_path / "run")
-    (out / "units.parquet").unlink()
     overwritten(out / name)
 
     def read_all():
         run = Run(out)
-        return run.layers, run.units, run.maps("conv2"), run.weights("conv1")
+        return run.layers, gather_units(out), run.maps("conv2"), run.weights("conv1")
 
-    with pytest.raises(FilterscopeError, match=r"damaged; delete it and run the same command again"):
+    with pytest.raises(FilterscopeError, match=r"damaged; analyse again into the same folder, which mends it"):
         read_all()
-    (out / name).unlink()
     analyse(out)
     read_all()
     assert untimed(out) == untimed(folder / "run")
@@ -206,3 +205,30 @@ def test_a_png_that_ends_before_its_end_is_said_is_not_whole(tmp_path, cut):
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[:-cut])
     assert not is_whole(tmp_path, "a.png")
+
+
+LOST = [  # files of a finished run, how they are read
+    ("images/0.json", lambda run: run.images),
+    ("images/1.json", lambda run: run.image(0)),
+    ("units.parquet", lambda run: run.units),
+    ("maps/conv1.parquet", lambda run: run.maps("conv1")),
+    ("weights/conv2.parquet", lambda run: run.weights("conv2")),
+]
+
+
+@pytest.mark.parametrize(("name", "read"), LOST, ids=[name for name, _ in LOST])
+def test_what_a_finished_run_has_lost_is_named_and_made_again(place, tmp_path, name, read):
+    folder, analyse = place
+    out = shutil.copytree(folder / "run", tmp_path / "run")
+    read(Run(out))
+    (out / name).unlink()
+    with pytest.raises(FilterscopeError, match=f"{name}: missing; analyse again into the same folder"):
+        read(Run(out))
+    analyse(out)
+    read(Run(out))
+
+
+def test_an_image_that_a_run_does_not_have_is_refused(place):
+    folder, _ = place
+    with pytest.raises(FilterscopeError, match=r"`image=9`: the run has \d, counted from 0"):
+        Run(folder / "run").image(9)

@@ -69,7 +69,7 @@ def test_tables_of_studies_that_are_missing_are_empty(folder):
     for name, schema in TABLES.items():
         assert run.table(name).schema == schema
         assert len(run.table(name)) == 0
-    assert len(run.examples("conv0")) == 0
+    assert len(run.examples(run.layers[0].name)) == 0
 
 
 def test_a_study_belongs_to_the_run_and_is_removed_with_it(folder):

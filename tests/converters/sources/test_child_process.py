@@ -59,11 +59,11 @@ def test_an_export_with_another_number_of_outputs_is_not_used():
 
 ENDINGS = [  # a script, the words for how it ended
     ("import sys; sys.exit('one\\ntwo\\n\\nthree\\nfour')", "ended with code 1: .*three | four$"),
-    ("raise SystemExit(7)", "ended with code 7 and said nothing$"),
-    ("import os; os.abort()", "ended with code -6 and said nothing$"),
+    ("raise SystemExit(7)", "ended with code 7 and no message$"),
+    ("import os; os.abort()", "ended with code -6 and no message$"),
     (
         "import pathlib, sys; pathlib.Path(sys.argv[1], 'result.json').write_text('{')",
-        "ended with code 0 and said nothing$",
+        "ended with code 0 and no message$",
     ),
 ]
 

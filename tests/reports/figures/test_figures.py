@@ -245,7 +245,7 @@ def test_a_figure_says_what_was_done_to_its_pictures(run, tmp_path):
     assert figures.figure(stretched, LAYER, [0, 4]).notes == (said_of_ascent,)
     formula = figures.figure(stretched, LAYER, [0, 4], objective="neuron", method="analytic")
     assert formula.notes == (
-        "shown in the layer's own input, an input channel a patch, white for high and black for low",
+        "shown in the layer's own input: one patch per input channel, white for high and black for low",
     )
 
 

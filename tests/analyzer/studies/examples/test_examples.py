@@ -77,6 +77,9 @@ def performed(tmp_path, network, study, labels=(), channels=None, out="run", **s
     with RunWriter(tmp_path / out, "plan") as writer:
         if not writer.has("run.json"):
             writer.write_info({})
+            named = slugs(names)
+            listed = [layer.to_json() | {"slug": named[layer.name], "analysed": True} for layer in network.layers]
+            writer.write_json("layers.json", {"layers": [one | {"channels": [], "canvas": {}} for one in listed]})
         context = SimpleNamespace(
             network=network,
             writer=writer,
