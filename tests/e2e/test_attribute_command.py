@@ -9,6 +9,7 @@ from PIL import Image
 
 import filterscope as fs
 from filterscope.analyzer.attribution.methods import METHODS
+from filterscope.converters.errors import SettingsError
 from support.networks import build, normal
 
 CLASSES = ["crane", "cane", "zebra"]
@@ -100,7 +101,7 @@ def test_an_answer_shows_itself_in_a_notebook(place):
     assert "<b>" not in shown
     assert "rank correlation" in shown
     assert answer["guided"].signed.shape == (SIDE, SIDE)
-    with pytest.raises(KeyError):
+    with pytest.raises(SettingsError, match="`method=occlusion`: this answer has saliency"):
         answer["occlusion"]
 
 

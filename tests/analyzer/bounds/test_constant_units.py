@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import filterscope as fs
 from filterscope import cli
 from filterscope.analyzer.bounds.constant_units import is_constant
+from filterscope.analyzer.run.files import gather_units
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
 from filterscope.commands.maximize import table
@@ -87,7 +88,7 @@ def test_a_constant_channel_is_called_constant_on_its_pages(tmp_path):
         rows = pq.read_table(path).to_pylist()
         rows[3] |= {"activation": 0.125, "random": 0.125, "status": "unraised"}
         pq.write_table(pa.Table.from_pylist(rows, UNIT_SCHEMA), path)
-    (place / "units.parquet").unlink()
+    pq.write_table(gather_units(place), place / "units.parquet")
     folder = render(Run(place)).parent
     page = (folder / f"layer-{Run(place).layers[0]['slug']}.html").read_text(encoding="utf-8")
     tile = re.search(r'<a class="([^"]*)" id="3".*?</a>', page, re.S)

@@ -13,6 +13,7 @@ from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import MAP_SCHEMA
 from filterscope.analyzer.run.writer import RunWriter
+from support.listed_layers import listed_layers
 from support.networks import answers, build, normal
 
 HEIGHT, WIDTH, IMAGES, KEPT = 10, 12, 5, 3
@@ -60,6 +61,7 @@ def written(network, images, folder, pictures=KEPT):
     names = slugs([layer.name for layer in network.layers])
     with RunWriter(folder, "p") as writer:
         writer.write_info({})
+        writer.write_json("layers.json", listed_layers(network))
         for group in layer_groups(network, network.layers, len(images)):
             write_maps(network, group, images, slugs=names, writer=writer, pictures=pictures)
     return Run(folder)

@@ -19,6 +19,7 @@ from filterscope.analyzer.studies.examples import examples, pass_over_data, pict
 from filterscope.analyzer.studies.examples.examples import CHECKPOINT, Examples
 from filterscope.analyzer.studies.study import perform
 from filterscope.converters.errors import InputError, SettingsError
+from support.listed_layers import listed_layers
 from support.networks import answers, build, normal
 
 SEVERAL = [
@@ -77,9 +78,7 @@ def performed(tmp_path, network, study, labels=(), channels=None, out="run", **s
     with RunWriter(tmp_path / out, "plan") as writer:
         if not writer.has("run.json"):
             writer.write_info({})
-            named = slugs(names)
-            listed = [layer.to_json() | {"slug": named[layer.name], "analysed": True} for layer in network.layers]
-            writer.write_json("layers.json", {"layers": [one | {"channels": [], "canvas": {}} for one in listed]})
+            writer.write_json("layers.json", listed_layers(network))
         context = SimpleNamespace(
             network=network,
             writer=writer,
