@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from filterscope.analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
-from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Transform
+from filterscope.analyzer.maximize.transforms import Crop, Jitter, Pad, Rotate, Scale, Transform
 from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")
-MOVING = Move(jitter=0.04, rotation=2.0, scaling=0.02)
+CROPPED = Crop(smallest=0.5, largest=1.0, noise=0.02, even=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ QUALITIES = {
     quality.name: quality
     for quality in (
         Quality(name="draft", steps=32, rate=0.3, cap=96, patience=12),
-        Quality(name="standard", steps=128, rate=0.3, cap=96, patience=32),
+        Quality(name="standard", steps=128, rate=0.3, cap=None, patience=32),
         Quality(name="fine", steps=512, rate=0.2, cap=None, patience=96),
     )
 }
@@ -144,17 +144,17 @@ PRESETS = {
     for preset in (
         Preset(
             name="filterscope",
-            about="Fourier coefficients under small rotations, scalings and shifts",
-            source="Olah et al. 2017, doi:10.23915/distill.00007, with movements of our own",
+            about="Fourier coefficients under crops that shrink from the whole picture to half of it",
+            source="Olah et al. 2017, doi:10.23915/distill.00007; crops after Fel et al. 2023, arXiv:2306.06805",
             parameters="fourier",
             optimiser="pooled",
             rate=None,
             steps=None,
             start=_FAINT,
-            transforms=(MOVING,),
+            transforms=(CROPPED,),
             redirect=True,
             falling=True,
-            exponent=1.25,
+            exponent=1.5,
         ),
         Preset(
             name="notebook-2018",
@@ -307,6 +307,16 @@ class Recipe:
     def second_try(self) -> Recipe:
         """Pixels, held still."""
         return replace(self, preset=_NEURON)
+
+    @property
+    def accentuation(self) -> Recipe:
+        """The recipe that draws into a photo what a unit likes of it: short, so that the photo remains to be seen.
+
+        Source: Hamblin et al. 2024, "Feature Accentuation", arXiv:2402.10039 (Fourier coefficients that begin at the
+        image); what holds the picture near the image there is a penalty, here the few steps.
+        """
+        quality = Quality(name="accentuation", steps=24, rate=0.2, cap=self.quality.cap, patience=24)
+        return replace(self, quality=quality, preset=replace(self.preset, exponent=1.25))
 
     def with_steps(self, steps: int) -> Recipe:
         """The same recipe with another number of steps, all of them taken; the patience of the default grows along."""

@@ -139,6 +139,7 @@ class Crop:
     largest: float
     count: int = 1
     noise: float = 0.0  # standard deviation of normal noise, and width of uniform noise; pictures may leave [0, 1]
+    even: bool = False  # crops lie anywhere, a third of them at each border; else about the middle, which is seen most
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest <= self.largest <= 1:
@@ -167,8 +168,9 @@ class Crop:
             part = float(np.clip(rng.normal(mean, CROP_SPREAD), self.smallest, 1.0))
         for axis, side in zip((2, 3), size, strict=True):
             extent = max(1, round(part * side))
-            centre = side * rng.normal(0.5, CENTRE_SPREAD)
-            start = int(np.clip(round(centre - extent / 2), 0, side - extent))
+            spare = side - extent
+            drawn = rng.uniform(-spare, 2 * spare) if self.even else side * rng.normal(0.5, CENTRE_SPREAD) - extent / 2
+            start = int(np.clip(round(drawn), 0, spare))
             pictures = pictures.narrow(axis, start, extent)
         if pictures.shape[2:] == size:
             return pictures

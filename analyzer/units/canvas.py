@@ -1,7 +1,8 @@
 """The canvas: how large a picture must be for a unit, and which neuron of its map is looked at.
 
-A neuron's canvas holds its receptive field where no padded value is seen; a channel's canvas is the smallest on which
-the map has three by three neurons and the field is covered. Neither is ever larger than the model's input.
+A neuron's canvas holds its receptive field where no padded value is seen; a channel's canvas is the smallest of 64
+pixels or more on which the map has three by three neurons and the field is covered. Neither is ever larger than the
+model's input.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import ModelError
 
 SIDE_IN_NEURONS = 3  # of a channel's map, at least
+LEAST = 64  # pixels a side of a channel's picture, where the input has them: a smaller one is a mosaic
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ def _side(network: Network, layer: ConvLayer, objective: str, *, axis: int, cap:
     covered = full if layer.is_global else size
     if cap is not None:
         covered = min(covered, cap)
-    return min(full, max(three, math.ceil(covered / step) * step))
+    least = LEAST if cap is None else min(LEAST, cap)
+    return min(full, max(three, math.ceil(max(covered, least) / step) * step))
 
 
 def _sizes(sides: list[int], full: tuple[int, int]) -> list[tuple[int, int]]:

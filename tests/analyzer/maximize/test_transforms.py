@@ -22,6 +22,7 @@ EACH = [
     Rotate(choices=(-5, 5)),
     Crop(0.4, 0.9),
     Crop(0.4, 0.9, count=3),
+    Crop(0.4, 0.9, even=True),
     Move(0.06, 6.0, 0.06),
 ]
 SIZES = [(24, 32), (8, 8), (5, 3), (2, 2), (1, 4), (1, 1)]
@@ -152,6 +153,15 @@ def test_crops_shrink_as_the_ascent_goes_on_and_are_brought_back():
 
     assert widths == pytest.approx([0.9 * 64, 0.6 * 64, 0.3 * 64], abs=3)
     assert Crop(0.3, 0.9, count=5)(x, rng()).shape == (5, 1, 64, 64)
+
+
+def test_even_crops_touch_each_border_as_often_as_neither():
+    crops = Crop(0.5, 0.5, count=600, even=True)(ramp(64, 64), rng())
+    first, last = crops[:, 0, 0, 0], crops[:, 0, 0, -1]
+    at_left, at_right = float((first < 0.5).float().mean()), float((last > 62.5).float().mean())
+    assert (at_left, at_right) == pytest.approx((1 / 3, 1 / 3), abs=0.06)
+    about_the_middle = Crop(0.5, 0.5, count=600)(ramp(64, 64), rng())
+    assert float((about_the_middle[:, 0, 0, 0] < 0.5).float().mean()) < 0.1
 
 
 def test_noise_of_crops_has_its_spread_and_is_the_same_for_the_whole_batch():

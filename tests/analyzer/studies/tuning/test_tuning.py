@@ -110,7 +110,7 @@ def test_any_number_of_bands_and_both_layouts(tmp_path, bands, hues):
 def test_layers_beyond_the_budget_are_left_out_and_said(tmp_path, monkeypatch):
     nodes = [("Conv", "x a", "y"), ("Conv", "y b", "z")]
     weights = {"a": normal(4, 3, 3, 3), "b": normal(4, 4, 5, 5)}
-    monkeypatch.setitem(tuning.BUDGETS, "draft", 4e6)
+    monkeypatch.setitem(tuning.BUDGETS, "standard", 4e6)
     run, rows = tuned(tmp_path, nodes, weights)
     first = run.layers[0]["name"]
     assert {row["layer"] for row in rows} == {first}
