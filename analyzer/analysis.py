@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,8 @@ from filterscope.analyzer.data.images import ImageSource
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.execution import executors
 from filterscope.analyzer.execution.activation_maps import layer_groups, write_maps
-from filterscope.analyzer.execution.plan import Plan, Settings, Task, make_plan, selection, settings_json
+from filterscope.analyzer.execution.plan import Plan, Settings, Task, ascents, make_plan, selection, settings_json
+from filterscope.analyzer.execution.strongest_patches import StrongestPatches
 from filterscope.analyzer.execution.tasks import Workshop
 from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from filterscope.analyzer.network.network import Network
@@ -108,6 +109,7 @@ class Analysis:
         command: what was typed, for the record.
         progress: reports how far the work is.
         studies: what the run is to hold beside pictures and maps; performed in the order of `studies.order`.
+        on_first: gets the run once a first picture of everything is there, where more are to come.
     """
 
     network: Network
@@ -119,11 +121,14 @@ class Analysis:
     command: Sequence[str] = ()
     progress: Progress = field(default_factory=Silent)
     studies: Sequence[Study] = ()
+    on_first: Callable[[Run], None] = lambda _: None
     timings: dict[str, float] = field(default_factory=dict)
     shared_out: dict[str, int] | None = None  # layer → steps, under a time budget
     pictures: list[np.ndarray] = field(init=False)  # the user's images, (H, W, C) uint8 each
     photos: list[images.PhotoInfo] = field(init=False)  # where they come from
     shop: Workshop = field(init=False)
+    first_shop: Workshop | None = field(init=False)  # the same, for first pictures
+    first_tasks: list[Task] = field(init=False)
     parity: Parity = field(init=False)
     plan: Plan = field(init=False)
     writer: RunWriter = field(init=False)
@@ -198,6 +203,7 @@ class Analysis:
             seed=self.settings.seed,
             devices=choose_devices(self.device),
             prior=self._prior(),
+            patches=StrongestPatches(self.network, self.pictures) if self.pictures else None,
         )
 
     def prove_import(self) -> None:
@@ -246,6 +252,8 @@ class Analysis:
             for layer in self.network.layers
             if layer.has_maps
         }
+        self.first_shop = self.shop.at(self.settings.first_recipe)
+        self.first_tasks = [] if self.first_shop is None else self._first_tasks(self.first_shop)
         hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in self.pictures]
         self.plan = make_plan(self.network, self.settings, images=hashes, batch=batches, steps=self.shared_out)
 
@@ -287,9 +295,31 @@ class Analysis:
         self._write_maps()
 
     def maximize_units(self) -> None:
-        """Do the tasks of the plan."""
+        """Make a first picture of everything, then do the tasks of the plan, whose pictures replace the first ones."""
+        undone = [task for task in self.plan.tasks if not self.writer.done(task.key(self.slugs))]
+        for task in undone:  # what is damaged is not read any more
+            self.writer.remove_file(f"{task.key(self.slugs).stem}.parquet")
+        layers = {task.layer for task in undone}
+        first = [task for task in self.first_tasks if task.layer in layers]
+        if first and self.first_shop is not None:
+            self.progress.stage("first pictures", sum(len(task.channels) for task in first))
+            executors.local(self.first_shop, first, self.slugs, writer=self.writer, report=self._advanced)
+            self.writer.write_units()
+            self.on_first(Run(self.out))
         self.progress.stage("maximising units", sum(len(task.channels) for task in self.plan.tasks))
         executors.local(self.shop, self.plan.tasks, self.slugs, writer=self.writer, report=self._task_done)
+        self.writer.remove_first()
+
+    def _first_tasks(self, shop: Workshop) -> list[Task]:
+        from filterscope.analyzer.maximize.engine import batch_size
+
+        chosen = selection(self.network.layers, self.settings)
+        tasks = []
+        for layer in self.network.layers:
+            if layer.name in chosen:
+                batch = batch_size(self.network, layer, shop.canvas(layer, "channel"))
+                tasks += ascents(self.settings, layer.name, chosen[layer.name], batch)
+        return [replace(task, is_first=True) for task in tasks]
 
     def gather_units(self) -> None:
         """Write one table of the rows of all tasks."""
@@ -317,6 +347,9 @@ class Analysis:
     def slugs(self) -> dict[str, str]:
         """Layer → file name, of every layer."""
         return slugs([layer.name for layer in self.network.layers])
+
+    def _advanced(self, task: Task, was_done: bool) -> None:
+        self.progress.advance(len(task.channels))
 
     def _task_done(self, task: Task, was_done: bool) -> None:
         self._info["tasks"]["done"] += 1

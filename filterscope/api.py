@@ -116,7 +116,7 @@ def analyze(
         images: files, folders, globs or array files on which activation maps are shown.
         out: folder of the run; made where it is missing.
         settings: all settings of pictures and maps in one object; the keywords below change them.
-        quality: draft, standard or fine [draft].
+        quality: draft, standard or fine [standard]; the last two come after a draft of everything.
         preset: filterscope, distill, maco, yosinski, paper or notebook-2018 [filterscope].
         objective: channel, neuron, negative, diversity, or several of these [channel].
         layers: names or globs [all].

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from filterscope.analyzer.data.images import RESIZES
@@ -26,13 +26,14 @@ AUTO_PER_LAYER = 16
 CHANNEL_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "layer")  # a run has a row a channel
 TASK_UNITS = 64  # about so many units an ascent task: a crash loses no more
 ANALYTIC_UNITS = 512
+FIRST = "draft"  # quality of first pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a run; all but `layers` and `channels` decide the results of each unit."""
 
-    quality: str = "draft"
+    quality: str = "standard"
     preset: str = "filterscope"
     objectives: tuple[str, ...] = ("channel",)  # of the ascent
     layers: tuple[str, ...] = ()  # names and globs; none: all
@@ -81,6 +82,21 @@ class Settings:
         """The preset at the quality."""
         return Recipe(preset_named(self.preset), quality_named(self.quality))
 
+    @property
+    def has_accentuations(self) -> bool:
+        """Whether the user's images are accentuated too; with a published preset, a run is what the preset makes."""
+        return "channel" in self.objectives and self.quality != FIRST and self.recipe.preset.steps is None
+
+    @property
+    def first_recipe(self) -> Recipe | None:
+        """How first pictures are made, before those that are asked for; None where there are none.
+
+        A published preset has no quicker form, and a time budget is shared out from the beginning.
+        """
+        if self.quality == FIRST or self.time_budget is not None or self.recipe.preset.steps is not None:
+            return None
+        return replace(self.recipe, quality=quality_named(FIRST))
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -88,14 +104,15 @@ class Task:
 
     layer: str
     objective: str  # one of CHANNEL_OBJECTIVES
-    method: str  # ascent or analytic
+    method: str  # ascent, analytic or accentuation
     channels: tuple[int, ...]
     steps: int | None = None  # of an ascent with a time budget; None: the recipe's
+    is_first: bool = False  # whether it makes first pictures, which others replace
 
     def key(self, slugs: dict[str, str]) -> TaskKey:
         """The files that the task owns."""
         kind = f"{self.objective}-{self.method}"
-        return TaskKey(slugs[self.layer], kind, min(self.channels), max(self.channels))
+        return TaskKey(slugs[self.layer], kind, min(self.channels), max(self.channels), self.is_first)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,10 +153,11 @@ def make_plan(
             for part in _parts(channels, ANALYTIC_UNITS)
             if layer.is_constant
         ]
-        size = max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name]
-        for objective in settings.objectives:
-            own = None if steps is None else steps[layer.name]
-            tasks += [Task(layer.name, objective, "ascent", part, steps=own) for part in _parts(channels, size)]
+        own = None if steps is None else steps[layer.name]
+        if images and settings.has_accentuations:
+            own_parts = _parts(channels, max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name])
+            tasks += [Task(layer.name, "channel", "accentuation", part) for part in own_parts]
+        tasks += [replace(task, steps=own) for task in ascents(settings, layer.name, channels, batch[layer.name])]
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
@@ -148,9 +166,22 @@ def make_plan(
         "channels": chosen,
         "images": list(images),
         "steps": None if steps is None else dict(steps),
+        "recipe": repr(settings.recipe),  # an older program's pictures are not mixed with this one's
     }
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return Plan(identity, tuple(tasks), chosen)
+
+
+def ascents(settings: Settings, layer: str, channels: tuple[int, ...], batch: int) -> list[Task]:
+    """The ascents of one layer.
+
+    Args:
+        batch: units that climb together; a task is a whole number of such batches.
+    """
+    size = max(1, TASK_UNITS // batch) * batch
+    return [
+        Task(layer, objective, "ascent", part) for objective in settings.objectives for part in _parts(channels, size)
+    ]
 
 
 def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tuple[int, ...]]:

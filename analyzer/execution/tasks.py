@@ -13,6 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
 from filterscope.analyzer.execution.plan import Task
+from filterscope.analyzer.execution.strongest_patches import StrongestPatches, faded
 from filterscope.analyzer.maximize.analytic import image_maximisers, input_maximisers
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import Prior
@@ -50,6 +51,7 @@ class Workshop:
     seed: int
     devices: Devices
     prior: Prior | None = None  # colours and spectrum of the user's images
+    patches: StrongestPatches | None = None  # of the user's images; None: there are none
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
     _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
@@ -74,6 +76,10 @@ class Workshop:
         device = self.devices.take()
         keep_to(device)
         return replace(self, devices=Devices([device]), _meter=None)
+
+    def at(self, recipe: Recipe | None) -> Workshop | None:
+        """The same workshop for another recipe; None for none."""
+        return None if recipe is None else replace(self, recipe=recipe, _canvases={}, _meter=None)
 
     def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
         """Size of the pictures of a layer and objective."""
@@ -130,7 +136,7 @@ class Workshop:
 def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarray | None]:
     """Rows (fields of UNIT_SCHEMA) and pictures of a task: (N, H, W, C) uint8, or None."""
     layer = shop.network.layer(task.layer)
-    if task.method == "ascent":
+    if task.method in ("ascent", "accentuation"):
         return _ascent(shop, layer, task)
     if layer.sees_image and layer.op == "Conv":
         return _analytic_image(shop, layer, task)
@@ -143,14 +149,27 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
     canvas = shop.canvas(layer, task.objective)
     objective = shop.objective(layer, task.objective)
     recipe = shop.recipe if task.steps is None else shop.recipe.with_steps(task.steps)
+    start = None
+    if task.method == "accentuation":
+        assert shop.patches is not None
+        recipe, start = recipe.accentuation, faded(shop.patches.of(layer, task.channels, canvas))
     problem = Problem(shop.network, layer, canvas, objective)
     climbed = ascend(
-        problem, task.channels, recipe, seed=shop.seed, device=shop.device, stop=shop.stop, prior=shop.prior
+        problem,
+        task.channels,
+        recipe,
+        seed=shop.seed,
+        device=shop.device,
+        stop=shop.stop,
+        prior=shop.prior,
+        start=start,
     )
     channels = np.repeat(np.array(task.channels), objective.pictures)
     meter, random = shop.meter(layer, task.objective)
     activation = meter.activation(climbed.tiles, channels)
-    if recipe.has_second_try and objective.canvas != "neuron" and not objective.together:  # neurons had no other
+    if (
+        start is None and recipe.has_second_try and objective.canvas != "neuron" and not objective.together
+    ):  # neurons had no other
         low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
         _try_again(shop, problem, recipe.second_try, climbed, channels=channels, low=low, activation=activation)
     robust = meter.robust(climbed.tiles, channels)

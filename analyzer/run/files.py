@@ -20,22 +20,35 @@ from filterscope.converters.errors import RunError, setting
 
 AGAIN = "analyse again into the same folder, which mends it"  # any file but run.json
 
+UNIT = ("layer", "channel", "objective", "method")  # columns that name a picture
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def gather_units(folder: Path) -> pa.Table:
-    """The union of the finished tasks' tables, in network order, then kind, then channel."""
+    """The union of the finished tasks' tables, in network order, then kind, then channel.
+
+    A unit's first picture stands there until its final one is done.
+    """
     order = {}
     if (folder / "layers.json").is_file():
         order = {layer.name: layer.index for layer in read_layers(folder)}
-    tables = [read_table(path, UNIT_SCHEMA) for path in sorted((folder / "tasks").glob("*/*.parquet"))]
-    if not tables:
-        return UNIT_SCHEMA.empty_table()
-    table = pa.concat_tables(tables)
+    table = _gathered(folder / "tasks")
+    first = _gathered(folder / "first")
+    if len(first):
+        final = set(zip(*(table[name].to_pylist() for name in UNIT), strict=True))
+        remaining = [key not in final for key in zip(*(first[name].to_pylist() for name in UNIT), strict=True)]
+        table = pa.concat_tables([table, first.filter(pa.array(remaining, pa.bool_()))])
     position = pa.array([order.get(name, len(order)) for name in table["layer"].to_pylist()], pa.int32())
     keyed = table.append_column("_position", position)
     by = [(key, "ascending") for key in ("_position", "objective", "method", "channel")]
     return keyed.sort_by(by).drop_columns("_position")
+
+
+def _gathered(folder: Path) -> pa.Table:
+    """The tables of the tasks in a folder as one."""
+    tables = [read_table(path, UNIT_SCHEMA) for path in sorted(folder.glob("*/*.parquet"))]
+    return pa.concat_tables(tables) if tables else UNIT_SCHEMA.empty_table()
 
 
 def is_run(folder: Path) -> bool:

@@ -21,13 +21,15 @@ RESERVED = DEVICES | {
 }  # beside examples/SLUG.parquet
 STUDIES = "weights|examples|attribution|classes|inversion|groups|tuning|truth|values"
 OWN_FILES = re.compile(  # paths that a run may hold
-    rf"(units\.parquet|layers\.json|run\.json|model\.onnx|tasks/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
+    rf"(units\.parquet|layers\.json|run\.json|model\.onnx|(first|tasks)/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
     rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png|npz))"
     rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+"
     r"|\.(site|report\.html)\.lock)"
 )
-OWN_FOLDERS = re.compile(rf"tasks(/{SLUG})?|maps|images|{STUDIES}|site(/(assets|png))?|\.site\.(part|old)(/.+)?")
+OWN_FOLDERS = re.compile(
+    rf"(first|tasks)(/{SLUG})?|maps|images|{STUDIES}|site(/(assets|png))?|\.site\.(part|old)(/.+)?"
+)
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
@@ -62,8 +64,10 @@ class TaskKey:
     kind: str  # objective-method, such as channel-ascent
     first: int  # lowest channel
     last: int  # highest channel
+    is_first: bool = False  # whether its pictures are first ones, which others replace
 
     @property
     def stem(self) -> str:
         """Path of the task's files inside the run, without suffix."""
-        return f"tasks/{self.slug}/{self.kind}-{self.first}-{self.last}"
+        folder = "first" if self.is_first else "tasks"
+        return f"{folder}/{self.slug}/{self.kind}-{self.first}-{self.last}"

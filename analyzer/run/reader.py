@@ -4,6 +4,7 @@
     layers.json              every conv layer, analysed or not
     units.parquet            a row a unit and kind, the union of the tasks' tables
     tasks/SLUG/KIND-FIRST-LAST.parquet + .png   one finished task: its rows and an atlas of its pictures
+    first/…                  the same of first pictures, until those in tasks/ have replaced them
     maps/SLUG.parquet, maps/SLUG-N.png          activation maps: a row a channel and image, an atlas an image
     images/N.json + .png     each input image as the network saw it, and what the network answered
     STUDY/study.json, STUDY/…                   what a study found (analyzer.studies), written before its study.json

@@ -17,7 +17,7 @@ UNIT_SCHEMA = pa.schema(
     [
         *_UNIT,
         ("objective", pa.string()),  # channel: mean of the map; neuron: one position of it
-        ("method", pa.string()),  # analytic: closed form; ascent: gradient ascent
+        ("method", pa.string()),  # analytic: closed form; ascent: gradient ascent; accentuation: ascent from a photo
         ("space", pa.string()),  # image: pixels; input: the layer's own input, each channel from low 0 to high 255
         ("activation", pa.float64()),  # objective value of the saved 8-bit picture, by ONNX Runtime
         ("robust", pa.float64()),  # mean of the objective over 16 fixed jitters of it; null: too small to shift

@@ -187,6 +187,18 @@ class RunWriter:
                 if OWN_FILES.fullmatch(f"{name}/{path.name}"):
                     path.unlink()
 
+    def remove_first(self) -> None:
+        """Delete the first pictures, all of which have been replaced."""
+        with translated_errors(self.folder):
+            for folder in sorted((self.folder / "first").glob("*")):
+                for path in sorted(folder.glob("*")):
+                    if OWN_FILES.fullmatch(path.relative_to(self.folder).as_posix()):
+                        path.unlink()
+                with contextlib.suppress(OSError):  # somebody else's files are in it: they stay
+                    folder.rmdir()
+            with contextlib.suppress(OSError):
+                (self.folder / "first").rmdir()
+
     def write_info(self, info: dict[str, Any]) -> None:
         """Write run.json; `schema` and `plan` are added."""
         self.write_json("run.json", {"schema": SCHEMA, "plan": self.plan} | info)

@@ -31,10 +31,11 @@ from filterscope.commands.options import (
     White,
     one_of,
 )
-from filterscope.exit_codes import INTERRUPTED, path_text, say_how_pictures_go
+from filterscope.exit_codes import INTERRUPTED, path_text, say, say_how_pictures_go
 
 if TYPE_CHECKING:
     from filterscope.analyzer.network.network import Network
+    from filterscope.analyzer.run.reader import Run
     from filterscope.analyzer.studies.study import Study
     from filterscope.commands.progress import Reporter
     from filterscope.requests.analyze import AnalyzeRequest
@@ -61,7 +62,7 @@ def analyze(
     quality: Annotated[
         str,
         typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
-    ] = "draft",
+    ] = "standard",
     preset: Annotated[
         str,
         typer.Option(
@@ -230,7 +231,7 @@ def analyze(
     )
     note_assumptions(network)
     say_how_pictures_go(network)
-    run_and_report(request, network, choose(quiet, json_log))
+    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log))
 
 
 def demo(
@@ -257,7 +258,7 @@ def demo(
         studies=StudyOptions(truth=True, values=("all",), has_images=True).of_network(network, ()),
         labels=bundled.labels(),
     )
-    run_and_report(request, network, choose(quiet, json_log))
+    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,14 +370,26 @@ class StudyOptions:
         return studies
 
 
-def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter) -> None:
-    """Run the analysis, make the pages, and print where they are; an interrupt says how to go on."""
+def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter, *, speaks: bool) -> None:
+    """Run the analysis, make the pages, and print where they are; an interrupt says how to go on.
+
+    Args:
+        speaks: whether a line says where the pages of first pictures are.
+    """
     from filterscope.requests.runs import ReportRequest
 
     out = request.out
     interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
+
+    def show_first(run: Run) -> None:
+        progress.stage("making pages", 1)
+        page = ReportRequest().run(run)
+        progress.advance()
+        if speaks:
+            say(f"{path_text(page)}: first pictures; going on with better ones …")
+
     try:
-        run = request.run(network, progress, ["filterscope", *sys.argv[1:]])
+        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show_first)
         progress.stage("making pages", 1)
         page = ReportRequest().run(run)
         progress.advance()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +43,20 @@ class AnalyzeRequest:
             if isinstance(study, type) or not callable(getattr(study, "run", None)):
                 checks.refuse("studies", study, "give studies such as fs.Tuning(), in a list")
 
-    def run(self, network: Network, progress: Progress, command: Sequence[str] = ()) -> Run:
+    def run(
+        self,
+        network: Network,
+        progress: Progress,
+        command: Sequence[str] = (),
+        on_first: Callable[[Run], None] = lambda _: None,
+    ) -> Run:
         """Analyse the network, or go on with an analysis of the same plan in the same folder.
 
         Args:
             network: the opened network.
             progress: is told how far the work is.
             command: what the run's record says it was started with.
+            on_first: gets the run once a first picture of everything is there, where more are to come.
 
         Raises:
             FilterscopeError: the images, the folder, or something that does not fit the network.
@@ -67,6 +74,7 @@ class AnalyzeRequest:
             command=command,
             progress=progress,
             studies=self.studies,
+            on_first=on_first,
         ).run()
 
 

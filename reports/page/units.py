@@ -32,6 +32,11 @@ DIVERSE = 4  # pictures of a unit with the objective diversity
 
 KINDS = {  # objective, method, space: title, what it is, section of the method page
     ("channel", "ascent", "image"): ("Channel", "found by ascent: the highest mean of the whole map", "channel"),
+    ("channel", "accentuation", "image"): (
+        "In your image",
+        "what the channel likes, drawn into the patch of your images that excites it most",
+        "accentuation",
+    ),
     ("neuron", "ascent", "image"): ("Neuron", "found by ascent: the highest value of one neuron", "neuron"),
     ("negative", "ascent", "image"): ("Negative", "found by ascent: the lowest mean of the whole map", "negative"),
     **{

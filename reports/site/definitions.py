@@ -41,6 +41,12 @@ DEFINITIONS = (
         "neuron’s receptive field, all that this neuron can see, or as the network’s input where that is smaller.",
     ),
     Definition(
+        "accentuation",
+        "Accentuation",
+        "A few steps of the same ascent that begin at the patch of your images with the channel’s strongest neuron, "
+        "at three quarters of its contrast. What the channel likes of the patch becomes stronger, and the rest fades.",
+    ),
+    Definition(
         "negative",
         "Negative picture",
         "An image that gradient ascent found to push the mean of the channel’s map as low as it can: what turns the "

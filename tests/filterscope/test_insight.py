@@ -26,7 +26,7 @@ def test_all_three_are_in_the_run(given, tmp_path, capsys):
     assert run.table("classes/classes.parquet")["label"].to_pylist() == ["dark", "red"]
     assert set(run.table("inversion/inversions.parquet")["layer"].to_pylist()) == {"look"}
     assert set(run.table("groups/groups.parquet")["layer"].to_pylist()) == {"look"}
-    assert len(run.table("groups/grid.parquet")) == 16
+    assert len(run.table("groups/grid.parquet")) == 49
     assert capsys.readouterr().err == ""
 
 

@@ -1,0 +1,106 @@
+"""A first picture of everything comes before the ones asked for, and is replaced by them, whatever is interrupted."""
+
+import numpy as np
+import onnx
+import pytest
+
+from filterscope.analyzer.analysis import Analysis
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings
+from filterscope.analyzer.run.reader import Run
+from filterscope.converters.errors import RunError
+from support.networks import build, normal
+
+STEPS = {"draft": 32, "standard": 128}
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m.onnx"
+    nodes = [("Conv", "x w", "a"), ("Relu", "a", "r"), ("Conv", "r v", "y")]
+    onnx.save(build(nodes, {"w": normal(3, 3, 5, 5), "v": normal(2, 3, 3, 3)}, shape=(1, 3, 24, 24)), path)
+    return open_network(path)
+
+
+def pictures(run):
+    return {
+        (row["layer"], row["channel"], row["objective"], row["method"]): (row["steps"], run.tile(row))
+        for row in run.units.to_pylist()
+        if row["method"] == "ascent"
+    }
+
+
+def analysed(network, out, on_first=lambda _: None, **settings):
+    return Analysis(network, Settings(**settings), [], out, on_first=on_first).run()
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[key][1], other[key][1]) for key in one)
+
+
+def test_first_pictures_are_those_of_draft_and_stand_until_the_others_are_made(network, tmp_path):
+    first = []
+    run = analysed(
+        network, tmp_path / "run", lambda run: first.append((run.info.status, pictures(run))), quality="standard"
+    )
+    ((status, early),) = first
+    assert status == "running"
+    assert same(early, pictures(analysed(network, tmp_path / "draft", quality="draft")))
+    assert early.keys() == pictures(run).keys()
+    assert all(steps <= STEPS["draft"] for steps, _ in early.values())
+    assert any(steps > STEPS["draft"] for steps, _ in pictures(run).values())
+    assert not (tmp_path / "run" / "first").exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"quality": "draft"}, {"preset": "paper", "quality": "standard"}, {"time_budget": 1.0}]
+)
+def test_what_is_quick_or_published_or_under_a_budget_has_no_first_pictures(network, tmp_path, settings):
+    first = []
+    analysed(network, tmp_path / "run", first.append, **({"quality": "standard"} | settings))
+    assert not first
+
+
+def test_an_interrupted_run_holds_its_first_pictures_and_ends_the_same(network, tmp_path, monkeypatch):
+    whole = analysed(network, tmp_path / "whole", quality="standard")
+
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analysed(network, tmp_path / "run", interrupt, quality="standard")
+    partial = Run(tmp_path / "run")
+    assert partial.info.status == "partial"
+    assert pictures(partial).keys() == pictures(whole).keys()
+    again = []
+    assert same(pictures(analysed(network, tmp_path / "run", again.append, quality="standard")), pictures(whole))
+    assert len(again) == 1  # the pages are made again, the pictures are not
+
+
+def test_a_unit_whose_picture_is_done_has_that_one(network, tmp_path):
+    from filterscope.analyzer.run.files import gather_units
+
+    out = tmp_path / "run"
+    run = analysed(network, out, quality="standard")
+    final = pictures(run)
+    analysed(network, tmp_path / "draft", quality="draft")
+    (tmp_path / "draft" / "tasks").rename(out / "first")
+    assert gather_units(out).equals(run.units.table)
+    layer = run.layers[0].slug
+    for path in (out / "tasks" / layer).glob("channel-ascent-*.parquet"):
+        path.unlink()
+    mixed = {(row["layer"], row["channel"], row["method"]): row["steps"] for row in gather_units(out).to_pylist()}
+    assert all(mixed[name, channel, "ascent"] <= 32 for name, channel, *_ in final if name == run.layers[0].name)
+    assert len(mixed) == len({(name, channel, method) for name, channel, _, method in final}) + 5  # closed forms
+
+
+def test_a_run_of_another_recipe_is_not_gone_on_with(network, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from filterscope.analyzer.maximize import presets
+
+    analysed(network, tmp_path / "run", quality="draft")
+    changed = replace(presets.PRESETS["filterscope"], exponent=1.0)
+    monkeypatch.setitem(presets.PRESETS, "filterscope", changed)
+    with pytest.raises(RunError, match="holds a run with other settings"):
+        analysed(network, tmp_path / "run", quality="draft")
