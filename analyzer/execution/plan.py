@@ -112,7 +112,7 @@ class Task:
     def key(self, slugs: dict[str, str]) -> TaskKey:
         """The files that the task owns."""
         kind = f"{self.objective}-{self.method}"
-        return TaskKey(slugs[self.layer], kind, min(self.channels), max(self.channels), self.is_first)
+        return TaskKey(slugs[self.layer], kind, min(self.channels), max(self.channels), is_first=self.is_first)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
