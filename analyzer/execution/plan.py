@@ -84,8 +84,13 @@ class Settings:
 
     @property
     def has_accentuations(self) -> bool:
-        """Whether the user's images are accentuated too; with a published preset, a run is what the preset makes."""
-        return "channel" in self.objectives and self.quality != FIRST and self.recipe.preset.steps is None
+        """Whether the user's images are accentuated too: not in a draft, under a time budget, or by a published preset."""
+        return "channel" in self.objectives and self.quality != FIRST and self._is_free
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether neither a published preset nor a time budget says how many steps there are."""
+        return self.time_budget is None and self.recipe.preset.steps is None
 
     @property
     def first_recipe(self) -> Recipe | None:
@@ -93,7 +98,7 @@ class Settings:
 
         A published preset has no quicker form, and a time budget is shared out from the beginning.
         """
-        if self.quality == FIRST or self.time_budget is not None or self.recipe.preset.steps is not None:
+        if self.quality == FIRST or not self._is_free:
             return None
         return replace(self.recipe, quality=quality_named(FIRST))
 

@@ -15,6 +15,7 @@ from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
 
 BATCH = 16  # images that are measured together
+MOST_IMAGES = 64  # that are measured: each task sees them again
 CONTRAST = 0.75  # of a patch where an accentuation begins: what the unit does not care about fades
 
 
@@ -24,7 +25,7 @@ class StrongestPatches:
 
     Args:
         network: whose units are asked about.
-        images: (H, W, C) uint8 each, at the network's input size.
+        images: (H, W, C) uint8 each, at the network's input size; the first MOST_IMAGES count.
     """
 
     network: Network
@@ -39,8 +40,8 @@ class StrongestPatches:
         session = self.network.session([layer.value], threads=1)
         best = np.full(len(channels), -np.inf)
         patches = np.zeros((len(channels), *canvas.size, self.network.input.channels), np.uint8)
-        for first in range(0, len(self.images), BATCH):
-            images = self.images[first : first + BATCH]
+        for first in range(0, min(len(self.images), MOST_IMAGES), BATCH):
+            images = self.images[first : min(first + BATCH, MOST_IMAGES)]
             maps = session.run(self.network.input.to_model(np.stack(images)))[layer.value][:, list(channels)]
             full = images[0].shape[:2]
             window = [_extent(layer, axis, maps.shape[2 + axis], full[axis] - canvas.size[axis]) for axis in (0, 1)]

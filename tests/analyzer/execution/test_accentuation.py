@@ -108,7 +108,12 @@ def test_every_channel_has_one_from_the_image_with_its_strongest_neuron(job, net
 
 @pytest.mark.parametrize(
     ("settings", "images"),
-    [({"quality": "draft"}, True), ({"preset": "paper"}, True), ({"quality": "standard"}, False)],
+    [
+        ({"quality": "draft"}, True),
+        ({"preset": "paper"}, True),
+        ({"quality": "standard", "time_budget": 1.0}, True),
+        ({"quality": "standard"}, False),
+    ],
 )
 def test_drafts_published_presets_and_runs_without_images_have_none(network, photos, tmp_path, settings, images):
     run = Analysis(network, Settings(**settings), find([photos]) if images else [], tmp_path / "run").run()
