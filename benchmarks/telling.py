@@ -25,7 +25,8 @@ from two_way_choice import accuracy, choices, features, interval
 
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find, load
-from filterscope.analyzer.execution.strongest_patches import StrongestPatches, faded
+from filterscope.analyzer.execution.strongest_patches import StrongestPatches
+from filterscope.analyzer.maximize.accentuation import faded
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.problem import Problem

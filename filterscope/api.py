@@ -178,6 +178,7 @@ def maximize(
     device: str = "auto",
     canvas: tuple[int, int] | None = None,
     seconds: float = 60.0,
+    start: str | Path | np.ndarray | None = None,
 ) -> Portrait:
     """The pictures that excite some units most.
 
@@ -195,6 +196,7 @@ def maximize(
         device: auto, cpu, cuda, cuda:1.
         canvas: height and width of the picture; None: fitted to what the unit sees.
         seconds: that a proof may take, each unit.
+        start: a photo, a file or (H, W, C) numbers: what the unit likes of it is drawn into it; None: noise.
 
     Returns:
         The pictures and their numbers, which show themselves in a notebook; `save("17.png")` writes them.
@@ -215,6 +217,7 @@ def maximize(
         device=device,
         canvas=canvas,
         seconds=seconds,
+        start=start,
     )
     return request.run(_network(model))
 

@@ -84,7 +84,7 @@ class Settings:
 
     @property
     def has_accentuations(self) -> bool:
-        """Whether the user's images are accentuated too: not in a draft, under a time budget, or by a published preset."""
+        """Whether the images are accentuated too: not in a draft, under a time budget, or by a published preset."""
         return "channel" in self.objectives and self.quality != FIRST and self._is_free
 
     @property

@@ -16,7 +16,6 @@ from filterscope.analyzer.units.canvas import Canvas
 
 BATCH = 16  # images that are measured together
 MOST_IMAGES = 64  # that are measured: each task sees them again
-CONTRAST = 0.75  # of a patch where an accentuation begins: what the unit does not care about fades
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,13 +73,6 @@ def strongest_windows(maps: np.ndarray, window: tuple[int, int]) -> tuple[np.nda
     image, row, column = np.unravel_index(highest, by_channel.shape[1:])
     places = np.stack([image, row + (tall - 1) / 2, column + (wide - 1) / 2], axis=1)
     return by_channel.reshape(len(by_channel), -1).max(axis=1), places
-
-
-def faded(patches: np.ndarray) -> np.ndarray:
-    """Patches with less contrast about their own mean colour: (N, H, W, C) uint8."""
-    mean = patches.mean(axis=(1, 2), keepdims=True)
-    levels: np.ndarray = np.clip(np.rint(mean + (patches - mean) * CONTRAST), 0, 255)
-    return levels.astype(np.uint8)
 
 
 def _extent(layer: ConvLayer, axis: int, extent: int, less: int) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 
 from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
 from filterscope.analyzer.execution.plan import Task
-from filterscope.analyzer.execution.strongest_patches import StrongestPatches, faded
+from filterscope.analyzer.execution.strongest_patches import StrongestPatches
+from filterscope.analyzer.maximize.accentuation import faded
 from filterscope.analyzer.maximize.analytic import image_maximisers, input_maximisers
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import Prior

@@ -312,9 +312,11 @@ class Recipe:
     def accentuation(self) -> Recipe:
         """The recipe that draws into a photo what a unit likes of it: short, so that the photo remains to be seen.
 
-        Source: Hamblin et al. 2024, "Feature Accentuation", arXiv:2402.10039 (Fourier coefficients that begin at the
-        image); what holds the picture near the image there is a penalty, here the few steps.
+        A published preset, or steps of the user's own, stay as they are. What holds the picture near the photo is a
+        penalty in the source (analyzer.maximize.accentuation), here the few steps.
         """
+        if self.preset.steps is not None or self.quality not in QUALITIES.values():
+            return self
         quality = Quality(name="accentuation", steps=24, rate=0.2, cap=self.quality.cap, patience=24)
         return replace(self, quality=quality, preset=replace(self.preset, exponent=1.25))
 

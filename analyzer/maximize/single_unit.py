@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from filterscope.analyzer.maximize.accentuation import faded, on_canvas
 from filterscope.analyzer.maximize.presets import Quality, Recipe
 from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.problem import Problem
@@ -108,6 +109,7 @@ class UnitRequest:
     device: str = "auto"
     canvas: tuple[int, int] | None = None  # height and width; None: fitted to what the unit sees
     seconds: float = 60.0  # for a proof
+    start: str | Path | np.ndarray | None = None  # a photo where the ascent begins; None: the recipe's own start
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -238,8 +240,12 @@ def _maximise(problem: Problem, request: UnitRequest, prior: Prior | None) -> tu
     if request.method == "vertex":
         jumped = jump(problem, units, device)
         return jumped.tiles, unknown, jumped.steps
+    recipe, start = request.recipe, None
+    if request.start is not None:
+        photo = on_canvas(request.start, network.input, problem.canvas)
+        recipe, start = recipe.accentuation, np.repeat(faded(photo[None]), count, axis=0)
     with on(device):
-        climbed = ascend(problem, units, request.recipe, seed=request.seed, device=device, prior=prior)
+        climbed = ascend(problem, units, recipe, seed=request.seed, device=device, prior=prior, start=start)
     if request.method == "ascent":
         return climbed.tiles, unknown, climbed.steps
     from filterscope.analyzer.certify.certifier import Certifier

@@ -112,6 +112,12 @@ def maximize(
             help="HEIGHTxWIDTH of the picture.", show_default="fitted to what the unit sees", rich_help_panel=RESULT
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A photo: what the unit likes of it is drawn into it.", show_default="noise", rich_help_panel=RESULT
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=RESULT)] = 0,
     out: Annotated[
         Path | None,
@@ -151,6 +157,7 @@ def maximize(
         device=device,
         canvas=None if canvas is None else sides("--canvas", canvas, "96x96"),
         seconds=seconds,
+        start=start,
     )
     if out is not None:
         check_file(out)  # what is wrong is said before the network is opened

@@ -38,7 +38,7 @@ SETTINGS = frozenset(  # every option of every command, as the Python API spells
         *("input_channels", "input_size", "inversion", "json", "json_log", "labels", "layer", "layers"),
         *("layout", "limit_memory", "limit_seconds", "maps", "match", "mean", "method", "no_resize"),
         *("objective", "order", "out", "pair", "png", "preprocess", "preset", "quality", "quiet", "resize"),
-        *("restrain", "sanity", "seconds", "seed", "single_file", "std", "steps", "target", "time_budget"),
+        *("restrain", "sanity", "seconds", "seed", "single_file", "start", "std", "steps", "target", "time_budget"),
         *("truth", "trust", "tuning", "values", "version", "weights", "white", "width"),
     )
 )

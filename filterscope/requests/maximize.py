@@ -11,6 +11,10 @@ from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
     from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest
     from filterscope.analyzer.network.network import Network
     from filterscope.analyzer.units.objectives import Objective
@@ -50,6 +54,7 @@ class MaximizeRequest:
     device: str = "auto"
     canvas: tuple[int, int] | None = None  # height and width; None: fitted to what the unit sees
     seconds: float = 60.0  # that a proof may take, each unit
+    start: str | Path | np.ndarray | None = None  # a photo where the ascent begins; None: noise
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", checks.wholes("channels", self.channels, least=None))
@@ -67,6 +72,10 @@ class MaximizeRequest:
             raise SettingsError(
                 f"maximize: give {setting('layer')}, or {setting('class')} for the network's own scores"
             )
+        if self.start is not None:
+            checks.array("start", self.start)
+            if self.method != "ascent":
+                raise SettingsError(f"{setting('start')}: is of {setting('method', 'ascent')}", field="start")
         if len(self.labels) and self.class_name is None:
             raise SettingsError(f"{setting('labels')}: names classes, and goes with {setting('class')}", field="labels")
         if self.pair is not None and self.objective != "channel":
@@ -99,6 +108,7 @@ class MaximizeRequest:
             device=self.device,
             canvas=self.canvas,
             seconds=self.seconds,
+            start=self.start,
         )
 
     def run(self, network: Network, on_first: Callable[[Portrait], None] | None = None) -> Portrait:
@@ -115,6 +125,7 @@ class MaximizeRequest:
 
         question = self.question(network)
         network.prove()
-        if on_first is not None and self.method == "ascent" and self.recipe.steps > FIRST.steps:
+        has_quick = self.method == "ascent" and self.start is None
+        if on_first is not None and has_quick and self.recipe.steps > FIRST.steps:
             on_first(answer(network, at_quality(question, FIRST)))
         return answer(network, question)

@@ -9,7 +9,8 @@ from filterscope.analyzer.analysis import Analysis
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find
 from filterscope.analyzer.execution.plan import Settings
-from filterscope.analyzer.execution.strongest_patches import CONTRAST, StrongestPatches, faded, strongest_windows
+from filterscope.analyzer.execution.strongest_patches import StrongestPatches, strongest_windows
+from filterscope.analyzer.maximize.accentuation import CONTRAST, faded
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.units.canvas import Canvas
 from support.networks import build, normal
