@@ -386,7 +386,7 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
         page = ReportRequest().run(run)
         progress.advance()
         if speaks:
-            say(f"{path_text(page)}: first pictures; going on with better ones …")
+            say(f"first pictures: {path_text(page)}; going on with better ones …")
 
     try:
         run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show_first)
