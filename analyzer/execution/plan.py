@@ -159,10 +159,10 @@ def make_plan(
             if layer.is_constant
         ]
         own = None if steps is None else steps[layer.name]
+        climbs = ascents(settings, layer.name, channels, batch[layer.name])
         if images and settings.has_accentuations:
-            own_parts = _parts(channels, max(1, TASK_UNITS // batch[layer.name]) * batch[layer.name])
-            tasks += [Task(layer.name, "channel", "accentuation", part) for part in own_parts]
-        tasks += [replace(task, steps=own) for task in ascents(settings, layer.name, channels, batch[layer.name])]
+            tasks += [replace(task, method="accentuation") for task in climbs if task.objective == "channel"]
+        tasks += [replace(task, steps=own) for task in climbs]
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
