@@ -179,6 +179,8 @@ def maximize(
     canvas: tuple[int, int] | None = None,
     seconds: float = 60.0,
     start: str | Path | np.ndarray | None = None,
+    white: float | None = None,
+    film: str | Path | None = None,
 ) -> Portrait:
     """The pictures that excite some units most.
 
@@ -197,6 +199,8 @@ def maximize(
         canvas: height and width of the picture; None: fitted to what the unit sees.
         seconds: that a proof may take, each unit.
         start: a photo, a file or (H, W, C) numbers: what the unit likes of it is drawn into it; None: noise.
+        white: of a photo of more than 8 bits or of an array, as in `analyze`.
+        film: a name that ends in .webp, where the ascent is written as an animation; several pictures as in `save`.
 
     Returns:
         The pictures and their numbers, which show themselves in a notebook; `save("17.png")` writes them.
@@ -218,6 +222,8 @@ def maximize(
         canvas=canvas,
         seconds=seconds,
         start=start,
+        white=white,
+        film=film,
     )
     return request.run(_network(model))
 

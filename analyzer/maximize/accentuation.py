@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from filterscope.analyzer.data.images import find, fit, load, photos_of
+from filterscope.analyzer.data.images import Photo, find, fit, photos_of, read
 from filterscope.analyzer.network.inputs import InputSpec
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.converters import checks
@@ -26,22 +26,32 @@ def faded(pictures: np.ndarray) -> np.ndarray:
     return levels.astype(np.uint8)
 
 
-def on_canvas(photo: str | Path | np.ndarray, spec: InputSpec, canvas: Canvas) -> np.ndarray:
-    """A photo that covers a canvas, cut to it: (H, W, C) uint8.
+def read_photo(photo: str | Path | np.ndarray, white: float | None = None) -> Photo:
+    """One photo; of an animation the first frame.
 
     Args:
-        photo: a file, or (H, W, C) numbers in RGB order.
-        spec: of the network's input, for its channels.
+        photo: a file, or (H, W) or (H, W, C) numbers in RGB order.
+        white: of more than 8 bits, as in analyzer.data.images.find.
 
     Raises:
         InputError: it cannot be read as a picture.
         SettingsError: it stands for several pictures.
     """
-    sized = replace(spec, height=canvas.height, width=canvas.width)
     if isinstance(photo, np.ndarray):
-        return fit(photos_of({"start": photo})[0], sized, "cover")
-    sources = find([photo])
+        return photos_of({"start": photo}, white)[0]
+    sources = find([photo], white)
     if len(sources) != 1:
-        checks.refuse("start", photo, f"stands for {len(sources)} pictures; give one")
-    ((_, pixels),) = load(sources, sized, "cover")
-    return pixels
+        checks.refuse("start", str(photo), f"stands for {len(sources)} pictures; give one")
+    return read(sources[0])
+
+
+def on_canvas(photo: Photo, spec: InputSpec, canvas: Canvas) -> np.ndarray:
+    """A photo that covers a canvas, cut to it: (H, W, C) uint8.
+
+    Args:
+        spec: of the network's input, for its channels.
+
+    Raises:
+        InputError: the network takes another number of channels.
+    """
+    return fit(photo, replace(spec, height=canvas.height, width=canvas.width), "cover")

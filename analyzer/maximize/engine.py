@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from filterscope.analyzer.compute.pixels import eight_bit
+from filterscope.analyzer.maximize.film import Recorder
 from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient, UnitDirections, select_directions
 from filterscope.analyzer.maximize.optimisers import Optimiser, optimiser
 from filterscope.analyzer.maximize.parameterisations import Fourier, Maco, Parameters, Pixels
@@ -60,6 +61,7 @@ def ascend(
     stop: threading.Event | None = None,
     prior: Prior | None = None,
     start: np.ndarray | None = None,
+    recorder: Recorder | None = None,
 ) -> Ascent:
     """Maximise some units of one layer.
 
@@ -72,6 +74,7 @@ def ascend(
         stop: set by another thread, it ends the ascent at the next step.
         prior: colours and spectrum of the user's images; None: those of ImageNet, and 1/f.
         start: (N, H, W, C) uint8 pictures to begin at, one a picture; None: the recipe's own start.
+        recorder: gets the pictures as they stand at the steps that it names; None: nothing is computed for it.
 
     Returns:
         8-bit pictures of the domain: `objective.pictures` of each unit, one after the other.
@@ -82,14 +85,16 @@ def ascend(
     """
     started = time.perf_counter()
     together = problem.objective.pictures
-    climb = _Climb(problem, recipe, seed=seed, device=device, prior=prior, stop=stop or threading.Event())
+    climb = _Climb(
+        problem, recipe, seed=seed, device=device, prior=prior, stop=stop or threading.Event(), recorder=recorder
+    )
     pictures = [(unit, index) for unit in units for index in range(together)]
     size = batch_size(problem.network, problem.layer, problem.canvas, together)
     parts: list[Part] = []
     first = 0
     while first < len(pictures):
         batch = slice(first, first + size)
-        part = climb.run(pictures[batch], None if start is None else start[batch])
+        part = climb.run(pictures[batch], None if start is None else start[batch], first)
         if part is None:
             size = _smaller_batch(min(size, len(pictures) - first), together)
             continue
@@ -149,8 +154,9 @@ class _Climb:
         device: torch.device,
         prior: Prior | None,
         stop: threading.Event,
+        recorder: Recorder | None,
     ) -> None:
-        self.stop = stop
+        self.stop, self.recorder = stop, recorder
         self.layer, self.canvas, self.objective = problem.layer, problem.canvas, problem.objective
         self.recipe = recipe.on(self.objective.canvas, min(self.canvas.size))
         self.seed, self.device = seed, device
@@ -159,14 +165,18 @@ class _Climb:
         self.slope = ObjectiveGradient(problem, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
 
-    def run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part | None:
-        """Climb with one batch of (unit, number of its picture); None if the GPU's memory is too small for it."""
+    def run(self, units: list[tuple[int, int]], start: np.ndarray | None, first: int) -> Part | None:
+        """Climb with one batch of (unit, number of its picture); None if the GPU's memory is too small for it.
+
+        Args:
+            first: place of the batch's first picture among all of the ascent.
+        """
         try:
-            return self._run(units, start)
+            return self._run(units, start, first)
         except torch.OutOfMemoryError:
             return None  # the exception, which holds the batch's tensors, ends here
 
-    def _run(self, units: list[tuple[int, int]], start: np.ndarray | None) -> Part:
+    def _run(self, units: list[tuple[int, int]], start: np.ndarray | None, first: int) -> Part:
         state = _State(
             self._initial_parameters(units, start), self.recipe, self.slope.directions([unit for unit, _ in units])
         )
@@ -176,6 +186,8 @@ class _Climb:
         for step in range(self.recipe.steps):
             if self.stop.is_set():
                 raise InterruptedError(f"{self.layer.name}: stopped at step {step}")
+            if self.recorder is not None and step in self.recorder.steps:
+                self.recorder.add(step, first + state.places, eight_bit(self._shown(state.pictures())))
             values, gradient = self._gradient(state, step)
             broken = ~torch.isfinite(gradient.flatten(1).sum(dim=1))
             state.climb(gradient, step)
@@ -249,6 +261,11 @@ class _State:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def pictures(self) -> torch.Tensor:
+        """The pictures that still climb, as they stand, (B, C, H, W)."""
+        with torch.no_grad():
+            return self.parameters.decode(self.parameters.values)
 
     def climb(self, gradient: torch.Tensor, step: int) -> None:
         """One step upwards, and what the recipe does to pictures after it."""

@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from filterscope.analyzer.data.images import Photo
 from filterscope.analyzer.maximize.accentuation import faded, on_canvas
+from filterscope.analyzer.maximize.film import Film, Recorder
 from filterscope.analyzer.maximize.presets import Quality, Recipe
 from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
+from filterscope.analyzer.run.whole_file import check_place, write_whole
 from filterscope.analyzer.units.canvas import Canvas, bytes_on, canvas_for
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import Objective, objective_for
@@ -49,6 +52,7 @@ class Portrait:
     bound: np.ndarray  # (N,) no picture of the canvas raises the objective above it; ∞ where none is known
     steps: np.ndarray  # (N,)
     status: tuple[str, ...]  # of each picture: ok; unraised: not above the best random image; diverged: not finite
+    film: Film | None = None  # of the ascent, where one was to be made
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as PNG; several side by side.
@@ -109,7 +113,8 @@ class UnitRequest:
     device: str = "auto"
     canvas: tuple[int, int] | None = None  # height and width; None: fitted to what the unit sees
     seconds: float = 60.0  # for a proof
-    start: str | Path | np.ndarray | None = None  # a photo where the ascent begins; None: the recipe's own start
+    start: Photo | None = None  # where the ascent begins; None: the recipe's own start
+    film: bool = False  # whether the ascent is recorded
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -168,7 +173,7 @@ def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -
                 f"{setting('channel', unit)}: {layer.name} has channels 0 to {highest}", field="channel", value=unit
             )
         objective.direction(unit, layer.out_channels)  # says so where it does not fit the layer
-    tiles, bound, steps = _maximise(Problem(network, layer, canvas, objective), request, prior)
+    tiles, bound, steps, film = _maximise(Problem(network, layer, canvas, objective), request, prior)
     units = np.repeat(np.array(request.units), objective.pictures)
     meter = Meter(network, layer, canvas, objective)
     activation, random = meter.activation(tiles, units), meter.best_of_random(units)
@@ -184,6 +189,7 @@ def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -
         bound=bound,
         steps=steps,
         status=tuple(_status(one, other, objective.sense) for one, other in zip(activation, random, strict=True)),
+        film=film,
     )
 
 
@@ -222,8 +228,10 @@ def _canvas(network: Network, request: UnitRequest) -> Canvas:
     return Canvas(*size, None, None)
 
 
-def _maximise(problem: Problem, request: UnitRequest, prior: Prior | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures, upper bounds and steps."""
+def _maximise(
+    problem: Problem, request: UnitRequest, prior: Prior | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Film | None]:
+    """Pictures, upper bounds, steps, and the film of the ascent."""
     from filterscope.analyzer.compute.devices import choose_device, on
     from filterscope.analyzer.maximize.engine import ascend
     from filterscope.analyzer.maximize.vertex_jump import jump
@@ -235,24 +243,36 @@ def _maximise(problem: Problem, request: UnitRequest, prior: Prior | None) -> tu
         from filterscope.analyzer.maximize.analytic import image_maximisers
 
         exact = image_maximisers(network, layer, units)
-        return exact.tiles, exact.values, none
+        return exact.tiles, exact.values, none, None
     device = choose_device(request.device)
     if request.method == "vertex":
         jumped = jump(problem, units, device)
-        return jumped.tiles, unknown, jumped.steps
-    recipe, start = request.recipe, None
+        return jumped.tiles, unknown, jumped.steps, None
+    recipe, photos = request.recipe, None
     if request.start is not None:
-        photo = on_canvas(request.start, network.input, problem.canvas)
-        recipe, start = recipe.accentuation, np.repeat(faded(photo[None]), count, axis=0)
+        photos = np.repeat(on_canvas(request.start, network.input, problem.canvas)[None], count, axis=0)
+        recipe = recipe.accentuation
+    recorder = None
+    if request.film:
+        recorder = Recorder(recipe.steps, (count, *problem.canvas.size, network.input.channels), photos)
     with on(device):
-        climbed = ascend(problem, units, recipe, seed=request.seed, device=device, prior=prior, start=start)
+        climbed = ascend(
+            problem,
+            units,
+            recipe,
+            seed=request.seed,
+            device=device,
+            prior=prior,
+            start=None if photos is None else faded(photos),
+            recorder=recorder,
+        )
     if request.method == "ascent":
-        return climbed.tiles, unknown, climbed.steps
+        return climbed.tiles, unknown, climbed.steps, None if recorder is None else recorder.film(climbed.tiles)
     from filterscope.analyzer.certify.certifier import Certifier
 
     certifier = Certifier(network, layer, problem.canvas)
     proofs = [certifier.certify(unit, tile, request.seconds) for unit, tile in zip(units, climbed.tiles, strict=True)]
-    return np.stack([p.image for p in proofs]), np.array([p.bound for p in proofs]), climbed.steps
+    return np.stack([p.image for p in proofs]), np.array([p.bound for p in proofs]), climbed.steps, None
 
 
 def save(tiles: np.ndarray, path: str | Path) -> Path:
@@ -262,12 +282,7 @@ def save(tiles: np.ndarray, path: str | Path) -> Path:
         SettingsError: the file cannot be written.
     """
     check_file(path)
-    try:
-        Path(path).write_bytes(atlas.to_png(atlas.pack(tiles)))
-    except OSError as error:
-        raise SettingsError(
-            f"{setting('out', path)}: cannot be written ({error.strerror})", field="out", value=path
-        ) from error
+    write_whole("out", path, atlas.to_png(atlas.pack(tiles)))
     return Path(path)
 
 
@@ -275,19 +290,14 @@ def check_file(path: str | Path) -> None:
     """Check, before any work, that a picture can be written there.
 
     Raises:
-        SettingsError: the name is not of a PNG, or there is no such folder.
+        SettingsError: the name is not of a PNG, or its folder cannot be written.
     """
-    if Path(path).suffix.lower() != ".png":
-        raise SettingsError(f"{setting('out', path)}: give a name that ends in .png", field="out", value=path)
-    if not Path(path).parent.is_dir():
-        raise SettingsError(
-            f"{setting('out', path)}: cannot be written (no folder {Path(path).parent})", field="out", value=path
-        )
+    check_place("out", path, ".png")
 
 
 def at_quality(request: UnitRequest, quality: Quality) -> UnitRequest:
-    """The same request with a quality's steps and canvas, even where the preset sets its own steps."""
-    return replace(request, recipe=Recipe(replace(request.recipe.preset, steps=None), quality))
+    """The same request with a quality's steps and canvas, even where the preset sets its own steps; without a film."""
+    return replace(request, recipe=Recipe(replace(request.recipe.preset, steps=None), quality), film=False)
 
 
 def only_layer(network: Network, name: str) -> ConvLayer:

@@ -28,13 +28,20 @@ def pack(tiles: np.ndarray) -> Image.Image:
         raise ValueError(f"tiles are (N, H, W, C) uint8 with N ≥ 1, got {tiles.dtype} {tiles.shape}")
     planes = _stack_bands(tiles)
     count, height, width, bands = planes.shape
-    columns = max(1, min(count, round(math.sqrt(count * height / width))))
-    rows = math.ceil(count / columns)
+    rows, columns = _grid(count, height, width)
     sheet = np.zeros((rows * height, columns * width, bands), np.uint8)
     for index, tile in enumerate(planes):
         row, column = divmod(index, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
     return Image.fromarray(sheet if bands == 3 else sheet[:, :, 0])
+
+
+def sheet_size(shape: tuple[int, int, int, int]) -> tuple[int, int]:
+    """Height and width of the picture that `pack` makes of tiles of this shape, (N, H, W, C)."""
+    count, height, width, bands = shape
+    stacked = height * (1 if bands in (1, 3) else bands)
+    rows, columns = _grid(count, stacked, width)
+    return rows * stacked, columns * width
 
 
 def unpack(sheet: np.ndarray, index: int, height: int, width: int, bands: int) -> np.ndarray:
@@ -68,6 +75,12 @@ def to_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
+
+
+def _grid(count: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns in which so many tiles of one size are nearly a square."""
+    columns = max(1, min(count, round(math.sqrt(count * height / width))))
+    return math.ceil(count / columns), columns
 
 
 def _stack_bands(tiles: np.ndarray) -> np.ndarray:

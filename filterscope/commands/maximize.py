@@ -23,6 +23,7 @@ from filterscope.commands.options import (
     Json,
     Labels,
     OneDevice,
+    White,
     one_of,
 )
 from filterscope.converters.plain_text import visible
@@ -118,6 +119,7 @@ def maximize(
             help="A photo: what the unit likes of it is drawn into it.", show_default="noise", rich_help_panel=RESULT
         ),
     ] = None,
+    white: White = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.", rich_help_panel=RESULT)] = 0,
     out: Annotated[
         Path | None,
@@ -127,6 +129,12 @@ def maximize(
             help="The picture to write.",
             show_default="LAYER-UNIT.png, or LAYER-UNIT-OBJECTIVE-METHOD.png",
             rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    film: Annotated[
+        Path | None,
+        typer.Option(
+            help="The ascent as an animation: a name that ends in .webp.", show_default="none", rich_help_panel=OUTPUT
         ),
     ] = None,
     as_json: Json = False,
@@ -139,11 +147,14 @@ def maximize(
     from filterscope.analyzer.maximize.presets import Recipe
     from filterscope.analyzer.maximize.single_unit import check_file
     from filterscope.requests.labels import read_labels
-    from filterscope.requests.maximize import MaximizeRequest
+    from filterscope.requests.maximize import MaximizeRequest, check_apart
 
     recipe = restrained(Recipe.named(preset, quality, steps), restrain or ())
     _check_units(layer, class_name, objective, options={"--channel": channel, "--pair": pair, "--direction": direction})
     vectors = None if direction is None else read_direction(direction)
+    if out is not None:  # what is wrong is said before the network is opened
+        check_file(out)
+        check_apart("out", out, start)
     request = MaximizeRequest(
         layer=layer,
         channels=(channel or 0,) if vectors is None else range(len(vectors.vectors)),
@@ -158,14 +169,16 @@ def maximize(
         canvas=None if canvas is None else sides("--canvas", canvas, "96x96"),
         seconds=seconds,
         start=start,
+        white=white,
+        film=film,
     )
-    if out is not None:
-        check_file(out)  # what is wrong is said before the network is opened
     network = opening.open()
     note_assumptions(network)
     if direction is not None and vectors is not None:
         _check_direction(request, network, direction, vectors)
     file = out or Path(f"{file_stem(request, network, direction)}.png")
+    check_file(file)
+    check_apart("out", file, start)
     say_how_pictures_go(network)
     if method in ("ascent", "certified") and recipe.preset.stretched:
         say(f"note: preset {preset} shows its pictures with contrast stretched; the numbers are of what is shown")
@@ -173,9 +186,13 @@ def maximize(
     def show_first(portrait: Portrait) -> None:
         say(f"{portrait.save(file)}: a first picture, {portrait.activation[0]:.4g}; going on …")
 
-    portrait = request.run(network, show_first)
-    portrait.save(file)
+    portrait = request.run(network, show_first, lambda portrait: portrait.save(file))
     typer.echo(json.dumps(portrait.to_json(), indent=1) if as_json else table(portrait, file))
+    if film is not None and portrait.film is not None:
+        line = (
+            f"{film}: {len(portrait.film.frames)} frames of {portrait.steps.max()} steps, {portrait.film.seconds:.1f} s"
+        )
+        say(line) if as_json else typer.echo(visible(line))
 
 
 def read_pair(text: str) -> Pair:

@@ -34,7 +34,7 @@ RESIZES = ("auto", "crop", "cover", "squash", "fit")
 SETTINGS = frozenset(  # every option of every command, as the Python API spells it
     (
         *("attribution", "canonical", "canvas", "captions", "channel", "channels", "class", "classes"),
-        *("columns", "device", "direction", "dpi", "examples", "feed", "groups", "high", "images", "input"),
+        *("columns", "device", "direction", "dpi", "examples", "feed", "film", "groups", "high", "images", "input"),
         *("input_channels", "input_size", "inversion", "json", "json_log", "labels", "layer", "layers"),
         *("layout", "limit_memory", "limit_seconds", "maps", "match", "mean", "method", "no_resize"),
         *("objective", "order", "out", "pair", "png", "preprocess", "preset", "quality", "quiet", "resize"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filterscope.analyzer.maximize.presets import Quality, Recipe
@@ -11,10 +14,9 @@ from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
+    from filterscope.analyzer.data.images import Photo
     from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest
     from filterscope.analyzer.network.network import Network
     from filterscope.analyzer.units.objectives import Objective
@@ -54,7 +56,9 @@ class MaximizeRequest:
     device: str = "auto"
     canvas: tuple[int, int] | None = None  # height and width; None: fitted to what the unit sees
     seconds: float = 60.0  # that a proof may take, each unit
-    start: str | Path | np.ndarray | None = None  # a photo where the ascent begins; None: noise
+    start: str | Path | np.ndarray | Photo | None = None  # where the ascent begins, read at birth; None: noise
+    white: float | None = None  # of a photo of more than 8 bits; None: what its file states, or the most it can hold
+    film: str | Path | None = None  # where the ascent is written as an animated WebP; None: nowhere
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", checks.wholes("channels", self.channels, least=None))
@@ -72,14 +76,49 @@ class MaximizeRequest:
             raise SettingsError(
                 f"maximize: give {setting('layer')}, or {setting('class')} for the network's own scores"
             )
-        if self.start is not None:
-            checks.array("start", self.start)
-            if self.method != "ascent":
-                raise SettingsError(f"{setting('start')}: is of {setting('method', 'ascent')}", field="start")
+        self._check_film()
+        self._check_start()
         if len(self.labels) and self.class_name is None:
             raise SettingsError(f"{setting('labels')}: names classes, and goes with {setting('class')}", field="labels")
         if self.pair is not None and self.objective != "channel":
             raise SettingsError(f"maximize: {setting('pair')} is an objective itself; leave {setting('objective')} out")
+
+    def _check_film(self) -> None:
+        """Check that there is something to be filmed, and a place for it."""
+        from filterscope.analyzer.maximize.film import check_file
+
+        if self.film is None:
+            return
+        film = checks.path("film", self.film)
+        object.__setattr__(self, "film", film)
+        self._check_ascent("film")
+        check_file(film)
+        check_apart("film", film, self.start)
+
+    def _check_start(self) -> None:
+        """Check how the ascent begins, and read the photo."""
+        from filterscope.analyzer.data.images import Photo
+        from filterscope.analyzer.data.white import check_white
+        from filterscope.analyzer.maximize.accentuation import read_photo
+
+        check_white(self.white)
+        if self.start is None:
+            if self.white is not None:
+                raise SettingsError(f"{setting('white')}: is of {setting('start')}; leave it out", field="white")
+            return
+        if not isinstance(self.start, Photo):
+            checks.array("start", self.start)
+            object.__setattr__(self, "start", read_photo(self.start, self.white))
+        self._check_ascent("start")
+        preset = self.recipe.preset
+        if preset.parameters == "maco":
+            text = f"holds phases and cannot begin at a picture; give {setting('preset', 'filterscope')}"
+            raise SettingsError(f"{setting('preset', preset.name)}: {text}", field="preset", value=preset.name)
+
+    def _check_ascent(self, field: str) -> None:
+        if self.method != "ascent":
+            one, other = setting("method", "ascent"), setting("method", self.method)
+            raise SettingsError(f"{setting(field)}: is of {one}, not of {other}; leave one of the two out", field=field)
 
     def question(self, network: Network) -> UnitRequest:
         """What is maximised, for this network.
@@ -108,24 +147,69 @@ class MaximizeRequest:
             device=self.device,
             canvas=self.canvas,
             seconds=self.seconds,
-            start=self.start,
+            start=self._photo,
+            film=self.film is not None,
         )
 
-    def run(self, network: Network, on_first: Callable[[Portrait], None] | None = None) -> Portrait:
-        """Maximise the units; the import of the network is proven first.
+    def run(
+        self,
+        network: Network,
+        on_first: Callable[[Portrait], None] | None = None,
+        on_last: Callable[[Portrait], object] | None = None,
+    ) -> Portrait:
+        """Maximise the units, and write their film; the import of the network is proven first.
 
         Args:
             network: the opened network.
             on_first: gets quick first pictures, where an ascent takes many more steps than those do.
+            on_last: gets the pictures before the film is written, which may fail.
 
         Raises:
-            FilterscopeError: the proof fails, or something does not fit the network.
+            FilterscopeError: the proof fails, something does not fit the network, or the film cannot be written.
         """
         from filterscope.analyzer.maximize.single_unit import answer, at_quality
 
         question = self.question(network)
+        self._warn_of_dark_photo()
         network.prove()
         has_quick = self.method == "ascent" and self.start is None
         if on_first is not None and has_quick and self.recipe.steps > FIRST.steps:
             on_first(answer(network, at_quality(question, FIRST)))
-        return answer(network, question)
+        portrait = answer(network, question)
+        if on_last is not None:
+            on_last(portrait)
+        if self.film is not None and portrait.film is not None:
+            portrait.film.save(self.film)
+        return portrait
+
+    @property
+    def _photo(self) -> Photo | None:
+        """Where the ascent begins."""
+        from filterscope.analyzer.data.images import Photo
+
+        return self.start if isinstance(self.start, Photo) else None
+
+    def _warn_of_dark_photo(self) -> None:
+        """Say where the photo uses little of its range."""
+        from filterscope.analyzer.data.images import add_levels
+        from filterscope.analyzer.data.white import Levels
+
+        if self._photo is not None:
+            levels = Levels()
+            add_levels(levels, self._photo)
+            for warning in levels.warnings():
+                logging.getLogger("filterscope").warning("%s", warning)
+
+
+def check_apart(field: str, path: Path, photo: object) -> None:
+    """Check that what is written does not replace the photo where the ascent begins.
+
+    Args:
+        field: the setting that names the file to write.
+        photo: what the ascent begins at; of anything but a file's name there is nothing to check.
+
+    Raises:
+        SettingsError: it is the same file.
+    """
+    if isinstance(photo, (str, PathLike)) and path.exists() and Path(photo).exists() and path.samefile(photo):
+        checks.refuse(field, str(path), f"is the photo of {setting('start')}; give another name")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from filterscope.analyzer.maximize import engine
+from filterscope.converters.errors import SettingsError, setting
 from filterscope.requests.maximize import FIRST
 from support.networks import answers, build, normal
 
@@ -44,6 +45,8 @@ def place(tmp_path_factory):
     np.save(folder / "words.npy", np.array(["a", "b", "c"]))
     np.savez(folder / "archive.npz", np.ones(3))
     (folder / "text.npy").write_text("1, 0, 1")
+    (folder / "folder.png").mkdir()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(folder / "start.png")
     return folder
 
 
@@ -144,6 +147,36 @@ def test_a_published_presets_first_picture_is_no_second_ascent(ask, place, monke
     assert len(taken) == FIRST.steps + 40
 
 
+def test_a_film_is_of_the_pictures_asked_for_and_not_of_the_first_one(ask, place):
+    code, out, err = ask(
+        *CHANNEL, "--preset", "yosinski", "--steps", "20", "--out", "filmed.png", "--film", "filmed.webp"
+    )
+
+    assert code == 0
+    assert err.startswith("filmed.png: a first picture, ")
+    assert out.splitlines()[1:] == ["filmed.png", "filmed.webp: 21 frames of 20 steps, 3.5 s"]
+    with Image.open(place / "filmed.webp") as film:
+        assert film.n_frames == 21
+        film.seek(20)
+        np.testing.assert_array_equal(np.asarray(film.convert("RGB")), np.asarray(Image.open(place / "filmed.png")))
+
+
+def test_numbers_as_json_stay_alone_beside_a_film(ask):
+    code, out, err = ask(*CHANNEL, *DRAFT, "--film", "json.webp", "--json")
+    assert (code, err) == (0, "json.webp: 9 frames of 8 steps, 2.6 s\n")
+    assert json.loads(out)[0]["steps"] == 8
+
+
+def test_a_film_that_cannot_be_written_leaves_the_picture(ask, place, monkeypatch):
+    def full(field, path, content):
+        raise SettingsError(f"{setting(field, path)}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("filterscope.analyzer.maximize.film.write_whole", full)
+    code, _, err = ask(*CHANNEL, *DRAFT, "--out", "alone.png", "--film", "alone.webp")
+    assert (code, err) == (2, "error: --film alone.webp: cannot be written (No space left on device)\n")
+    assert (place / "alone.png").is_file()
+
+
 def counting(method, calls):
     """The method, each of whose calls is noted."""
 
@@ -208,6 +241,32 @@ WRONG = {  # options, words
     "pair none": ((*TWO, "--pair", "0,1:0"), "--pair 0,1:0: give 1 step or more"),
     "pair many": ((*TWO, "--pair", "0,1:99999999999"), "--pair 0,1:99999999999: give A,B or A,B:STEPS (at most 999)"),
     "out jpg": ((*CHANNEL, "--out", "p.jpg"), "--out p.jpg: give a name that ends in .png"),
+    "film gif": ((*CHANNEL, "--film", "f.gif"), "--film f.gif: give a name that ends in .webp"),
+    "film as out": (
+        (*CHANNEL, "--film", "same.png", "--out", "same.png"),
+        "--film same.png: give a name that ends in .webp",
+    ),
+    "film away": ((*CHANNEL, "--film", "away/f.webp"), "--film away/f.webp: cannot be written (no folder away)"),
+    "film vertex": (
+        (*CHANNEL, "--film", "f.webp", "--method", "vertex"),
+        "--film: is of --method ascent, not of --method vertex; leave one of the two out",
+    ),
+    "film large": (
+        (*CHANNEL, *DRAFT, "--film", "f.webp", "--canvas", "1300x1300"),
+        "--film: frames of 1300 × 1300 pixels are more than a browser plays; give a smaller --canvas",
+    ),
+    "start missing": ((*CHANNEL, "--start", "no.jpg"), "no.jpg: no such file or folder"),
+    "start text": ((*CHANNEL, "--start", "labels.txt"), "labels.txt: not an image"),
+    "start maco": (
+        (*CHANNEL, "--start", "start.png", "--preset", "maco"),
+        "--preset maco: holds phases and cannot begin at a picture; give --preset filterscope",
+    ),
+    "start analytic": (
+        (*CHANNEL, "--start", "start.png", "--method", "analytic", "--objective", "neuron"),
+        "--start: is of --method ascent, not of --method analytic",
+    ),
+    "white alone": ((*CHANNEL, "--white", "4095"), "--white: is of --start; leave it out"),
+    "out folder": ((*CHANNEL, "--out", "folder.png"), "--out folder.png: is a folder; give another name"),
     "pair neuron": ((*TWO, "--pair", "0,1", "--objective", "neuron"), "leave --objective out"),
     "seconds": ((*CHANNEL, "--seconds", "0"), "--seconds 0.0: give more than 0"),
     "out": ((*CHANNEL, *DRAFT, "--out", "away/p.png"), "--out away/p.png: cannot be written"),

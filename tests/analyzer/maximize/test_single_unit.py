@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     folder.mkdir()
     with pytest.raises(SettingsError, match=r"^`out=.*away/p\.png`: cannot be written \(no folder .*away\)$"):
         save(tiles, tmp_path / "away" / "p.png")
-    with pytest.raises(SettingsError, match=r"cannot be written \(Is a directory\)"):
+    with pytest.raises(SettingsError, match=r"folder\.png`: is a folder; give another name"):
         save(tiles, folder)
     with pytest.raises(SettingsError, match=r"p\.jpg`: give a name that ends in \.png$"):
         save(tiles, tmp_path / "p.jpg")
