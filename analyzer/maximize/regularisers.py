@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GREY = 0.5
 NARROWEST = 0.05  # standard deviation in pixels under which a blur changes nothing that 32 bits hold
+WIDEST = 256  # pixels of a blur
 
 
 class Penalty(Protocol):
@@ -119,6 +120,8 @@ class Blur:
 
     def __post_init__(self) -> None:
         _not_negative("blur", self.sigma)
+        if self.sigma > WIDEST:
+            raise SettingsError(f"blur {self.sigma:g}: give at most {WIDEST} pixels; a wider one leaves one colour")
         if self.every < 1:
             raise SettingsError(f"blur every {self.every} steps: give 1 or more")
 

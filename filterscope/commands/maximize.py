@@ -222,7 +222,10 @@ def read_direction(path: Path) -> Direction:
     from filterscope.converters.errors import SettingsError
 
     try:
-        array = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False).astype(np.float32)
+        array = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers")
+        array = array.astype(np.float32)
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise SettingsError(f"--direction {path}: cannot be read as a .npy of numbers ({error})") from error
     try:

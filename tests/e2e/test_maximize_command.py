@@ -43,6 +43,7 @@ def place(tmp_path_factory):
     np.save(folder / "zeros.npy", np.zeros(3))
     np.save(folder / "empty.npy", np.zeros((0, 3)))
     np.save(folder / "words.npy", np.array(["a", "b", "c"]))
+    np.save(folder / "complex.npy", np.ones(3, complex))
     np.savez(folder / "archive.npz", np.ones(3))
     (folder / "text.npy").write_text("1, 0, 1")
     (folder / "folder.png").mkdir()
@@ -211,6 +212,11 @@ WRONG = {  # options, words
     "direction zeros": ((*TWO, "--direction", "zeros.npy"), "--direction zeros.npy: give finite numbers"),
     "direction empty": ((*TWO, "--direction", "empty.npy"), "--direction empty.npy: give finite numbers"),
     "direction words": ((*TWO, "--direction", "words.npy"), "--direction words.npy: cannot be read as a .npy"),
+    "direction complex": ((*TWO, "--direction", "complex.npy"), "complex.npy: cannot be read as a .npy of numbers"),
+    "blur wide": (
+        (*CHANNEL, "--restrain", "blur=1e9", "--preset", "yosinski"),
+        "--restrain blur=1e9: blur 1e+09: give at most 256 pixels; a wider one leaves one colour",
+    ),
     "direction archive": ((*TWO, "--direction", "archive.npz"), "--direction archive.npz: cannot be read as a .npy"),
     "direction text": ((*TWO, "--direction", "text.npy"), "--direction text.npy: cannot be read as a .npy"),
     "direction missing": ((*TWO, "--direction", "no.npy"), "--direction no.npy: cannot be read as a .npy"),
