@@ -18,6 +18,7 @@ from filterscope.converters.errors import SettingsError, setting
 
 PARAMETERS = ("fourier", "pixels", "maco")
 OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")
+DIVERSE_CAP = 160  # pixels; on 96 px deep units see little but padding
 CROPPED = Crop(smallest=0.5, largest=1.0, noise=0.02, even=True)
 
 
@@ -319,6 +320,11 @@ class Recipe:
             return self
         quality = Quality(name="accentuation", steps=24, rate=0.2, cap=self.quality.cap, patience=24)
         return replace(self, quality=quality, preset=replace(self.preset, exponent=1.25))
+
+    @property
+    def diverse(self) -> Recipe:
+        """The recipe of the diverse pictures that a run makes unasked: quick, since there are several of a unit."""
+        return replace(self, quality=replace(QUALITIES["draft"], name="diverse", cap=DIVERSE_CAP))
 
     def with_steps(self, steps: int) -> Recipe:
         """The same recipe with another number of steps, all of them taken; the patience of the default grows along."""

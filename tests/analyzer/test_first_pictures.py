@@ -1,5 +1,7 @@
 """A first picture of everything comes before the ones asked for, and is replaced by them, whatever is interrupted."""
 
+import time
+
 import numpy as np
 import onnx
 import pytest
@@ -26,12 +28,12 @@ def pictures(run):
     return {
         (row["layer"], row["channel"], row["objective"], row["method"]): (row["steps"], run.tile(row))
         for row in run.units.to_pylist()
-        if row["method"] == "ascent"
+        if row["method"] == "ascent" and row["objective"] == "channel"
     }
 
 
-def analysed(network, out, on_first=lambda _: None, **settings):
-    return Analysis(network, Settings(**settings), [], out, on_first=on_first).run()
+def analysed(network, out, on_pictures=lambda _: None, **settings):
+    return Analysis(network, Settings(**settings), [], out, on_pictures=on_pictures).run()
 
 
 def same(one, other):
@@ -52,10 +54,8 @@ def test_first_pictures_are_those_of_draft_and_stand_until_the_others_are_made(n
     assert not (tmp_path / "run" / "first").exists()
 
 
-@pytest.mark.parametrize(
-    "settings", [{"quality": "draft"}, {"preset": "paper", "quality": "standard"}, {"time_budget": 1.0}]
-)
-def test_what_is_quick_or_published_or_under_a_budget_has_no_first_pictures(network, tmp_path, settings):
+@pytest.mark.parametrize("settings", [{"quality": "draft"}, {"preset": "paper", "quality": "standard"}])
+def test_what_is_quick_or_published_has_no_first_pictures(network, tmp_path, settings):
     first = []
     analysed(network, tmp_path / "run", first.append, **({"quality": "standard"} | settings))
     assert not first
@@ -104,3 +104,48 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(network, tmp_path, monkeypa
     monkeypatch.setitem(presets.PRESETS, "filterscope", changed)
     with pytest.raises(RunError, match="holds a run with other settings"):
         analysed(network, tmp_path / "run", quality="draft")
+
+
+def test_a_time_budget_ends_the_work_and_the_same_settings_go_on(network, tmp_path, monkeypatch):
+    whole = analysed(network, tmp_path / "whole", quality="standard")
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def pass_time(run):
+        now[0] += 1000.0
+
+    run = analysed(network, tmp_path / "run", pass_time, quality="standard", time_budget=100.0)
+    assert run.info.status == "partial"
+    assert run.info.tasks.done < run.info.tasks.planned
+    assert (tmp_path / "run" / "weights" / "study.json").is_file(), "studies are performed all the same"
+    early = pictures(run)
+    assert early.keys() == pictures(whole).keys()
+    assert all(steps <= STEPS["draft"] for steps, _ in early.values())
+    again = analysed(network, tmp_path / "run", quality="standard")
+    assert again.info.status == "complete"
+    assert same(pictures(again), pictures(whole))
+
+
+def test_a_time_budget_shorter_than_the_first_picture_leaves_a_run_without_pictures(network, tmp_path, monkeypatch):
+    from filterscope.analyzer.execution import executors
+
+    monkeypatch.setattr(executors, "_seconds_to", lambda until: None if until is None else 0.0)
+    shown = []
+    run = analysed(network, tmp_path / "run", shown.append, quality="standard", time_budget=1e-3)
+    assert (run.info.status, run.info.tasks.done, shown) == ("partial", 0, [])
+    monkeypatch.undo()
+    assert pictures(analysed(network, tmp_path / "run", quality="standard"))
+
+
+def test_a_run_is_shown_again_as_pictures_are_replaced(network, tmp_path, monkeypatch):
+    from filterscope.analyzer import analysis
+
+    monkeypatch.setattr(analysis, "REFRESH", 0.0)
+    monkeypatch.setattr(analysis, "LOOK_SHARE", 0)
+    shown = []
+    run = analysed(network, tmp_path / "run", lambda run: shown.append(pictures(run)), quality="standard")
+    assert len(shown) == run.info.tasks.planned  # the first pictures, then after each task but the last
+    replaced = [sum(steps > STEPS["draft"] for steps, _ in look.values()) for look in shown]
+    assert replaced[0] == 0
+    assert replaced == sorted(replaced)
+    assert replaced[-1] > 0

@@ -299,7 +299,6 @@ NOW = {  # what run.json would say → what is said to differ
     "preprocessing": ({"input": {"preprocessing": {"name": "custom"}}}, "its preprocessing is unit, now custom"),
     "objectives": ({"settings": {"objectives": ["neuron"], "seed": 0}}, "its objectives are channel, now neuron"),
     "seed": ({"settings": {"objectives": ["channel"], "seed": 2}}, "its seed is 0, now 2"),
-    "budget": ({"settings": {"time_budget": 60.0}}, "its time budget is none, now 60.0"),
 }
 
 
@@ -315,6 +314,13 @@ def test_another_plan_names_the_first_setting_that_differs(case, tmp_path):
     change, words = NOW[case]
     with pytest.raises(RunError, match=rf"another model \({words}\); choose another `out`"):
         RunWriter(tmp_path / "run", "q", before | change).__enter__()
+
+
+def test_a_time_budget_is_no_difference(tmp_path):
+    with RunWriter(tmp_path / "run", "p") as writer:
+        writer.write_info({"settings": {"seed": 0, "time_budget": None}})
+    with pytest.raises(RunError, match=r"another model; choose another `out`"):
+        RunWriter(tmp_path / "run", "q", {"settings": {"seed": 0, "time_budget": 60.0}}).__enter__()
 
 
 def a_file(place):
