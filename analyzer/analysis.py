@@ -315,6 +315,7 @@ class Analysis:
             photos=self.photos,
             labels=self.labels,
             progress=self.progress,
+            unfinished=None if self._is_done else self._info["tasks"]["done"],
         )
         for study in in_order((Weights(), *self.studies)):
             with self._timed(study.name):

@@ -408,7 +408,8 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
         progress.close()
     tasks = run.info.tasks
     if speaks and tasks is not None and tasks.done < tasks.planned:
-        say(f"the time is over with {tasks.done} of {tasks.planned} tasks done; the same command goes on with the rest")
+        done = f"{tasks.done} of {tasks.planned} tasks"
+        say(f"the time is over with {done} done; the same command goes on with the rest")
     typer.echo(path_text(page))
 
 

@@ -1,5 +1,6 @@
 """A first picture of everything comes before the ones asked for, and is replaced by them, whatever is interrupted."""
 
+import json
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ from filterscope.analyzer.analysis import Analysis
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies.tuning.tuning import TuningStudy
 from filterscope.converters.errors import RunError
 from support.networks import build, normal
 
@@ -124,6 +126,20 @@ def test_a_time_budget_ends_the_work_and_the_same_settings_go_on(network, tmp_pa
     again = analysed(network, tmp_path / "run", quality="standard")
     assert again.info.status == "complete"
     assert same(pictures(again), pictures(whole))
+
+
+def test_what_was_measured_of_first_pictures_is_measured_again_of_those_that_replace_them(network, tmp_path):
+    def identities(**settings):
+        studies = [TuningStudy()]
+        run = Analysis(network, Settings(quality="standard", **settings), [], tmp_path / "run", studies=studies).run()
+        places = {name: tmp_path / "run" / name / "study.json" for name in ("weights", "tuning")}
+        return run.info.status, {name: json.loads(place.read_text())["identity"] for name, place in places.items()}
+
+    partial, early = identities(time_budget=1e-9)
+    complete, late = identities()
+    assert (partial, complete) == ("partial", "complete")
+    assert early["weights"] == late["weights"]
+    assert early["tuning"] != late["tuning"]
 
 
 def test_a_time_budget_shorter_than_the_first_picture_leaves_a_run_without_pictures(network, tmp_path, monkeypatch):
