@@ -159,7 +159,7 @@ def make_plan(
             quick = _ascents(layer, settings.objectives, channels, settings.first_recipe, batch=batch)
             first += [replace(task, is_first=True) for task in quick]
         if layer.is_constant:
-            tasks += _tasks(layer.name, "neuron", "analytic", _parts(channels, ANALYTIC_UNITS), settings.recipe)
+            tasks += _tasks(layer.name, "neuron", "analytic", _parts(channels, ANALYTIC_UNITS), recipe=settings.recipe)
         if images and settings.has_accentuations:
             climbs = _ascents(layer, ["channel"], channels, settings.recipe.accentuation, batch=batch)
             tasks += [replace(task, method="accentuation") for task in climbs]
@@ -214,10 +214,10 @@ def _ascents(
     """The ascents of one layer by one recipe."""
     together = batch(layer, recipe)
     parts = _parts(channels, max(1, TASK_UNITS // together) * together)
-    return [task for objective in objectives for task in _tasks(layer.name, objective, "ascent", parts, recipe)]
+    return [task for objective in objectives for task in _tasks(layer.name, objective, "ascent", parts, recipe=recipe)]
 
 
-def _tasks(layer: str, objective: str, method: str, parts: Sequence[tuple[int, ...]], recipe: Recipe) -> list[Task]:
+def _tasks(layer: str, objective: str, method: str, parts: Sequence[tuple[int, ...]], *, recipe: Recipe) -> list[Task]:
     return [Task(layer, objective, method, part, recipe=recipe) for part in parts]
 
 
