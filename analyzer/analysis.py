@@ -293,6 +293,7 @@ class Analysis:
 
     def _show(self) -> None:
         started = time.monotonic()
+        self.writer.write_info(self._info)  # how far it came
         self.writer.write_units()
         self.on_pictures(Run(self.out))
         ended = time.monotonic()

@@ -159,7 +159,14 @@ def test_a_run_is_shown_again_as_pictures_are_replaced(network, tmp_path, monkey
     monkeypatch.setattr(analysis, "REFRESH", 0.0)
     monkeypatch.setattr(analysis, "LOOK_SHARE", 0)
     shown = []
-    run = analysed(network, tmp_path / "run", lambda run: shown.append(pictures(run)), quality="standard")
+    done = []
+
+    def look(run):
+        shown.append(pictures(run))
+        done.append(run.info.tasks.done)
+
+    run = analysed(network, tmp_path / "run", look, quality="standard")
+    assert done == list(range(run.info.tasks.planned))
     assert len(shown) == run.info.tasks.planned  # the first pictures, then after each task but the last
     replaced = [sum(steps > STEPS["draft"] for steps, _ in look.values()) for look in shown]
     assert replaced[0] == 0
