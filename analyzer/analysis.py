@@ -419,6 +419,7 @@ class Analysis:
                 "rate": recipe.rate,
                 "source": recipe.preset.source,
                 "stretched": recipe.preset.stretched,
+                "recipe": self.plan.recipe,
                 "images_of_prior": 0 if self.shop.prior is None else len(self.pictures),
             },
             "versions": cache.versions() | {"python": platform.python_version()},

@@ -131,6 +131,7 @@ class Plan:
     tasks: tuple[Task, ...]
     first: tuple[Task, ...] = ()  # of first pictures, done before the others
     channels: dict[str, tuple[int, ...]] = field(default_factory=dict)  # analysed layer → its analysed channels
+    recipe: str = ""  # hash of all recipes: where it differs, another version of the program made the pictures
 
 
 def make_plan(
@@ -167,6 +168,8 @@ def make_plan(
         if settings.has_diversity and layer.index >= DEEP * len(network.layers):
             few = tuple(channels[index] for index in evenly_spaced(len(channels), DIVERSE_UNITS))
             tasks += _ascents(layer, ["diversity"], few, settings.recipe.diverse, batch=batch)
+    own = settings.recipe
+    recipe = _hash([repr(one) for one in (own, settings.first_recipe, own.accentuation, own.diverse)])
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
@@ -174,12 +177,15 @@ def make_plan(
         "settings": {key: value for key, value in asdict(settings).items() if key not in UNDECIDING},
         "channels": chosen,
         "images": list(images),
-        "recipes": sorted({repr(task.recipe) for task in (*first, *tasks)}),  # an older program's are not mixed in
+        "recipe": recipe,  # an older program's pictures are not mixed in
     }
-    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     gains = {layer.name: _gains_field(layer, settings) for layer in layers}
     tasks.sort(key=lambda task: _turn(task, gains_field=gains[task.layer]))
-    return Plan(identity, tuple(tasks), tuple(first), chosen)
+    return Plan(_hash(content), tuple(tasks), tuple(first), channels=chosen, recipe=recipe)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _turn(task: Task, *, gains_field: bool) -> int:

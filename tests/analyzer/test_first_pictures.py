@@ -6,9 +6,11 @@ import time
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from filterscope.analyzer.analysis import Analysis
 from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.studies.tuning.tuning import TuningStudy
@@ -104,7 +106,7 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(network, tmp_path, monkeypa
     analysed(network, tmp_path / "run", quality="draft")
     changed = replace(presets.PRESETS["filterscope"], exponent=1.0)
     monkeypatch.setitem(presets.PRESETS, "filterscope", changed)
-    with pytest.raises(RunError, match="holds a run with other settings"):
+    with pytest.raises(RunError, match="its pictures were made in another way, by another version of filterscope"):
         analysed(network, tmp_path / "run", quality="draft")
 
 
@@ -172,3 +174,11 @@ def test_a_run_is_shown_again_as_pictures_are_replaced(network, tmp_path, monkey
     assert replaced[0] == 0
     assert replaced == sorted(replaced)
     assert replaced[-1] > 0
+
+
+def test_images_that_are_added_are_not_called_another_version(network, tmp_path):
+    analysed(network, tmp_path / "run", quality="standard")
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (24, 24), (200, 90, 10)).save(photo)
+    with pytest.raises(RunError, match=r"other images or another model; choose"):
+        Analysis(network, Settings(quality="standard"), find([photo]), tmp_path / "run").run()
