@@ -75,10 +75,13 @@ def test_an_interrupted_run_holds_its_first_pictures_and_ends_the_same(network, 
         analysed(network, tmp_path / "run", interrupt, quality="standard")
     partial = Run(tmp_path / "run")
     assert partial.info.status == "partial"
+    marks = {row["objective"]: row["is_first"] for row in partial.units.to_pylist() if row["method"] == "ascent"}
+    assert marks == {"channel": True}
     assert pictures(partial).keys() == pictures(whole).keys()
     again = []
     assert same(pictures(analysed(network, tmp_path / "run", again.append, quality="standard")), pictures(whole))
     assert len(again) == 1  # the pages are made again, the pictures are not
+    assert not any(row["is_first"] for row in Run(tmp_path / "run").units.to_pylist())
 
 
 def test_a_unit_whose_picture_is_done_has_that_one(network, tmp_path):
