@@ -56,8 +56,9 @@ DEFINITIONS = (
     Definition(
         "diversity",
         "Diversity pictures",
-        "Several images of one channel, found together, with a penalty for similar activations of the layer. Where "
-        "they differ, the channel responds to more than one thing.",
+        "Four images of one channel, found together, with a penalty where they look alike to the layer: where they "
+        "differ, the channel responds to more than one thing. Where each two agree in colour and form (a concordance "
+        "correlation of 0.75 or more at 32 pixels, Lin 1989), the highest alone is shown.",
     ),
     Definition(
         "analytic",

@@ -142,6 +142,7 @@ class Details:
         packed = {
             "c": channel,
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
+            "d": list(unit.diverse),
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
             "g": [strongest.image, *_map(strongest)[1:], *self._image_name(unit)] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],

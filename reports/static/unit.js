@@ -202,7 +202,7 @@
       const { layer } = this;
       const found = layer.kinds.map((kind, position) => {
         const row = unit.p?.[position];
-        if (!row) return null;
+        if (!row || kind.diverse) return null;
         const [activation, robust, random, bound, boundKind, status, pictured] = row;
         const target = position ? 200 : 320;
         const share = bound > 0 && activation >= 0 && activation !== null ? activation / bound : null;
@@ -212,7 +212,27 @@
             facts([[isOfNeuron(kind) ? "this neuron" : "mean of the map", figure(activation)], ["after jitter", robust === null || !kind.shift ? null : figure(robust)], ["best random", random === null ? null : figure(random)],
               [`${isOfNeuron(kind) ? "neuron" : "mean"}, ${boundKind === "exact" ? "exact best" : "at most"}`, bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)]])));
       });
+      if (unit.d) found.splice(1, 0, this.diverse(unit, index)); // beside the channel's own
       return found.some(Boolean) ? make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it"), make("div", { class: "row" }, found)) : null;
+    }
+
+    // The pictures of the objective diversity as one figure: one of them where all show the same.
+    diverse(unit, index) {
+      const { layer } = this;
+      const all = unit.p.filter((row, position) => layer.kinds[position].diverse && row?.[6]).length;
+      const isOne = unit.d.length < all;
+      const pictures = unit.d.map((position, number) => {
+        const kind = layer.kinds[position];
+        const [activation, , , , , status] = unit.p[position];
+        const label = isOne ? "Diversity picture" : `Diversity picture ${number + 1}`;
+        return make("figure", { class: `is-${status}` },
+          this.picture(kind.letter, index, kind.size, isOne ? 200 : 150, `${label} of channel ${unit.c}: mean of the map ${figure(activation)}`),
+          make("figcaption", {}, isOne ? null : make("b", {}, figure(activation)), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status)));
+      });
+      const title = make("b", {}, defined("diversity", "Other pictures of the same channel", this.link.bind(this)));
+      const told = isOne ? `${all === 4 ? "Four" : all} ascents came to the same picture.` : "Found together, each held back where it looks like the others. The number below each is the mean of the map.";
+      return make("figure", { class: `diverse${isOne ? " is-one" : ""}` }, make("div", { class: "row" }, pictures),
+        make("figcaption", {}, title, make("span", { class: "quiet" }, told), isOne ? facts([["mean of the map", figure(unit.p[unit.d[0]][0])]]) : null));
     }
 
     examples(unit, index) {

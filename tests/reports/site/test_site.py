@@ -44,6 +44,7 @@ RUNS = {  # name → what synthetic_run is given
     "large": {"picture": 90, "size": (240, 320), "layers": 2, "channels": 4, "images": 1},
     "more images than shown": {"images": 15, "layers": 2, "channels": 3},
     "studies": {"studies": True, "branches": True, "layers": 4, "images": 2},
+    "diverse": {"diverse": 4, "layers": 2, "images": 1},
     "hostile studies": {"studies": True, "layers": 2, "names": HOSTILE_NAMES, "images": 8},
 }
 SCRIPTS = {"layer.js", "unit.js", "graph.js", "image.js"}
@@ -157,6 +158,9 @@ def test_numbers_on_the_page_are_those_of_the_table(made):
             expected = set()
             for position, kind in enumerate(kinds):
                 row = rows.get((layer["name"], int(tile.attributes["id"]), *kind))
+                if kind[0].startswith("diversity"):  # shown together
+                    seen += row is not None
+                    continue
                 text = tile.attributes[f"data-k{position}"]
                 if row is None:
                     assert text == ""
@@ -342,6 +346,46 @@ def test_each_sprite_shows_its_own_unit(name, sites):
                 np.testing.assert_array_equal(shown, np.broadcast_to(expected, shown.shape))
                 compared += 1
     assert compared == len(rows)
+
+
+def test_diverse_pictures_are_one_choice_and_one_picture_where_all_show_the_same(sites):
+    run, folder = sites("diverse")
+    rows = {(r["channel"], r["objective"]): r for r in run.units.to_pylist() if r["layer"] == run.layers[1]["name"]}
+    names = [f"diversity-{number}" for number in range(1, 5)]
+    page = read(folder / f"layer-{run.layers[1]['slug']}.html")
+    choices = [label.text.strip() for label in page.select("label") if page.select("input", within=label)]
+    assert choices[:4] == ["Channel", "Neuron", "Diversity", "Analytic, own input"]
+    about = next(e.text for e in page.select("p", "about-mode") if "about-d" in e.classes)
+    assert "of 4 of 6 channels; one picture where all four ascents came to the same" in about
+    positions = {kind[0]: place for place, kind in enumerate(kinds_of_page(folder, run.layers[1]["slug"]))}
+    styles = Styles(folder / "assets" / f"{run.layers[1]['slug']}.css")
+    for tile in page.select("a", "u"):
+        channel = int(tile.attributes["id"])
+        pictures = page.select("span", "pic", within=tile)
+        there = [rows[channel, name] for name in names if (channel, name) in rows]
+        if channel % 2 and there:
+            there = [max(there, key=lambda row: row["activation"])]
+        assert len(pictures) == (0 if channel >= 4 else 1 if channel % 2 else 4)
+        assert ("xd" in tile.classes) is (channel >= 4)
+        if there:
+            assert number(tile.attributes["data-d"]) == pytest.approx(max(r["activation"] for r in there), rel=5e-3)
+        for picture, row in zip(pictures, there, strict=True):
+            assert f"l1-k{positions[row['objective']]}" in picture.classes
+            shown = cut(styles, of_tile(styles, ".l1-", f"k{positions[row['objective']]}", tile))
+            np.testing.assert_array_equal(shown, run.tile(row))
+    assert not page.select("p", "missing")
+
+
+def test_diverse_pictures_are_missed_only_where_they_were_asked_for(tmp_path):
+    place = synthetic_run(tmp_path / "run", layers=2, images=0, diverse=4, status="partial")
+    slug = Run(place).layers[1]["slug"]
+    folder = render(Run(place)).parent
+    assert "Missing here" not in read(folder / f"layer-{slug}.html").text
+    info = json.loads((place / "run.json").read_text(encoding="utf-8"))
+    info["settings"]["objectives"].append("diversity")
+    (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    folder = render(Run(place)).parent
+    assert "Missing here: 2 pictures of 6 of the kind “Diversity”." in read(folder / f"layer-{slug}.html").text
 
 
 @pytest.mark.parametrize("name", ["plain", "grey 28", "more images than shown"])
