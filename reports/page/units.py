@@ -104,6 +104,11 @@ class Picture:
         return float(activation / bound)
 
     @property
+    def is_first(self) -> bool:
+        """Whether it is a first picture, which a finer one will replace."""
+        return self.sheet is not None and bool(self.row.is_first)
+
+    @property
     def lift(self) -> float:
         """How far the activation lies above the best random image, below it where it is to be low; −∞ where unknown."""
         activation, random = self.row.activation, self.row.random
@@ -425,8 +430,6 @@ def _picture(kind: Kind, row: UnitRow | None, index: int) -> Picture | None:
 
 
 def _pixels(key: tuple[str, str, str], rows: Sequence[UnitRow]) -> tuple[int, int, int] | None:
-    """(height, width, bands) of the pictures of a kind; None where there is none."""
-    for row in rows:
-        if row.kind == key and row.has_picture:
-            return row.size
-    return None
+    """(height, width, bands) of a kind's pictures, of first ones only where there are no others; None: no picture."""
+    pictured = [row for row in rows if row.kind == key and row.has_picture]
+    return next((row.size for row in pictured if not row.is_first), pictured[0].size if pictured else None)

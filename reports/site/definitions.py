@@ -61,6 +61,12 @@ DEFINITIONS = (
         "correlation of 0.75 or more at 32 pixels, Lin 1989), the highest alone is shown.",
     ),
     Definition(
+        "first",
+        "First picture",
+        "A quick picture, of fewer steps than were asked for and perhaps smaller, with numbers of its own. A finer one "
+        "replaces it when the run goes on.",
+    ),
+    Definition(
         "analytic",
         "Analytic picture",
         "Where a layer sees the image directly, one neuron is a linear function of the pixels, so its best image is "

@@ -62,6 +62,7 @@ class LayerEntry:
     shown: int = 0  # of them on the page
     units: int = 0  # with at least one picture
     pictures: int = 0
+    first: int = 0  # pictures that finer ones will replace
     unraised: int = 0  # pictures
     dead: int = 0  # units
     diverged: int = 0  # pictures
@@ -145,6 +146,12 @@ class LayerPage:
         if self.maps.neurons is not None:
             missing += ["m"] if not any(unit.maps) else []
         return [mode for mode in missing if mode == "m" or mode in self._values]
+
+    def firsts(self, unit: Unit) -> list[str]:
+        """Modes in which a unit shows first pictures."""
+        first = {picture.kind.position for picture in unit.pictures if picture and picture.is_first}
+        of_diverse = ["d"] if first & set(unit.diverse) else []
+        return [mode for mode in (*(f"k{position}" for position in sorted(first)), *of_diverse) if mode in self._values]
 
     @property
     def _values(self) -> set[str]:
@@ -250,6 +257,7 @@ def _entry(
         shown=len(units),
         units=sum(map(any, pictured)),
         pictures=sum(map(sum, pictured)),
+        first=sum(picture.is_first for unit in units for picture in unit.pictures if picture),
         unraised=counted["unraised"],
         dead=sum("dead" in unit.statuses for unit in units),
         diverged=counted["diverged"],
@@ -269,7 +277,8 @@ def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet], units: Sequ
             continue
         planes = f"{kind.planes} bands, side by side in grey" if kind.planes not in (1, 3) else ""
         size = kind.pixels if kind.pictured else ()
-        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size=size, note=planes))
+        notes = "; ".join(filter(None, [planes, _enlarged(kind, units)]))
+        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size=size, note=notes))
     letters = {one.letter for one in sets}
     if "w" in letters:
         modes.append(
@@ -283,6 +292,13 @@ def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet], units: Sequ
     if "b" in letters:
         modes.append(Mode("b", "Best stimulus", "of gratings, edges, corners and colours, the strongest", "tuning"))
     return modes
+
+
+def _enlarged(kind: Kind, units: Sequence[Unit]) -> str:
+    """What is to be said of first pictures that are smaller than the others of their kind."""
+    pictures = [unit.pictures[kind.position] for unit in units]
+    sizes = {picture.row.size[:2] for picture in pictures if picture and picture.is_first}
+    return next((f"first pictures of {words.times(size)} px are enlarged" for size in sizes if size != kind.pixels), "")
 
 
 def _diverse_mode(diverse: Sequence[Kind], units: Sequence[Unit]) -> Mode:
@@ -365,7 +381,7 @@ def _of_kind(units: Sequence[Unit], kind: Kind) -> list[Picture | None]:
 
 def _columns(page: LayerPage) -> dict[str, object]:
     """The numbers of a page for scripts, exact, a list a column."""
-    columns = ("activation", "robust", "random", "bound", "bound_kind", "status")
+    columns = ("activation", "robust", "random", "bound", "bound_kind", "status", "is_first")
     return {
         "channels": [unit.channel for unit in page.units],
         "kinds": [

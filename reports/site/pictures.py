@@ -70,6 +70,7 @@ class SheetSet:
         yield f"{chosen} .u{{{sheets.tile_size(shown)};{self._look}}}"
         yield f"{chosen} .u::after{{content:attr(data-{self.letter})}}"
         yield f"{chosen} .about-{self.letter}{{display:block}}"
+        yield f"{chosen} .f{self.letter} .first{{display:inline-block}}"
         for sheet in self.used:
             yield f"{chosen} .{space}s{sheet}::before{self._image(stem, sheet)}"
         yield f"{chosen} .u.x{self.letter}::before{NO_PICTURE}"
@@ -128,8 +129,7 @@ class LayerSheets:
             pictures = [unit.pictures[kind.position] for unit in part]
             if all(picture is None or picture.sheet is None for picture in pictures):
                 continue
-            stored = [self.run.tile(picture.row) if picture else None for picture in pictures]
-            tiles = [blank if tile is None else sheets.visible(tile) for tile in stored]
+            tiles = [blank if picture is None else self._tile(picture, blank) for picture in pictures]
             if any(tile.shape != blank.shape for tile in tiles):
                 raise RunError(
                     f"{self.run.folder}: pictures of one layer and kind differ in size; delete the run and run again"
@@ -139,6 +139,14 @@ class LayerSheets:
             self.folder.write(f"assets/{self.slug}-k{kind.position}-{number}.webp", content)
             used.append(number)
         return SheetSet(f"k{kind.position}", kind.size, kind.grid, tuple(used), is_choice=not kind.is_diverse), worst
+
+    def _tile(self, picture: Picture, blank: np.ndarray) -> np.ndarray:
+        """What a sheet holds of a unit; first pictures are enlarged to the size of the finer ones of their kind."""
+        tile = self.run.tile(picture.row)
+        if tile is None:
+            return blank
+        seen = sheets.visible(tile)
+        return sheets.as_large(seen, *blank.shape[:2]) if picture.is_first else seen
 
     def weight_set(self, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> SheetSet | None:
         """Write the sheets of kernels; None where there are none."""
@@ -313,6 +321,7 @@ def diverse_style(layer: LayerInfo, kinds: Sequence[Kind]) -> Iterator[str]:
     yield f"{chosen} .u{{{sheets.tile_size((height, width))}}}"
     yield f"{chosen} .u::after{{content:attr(data-d)}}"
     yield f"{chosen} .about-d{{display:block}}"
+    yield f"{chosen} .fd .first{{display:inline-block}}"
 
 
 def strip_style(layers: Sequence[tuple[LayerInfo, Sequence[Picture]]]) -> Iterator[str]:

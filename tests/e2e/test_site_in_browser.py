@@ -169,7 +169,9 @@ def test_the_grid_shows_what_is_chosen_without_script(browser, folder):
 def diverse(tmp_path_factory):
     """Two layers; in the second, three of four channels have diverse pictures, and channel 1 four times the same."""
     place = tmp_path_factory.mktemp("diverse") / "run"
-    run = synthetic_run(place, layers=2, channels=4, images=1, diverse=3, status="partial", statuses={})
+    run = synthetic_run(
+        place, layers=2, channels=4, images=1, diverse=3, first=["conv1"], status="partial", statuses={}
+    )
     return render(Run(run)).parent
 
 
@@ -184,10 +186,12 @@ def test_the_grid_shows_four_diverse_pictures_a_channel_and_one_where_they_agree
     with Visit(browser, java_script_enabled=False) as visit:
         visit.goto(path)
         assert visit.page.evaluate(DIVERSE_TILES) == [[]] * 4
+        assert visit.page.locator(".u .first:visible").count() == 4
         visit.page.locator("input[value=d]").check(force=True)
         visit.page.emulate_media(media=media)
         four, one = [[80, True]] * 4, [[162, True]]  # 20 pixels four times, and a gap between two
         assert visit.page.evaluate(DIVERSE_TILES) == [four, one, four], "a channel that has none is left out"
+        assert visit.page.locator(".u .first:visible").count() == 0, "those of the channel alone are first ones"
         assert visit.complaints == []
 
 
@@ -206,6 +210,7 @@ def test_a_view_shows_diverse_pictures_as_one_figure(browser, diverse, is_single
         assert figure.locator(".row figcaption").all_inner_texts() == expected
         assert figure.locator("xpath=preceding-sibling::*").count() == 1, "it stands beside the channel's picture"
         assert "Found together" in figure.inner_text()
+        assert view.locator(".main .badge").inner_text() == "first picture, a finer one follows"
         assert all(sprite["image"] != "none" for sprite in visit.page.evaluate(VISIBLE_SPRITES))
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
         visit.page.keyboard.press("ArrowRight")

@@ -50,6 +50,7 @@ def synthetic_run(
     studies: bool = False,
     branches: bool = False,
     diverse: int = 0,
+    first: Sequence[str] = (),
 ) -> Path:
     """Write a run.
 
@@ -70,6 +71,7 @@ def synthetic_run(
         studies: whether every study was done.
         branches: whether the layers branch and join: layer 3n + 3 follows both layers before it, which follow 3n.
         diverse: so many channels of the second layer have diverse pictures, of the odd ones four times the same.
+        first: layers (as `conv0`) whose channel pictures are first ones.
 
     Returns:
         The folder.
@@ -91,7 +93,8 @@ def synthetic_run(
             _write_image(writer, index, label, size, bands)
         for fact in facts[:layers]:
             done = f"conv{fact['index']}" not in unfinished
-            _write_pictures(writer, fact, bands, statuses, neuron=done)
+            is_first = f"conv{fact['index']}" in first
+            _write_pictures(writer, fact, bands, statuses, neuron=done, is_first=is_first)
             if fact["index"] == 1 and diverse:
                 _write_diverse(writer, fact, bands, diverse)
             if images and done:
@@ -159,14 +162,15 @@ def _layer(
 
 
 def _write_pictures(
-    writer: RunWriter, layer: dict[str, Any], bands: int, statuses: dict[int, str], *, neuron: bool
+    writer: RunWriter, layer: dict[str, Any], bands: int, statuses: dict[int, str], *, neuron: bool, is_first: bool
 ) -> None:
     for first in range(0, len(layer["channels"]), TASK):
         part = layer["channels"][first : first + TASK]
         for objective in ("channel", "neuron") if neuron else ("channel",):
             tiles = np.stack([gabor(layer["index"], c, layer["canvas"][objective], bands) for c in part])
             rows = [_row(layer, channel, objective, "ascent", statuses) for channel in part]
-            writer.write_task(TaskKey(layer["slug"], f"{objective}-ascent", part[0], part[-1]), rows, tiles)
+            early = is_first and objective == "channel"
+            writer.write_task(TaskKey(layer["slug"], f"{objective}-ascent", part[0], part[-1], early), rows, tiles)
         rows = [_row(layer, channel, "neuron", "analytic", statuses) for channel in part]
         height, width, planes = (3, 3, bands) if layer["sees_image"] else (9, 9, 1)
         tiles = np.stack([gabor(layer["index"] + 9, channel, [height, width], planes) for channel in part])
