@@ -14,8 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +27,12 @@ from filterscope.analyzer.data.images import ImageSource
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.execution import executors
 from filterscope.analyzer.execution.activation_maps import layer_groups, write_maps
-from filterscope.analyzer.execution.plan import Plan, Settings, Task, ascents, make_plan, selection, settings_json
+from filterscope.analyzer.execution.plan import Plan, Settings, Task, make_plan, selection, settings_json
 from filterscope.analyzer.execution.strongest_patches import StrongestPatches
 from filterscope.analyzer.execution.tasks import Workshop
+from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
+from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.scores import classifier_output, own_labels
 from filterscope.analyzer.progress import Progress, Silent
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from filterscope.converters.parity import Parity
 
 TOP = 5  # predictions kept of each image
+REFRESH = 60.0  # seconds between two looks at a run that is being made
+LOOK_SHARE = 10  # a look takes at most a part in so many of the time
 MOST_NAMED = 20  # images that could not be read
 CANVASES = ("channel", "neuron")  # kinds whose size layers.json tells
 
@@ -72,8 +75,7 @@ PREPARATION = (  # nothing is written yet: what is wrong with the input ends the
     Stage("images", lambda job: job.read_images(), leaves=("pictures", "photos"), is_timed=True),
     Stage("workshop", lambda job: job.open_workshop(), needs=("pictures",), leaves=("shop",)),
     Stage("prove", lambda job: job.prove_import(), needs=("pictures",), leaves=("parity",), is_timed=True),
-    Stage("budget", lambda job: job.share_out_steps(), needs=("shop",), leaves=("shared_out",), is_timed=True),
-    Stage("plan", lambda job: job.plan_tasks(), needs=("pictures", "shop", "shared_out"), leaves=("plan",)),
+    Stage("plan", lambda job: job.plan_tasks(), needs=("pictures", "shop"), leaves=("plan",)),
 )
 EXECUTION = (  # in the folder of the run; an interrupted analysis goes on where it stopped
     Stage(
@@ -109,7 +111,8 @@ class Analysis:
         command: what was typed, for the record.
         progress: reports how far the work is.
         studies: what the run is to hold beside pictures and maps; performed in the order of `studies.order`.
-        on_first: gets the run once a first picture of everything is there, where more are to come.
+        on_pictures: gets the run while it is made: once a first picture of everything is there, and again as better
+            ones replace them, at most once in REFRESH seconds.
     """
 
     network: Network
@@ -121,14 +124,11 @@ class Analysis:
     command: Sequence[str] = ()
     progress: Progress = field(default_factory=Silent)
     studies: Sequence[Study] = ()
-    on_first: Callable[[Run], None] = lambda _: None
+    on_pictures: Callable[[Run], None] = lambda _: None
     timings: dict[str, float] = field(default_factory=dict)
-    shared_out: dict[str, int] | None = None  # layer → steps, under a time budget
     pictures: list[np.ndarray] = field(init=False)  # the user's images, (H, W, C) uint8 each
     photos: list[images.PhotoInfo] = field(init=False)  # where they come from
     shop: Workshop = field(init=False)
-    first_shop: Workshop | None = field(init=False)  # the same, for first pictures
-    first_tasks: list[Task] = field(init=False)
     parity: Parity = field(init=False)
     plan: Plan = field(init=False)
     writer: RunWriter = field(init=False)
@@ -152,7 +152,7 @@ class Analysis:
             except BaseException:  # an interrupt too: what is done stays, and run.json says how far it came
                 self._close("partial")
                 raise
-            self._close("complete")
+            self._close("complete" if self._is_done else "partial")
         return Run(self.out)
 
     def _do(self, stages: Sequence[Stage]) -> None:
@@ -210,52 +210,15 @@ class Analysis:
         """Compare the network's torch form with ONNX Runtime, on the first image where there is one."""
         self.parity = self.network.prove(self.pictures[0] if self.pictures else None)
 
-    def share_out_steps(self) -> None:
-        """Set the steps of each layer under a time budget: those of the run in the folder if it had the same budget."""
-        if self.settings.time_budget is None:
-            return
-        chosen = selection(self.network.layers, self.settings)
-        layers = [layer for layer in self.network.layers if layer.name in chosen]
-        with contextlib.suppress(FilterscopeError):
-            before = Run(self.out).info.get("settings") or {}
-            if before.get("time_budget") == self.settings.time_budget and before.get("steps_of_layers"):
-                self.shared_out = {str(name): int(n) for name, n in before["steps_of_layers"].items()}
-                if set(self.shared_out) == set(chosen):
-                    return
-        from filterscope.analyzer.execution.budget import steps_for
-
-        self.shop.prepare()
-        self.progress.stage("timing a few steps", 1)
-        units = {name: len(channels) for name, channels in chosen.items()}
-        budget, workers = self.settings.time_budget, self.shop.devices.workers
-
-        def shared() -> dict[str, int]:  # in a thread like those that tasks run in
-            return steps_for(
-                self.shop.for_a_thread(),
-                layers,
-                self.settings.objectives,
-                units=units,
-                seconds=budget,
-                workers=workers,
-            )
-
-        with ThreadPoolExecutor(1) as pool:
-            self.shared_out = pool.submit(shared).result()
-        self.progress.advance()
-
     def plan_tasks(self) -> None:
         """Turn the settings into tasks, and hash everything that decides their results."""
         from filterscope.analyzer.maximize.engine import batch_size
 
-        batches = {
-            layer.name: batch_size(self.network, layer, self.shop.canvas(layer, "channel"))
-            for layer in self.network.layers
-            if layer.has_maps
-        }
-        self.first_shop = self.shop.at(self.settings.first_recipe)
-        self.first_tasks = [] if self.first_shop is None else self._first_tasks(self.first_shop)
+        def batch(layer: ConvLayer, recipe: Recipe) -> int:
+            return batch_size(self.network, layer, self.shop.canvas(layer, "channel", recipe))
+
         hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in self.pictures]
-        self.plan = make_plan(self.network, self.settings, images=hashes, batch=batches, steps=self.shared_out)
+        self.plan = make_plan(self.network, self.settings, images=hashes, batch=batch)
 
     def _prior(self) -> Prior | None:
         """Colours and spectrum of the user's images, where there are enough of them to tell."""
@@ -295,31 +258,46 @@ class Analysis:
         self._write_maps()
 
     def maximize_units(self) -> None:
-        """Make a first picture of everything, then do the tasks of the plan, whose pictures replace the first ones."""
-        undone = [task for task in self.plan.tasks if not self.writer.done(task.key(self.slugs))]
-        for task in undone:  # what is damaged is not read any more
-            self.writer.remove_file(f"{task.key(self.slugs).stem}.parquet")
+        """Make a first picture of everything, then do the tasks of the plan, whose pictures replace the first ones.
+
+        A time budget ends both; what is not done by then keeps its first picture, or has none.
+        """
+        budget = self.settings.time_budget
+        self._until = None if budget is None else time.monotonic() + budget
+        undone = [task for task in self.plan.tasks if not self._was_done(task)]
         layers = {task.layer for task in undone}
-        first = [task for task in self.first_tasks if task.layer in layers]
-        if first and self.first_shop is not None:
-            self.progress.stage("first pictures", sum(len(task.channels) for task in first))
-            executors.local(self.first_shop, first, self.slugs, writer=self.writer, report=self._advanced)
-            self.writer.write_units()
-            self.on_first(Run(self.out))
-        self.progress.stage("maximising units", sum(len(task.channels) for task in self.plan.tasks))
-        executors.local(self.shop, self.plan.tasks, self.slugs, writer=self.writer, report=self._task_done)
-        self.writer.remove_first()
+        first = [task for task in self.plan.first if task.layer in layers]
+        counts = self._info["tasks"]
+        counts["done"] = counts["found_done"] = len(self.plan.tasks) - len(undone)
+        if first and undone:
+            remaining = [task for task in first if not self._was_done(task)]
+            self.progress.stage("first pictures", sum(len(task.channels) for task in remaining))
+            if not self._perform(remaining, self._advanced):
+                return
+            self._show()
+        self._next_look = time.monotonic() + REFRESH
+        self.progress.stage("maximising units", sum(len(task.channels) for task in undone))
+        if self._perform(undone, self._task_done):
+            self.writer.remove_first()
 
-    def _first_tasks(self, shop: Workshop) -> list[Task]:
-        from filterscope.analyzer.maximize.engine import batch_size
+    def _was_done(self, task: Task) -> bool:
+        """Whether a task was done by an earlier session; what is damaged of it is removed."""
+        key = task.key(self.slugs)
+        if self.writer.done(key):
+            return True
+        self.writer.remove_file(f"{key.stem}.parquet")
+        return False
 
-        chosen = selection(self.network.layers, self.settings)
-        tasks = []
-        for layer in self.network.layers:
-            if layer.name in chosen:
-                batch = batch_size(self.network, layer, shop.canvas(layer, "channel"))
-                tasks += ascents(self.settings, layer.name, chosen[layer.name], batch)
-        return [replace(task, is_first=True) for task in tasks]
+    def _perform(self, tasks: Sequence[Task], report: Callable[[Task], None]) -> bool:
+        return executors.local(self.shop, tasks, self.slugs, writer=self.writer, report=report, until=self._until)
+
+    def _show(self) -> None:
+        started = time.monotonic()
+        self.writer.write_info(self._info)  # how far it came
+        self.writer.write_units()
+        self.on_pictures(Run(self.out))
+        ended = time.monotonic()
+        self._next_look = ended + max(REFRESH, LOOK_SHARE * (ended - started))
 
     def gather_units(self) -> None:
         """Write one table of the rows of all tasks."""
@@ -338,6 +316,7 @@ class Analysis:
             photos=self.photos,
             labels=self.labels,
             progress=self.progress,
+            unfinished=None if self._is_done else self._info["tasks"]["done"],
         )
         for study in in_order((Weights(), *self.studies)):
             with self._timed(study.name):
@@ -348,13 +327,18 @@ class Analysis:
         """Layer → file name, of every layer."""
         return slugs([layer.name for layer in self.network.layers])
 
-    def _advanced(self, task: Task, was_done: bool) -> None:
+    def _advanced(self, task: Task) -> None:
         self.progress.advance(len(task.channels))
 
-    def _task_done(self, task: Task, was_done: bool) -> None:
+    def _task_done(self, task: Task) -> None:
         self._info["tasks"]["done"] += 1
-        self._info["tasks"]["found_done"] += int(was_done)
         self.progress.advance(len(task.channels))
+        if self.plan.first and not self._is_done and time.monotonic() >= self._next_look:
+            self._show()
+
+    @property
+    def _is_done(self) -> bool:
+        return bool(self._info["tasks"]["done"] == self._info["tasks"]["planned"])
 
     def _write_images(self) -> None:
         # Names of the classes may come with a later session, and are no part of the plan.
@@ -435,7 +419,7 @@ class Analysis:
                 "rate": recipe.rate,
                 "source": recipe.preset.source,
                 "stretched": recipe.preset.stretched,
-                "steps_of_layers": self.shared_out,
+                "recipe": self.plan.recipe,
                 "images_of_prior": 0 if self.shop.prior is None else len(self.pictures),
             },
             "versions": cache.versions() | {"python": platform.python_version()},

@@ -192,7 +192,7 @@ def raised(network) -> int:
     flat = [layer for layer in network.layers if layer.has_maps]  # the others are listed and not raised
 
     def rises(layer, channels: tuple[int, ...]) -> bool:
-        rows, _ = run_task(shop, Task(layer.name, "channel", "ascent", channels))
+        rows, _ = run_task(shop, Task(layer.name, "channel", "ascent", channels, recipe=shop.recipe))
         return any(row["activation"] > row["random"] for row in rows)
 
     count = 0

@@ -124,7 +124,7 @@ def analyze(
         seed: same seed, same pictures [0].
         maps: images whose activation maps go into the pages [12].
         resize: auto, crop, cover, squash, fit or none [auto].
-        time_budget: seconds for the ascent, or text such as "10m" [no limit].
+        time_budget: seconds for the pictures, or text such as "10m"; the same call then goes on [no limit].
         studies: what else is done, such as Examples("dataset/"); may be added to a run that is finished.
         labels: class names in order, a file of them, or "imagenet".
         device: auto or cuda: all GPUs share the work, where there are any; cpu or cuda:1: that one alone.

@@ -2,11 +2,11 @@
 
 For the first steps of an ascent a tenth of the gradient passes a closed ReLU (or a saturated ReLU6) where following it
 would open the ReLU; the forward pass stays exact. This cures grey pictures of units that start without a gradient, and
-units of which one half never takes part. All of the gradient would be too much: on MobileNetV2's 46th convolution the
-first steps then lead nowhere, while a tenth costs nothing there.
+neurons of which one half never takes part. All of the gradient would be too much: on MobileNetV2's 46th convolution the
+first steps then lead nowhere. Channels get it where their whole gradient is blocked, as in the source: what it adds is
+the same for all channels of a layer (pictures of MobileNetV2's last, 32 steps: median correlation 0.89, not 0.03).
 
-Source: the gradient redirection of Lucid (Olah et al. 2017, doi:10.23915/distill.00007, its code), which passes all of
-it where the whole gradient of a unit is blocked.
+Source: the gradient redirection of Lucid (Olah et al. 2017, doi:10.23915/distill.00007, its code).
 """
 
 from __future__ import annotations

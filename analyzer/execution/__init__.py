@@ -1,1 +1,1 @@
-"""What runs, where and in which order: the plan, its tasks, their executors, the time budget."""
+"""What runs, where and in which order: the plan, its tasks, their executors."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context  # numpy's handling of infinities is a part of it
 
 from filterscope.analyzer.compute.allocator import keep_freed_memory
@@ -18,29 +19,26 @@ def local(
     tasks: Sequence[Task],
     slugs: dict[str, str],
     writer: RunWriter,
-    report: Callable[[Task, bool], None],
+    report: Callable[[Task], None],
     workers: int | None = None,
-) -> None:
-    """Run tasks in this process, several at a time; tasks already done are passed over.
+    until: float | None = None,
+) -> bool:
+    """Run tasks in this process, several at a time, in their order; whether all were done.
 
     On a CPU a task takes one thread, and there are as many as processors: on the small maps of a fitted canvas two
     threads inside one operation wait for each other half of the time. It also makes the pictures independent of the
     number of processors. Of several GPUs each has a thread of its own, which fetches the next task when it is free.
 
     Args:
-        report: called in this thread after each task, with whether it had been done before.
+        report: called in this thread after each task.
         workers: tasks at a time; None: one a processor, or one a GPU where GPUs do the work.
+        until: when to stop, in seconds of `time.monotonic`; tasks then end at their next step, and nothing of them is
+            saved. None: when all are done.
 
     Raises:
         KeyboardInterrupt: running tasks stop at their next step, and nothing of them is saved.
     """
     shop.prepare()
-    todo = []
-    for task in tasks:
-        if writer.done(task.key(slugs)):
-            report(task, True)
-        else:
-            todo.append(task)
     local_shops = threading.local()
 
     def work(task: Task) -> Task:
@@ -52,11 +50,33 @@ def local(
 
     keep_freed_memory()
     pool = ThreadPoolExecutor(workers or shop.devices.workers)
+    pending = {pool.submit(copy_context().run, work, task) for task in tasks}
     try:
-        for future in as_completed([pool.submit(copy_context().run, work, task) for task in todo]):
-            report(future.result(), False)
+        while pending:
+            finished, pending = wait(pending, _seconds_to(until), FIRST_COMPLETED)
+            if not finished:  # the time is over
+                break
+            for future in finished:
+                report(future.result())
     except BaseException:
         shop.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
-    pool.shutdown()
+    if not pending:
+        pool.shutdown()
+        return True
+    shop.stop.set()
+    pool.shutdown(wait=True, cancel_futures=True)
+    shop.stop.clear()
+    for future in filter(_is_done, pending):
+        report(future.result())
+    return False
+
+
+def _seconds_to(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
+def _is_done(future: Future[Task]) -> bool:
+    """Whether a task was done to its end, or failed, before it could be stopped."""
+    return not future.cancelled() and not isinstance(future.exception(), InterruptedError)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -27,11 +27,14 @@ CHANNEL_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "layer")  # a 
 TASK_UNITS = 64  # about so many units an ascent task: a crash loses no more
 ANALYTIC_UNITS = 512
 FIRST = "draft"  # quality of first pictures
+DIVERSE_UNITS = 16  # at most so many channels of a deep layer get diverse pictures unasked
+DEEP = 0.5  # layers beyond this part of the network are deep
+UNDECIDING = ("layers", "channels", "time_budget")  # settings that decide no result of a unit
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a run; all but `layers` and `channels` decide the results of each unit."""
+    """The settings of a run; all but `layers`, `channels` and `time_budget` decide the results of each unit."""
 
     quality: str = "standard"
     preset: str = "filterscope"
@@ -41,7 +44,7 @@ class Settings:
     seed: int = 0
     map_pictures: int = 12  # images whose activation maps are kept as pictures
     resize: str = "auto"
-    time_budget: float | None = None  # seconds for the ascent; steps are then shared out (analyzer.execution.budget)
+    time_budget: float | None = None  # seconds for the pictures; the same command then goes on with the rest
 
     def __post_init__(self) -> None:
         for name, public in (("objectives", "objective"), ("layers", "layers")):
@@ -84,23 +87,23 @@ class Settings:
 
     @property
     def has_accentuations(self) -> bool:
-        """Whether the images are accentuated too: not in a draft, under a time budget, or by a published preset."""
-        return "channel" in self.objectives and self.quality != FIRST and self._is_free
+        """Whether the images are accentuated too: not in a draft, or by a published preset."""
+        return "channel" in self.objectives and self._is_gradual
 
     @property
-    def _is_free(self) -> bool:
-        """Whether neither a published preset nor a time budget says how many steps there are."""
-        return self.time_budget is None and self.recipe.preset.steps is None
+    def has_diversity(self) -> bool:
+        """Whether deep layers get diverse pictures unasked: as accentuations, and not where they are asked for."""
+        return "channel" in self.objectives and "diversity" not in self.objectives and self._is_gradual
 
     @property
     def first_recipe(self) -> Recipe | None:
-        """How first pictures are made, before those that are asked for; None where there are none.
+        """How first pictures are made, before those that are asked for; None where there are none."""
+        return replace(self.recipe, quality=quality_named(FIRST)) if self._is_gradual else None
 
-        A published preset has no quicker form, and a time budget is shared out from the beginning.
-        """
-        if self.quality == FIRST or not self._is_free:
-            return None
-        return replace(self.recipe, quality=quality_named(FIRST))
+    @property
+    def _is_gradual(self) -> bool:
+        """Whether pictures are made in several rounds; a draft is quick, and a published preset has no quick form."""
+        return self.quality != FIRST and self.recipe.preset.steps is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class Task:
     objective: str  # one of CHANNEL_OBJECTIVES
     method: str  # ascent, analytic or accentuation
     channels: tuple[int, ...]
-    steps: int | None = None  # of an ascent with a time budget; None: the recipe's
+    recipe: Recipe
     is_first: bool = False  # whether it makes first pictures, which others replace
 
     def key(self, slugs: dict[str, str]) -> TaskKey:
@@ -122,71 +125,106 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """All tasks of a run, and the hash of everything that decides its results."""
+    """All tasks of a run in the order in which they are done, and the hash of everything that decides its results."""
 
     identity: str
     tasks: tuple[Task, ...]
+    first: tuple[Task, ...] = ()  # of first pictures, done before the others
     channels: dict[str, tuple[int, ...]] = field(default_factory=dict)  # analysed layer → its analysed channels
+    recipe: str = ""  # hash of all recipes: where it differs, another version of the program made the pictures
 
 
 def make_plan(
     network: Network,
     settings: Settings,
     images: Sequence[str],
-    batch: dict[str, int],
-    steps: Mapping[str, int] | None = None,
+    batch: Callable[[ConvLayer, Recipe], int],
 ) -> Plan:
     """Tasks for a network.
 
     Args:
         settings: what the user asked for.
         images: a hash an image, in order.
-        batch: layer name → units that climb together; a task is a whole number of such batches.
-        steps: layer name → steps, where a time budget shares them out.
+        batch: how many pictures of a layer's channels climb together; a task is a whole number of such batches.
 
     Raises:
         SettingsError: a layer or channel that does not exist.
     """
     chosen = selection(network.layers, settings)
+    layers = [layer for layer in network.layers if layer.name in chosen]
+    first: list[Task] = []
     tasks: list[Task] = []
-    for layer in network.layers:
-        if layer.name not in chosen:
-            continue
+    for layer in layers:
         channels = chosen[layer.name]
-        tasks += [
-            Task(layer.name, "neuron", "analytic", part)
-            for part in _parts(channels, ANALYTIC_UNITS)
-            if layer.is_constant
-        ]
-        own = None if steps is None else steps[layer.name]
-        climbs = ascents(settings, layer.name, channels, batch[layer.name])
+        if settings.first_recipe is not None:
+            quick = _ascents(layer, settings.objectives, channels, settings.first_recipe, batch=batch)
+            first += [replace(task, is_first=True) for task in quick]
+        if layer.is_constant:
+            tasks += _tasks(layer.name, "neuron", "analytic", _parts(channels, ANALYTIC_UNITS), recipe=settings.recipe)
         if images and settings.has_accentuations:
-            tasks += [replace(task, method="accentuation") for task in climbs if task.objective == "channel"]
-        tasks += [replace(task, steps=own) for task in climbs]
+            climbs = _ascents(layer, ["channel"], channels, settings.recipe.accentuation, batch=batch)
+            tasks += [replace(task, method="accentuation") for task in climbs]
+        tasks += _ascents(layer, settings.objectives, channels, settings.recipe, batch=batch)
+        if settings.has_diversity and layer.index >= DEEP * len(network.layers):
+            few = tuple(channels[index] for index in evenly_spaced(len(channels), DIVERSE_UNITS))
+            tasks += _ascents(layer, ["diversity"], few, settings.recipe.diverse, batch=batch)
+    own = settings.recipe
+    recipe = _hash([repr(one) for one in (own, settings.first_recipe, own.accentuation, own.diverse)])
     content = {
         "schema": SCHEMA,
         "model": network.model.sha256,
         "input": network.input.identity,
-        "settings": {key: value for key, value in asdict(settings).items() if key not in ("layers", "channels")},
+        "settings": {key: value for key, value in asdict(settings).items() if key not in UNDECIDING},
         "channels": chosen,
         "images": list(images),
-        "steps": None if steps is None else dict(steps),
-        "recipe": repr(settings.recipe),  # an older program's pictures are not mixed with this one's
+        "recipe": recipe,  # an older program's pictures are not mixed in
     }
-    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    return Plan(identity, tuple(tasks), chosen)
+    gains = {layer.name: _gains_field(layer, settings) for layer in layers}
+    tasks.sort(key=lambda task: _turn(task, gains_field=gains[task.layer]))
+    return Plan(_hash(content), tuple(tasks), tuple(first), channels=chosen, recipe=recipe)
 
 
-def ascents(settings: Settings, layer: str, channels: tuple[int, ...], batch: int) -> list[Task]:
-    """The ascents of one layer.
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    Args:
-        batch: units that climb together; a task is a whole number of such batches.
+
+def _turn(task: Task, *, gains_field: bool) -> int:
+    """When a task is done: those of one turn follow the network, where the cheapest layers come first.
+
+    The order is that in which a second helps most, by the two-way choice of docs/maximisation.md: accentuations are
+    short and help in all layers; longer ascents help where the first picture showed a part of the field alone.
     """
-    size = max(1, TASK_UNITS // batch) * batch
-    return [
-        Task(layer, objective, "ascent", part) for objective in settings.objectives for part in _parts(channels, size)
-    ]
+    if task.method == "analytic":
+        return 0
+    if task.method == "accentuation":
+        return 1
+    if task.objective == "diversity":
+        return 4
+    return 2 if gains_field else 3
+
+
+def _gains_field(layer: ConvLayer, settings: Settings) -> bool:
+    """Whether first pictures are smaller than what a layer's units see, and those that are asked for larger."""
+    cap = None if settings.first_recipe is None else settings.first_recipe.quality.cap
+    return cap is not None and (layer.field is None or max(layer.field.size) > cap)
+
+
+def _ascents(
+    layer: ConvLayer,
+    objectives: Sequence[str],
+    channels: tuple[int, ...],
+    recipe: Recipe,
+    *,
+    batch: Callable[[ConvLayer, Recipe], int],
+) -> list[Task]:
+    """The ascents of one layer by one recipe."""
+    together = batch(layer, recipe)
+    parts = _parts(channels, max(1, TASK_UNITS // together) * together)
+    return [task for objective in objectives for task in _tasks(layer.name, objective, "ascent", parts, recipe=recipe)]
+
+
+def _tasks(layer: str, objective: str, method: str, parts: Sequence[tuple[int, ...]], *, recipe: Recipe) -> list[Task]:
+    return [Task(layer, objective, method, part, recipe=recipe) for part in parts]
 
 
 def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tuple[int, ...]]:

@@ -23,7 +23,7 @@ from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 from filterscope.analyzer.units.measure import Meter
-from filterscope.analyzer.units.objectives import OBJECTIVES, Objective, objective_for
+from filterscope.analyzer.units.objectives import OBJECTIVES, objective_for
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class Workshop:
 
     Args:
         network: the opened network.
-        recipe: how pictures are made, and how much work goes into each.
+        recipe: of the pictures that the run is asked for; a task has its own.
         seed: of the run.
         devices: where ascent computes.
     """
@@ -54,11 +54,11 @@ class Workshop:
     prior: Prior | None = None  # colours and spectrum of the user's images
     patches: StrongestPatches | None = None  # of the user's images; None: there are none
     stop: threading.Event = field(default_factory=threading.Event)  # set: tasks end at their next step, unfinished
-    _canvases: dict[tuple[str, str], Canvas] = field(default_factory=dict)
+    _canvases: dict[tuple[str, str, int | None], Canvas] = field(default_factory=dict)
     _bounds: dict[str, Interval] | None = None
     _shared_bounds: SharedBounds | None = None
     _dead: dict[str, np.ndarray] = field(default_factory=dict)
-    _meter: tuple[tuple[str, str], Meter, np.ndarray] | None = None  # of the layer and objective at hand
+    _meter: tuple[tuple[str, str, Canvas], Meter, np.ndarray] | None = None  # of the layer and objective at hand
 
     @property
     def device(self) -> torch.device:
@@ -78,20 +78,12 @@ class Workshop:
         keep_to(device)
         return replace(self, devices=Devices([device]), _meter=None)
 
-    def at(self, recipe: Recipe | None) -> Workshop | None:
-        """The same workshop for another recipe; None for none."""
-        return None if recipe is None else replace(self, recipe=recipe, _canvases={}, _meter=None)
-
-    def canvas(self, layer: ConvLayer, objective: str) -> Canvas:
-        """Size of the pictures of a layer and objective."""
-        key = (layer.name, OBJECTIVES[objective].canvas)
+    def canvas(self, layer: ConvLayer, objective: str, recipe: Recipe | None = None) -> Canvas:
+        """Size of the pictures of a layer and objective by a recipe; None: the run's."""
+        key = (layer.name, OBJECTIVES[objective].canvas, (recipe or self.recipe).quality.cap)
         if key not in self._canvases:
-            self._canvases[key] = canvas_for(self.network, layer, key[1], self.recipe.quality.cap)
+            self._canvases[key] = canvas_for(self.network, layer, *key[1:])
         return self._canvases[key]
-
-    def objective(self, layer: ConvLayer, objective: str) -> Objective:
-        """The objective of this name on the layer's canvas."""
-        return objective_for(objective, self.canvas(layer, objective))
 
     def bound(self, layer: ConvLayer) -> Interval:
         """Interval of a layer's pre-activations, a value a channel."""
@@ -125,11 +117,11 @@ class Workshop:
             self._bounds = intervals(self.network)
         return self._bounds
 
-    def meter(self, layer: ConvLayer, objective: str) -> tuple[Meter, np.ndarray]:
+    def meter(self, layer: ConvLayer, objective: str, canvas: Canvas) -> tuple[Meter, np.ndarray]:
         """The layer's meter, and each channel's best objective over 16 random images."""
-        key = (layer.name, objective)
+        key = (layer.name, objective, canvas)
         if self._meter is None or self._meter[0] != key:
-            meter = Meter(self.network, layer, self.canvas(layer, objective), self.objective(layer, objective))
+            meter = Meter(self.network, layer, canvas, objective_for(objective, canvas))
             self._meter = (key, meter, meter.best_of_random(np.arange(layer.out_channels)))
         return self._meter[1], self._meter[2]
 
@@ -147,13 +139,13 @@ def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarr
 def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
     from filterscope.analyzer.maximize.engine import ascend
 
-    canvas = shop.canvas(layer, task.objective)
-    objective = shop.objective(layer, task.objective)
-    recipe = shop.recipe if task.steps is None else shop.recipe.with_steps(task.steps)
+    recipe = task.recipe
+    canvas = shop.canvas(layer, task.objective, recipe)
+    objective = objective_for(task.objective, canvas)
     start = None
     if task.method == "accentuation":
         assert shop.patches is not None
-        recipe, start = recipe.accentuation, faded(shop.patches.of(layer, task.channels, canvas))
+        start = faded(shop.patches.of(layer, task.channels, canvas))
     problem = Problem(shop.network, layer, canvas, objective)
     climbed = ascend(
         problem,
@@ -166,7 +158,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
         start=start,
     )
     channels = np.repeat(np.array(task.channels), objective.pictures)
-    meter, random = shop.meter(layer, task.objective)
+    meter, random = shop.meter(layer, task.objective, canvas)
     activation = meter.activation(climbed.tiles, channels)
     if (
         start is None and recipe.has_second_try and objective.canvas != "neuron" and not objective.together
@@ -229,7 +221,7 @@ def _try_again(
     if not low.size:
         return
     again = ascend(problem, channels[low].tolist(), recipe, seed=shop.seed, device=shop.device, stop=shop.stop)
-    meter, _ = shop.meter(problem.layer, problem.objective.name)
+    meter, _ = shop.meter(problem.layer, problem.objective.name, problem.canvas)
     reached = meter.activation(again.tiles, channels[low])
     better = problem.objective.sense * (reached - activation[low]) > 0
     improved = low[better]
@@ -263,7 +255,7 @@ def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[
     units = image_maximisers(shop.network, layer, task.channels)
     canvas = shop.canvas(layer, "neuron")
     tiles = units.tiles
-    meter, random = shop.meter(layer, "neuron")
+    meter, random = shop.meter(layer, "neuron", canvas)
     channels = np.array(task.channels)
     activation = meter.activation(tiles, channels)
     robust = meter.robust(tiles, channels)

@@ -220,11 +220,28 @@ class _Climb:
         return kind(seeds, shape, self.device, prior=self.prior, start=preset.start)
 
     def _gradient(self, state: _State, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The objective of each picture, (B,), and its gradient by the parameters."""
-        values = state.parameters.values
-        pictures = state.parameters.pictures()
+        """The objective of each picture, (B,), and its gradient by the parameters.
+
+        In the first steps it may be that of redirected ReLUs: of all pictures, or of those that have none otherwise.
+        """
         first_steps = max(FEWEST_REDIRECTED, self.recipe.steps * REDIRECTED)
-        redirected = self.recipe.preset.redirect and step < first_steps
+        redirect = self.recipe.preset.redirect if step < first_steps else "never"
+        raised, climbed = self._climbed(state, step, redirected=redirect == "always")
+        values = state.parameters.values
+        if redirect != "blocked":
+            return raised.detach(), torch.autograd.grad(climbed.sum(), values)[0]
+        (gradient,) = torch.autograd.grad(raised.sum(), values, retain_graph=climbed is not raised)
+        asleep = ~gradient.flatten(1).any(dim=1)
+        if climbed is not raised:
+            (gradient,) = torch.autograd.grad(climbed.sum(), values)
+        if bool(asleep.any()):
+            _, climbed = self._climbed(state, step, redirected=True)
+            gradient[asleep] = torch.autograd.grad(climbed.sum(), values)[0][asleep]
+        return raised.detach(), gradient
+
+    def _climbed(self, state: _State, step: int, *, redirected: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """The objective of each picture, (B,), and the same less the penalties."""
+        pictures = state.parameters.pictures()
         moved = self.moved(pictures, self.seed, step)
         raised, source = self.slope.evaluate(moved, state.directions, redirected)
         copies = self.moved.copies
@@ -235,8 +252,7 @@ class _Climb:
             climbed = climbed - raised.detach().abs() * held_back.reshape(copies, -1).mean(dim=0)
         for penalty in self.recipe.preset.penalties:
             climbed = climbed - penalty.penalty(pictures)
-        (gradient,) = torch.autograd.grad(climbed.sum(), values)
-        return raised.detach(), gradient
+        return raised, climbed
 
     def _shown(self, pictures: torch.Tensor) -> torch.Tensor:
         """The pictures, or their stretched view where that is what the recipe's source shows."""

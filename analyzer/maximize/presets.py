@@ -17,7 +17,9 @@ from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
 PARAMETERS = ("fourier", "pixels", "maco")
+REDIRECTED = ("never", "blocked", "always")  # blocked: pictures whose whole gradient is blocked
 OPTIMISERS = ("adam", "pooled", "nadam", "normalised", "sgd")
+DIVERSE_CAP = 160  # pixels; on 96 px deep units see little but padding
 CROPPED = Crop(smallest=0.5, largest=1.0, noise=0.02, even=True)
 
 
@@ -101,13 +103,14 @@ class Preset:
     boxed: bool = True  # False: pixels may leave [0, 1] on the way
     stretched: bool = False  # shown with its contrast normalised (`STRETCHED`): a view that must be labelled
     objective: str | None = None  # what the source maximises
-    redirect: bool = False  # whether gradients pass closed ReLUs in the first steps (analyzer.compute.redirected_relu)
+    redirect: str = "never"  # in the first steps (analyzer.compute.redirected_relu): one of REDIRECTED
     falling: bool = False  # whether the step size falls to a fiftieth along a straight line
     exponent: float = 1.0  # of the spectrum of Fourier coefficients, 1 for 1/f
 
     def __post_init__(self) -> None:
         _one_of(f"preset {self.name}: parameters", self.parameters, PARAMETERS)
         _one_of(f"preset {self.name}: optimiser", self.optimiser, OPTIMISERS)
+        _one_of(f"preset {self.name}: redirect", self.redirect, REDIRECTED)
         for field, number in (("rate", self.rate), ("steps", self.steps)):
             if number is not None and not 0 < number < math.inf:
                 raise SettingsError(f"preset {self.name}: {field} {number}; give more than 0")
@@ -152,7 +155,7 @@ PRESETS = {
             steps=None,
             start=_FAINT,
             transforms=(CROPPED,),
-            redirect=True,
+            redirect="blocked",
             falling=True,
             exponent=1.5,
         ),
@@ -216,7 +219,7 @@ PRESETS = {
                 Jitter(4 / 144),
             ),
             objective="channel",
-            redirect=True,
+            redirect="blocked",
         ),
         Preset(
             name="maco",
@@ -245,7 +248,8 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-# A neuron's canvas is its field: nothing can move in it, and on a few pixels there is no spectrum to speak of.
+# A neuron's canvas is its field: nothing can move in it, and on a few pixels there is no spectrum to speak of. Since
+# nothing moves, a half of it whose ReLU is closed at the start would never take part: ReLUs are redirected for all.
 _NEURON = replace(
     PRESETS["filterscope"],
     parameters="pixels",
@@ -253,6 +257,7 @@ _NEURON = replace(
     rate=0.1,
     start=Start("normal", 0.5, 0.01),
     transforms=(),
+    redirect="always",
 )
 SMALLEST_FOURIER = 12  # pixels a side; a smaller canvas is held as pixels
 RATED, SHORTER = 96, 0.6  # a quality's rate is that of a side of 96 pixels; of 20 pixels it is 2.6 times as much
@@ -319,6 +324,11 @@ class Recipe:
             return self
         quality = Quality(name="accentuation", steps=24, rate=0.2, cap=self.quality.cap, patience=24)
         return replace(self, quality=quality, preset=replace(self.preset, exponent=1.25))
+
+    @property
+    def diverse(self) -> Recipe:
+        """The recipe of the diverse pictures that a run makes unasked: quick, since there are several of a unit."""
+        return replace(self, quality=replace(QUALITIES["draft"], name="diverse", cap=DIVERSE_CAP))
 
     def with_steps(self, steps: int) -> Recipe:
         """The same recipe with another number of steps, all of them taken; the patience of the default grows along."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+UNDECIDING = ("time_budget",)  # settings in which runs of one plan may differ
 PLURALS = ("objectives", "channels", "layers", "map_pictures")  # settings of which one says "are"
 
 
@@ -28,12 +29,16 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     pairs += [(name, ways[0].get(name), ways[1].get(name)) for name in ("high", "mean", "std", "order")]
     pairs += [(name, inputs[0].get(name), inputs[1].get(name)) for name in ("height", "width")]
     last = ("channels", "layers")  # whose words may differ where the channels are the same
-    names = sorted((name for name in settings[1] if name in settings[0]), key=lambda name: name in last)
+    shared = (name for name in settings[1] if name in settings[0] and name not in (*UNDECIDING, "recipe"))
+    names = sorted(shared, key=lambda name: name in last)
     pairs += [(name, settings[0][name], settings[1][name]) for name in names]
+    recipes = [one.get("recipe") for one in settings]  # None in runs of older versions
     for name, one, other in pairs:
         if one != other and (name in names or None not in (one, other)):
             verb = "are" if name in PLURALS else "is"
             return f" (its {name.replace('_', ' ')} {verb} {_text(one)}, now {_text(other)})"
+    if recipes[1] is not None and recipes[0] != recipes[1]:
+        return " (its pictures were made in another way, by another version of filterscope)"
     return ""
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from filterscope.analyzer.run.layout import SCHEMA, SLUG
 from filterscope.analyzer.run.records import LayerInfo, Record, RunInfo
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
-from filterscope.analyzer.run.wholeness import read_whole_table
+from filterscope.analyzer.run.wholeness import in_schema, read_whole_table
 from filterscope.converters.errors import RunError, setting
 
 AGAIN = "analyse again into the same folder, which mends it"  # any file but run.json
@@ -33,8 +33,8 @@ def gather_units(folder: Path) -> pa.Table:
     order = {}
     if (folder / "layers.json").is_file():
         order = {layer.name: layer.index for layer in read_layers(folder)}
-    table = _gathered(folder / "tasks")
-    first = _gathered(folder / "first")
+    table = _gathered(folder / "tasks", is_first=False)
+    first = _gathered(folder / "first", is_first=True)
     if len(first):
         final = set(zip(*(table[name].to_pylist() for name in UNIT), strict=True))
         remaining = [key not in final for key in zip(*(first[name].to_pylist() for name in UNIT), strict=True)]
@@ -45,10 +45,12 @@ def gather_units(folder: Path) -> pa.Table:
     return keyed.sort_by(by).drop_columns("_position")
 
 
-def _gathered(folder: Path) -> pa.Table:
-    """The tables of the tasks in a folder as one."""
+def _gathered(folder: Path, *, is_first: bool) -> pa.Table:
+    """The tables of the tasks in a folder as one; which pictures are first ones, their folder says."""
     tables = [read_table(path, UNIT_SCHEMA) for path in sorted(folder.glob("*/*.parquet"))]
-    return pa.concat_tables(tables) if tables else UNIT_SCHEMA.empty_table()
+    table = pa.concat_tables(tables) if tables else UNIT_SCHEMA.empty_table()
+    place = UNIT_SCHEMA.get_field_index("is_first")
+    return table.set_column(place, UNIT_SCHEMA.field(place), pa.array([is_first] * len(table), pa.bool_()))
 
 
 def is_run(folder: Path) -> bool:
@@ -127,7 +129,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         RunError: it is missing, damaged, or lacks a column of the schema.
     """
     try:
-        return read_whole_table(path).select(schema.names).cast(schema)
+        return in_schema(read_whole_table(path), schema)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunError(f"{path}: {'damaged' if path.exists() else 'missing'}; {AGAIN}") from error
 

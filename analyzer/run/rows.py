@@ -74,6 +74,7 @@ class UnitRow(StoredPicture):
     seconds: float | None
     row: int | None  # of the neuron in the map of the picture; None for objectives of the whole map
     column: int | None
+    is_first: bool | None = None  # whether a finer picture will replace it; None: an older version wrote the row
 
     @property
     def kind(self) -> tuple[str, str, str]:

@@ -31,8 +31,10 @@ UNIT_SCHEMA = pa.schema(
         ("row", pa.int32()),  # which neuron of the canvas's map (objective neuron), else null
         ("column", pa.int32()),
         *_PICTURE,
+        ("is_first", pa.bool_()),  # whether it is a first picture, which a finer one will replace
     ]
 )
+LATER = frozenset({"is_first"})  # columns that tables of older versions lack: null there
 
 MAP_SCHEMA = pa.schema(
     [

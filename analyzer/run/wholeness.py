@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.rows import StoredPicture
+from filterscope.analyzer.run.tables import LATER
 
 BROKEN = (OSError, ValueError, LookupError, SyntaxError, EOFError, TypeError, RecursionError, pa.ArrowException)
 
@@ -50,6 +51,17 @@ def read_whole_table(path: Path) -> pa.Table:
         return pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
 
 
+def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema in its order and types; those that older versions did not write are null.
+
+    Raises:
+        KeyError, pyarrow.ArrowException: another column is missing, or of another type.
+    """
+    for name in LATER & set(schema.names) - set(table.schema.names):
+        table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+    return table.select(schema.names).cast(schema)
+
+
 def is_picture(path: Path, height: int, width: int, bands: int) -> bool:
     """Whether a file is a whole PNG that holds a picture of this size."""
     try:
@@ -78,7 +90,7 @@ def picture_size(path: Path) -> tuple[int, int, int]:
 def _is_table(folder: Path, path: Path, schema: pa.Schema | None) -> bool:
     table = read_whole_table(path)
     if schema is not None:
-        table.select(schema.names).cast(schema)
+        in_schema(table, schema)
     return all(
         _are_pictures(folder, table, prefix)
         for prefix in ("", "mask_")

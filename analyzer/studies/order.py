@@ -1,4 +1,4 @@
-"""The order in which an analysis performs the studies asked for, however they were listed.
+"""The order in which an analysis performs the studies asked for, however they were listed, and what they read.
 
 Knows the studies' names; imports none of them.
 """
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from filterscope.analyzer.studies.study import Study
 
-READS: dict[str, tuple[str, ...]] = {  # study, in order → studies whose results it reads where the run has them
+PICTURES = "pictures"  # of the run, as they stand
+READS: dict[str, tuple[str, ...]] = {  # study, in order → what it reads: pictures, studies where the run has them
     "weights": (),
     "examples": (),
     "attribution": (),
@@ -19,9 +20,14 @@ READS: dict[str, tuple[str, ...]] = {  # study, in order → studies whose resul
     "inversion": (),
     "groups": (),
     "values": (),
-    "tuning": ("examples",),
-    "truth": ("examples",),
+    "tuning": ("examples", PICTURES),
+    "truth": ("examples", PICTURES),
 }
+
+
+def reads_pictures(study: str) -> bool:
+    """Whether a study is done again when pictures have been replaced."""
+    return PICTURES in READS.get(study, (PICTURES,))  # one of the caller's own may
 
 
 def in_order(studies: Sequence[Study]) -> list[Study]:

@@ -25,6 +25,7 @@ from filterscope.analyzer.progress import Progress
 from filterscope.analyzer.run.layout import SCHEMA
 from filterscope.analyzer.run.tables import TABLES
 from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.studies.order import reads_pictures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +42,7 @@ class Context:
     photos: Sequence[PhotoInfo]  # where they come from
     labels: Sequence[str]  # class names in order, or none
     progress: Progress
+    unfinished: int | None = None  # tasks done, where some pictures are still to be replaced
     notes: list[str] = field(default_factory=list)  # sentences for study.json, such as what was left out and why
 
 
@@ -65,7 +67,7 @@ def perform(study: Study, context: Context) -> dict[str, Any]:
         What study.json says: name, settings, identity, notes, files, seconds.
     """
     settings = study.settings(context)
-    identity = _identity(settings, context)
+    identity = _identity(study.name, settings, context)
     place = f"{study.name}/study.json"
     before = context.writer.read_json_if_whole(place)
     if before is not None and before.get("identity") == identity:
@@ -103,6 +105,8 @@ def _damaged(name: str, info: Mapping[str, Any], writer: RunWriter) -> list[str]
     return [file for file in ordered if not writer.has_whole(f"{name}/{file}", TABLES.get(f"{name}/{file}"))]
 
 
-def _identity(settings: Mapping[str, Any], context: Context) -> str:
-    content = {"plan": context.writer.plan, "settings": settings, "labels": list(context.labels)}
+def _identity(name: str, settings: Mapping[str, Any], context: Context) -> str:
+    content: dict[str, Any] = {"plan": context.writer.plan, "settings": settings, "labels": list(context.labels)}
+    if context.unfinished is not None and reads_pictures(name):
+        content["unfinished"] = context.unfinished
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]

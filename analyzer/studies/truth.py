@@ -31,7 +31,6 @@ from filterscope.analyzer.studies.strongest_responses import (
     strongest_natural_responses,
 )
 from filterscope.analyzer.studies.study import Context
-from filterscope.analyzer.units.canvas import Canvas
 from filterscope.converters.errors import SettingsError, setting
 
 STRONGEST = 4  # natural images of a unit, at most
@@ -158,9 +157,9 @@ class _LayerComparison:
         for channel, responses in self.responses.items():
             strongest = max(response.value for response in responses)
             rows.append(self._row(channel, "neuron", strongest, float(highest[channel])))
-            means = [response.activation for response in responses if response.objective == "channel"]
-            if means and channel in cuts:
-                rows.append(self._row(channel, "channel", max(means), cuts[channel]))
+            ascent = _ascent(responses)
+            if ascent is not None and channel in cuts:
+                rows.append(self._row(channel, "channel", ascent.activation, cuts[channel]))
         return rows
 
     def _row(self, channel: int, objective: str, maximised: float, natural: float) -> dict[str, Any]:
@@ -175,22 +174,22 @@ class _LayerComparison:
         }
 
     def _means_of_cuts(self) -> dict[int, float]:
-        """The largest mean of a unit's map over cuts of the channel's canvas around its strongest natural places."""
-        canvas = self._canvas("channel")
-        cuts, owners = [], []
+        """The largest mean of a unit's map over cuts of its picture's size around its strongest natural places."""
+        of_size: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}  # size → channels, cuts
         for channel, responses in self.responses.items():
-            if any(response.objective == "channel" for response in responses):
-                for place in self.natural.strongest(self.slug, channel):
-                    cuts.append(self._cut(place, canvas.size))
-                    owners.append(channel)
+            ascent = _ascent(responses)
+            if ascent is not None:
+                size = (ascent.pixels.shape[0], ascent.pixels.shape[1])
+                cuts = [(channel, self._cut(place, size)) for place in self.natural.strongest(self.slug, channel)]
+                of_size.setdefault(size, []).extend(cuts)
         means: dict[int, float] = {}
-        if not cuts:
-            return means
-        session = self.network.session([self.layer.value], canvas.size)
-        for part in parts(len(cuts), canvas.height * canvas.width):
-            maps = session.run(self.network.input.to_model(np.stack(cuts[part])))[self.layer.value]
-            for owner, own in zip(owners[part], maps, strict=True):
-                means[owner] = max(means.get(owner, -np.inf), float(_channel_means(own[owner][None])[0]))
+        for size, cuts in of_size.items():
+            session = self.network.session([self.layer.value], size)
+            for part in parts(len(cuts), size[0] * size[1]):
+                pixels = np.stack([cut for _, cut in cuts[part]])
+                maps = session.run(self.network.input.to_model(pixels))[self.layer.value]
+                for (owner, _), own in zip(cuts[part], maps, strict=True):
+                    means[owner] = max(means.get(owner, -np.inf), float(_channel_means(own[owner][None])[0]))
         return means
 
     def paths(self) -> list[dict[str, Any]]:
@@ -271,8 +270,11 @@ class _LayerComparison:
             firsts.append(min(max(0, first), pixels.shape[axis] - size[axis]))
         return pixels[firsts[0] : firsts[0] + size[0], firsts[1] : firsts[1] + size[1]]
 
-    def _canvas(self, objective: str) -> Canvas:
-        return self.context.shop.canvas(self.layer, objective)
+
+def _ascent(responses: Sequence[StrongestResponse]) -> StrongestResponse | None:
+    """The picture found by ascent for the channel, where there is one: an accentuation begins at a natural image."""
+    own = (one for one in responses if (one.objective, one.method) == ("channel", "ascent"))
+    return next(own, None)
 
 
 def _channel_means(maps: np.ndarray) -> np.ndarray:

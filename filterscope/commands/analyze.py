@@ -178,7 +178,7 @@ def analyze(
     time_budget: Annotated[
         str | None,
         typer.Option(
-            help="90s, 10m, 1h for the ascent; steps are shared out where they help most.",
+            help="90s, 10m, 1h for the pictures; the same command then goes on with the rest.",
             show_default="no limit",
             rich_help_panel=MACHINE,
         ),
@@ -380,16 +380,21 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
 
     out = request.out
     interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
+    looks = 0
 
-    def show_first(run: Run) -> None:
-        progress.stage("making pages", 1)
+    def show(run: Run) -> None:
+        nonlocal looks
+        if not looks:
+            progress.stage("making pages", 1)
         page = ReportRequest().run(run)
-        progress.advance()
-        if speaks:
-            say(f"first pictures: {path_text(page)}; going on with better ones …")
+        if not looks:
+            progress.advance()
+        if speaks and not looks:
+            say(f"first pictures: {path_text(page)}; better ones replace them …")
+        looks += 1
 
     try:
-        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show_first)
+        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show)
         progress.stage("making pages", 1)
         page = ReportRequest().run(run)
         progress.advance()
@@ -401,6 +406,10 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
         raise typer.Exit(INTERRUPTED) from error
     finally:
         progress.close()
+    tasks = run.info.tasks
+    if speaks and tasks is not None and tasks.done < tasks.planned:
+        done = f"{tasks.done} of {tasks.planned} tasks"
+        say(f"the time is over with {done} done; the same command goes on with the rest")
     typer.echo(path_text(page))
 
 

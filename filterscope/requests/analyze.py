@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from filterscope.analyzer.data.white import check_white
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.converters import checks
+from filterscope.converters.errors import SettingsError, setting
 
 if TYPE_CHECKING:
     from filterscope.analyzer.network.network import Network
     from filterscope.analyzer.progress import Progress
     from filterscope.analyzer.run.reader import Run
     from filterscope.analyzer.studies.study import Study
+
+UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}  # of a time, seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,7 +52,7 @@ class AnalyzeRequest:
         network: Network,
         progress: Progress,
         command: Sequence[str] = (),
-        on_first: Callable[[Run], None] = lambda _: None,
+        on_pictures: Callable[[Run], None] = lambda _: None,
     ) -> Run:
         """Analyse the network, or go on with an analysis of the same plan in the same folder.
 
@@ -56,7 +60,7 @@ class AnalyzeRequest:
             network: the opened network.
             progress: is told how far the work is.
             command: what the run's record says it was started with.
-            on_first: gets the run once a first picture of everything is there, where more are to come.
+            on_pictures: gets the run while it is made, as `Analysis` says.
 
         Raises:
             FilterscopeError: the images, the folder, or something that does not fit the network.
@@ -74,7 +78,7 @@ class AnalyzeRequest:
             command=command,
             progress=progress,
             studies=self.studies,
-            on_first=on_first,
+            on_pictures=on_pictures,
         ).run()
 
 
@@ -101,8 +105,6 @@ def settings_with(
     Raises:
         SettingsError: one of them makes no sense.
     """
-    from filterscope.analyzer.execution.budget import seconds_of
-
     changes: dict[str, Any] = {
         "quality": quality,
         "preset": preset,
@@ -117,6 +119,20 @@ def settings_with(
     if settings is not None and not isinstance(settings, Settings):
         checks.refuse("settings", settings, "give fs.Settings(...)")
     return replace(settings or Settings(), **{name: value for name, value in changes.items() if value is not None})
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a time such as 90s, 10m, 1.5h.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|)", text.strip(), re.ASCII)
+    if not match or not float(match[1]):
+        raise SettingsError(
+            f"{setting('time_budget', text)}: give a time such as 90s, 10m or 1.5h", field="time_budget", value=text
+        )
+    return float(match[1]) * UNITS[match[2]]
 
 
 def _unique(names: str | Sequence[str] | None) -> tuple[str, ...] | None:

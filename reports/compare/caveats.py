@@ -106,7 +106,7 @@ def _of_layers(matched: LayerMatch) -> Iterator[str]:
 
 def _of_settings(a: Run, b: Run) -> Iterator[str]:
     differences = []
-    for name in ("quality", "preset", "steps", "objectives", "channels", "time_budget"):
+    for name in ("quality", "preset", "steps", "objectives", "channels"):
         one, other = (run.info.settings.get(name) for run in (a, b))
         if one != other:
             differences.append(f"{name.replace('_', ' ')} {_plain(one)} against {_plain(other)}")

@@ -259,6 +259,9 @@ def _tiles(run: Run, rows: dict[int, UnitRow]) -> dict[int, np.ndarray]:
         assert tile is not None
         seen = sheets.visible(tile)
         tiles[channel] = sheets.reduced(seen, *sheets.within(seen.shape[0], seen.shape[1], STORED))
+    finer = next((tiles[channel].shape[:2] for channel, row in rows.items() if not row.is_first), None)
+    if finer is not None:
+        tiles |= {channel: sheets.as_large(tiles[channel], *finer) for channel, row in rows.items() if row.is_first}
     if len({tile.shape for tile in tiles.values()}) > 1:
         raise RunError(f"{run.folder}: pictures of one layer and kind differ in size; delete the run and run again")
     return tiles

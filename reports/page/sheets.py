@@ -145,6 +145,14 @@ def reduced(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return small.reshape(height, width, -1)
 
 
+def as_large(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture at the size of those beside it, (H, W, 1 or 3) uint8: a first picture among finer ones is smaller."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    large = np.asarray(_image(picture).resize((width, height), Image.Resampling.BICUBIC))
+    return large.reshape(height, width, -1)
+
+
 def at_most(picture: np.ndarray, side: int) -> np.ndarray:
     """A picture reduced where it is higher or wider than `side`, (H, W, C) uint8."""
     return reduced(picture, *within(picture.shape[0], picture.shape[1], side))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeGuard, TypeVar
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.rows import MapRow, UnitRow, rows_of
 from filterscope.reports.page import sheets
+from filterscope.reports.page.diversity import are_one
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -79,6 +80,11 @@ class Kind:
         """What tells kinds apart in the table."""
         return self.objective, self.method, self.space
 
+    @property
+    def is_diverse(self) -> bool:
+        """Whether it is one of the four of the objective diversity, which pages show together."""
+        return self.objective.startswith("diversity-")
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -96,6 +102,11 @@ class Picture:
         if not (finite(activation) and finite(bound)) or bound <= 0 or activation < 0:
             return None
         return float(activation / bound)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is a first picture, which a finer one will replace."""
+        return self.sheet is not None and bool(self.row.is_first)
 
     @property
     def lift(self) -> float:
@@ -138,6 +149,14 @@ class Unit:
     rows: int  # of each sheet
     strongest: MapFact | None  # the given image on which it fires most, of all images
     constant: bool = False  # whether it answered one number to all that was measured
+    diverse: tuple[int, ...] = ()  # positions of the diverse kinds that are shown: one where all show the same
+
+    @property
+    def highest_diverse(self) -> float | None:
+        """The highest activation of the diverse pictures that are shown; None where there are none."""
+        pictures = (self.pictures[position] for position in self.diverse)
+        values = [picture.row.activation for picture in pictures if picture]
+        return max(filter(finite, values), default=None)
 
     @property
     def statuses(self) -> list[str]:
@@ -361,6 +380,15 @@ def units_of(
     return units
 
 
+def with_diverse(unit: Unit, run: Run) -> Unit:
+    """The unit, with what is to be shown of its diverse pictures: all, or the highest where all show the same."""
+    pictured = [one for one in unit.pictures if one and one.kind.is_diverse and one.sheet is not None]
+    stored = [run.tile(one.row) for one in pictured]
+    if len(pictured) > 1 and are_one([sheets.visible(tile) for tile in stored if tile is not None]):
+        pictured = [max(pictured, key=lambda one: one.row.activation if finite(one.row.activation) else -math.inf)]
+    return replace(unit, diverse=tuple(one.kind.position for one in pictured))
+
+
 def leading(kinds: Sequence[Kind], units: Sequence[Unit], most: int) -> list[Picture]:
     """The pictures that stand for a layer: those that rise highest above random images, of the first kind that has any.
 
@@ -380,12 +408,19 @@ def count_statuses(units: Sequence[Unit]) -> Counter[str]:
     return Counter(unit.status(picture) for unit in units for picture in unit.pictures if picture)
 
 
-def absent(units: Sequence[Unit], kinds: Sequence[Kind]) -> Iterator[tuple[Kind, int]]:
-    """Kinds found by ascent that some units lack, with how many lack them."""
+def absent(units: Sequence[Unit], kinds: Sequence[Kind], objectives: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Titles of kinds found by ascent that some units lack, with how many units lack them.
+
+    Diverse pictures count as one kind, and only where `objectives`, those of the run's settings, ask for them:
+    otherwise some units of a layer have them and others never will.
+    """
+    titles: dict[str, int] = {}
     for kind in kinds:
         lacking = sum(unit.pictures[kind.position] is None for unit in units)
-        if lacking and kind.method == "ascent":
-            yield kind, lacking
+        is_due = not kind.is_diverse or "diversity" in objectives
+        if lacking and kind.method == "ascent" and is_due:
+            titles.setdefault("Diversity" if kind.is_diverse else kind.title, lacking)
+    yield from titles.items()
 
 
 def _picture(kind: Kind, row: UnitRow | None, index: int) -> Picture | None:
@@ -395,8 +430,6 @@ def _picture(kind: Kind, row: UnitRow | None, index: int) -> Picture | None:
 
 
 def _pixels(key: tuple[str, str, str], rows: Sequence[UnitRow]) -> tuple[int, int, int] | None:
-    """(height, width, bands) of the pictures of a kind; None where there is none."""
-    for row in rows:
-        if row.kind == key and row.has_picture:
-            return row.size
-    return None
+    """(height, width, bands) of a kind's pictures, of first ones only where there are no others; None: no picture."""
+    pictured = [row for row in rows if row.kind == key and row.has_picture]
+    return next((row.size for row in pictured if not row.is_first), pictured[0].size if pictured else None)

@@ -56,8 +56,15 @@ DEFINITIONS = (
     Definition(
         "diversity",
         "Diversity pictures",
-        "Several images of one channel, found together, with a penalty for similar activations of the layer. Where "
-        "they differ, the channel responds to more than one thing.",
+        "Four images of one channel, found together, with a penalty where they look alike to the layer: where they "
+        "differ, the channel responds to more than one thing. Where each two agree in colour and form (a concordance "
+        "correlation of 0.75 or more at 32 pixels, Lin 1989), the highest alone is shown.",
+    ),
+    Definition(
+        "first",
+        "First picture",
+        "A quick picture, of fewer steps than were asked for and perhaps smaller, with numbers of its own. A finer one "
+        "replaces it when the run goes on.",
     ),
     Definition(
         "analytic",

@@ -27,6 +27,7 @@ from filterscope.analyzer.run.rows import (
     WeightRow,
     rows_of,
 )
+from filterscope.analyzer.units.jitter import longest_shift
 from filterscope.reports.page import words
 from filterscope.reports.page.units import ByLayer, MapFact, Unit
 
@@ -142,6 +143,7 @@ class Details:
         packed = {
             "c": channel,
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
+            "d": list(unit.diverse),
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
             "g": [strongest.image, *_map(strongest)[1:], *self._image_name(unit)] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],
@@ -186,7 +188,8 @@ class Details:
 
 def _picture(row: UnitRow, status: str) -> Packed:
     numbers = [short(value) for value in (row.activation, row.robust, row.random, row.bound)]
-    return [*numbers, row.bound_kind, status, int(row.has_picture)]
+    first = [[*row.size[:2], longest_shift(row.size[:2])]] if row.is_first else []  # own size, and own shift in pixels
+    return [*numbers, row.bound_kind, status, int(row.has_picture), *first]
 
 
 def _map(fact: MapFact) -> Packed:

@@ -30,6 +30,7 @@ from filterscope.reports.page.units import (
     kinds_of,
     leading,
     units_of,
+    with_diverse,
 )
 from filterscope.reports.site import pictures
 from filterscope.reports.site.details import Details, Studies, short
@@ -61,6 +62,7 @@ class LayerEntry:
     shown: int = 0  # of them on the page
     units: int = 0  # with at least one picture
     pictures: int = 0
+    first: int = 0  # pictures that finer ones will replace
     unraised: int = 0  # pictures
     dead: int = 0  # units
     diverged: int = 0  # pictures
@@ -120,7 +122,9 @@ class LayerPage:
         numbers = [
             (f"k{kind.position}", words.figure(picture.row.activation) if picture else "")
             for kind, picture in zip(self.kinds, unit.pictures, strict=True)
+            if not kind.is_diverse
         ]
+        numbers += [("d", words.figure(unit.highest_diverse))] if unit.diverse else []
         numbers += [(f"m{fact.image}", words.figure(fact.maximum)) for fact in unit.maps if fact]
         row = self.details.weights.get(unit.channel)
         if row and row.has_picture:
@@ -138,9 +142,16 @@ class LayerPage:
             ("b", self.details.tuning.get(unit.channel)),
         ):
             missing += [letter] if row is None or not row.has_picture else []
+        missing += [] if unit.diverse else ["d"]
         if self.maps.neurons is not None:
             missing += ["m"] if not any(unit.maps) else []
         return [mode for mode in missing if mode == "m" or mode in self._values]
+
+    def firsts(self, unit: Unit) -> list[str]:
+        """Modes in which a unit shows first pictures."""
+        first = {picture.kind.position for picture in unit.pictures if picture and picture.is_first}
+        of_diverse = ["d"] if first & set(unit.diverse) else []
+        return [mode for mode in (*(f"k{position}" for position in sorted(first)), *of_diverse) if mode in self._values]
 
     @property
     def _values(self) -> set[str]:
@@ -176,7 +187,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     grid = kinds[0].grid if kinds else sheets.grid_for(max(1, count), 1, 1)
     units = units_of(channels, rows, kinds=kinds, maps=maps, images=images, tiles=grid.tiles)
     details = Details(source.studies, layer, [unit.channel for unit in units])
-    units = [details.with_constancy(unit) for unit in units]
+    units = [with_diverse(details.with_constancy(unit), run) for unit in units]
     writer = pictures.LayerSheets(run, folder, slug, source.lossless)
     written = [writer.kind_set(kind, units) for kind in kinds]
     worst = min((fidelity for _, fidelity in written), default=math.inf)
@@ -193,15 +204,16 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         writer.maps("h", units[0].rows, heats)
     columns = 0 if heats is None else heats.shape[1]
     style = pictures.layer_style(layer, sets, units, maps, images=images, heats=columns)
-    folder.write_lines(f"assets/{slug}.css", style)
+    diverse = pictures.diverse_style(layer, [kind for kind in kinds if kind.is_diverse])
+    folder.write_lines(f"assets/{slug}.css", [*style, *diverse])
     page = LayerPage(
         layer=layer,
         kinds=kinds,
         units=units,
         maps=maps,
         details=details,
-        modes=_modes(kinds, sets),
-        entry=_entry(layer, kinds, units, maps, images=images),
+        modes=_modes(kinds, sets, units),
+        entry=_entry(layer, kinds, units, maps, source=source),
         fidelity=worst,
     )
     page.entry = replace(page.entry, lead=lead, planned=len(planned), silent=source.studies.silent(layer.name))
@@ -225,16 +237,16 @@ def _place(page: LayerPage) -> LayerPlace:
 
 
 def _entry(
-    layer: LayerInfo, kinds: Sequence[Kind], units: Sequence[Unit], maps: LayerMaps, *, images: int
+    layer: LayerInfo, kinds: Sequence[Kind], units: Sequence[Unit], maps: LayerMaps, *, source: LayerSource
 ) -> LayerEntry:
     """A layer's entry on the overview, from its units."""
     counted = count_statuses(units)
     pictured = [[picture is not None and picture.sheet is not None for picture in unit.pictures] for unit in units]
     lacking = [
-        f"{words.count(number, 'picture')} of {len(units):,} of the kind “{kind.title}”"
-        for kind, number in absent(units, kinds)
+        f"{words.count(number, 'picture')} of {len(units):,} of the kind “{title}”"
+        for title, number in absent(units, kinds, source.objectives)
     ]
-    if images and not len(maps):
+    if source.images and not len(maps):
         lacking.append("all activation maps")
     shares = [unit.pictures[0].share for unit in units if unit.pictures and unit.pictures[0]]
     shares_of_bound = [share for share in shares if share is not None]
@@ -245,6 +257,7 @@ def _entry(
         shown=len(units),
         units=sum(map(any, pictured)),
         pictures=sum(map(sum, pictured)),
+        first=sum(picture.is_first for unit in units for picture in unit.pictures if picture),
         unraised=counted["unraised"],
         dead=sum("dead" in unit.statuses for unit in units),
         diverged=counted["diverged"],
@@ -255,12 +268,17 @@ def _entry(
     )
 
 
-def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet]) -> list[Mode]:
+def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet], units: Sequence[Unit]) -> list[Mode]:
     modes = []
+    diverse = [kind for kind in kinds if kind.is_diverse]
     for kind in kinds:
+        if kind.is_diverse:
+            modes += [_diverse_mode(diverse, units)] if kind is diverse[0] else []
+            continue
         planes = f"{kind.planes} bands, side by side in grey" if kind.planes not in (1, 3) else ""
         size = kind.pixels if kind.pictured else ()
-        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size=size, note=planes))
+        notes = "; ".join(filter(None, [planes, _enlarged(kind, units)]))
+        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size=size, note=notes))
     letters = {one.letter for one in sets}
     if "w" in letters:
         modes.append(
@@ -274,6 +292,27 @@ def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet]) -> list[Mod
     if "b" in letters:
         modes.append(Mode("b", "Best stimulus", "of gratings, edges, corners and colours, the strongest", "tuning"))
     return modes
+
+
+def _enlarged(kind: Kind, units: Sequence[Unit]) -> str:
+    """What is to be said of first pictures that are smaller than the others of their kind."""
+    pictures = [unit.pictures[kind.position] for unit in units]
+    sizes = {picture.row.size[:2] for picture in pictures if picture and picture.is_first}
+    return next((f"first pictures of {words.times(size)} px are enlarged" for size in sizes if size != kind.pixels), "")
+
+
+def _diverse_mode(diverse: Sequence[Kind], units: Sequence[Unit]) -> Mode:
+    """The diverse pictures of a channel together."""
+    several = sum(len(unit.diverse) > 1 for unit in units)
+    alike = sum(len(unit.diverse) == 1 for unit in units)
+    there = several + alike
+    notes = [] if there == len(units) else [f"of {there:,} of {words.count(len(units), 'channel')}"]
+    notes += ["one picture where all four ascents came to the same"] if alike else []
+    kind = next((kind for kind in diverse if kind.pictured), diverse[0])
+    meaning = "found together: the highest mean of the map, with a penalty for likeness to the others"
+    return Mode(
+        "d", "Diversity", meaning, kind.anchor, size=kind.pixels if kind.pictured else (), note="; ".join(notes)
+    )
 
 
 def _write_numbers(
@@ -299,6 +338,7 @@ def _write_numbers(
                 "anchor": kind.anchor,
                 "size": kind.size,
                 "letter": f"k{kind.position}",
+                "diverse": kind.is_diverse,
                 "pictured": kind.pictured,
                 "pixels": kind.pixels if kind.pictured else None,
                 "shift": longest_shift(kind.pixels) if kind.pictured and kind.space == "image" else 0,
@@ -311,9 +351,12 @@ def _write_numbers(
         "heats": heats,
         "relu": str(layer.nonlinearity).startswith("relu"),
         "order": {
-            "activation": [
-                [short(picture.row.activation) if picture else None for picture in _of_kind(units, kind)]
-                for kind in page.kinds
+            "activation": [  # a list a kind, then one of the diverse pictures
+                *(
+                    [short(picture.row.activation) if picture else None for picture in _of_kind(units, kind)]
+                    for kind in page.kinds
+                ),
+                [short(unit.highest_diverse) for unit in units],
             ],
             "lift": [
                 [short(picture.lift) if picture else None for picture in _of_kind(units, kind)] for kind in page.kinds
@@ -338,7 +381,7 @@ def _of_kind(units: Sequence[Unit], kind: Kind) -> list[Picture | None]:
 
 def _columns(page: LayerPage) -> dict[str, object]:
     """The numbers of a page for scripts, exact, a list a column."""
-    columns = ("activation", "robust", "random", "bound", "bound_kind", "status")
+    columns = ("activation", "robust", "random", "bound", "bound_kind", "status", "is_first")
     return {
         "channels": [unit.channel for unit in page.units],
         "kinds": [

@@ -1,9 +1,9 @@
 """The pictures of a site: which sheets a page needs, their files, and the style sheets that cut them out.
 
 Classes in the style sheets are a letter and a number: kN a kind of picture, w weights, b best stimulus, m maps, h heat
-maps, e examples, c classes; sN a sheet, tN a tile in it, iN or jN a column of a sheet of maps. Each style sheet puts a
-prefix of its own before them (l7- layer 7, o2- image 2, e-, classes-, images-, strip-), so that no rule of one can
-place a picture of another. Knows units and sheets; knows nothing of HTML.
+maps, e examples, c classes, d the diverse pictures of a unit together; sN a sheet, tN a tile in it, iN or jN a column
+of a sheet of maps. Each style sheet puts a prefix of its own before them (l7- layer 7, o2- image 2, e-, classes-,
+images-, strip-), so that no rule of one can place a picture of another. Knows units and sheets; knows nothing of HTML.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
 STIMULUS_SIDE = 96  # pixels, of a best stimulus: larger ones are reduced
 SMOOTH_MAP = 24  # pixels: maps of this side and more may be lossy
 LEVELS = 32  # greys of a map in a large site
+DIVERSE_SIDE = 84  # CSS pixels, of each of the four diverse pictures in the grid of a layer
+DIVERSE_GAP = 2  # CSS pixels between them, as in static/site.css
 HEAT_SIDE = 32  # pixels, of a map over a whole example
 EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
 MAP_LOSSY = {"quality": 70, "method": 1}
@@ -47,6 +49,7 @@ class SheetSet:
     size: tuple[int, int]  # (height, width) of a tile, pixels
     grid: sheets.Grid
     used: tuple[int, ...]  # sheets that exist
+    is_choice: bool = True  # whether the grid of a layer can show it by itself
 
     def rules(self, space: str, stem: str) -> Iterator[str]:
         """CSS: a picture of this set.
@@ -67,6 +70,7 @@ class SheetSet:
         yield f"{chosen} .u{{{sheets.tile_size(shown)};{self._look}}}"
         yield f"{chosen} .u::after{{content:attr(data-{self.letter})}}"
         yield f"{chosen} .about-{self.letter}{{display:block}}"
+        yield f"{chosen} .f{self.letter} .first{{display:inline-block}}"
         for sheet in self.used:
             yield f"{chosen} .{space}s{sheet}::before{self._image(stem, sheet)}"
         yield f"{chosen} .u.x{self.letter}::before{NO_PICTURE}"
@@ -125,8 +129,7 @@ class LayerSheets:
             pictures = [unit.pictures[kind.position] for unit in part]
             if all(picture is None or picture.sheet is None for picture in pictures):
                 continue
-            stored = [self.run.tile(picture.row) if picture else None for picture in pictures]
-            tiles = [blank if tile is None else sheets.visible(tile) for tile in stored]
+            tiles = [blank if picture is None else self._tile(picture, blank) for picture in pictures]
             if any(tile.shape != blank.shape for tile in tiles):
                 raise RunError(
                     f"{self.run.folder}: pictures of one layer and kind differ in size; delete the run and run again"
@@ -135,7 +138,15 @@ class LayerSheets:
             worst = min(worst, fidelity)
             self.folder.write(f"assets/{self.slug}-k{kind.position}-{number}.webp", content)
             used.append(number)
-        return SheetSet(f"k{kind.position}", kind.size, kind.grid, tuple(used)), worst
+        return SheetSet(f"k{kind.position}", kind.size, kind.grid, tuple(used), is_choice=not kind.is_diverse), worst
+
+    def _tile(self, picture: Picture, blank: np.ndarray) -> np.ndarray:
+        """What a sheet holds of a unit; first pictures are enlarged to the size of the finer ones of their kind."""
+        tile = self.run.tile(picture.row)
+        if tile is None:
+            return blank
+        seen = sheets.visible(tile)
+        return sheets.as_large(seen, *blank.shape[:2]) if picture.is_first else seen
 
     def weight_set(self, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> SheetSet | None:
         """Write the sheets of kernels; None where there are none."""
@@ -261,7 +272,8 @@ def layer_style(
     slug, page, space = layer.slug, f"l{layer.index}", f"l{layer.index}-"
     for one in sets:
         yield from one.rules(space, slug)
-        yield from one.grid_rules(page, space, slug)
+        if one.is_choice:
+            yield from one.grid_rules(page, space, slug)
     grid = sheets.Grid(1, units[0].rows) if units else sheets.Grid(1, 1)
     tiles = sets[0].grid if sets else grid
     yield from tiles.rules(space)
@@ -291,6 +303,25 @@ def layer_style(
             yield f".{space}j{rank}{{{sheets.custom('i', sheets.offset(rank, heats))}}}"
         for sheet in numbers:
             yield f".{space}h.{space}s{sheet}{{background-image:url({slug}-h-{sheet}.webp)}}"
+
+
+def diverse_style(layer: LayerInfo, kinds: Sequence[Kind]) -> Iterator[str]:
+    """The rules that lay the diverse pictures of a layer's units out, two by two.
+
+    Args:
+        layer: of the page.
+        kinds: the diverse ones, whose pictures have one size.
+    """
+    kind = next((kind for kind in kinds if kind.pictured), None)
+    if kind is None:
+        return
+    chosen = f".l{layer.index}:has([value=d]:checked)"
+    height, width = (2 * side + DIVERSE_GAP for side in sheets.shown_size(*kind.size, DIVERSE_SIDE))
+    yield f"{chosen} .units{{{sheets.custom('column', f'{width}px')}}}"
+    yield f"{chosen} .u{{{sheets.tile_size((height, width))}}}"
+    yield f"{chosen} .u::after{{content:attr(data-d)}}"
+    yield f"{chosen} .about-d{{display:block}}"
+    yield f"{chosen} .fd .first{{display:inline-block}}"
 
 
 def strip_style(layers: Sequence[tuple[LayerInfo, Sequence[Picture]]]) -> Iterator[str]:

@@ -212,6 +212,7 @@ class Site:
             unraised=sum(entry.unraised for entry in entries),
             dead=sum(entry.dead for entry in entries),
             diverged=sum(entry.diverged for entry in entries),
+            first=sum(entry.first for entry in entries),
             constant=sum(entry.constant for entry in entries),
             silent=sum(map(len, measured)) if measured else None,
         )
@@ -223,6 +224,7 @@ class Site:
             "planned",
             "units",
             "pictures",
+            "first",
             "unraised",
             "dead",
             "diverged",

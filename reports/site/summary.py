@@ -45,6 +45,7 @@ class Totals:
     unraised: int  # pictures
     dead: int  # units
     diverged: int  # pictures
+    first: int = 0  # pictures that finer ones will replace
     constant: int = 0  # units
     silent: int | None = None  # channels never above 0 on the data set; null where there was none
 
@@ -82,6 +83,14 @@ def verdict(totals: Totals, assumed: bool = False) -> list[str]:
     elif totals.silent == 0:
         sentences.append("No channel is silent on the data set.")
     return sentences
+
+
+def first_sentence(first: int, pictures: int) -> str:
+    """How many pictures finer ones will replace; empty where none."""
+    if not first:
+        return ""
+    of_all = f"{first:,} of {words.count(pictures, 'picture')}"
+    return f"{of_all} {'is a first one' if first == 1 else 'are first ones'}; the same command goes on to finer ones."
 
 
 def headline(info: RunInfo, totals: Totals, images: int) -> Facts:

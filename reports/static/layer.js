@@ -64,7 +64,8 @@ function startGrid(page) {
     const table = layer.order[by];
     if (!table) return null;
     const kind = /^k(\d+)$/.exec(mode());
-    return Array.isArray(table[0]) ? table[kind ? Number(kind[1]) : 0] : table;
+    const ofDiverse = mode() === "d" && table[layer.kinds.length]; // behind those of the kinds
+    return Array.isArray(table[0]) ? ofDiverse || table[kind ? Number(kind[1]) : 0] : table;
   }
 
   function wanted(text) {

@@ -172,8 +172,8 @@
       const rows = unit.p || [];
       const known = rows.some((row) => row && row[0] !== null) ? rows.findIndex((row) => row && row[0] !== null) : rows.findIndex((row) => row && row[5] === "diverged");
       if (known < 0) return [];
-      const kind = this.layer.kinds[known];
-      const [activation, robust, random, bound, boundKind, status] = unit.p[known];
+      const [activation, robust, random, bound, boundKind, status, , first] = unit.p[known];
+      const kind = this.asMade(known, first);
       const told = [`${kind.title} picture: ${isOfNeuron(kind) ? "its neuron gives" : "the mean of the map is"} ${activation === null ? "no finite number" : figure(activation)}`];
       if (random !== null) told.push(activation > random && random > 0 ? `, ${figure(activation / random)} times the best of 16 random images (${figure(random)})` : `; the best of 16 random images reaches ${figure(random)}`);
       told.push(".");
@@ -200,19 +200,48 @@
 
     pictures(unit, index) {
       const { layer } = this;
-      const found = layer.kinds.map((kind, position) => {
+      const found = layer.kinds.map((_, position) => {
         const row = unit.p?.[position];
-        if (!row) return null;
-        const [activation, robust, random, bound, boundKind, status, pictured] = row;
+        if (!row || layer.kinds[position].diverse) return null;
+        const [activation, robust, random, bound, boundKind, status, pictured, first] = row;
+        const kind = this.asMade(position, first);
         const target = position ? 200 : 320;
         const share = bound > 0 && activation >= 0 && activation !== null ? activation / bound : null;
         return make("figure", { class: `${position ? "lesser" : "main"} is-${status}` },
           pictured ? this.picture(kind.letter, index, kind.size, target, `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "this neuron" : "mean of the map"} ${figure(activation)}`) : make("span", { class: "pic blank" }, "no picture"),
-          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status),
+          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null,
             facts([[isOfNeuron(kind) ? "this neuron" : "mean of the map", figure(activation)], ["after jitter", robust === null || !kind.shift ? null : figure(robust)], ["best random", random === null ? null : figure(random)],
               [`${isOfNeuron(kind) ? "neuron" : "mean"}, ${boundKind === "exact" ? "exact best" : "at most"}`, bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)]])));
       });
+      if (unit.d) found.splice(1, 0, this.diverse(unit, index)); // beside the channel's own
       return found.some(Boolean) ? make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it"), make("div", { class: "row" }, found)) : null;
+    }
+
+    // A kind with the size and the shift of one of its pictures: first ones may be smaller.
+    asMade(position, first) {
+      const kind = this.layer.kinds[position];
+      return first ? { ...kind, pixels: first.slice(0, 2), shift: first[2] } : kind;
+    }
+
+    first() { return make("span", { class: "badge is-first" }, "first picture, a finer one follows"); }
+
+    // The pictures of the objective diversity as one figure: one of them where all show the same.
+    diverse(unit, index) {
+      const { layer } = this;
+      const all = unit.p.filter((row, position) => layer.kinds[position].diverse && row?.[6]).length;
+      const isOne = unit.d.length < all;
+      const pictures = unit.d.map((position, number) => {
+        const kind = layer.kinds[position];
+        const [activation, , , , , status, , first] = unit.p[position];
+        const label = isOne ? "Diversity picture" : `Diversity picture ${number + 1}`;
+        return make("figure", { class: `is-${status}` },
+          this.picture(kind.letter, index, kind.size, isOne ? 200 : 150, `${label} of channel ${unit.c}: mean of the map ${figure(activation)}`),
+          make("figcaption", {}, isOne ? null : make("b", {}, figure(activation)), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null));
+      });
+      const title = make("b", {}, defined("diversity", "Other pictures of the same channel", this.link.bind(this)));
+      const told = isOne ? `${all === 4 ? "Four" : all} ascents came to the same picture.` : "Found together, each held back where it looks like the others. The number below each is the mean of the map.";
+      return make("figure", { class: `diverse${isOne ? " is-one" : ""}` }, make("div", { class: "row" }, pictures),
+        make("figcaption", {}, title, make("span", { class: "quiet" }, told), isOne ? facts([["mean of the map", figure(unit.p[unit.d[0]][0])]]) : null));
     }
 
     examples(unit, index) {

@@ -10,7 +10,6 @@ from PIL import Image
 from filterscope.analyzer.analysis import EXECUTION, PREPARATION, Analysis
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.data.images import find
-from filterscope.analyzer.execution import budget
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.converters.errors import InputError, SettingsError
 from support.networks import build, normal
@@ -77,20 +76,6 @@ def test_stages_leave_what_they_promise(network, folder, tmp_path):
     }  # as it was given
     for name in promised:
         assert hasattr(job, name) or (tmp_path / "run" / name).exists(), name
-
-
-def test_a_time_budget_is_shared_out_once_and_kept_by_the_run(network, folder, tmp_path, monkeypatch):
-    job = analysis(network, folder, tmp_path / "run", time_budget=2.0)
-    run = job.run()
-    steps = run.info["settings"]["steps_of_layers"]
-    assert set(steps) == {network.layers[0].name}
-    assert all(budget.FEWEST <= number <= budget.MOST for number in steps.values())
-    assert {task.steps for task in job.plan.tasks if task.method == "ascent"} == set(steps.values())
-
-    monkeypatch.setattr(budget, "steps_for", None)  # nothing is timed again
-    again = analysis(network, folder, tmp_path / "run", time_budget=2.0)
-    again.run()
-    assert again.shared_out == steps
 
 
 def test_what_lowers_a_unit_has_no_upper_bound(network, folder, tmp_path):

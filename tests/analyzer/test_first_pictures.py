@@ -1,13 +1,19 @@
 """A first picture of everything comes before the ones asked for, and is replaced by them, whatever is interrupted."""
 
+import json
+import time
+
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from filterscope.analyzer.analysis import Analysis
 from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.data.images import find
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.studies.tuning.tuning import TuningStudy
 from filterscope.converters.errors import RunError
 from support.networks import build, normal
 
@@ -26,12 +32,12 @@ def pictures(run):
     return {
         (row["layer"], row["channel"], row["objective"], row["method"]): (row["steps"], run.tile(row))
         for row in run.units.to_pylist()
-        if row["method"] == "ascent"
+        if row["method"] == "ascent" and row["objective"] == "channel"
     }
 
 
-def analysed(network, out, on_first=lambda _: None, **settings):
-    return Analysis(network, Settings(**settings), [], out, on_first=on_first).run()
+def analysed(network, out, on_pictures=lambda _: None, **settings):
+    return Analysis(network, Settings(**settings), [], out, on_pictures=on_pictures).run()
 
 
 def same(one, other):
@@ -52,10 +58,8 @@ def test_first_pictures_are_those_of_draft_and_stand_until_the_others_are_made(n
     assert not (tmp_path / "run" / "first").exists()
 
 
-@pytest.mark.parametrize(
-    "settings", [{"quality": "draft"}, {"preset": "paper", "quality": "standard"}, {"time_budget": 1.0}]
-)
-def test_what_is_quick_or_published_or_under_a_budget_has_no_first_pictures(network, tmp_path, settings):
+@pytest.mark.parametrize("settings", [{"quality": "draft"}, {"preset": "paper", "quality": "standard"}])
+def test_what_is_quick_or_published_has_no_first_pictures(network, tmp_path, settings):
     first = []
     analysed(network, tmp_path / "run", first.append, **({"quality": "standard"} | settings))
     assert not first
@@ -71,10 +75,13 @@ def test_an_interrupted_run_holds_its_first_pictures_and_ends_the_same(network, 
         analysed(network, tmp_path / "run", interrupt, quality="standard")
     partial = Run(tmp_path / "run")
     assert partial.info.status == "partial"
+    marks = {row["objective"]: row["is_first"] for row in partial.units.to_pylist() if row["method"] == "ascent"}
+    assert marks == {"channel": True}
     assert pictures(partial).keys() == pictures(whole).keys()
     again = []
     assert same(pictures(analysed(network, tmp_path / "run", again.append, quality="standard")), pictures(whole))
     assert len(again) == 1  # the pages are made again, the pictures are not
+    assert not any(row["is_first"] for row in Run(tmp_path / "run").units.to_pylist())
 
 
 def test_a_unit_whose_picture_is_done_has_that_one(network, tmp_path):
@@ -102,5 +109,79 @@ def test_a_run_of_another_recipe_is_not_gone_on_with(network, tmp_path, monkeypa
     analysed(network, tmp_path / "run", quality="draft")
     changed = replace(presets.PRESETS["filterscope"], exponent=1.0)
     monkeypatch.setitem(presets.PRESETS, "filterscope", changed)
-    with pytest.raises(RunError, match="holds a run with other settings"):
+    with pytest.raises(RunError, match="its pictures were made in another way, by another version of filterscope"):
         analysed(network, tmp_path / "run", quality="draft")
+
+
+def test_a_time_budget_ends_the_work_and_the_same_settings_go_on(network, tmp_path, monkeypatch):
+    whole = analysed(network, tmp_path / "whole", quality="standard")
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def pass_time(run):
+        now[0] += 1000.0
+
+    run = analysed(network, tmp_path / "run", pass_time, quality="standard", time_budget=100.0)
+    assert run.info.status == "partial"
+    assert run.info.tasks.done < run.info.tasks.planned
+    assert (tmp_path / "run" / "weights" / "study.json").is_file(), "studies are performed all the same"
+    early = pictures(run)
+    assert early.keys() == pictures(whole).keys()
+    assert all(steps <= STEPS["draft"] for steps, _ in early.values())
+    again = analysed(network, tmp_path / "run", quality="standard")
+    assert again.info.status == "complete"
+    assert same(pictures(again), pictures(whole))
+
+
+def test_what_was_measured_of_first_pictures_is_measured_again_of_those_that_replace_them(network, tmp_path):
+    def identities(**settings):
+        studies = [TuningStudy()]
+        run = Analysis(network, Settings(quality="standard", **settings), [], tmp_path / "run", studies=studies).run()
+        places = {name: tmp_path / "run" / name / "study.json" for name in ("weights", "tuning")}
+        return run.info.status, {name: json.loads(place.read_text())["identity"] for name, place in places.items()}
+
+    partial, early = identities(time_budget=1e-9)
+    complete, late = identities()
+    assert (partial, complete) == ("partial", "complete")
+    assert early["weights"] == late["weights"]
+    assert early["tuning"] != late["tuning"]
+
+
+def test_a_time_budget_shorter_than_the_first_picture_leaves_a_run_without_pictures(network, tmp_path, monkeypatch):
+    from filterscope.analyzer.execution import executors
+
+    monkeypatch.setattr(executors, "_seconds_to", lambda until: None if until is None else 0.0)
+    shown = []
+    run = analysed(network, tmp_path / "run", shown.append, quality="standard", time_budget=1e-3)
+    assert (run.info.status, run.info.tasks.done, shown) == ("partial", 0, [])
+    monkeypatch.undo()
+    assert pictures(analysed(network, tmp_path / "run", quality="standard"))
+
+
+def test_a_run_is_shown_again_as_pictures_are_replaced(network, tmp_path, monkeypatch):
+    from filterscope.analyzer import analysis
+
+    monkeypatch.setattr(analysis, "REFRESH", 0.0)
+    monkeypatch.setattr(analysis, "LOOK_SHARE", 0)
+    shown = []
+    done = []
+
+    def look(run):
+        shown.append(pictures(run))
+        done.append(run.info.tasks.done)
+
+    run = analysed(network, tmp_path / "run", look, quality="standard")
+    assert done == list(range(run.info.tasks.planned))
+    assert len(shown) == run.info.tasks.planned  # the first pictures, then after each task but the last
+    replaced = [sum(steps > STEPS["draft"] for steps, _ in look.values()) for look in shown]
+    assert replaced[0] == 0
+    assert replaced == sorted(replaced)
+    assert replaced[-1] > 0
+
+
+def test_images_that_are_added_are_not_called_another_version(network, tmp_path):
+    analysed(network, tmp_path / "run", quality="standard")
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (24, 24), (200, 90, 10)).save(photo)
+    with pytest.raises(RunError, match=r"other images or another model; choose"):
+        Analysis(network, Settings(quality="standard"), find([photo]), tmp_path / "run").run()

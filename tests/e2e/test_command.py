@@ -194,7 +194,7 @@ def test_numbers_of_a_run_are_confirmed_by_a_program_that_shares_no_code(place, 
 
 
 def test_progress_goes_to_stderr_as_asked(answers):
-    assert "maximising units: 24/24" in answers["run é 1"].stderr
+    assert "maximising units: 26/26" in answers["run é 1"].stderr
     assert "maximising units: " not in answers["nhwc"].stderr
     lines = [json.loads(line) for line in answers["bands"].stderr.splitlines() if line.startswith("{")]
     assert [line["done"] for line in lines if line["stage"] == "maximising units"][-1] > 0
@@ -300,7 +300,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(stopped):
     assert "Traceback" not in said.stderr
     info = read_json(copy / "run.json")
     assert (info["status"], info["finished"]) == ("partial", None)
-    assert (info["tasks"]["planned"], info["tasks"]["found_done"]) == (12, 0)
+    assert (info["tasks"]["planned"], info["tasks"]["found_done"]) == (13, 0)
     assert 0 < len(list(copy.glob("tasks/*/*.parquet"))) < 12
     assert not list(copy.rglob(".*.part")), "what was being written is taken back"
 
@@ -330,7 +330,7 @@ def test_what_was_done_is_not_done_again(stopped, place):
         for name in finished:
             assert seen[2][name] == before[name], f"{name} was written again"
     tasks = read_json(place / "stopped" / "run.json")["tasks"]
-    assert tasks["planned"] == tasks["done"] == 12
+    assert tasks["planned"] == tasks["done"] == 13
     assert tasks["found_done"] == sum(name.startswith("tasks/") and name.endswith(".parquet") for name in seen[1])
 
 

@@ -165,6 +165,77 @@ def test_the_grid_shows_what_is_chosen_without_script(browser, folder):
         assert not visit.page.locator("select").first.is_visible(), "what would do nothing is not shown"
 
 
+@pytest.fixture(scope="module")
+def diverse(tmp_path_factory):
+    """Two layers; in the second, three of four channels have diverse pictures, and channel 1 four times the same."""
+    place = tmp_path_factory.mktemp("diverse") / "run"
+    run = synthetic_run(
+        place, layers=2, channels=4, images=1, diverse=3, first=["conv1"], status="partial", statuses={}
+    )
+    return render(Run(run)).parent
+
+
+DIVERSE_TILES = """() => [...document.querySelectorAll('.layer-page .units li')].filter(e => e.checkVisibility()).map(
+    e => [...e.querySelectorAll('.pic')].filter(e => e.checkVisibility()).map(
+        e => [Math.round(e.clientWidth), getComputedStyle(e).backgroundImage != 'none']))"""
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_the_grid_shows_four_diverse_pictures_a_channel_and_one_where_they_agree(browser, diverse, media):
+    path = diverse / f"layer-{Run(diverse.parent).layers[1]['slug']}.html"
+    with Visit(browser, java_script_enabled=False) as visit:
+        visit.goto(path)
+        assert visit.page.evaluate(DIVERSE_TILES) == [[]] * 4
+        assert visit.page.locator(".u .first:visible").count() == 4
+        visit.page.locator("input[value=d]").check(force=True)
+        visit.page.emulate_media(media=media)
+        four, one = [[80, True]] * 4, [[162, True]]  # 20 pixels four times, and a gap between two
+        assert visit.page.evaluate(DIVERSE_TILES) == [four, one, four], "a channel that has none is left out"
+        assert visit.page.locator(".u .first:visible").count() == 0, "those of the channel alone are first ones"
+        assert visit.complaints == []
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("is_single", [False, True], ids=["folder", "single file"])
+def test_a_view_shows_diverse_pictures_as_one_figure(browser, diverse, is_single, width):
+    run = Run(diverse.parent)
+    page = f"layer-{run.layers[1]['slug']}"
+    path, anchor = (render_single(run), f"#{page}.") if is_single else (diverse / f"{page}.html", "#")
+    rows = {(r["channel"], r["objective"]): r for r in run.units.to_pylist() if r["layer"] == run.layers[1]["name"]}
+    with Visit(browser, viewport={"width": width, "height": 900}) as visit:
+        visit.goto(path, f"{anchor}0")
+        view = visit.page.locator(".view:visible")
+        figure = view.locator(".maximised .row > .diverse")
+        expected = [words.figure(rows[0, f"diversity-{number}"]["activation"]) for number in range(1, 5)]
+        assert figure.locator(".row figcaption").all_inner_texts() == expected
+        assert figure.locator("xpath=preceding-sibling::*").count() == 1, "it stands beside the channel's picture"
+        assert "Found together" in figure.inner_text()
+        assert view.locator(".main .badge").inner_text() == "first picture, a finer one follows"
+        assert all(sprite["image"] != "none" for sprite in visit.page.evaluate(VISIBLE_SPRITES))
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+        visit.page.keyboard.press("ArrowRight")
+        visit.page.wait_for_timeout(100)
+        assert figure.locator(".pic").count() == 1
+        assert "Four ascents came to the same picture." in figure.inner_text()
+        visit.page.keyboard.press("ArrowRight")
+        visit.page.keyboard.press("ArrowRight")
+        visit.page.wait_for_timeout(100)
+        assert view.locator("h2").inner_text() == "Channel 3"
+        assert figure.count() == 0
+        assert visit.complaints == []
+
+
+def test_channels_are_ordered_by_the_highest_of_their_diverse_pictures(browser, diverse):
+    run = Run(diverse.parent)
+    rows = [r for r in run.units.to_pylist() if r["objective"].startswith("diversity")]
+    highest = {c: max(r["activation"] for r in rows if r["channel"] == c) for c in range(3)}
+    with Visit(browser) as visit:
+        visit.goto(diverse / f"layer-{run.layers[1]['slug']}.html")
+        visit.page.locator("input[value=d]").check(force=True)
+        visit.page.locator("[name=order]").select_option("activation")
+        assert visit.page.evaluate(SHOWN)[:3] == sorted(highest, key=lambda channel: -highest[channel])
+
+
 SHOWN = "() => [...document.querySelectorAll('.units li')].filter(e => !e.hidden).map(e => Number(e.firstChild.id))"
 
 

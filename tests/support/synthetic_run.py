@@ -49,6 +49,8 @@ def synthetic_run(
     certain: bool = True,
     studies: bool = False,
     branches: bool = False,
+    diverse: int = 0,
+    first: Sequence[str] = (),
 ) -> Path:
     """Write a run.
 
@@ -68,6 +70,8 @@ def synthetic_run(
         certain: whether the preprocessing is known.
         studies: whether every study was done.
         branches: whether the layers branch and join: layer 3n + 3 follows both layers before it, which follow 3n.
+        diverse: so many channels of the second layer have diverse pictures, of the odd ones four times the same.
+        first: layers (as `conv0`) whose channel pictures are first ones.
 
     Returns:
         The folder.
@@ -89,7 +93,10 @@ def synthetic_run(
             _write_image(writer, index, label, size, bands)
         for fact in facts[:layers]:
             done = f"conv{fact['index']}" not in unfinished
-            _write_pictures(writer, fact, bands, statuses, neuron=done)
+            is_first = f"conv{fact['index']}" in first
+            _write_pictures(writer, fact, bands, statuses, neuron=done, is_first=is_first)
+            if fact["index"] == 1 and diverse:
+                _write_diverse(writer, fact, bands, diverse)
             if images and done:
                 _write_maps(writer, fact, images, rng)
         if studies:
@@ -155,18 +162,30 @@ def _layer(
 
 
 def _write_pictures(
-    writer: RunWriter, layer: dict[str, Any], bands: int, statuses: dict[int, str], *, neuron: bool
+    writer: RunWriter, layer: dict[str, Any], bands: int, statuses: dict[int, str], *, neuron: bool, is_first: bool
 ) -> None:
     for first in range(0, len(layer["channels"]), TASK):
         part = layer["channels"][first : first + TASK]
         for objective in ("channel", "neuron") if neuron else ("channel",):
             tiles = np.stack([gabor(layer["index"], c, layer["canvas"][objective], bands) for c in part])
             rows = [_row(layer, channel, objective, "ascent", statuses) for channel in part]
-            writer.write_task(TaskKey(layer["slug"], f"{objective}-ascent", part[0], part[-1]), rows, tiles)
+            early = is_first and objective == "channel"
+            writer.write_task(TaskKey(layer["slug"], f"{objective}-ascent", part[0], part[-1], early), rows, tiles)
         rows = [_row(layer, channel, "neuron", "analytic", statuses) for channel in part]
         height, width, planes = (3, 3, bands) if layer["sees_image"] else (9, 9, 1)
         tiles = np.stack([gabor(layer["index"] + 9, channel, [height, width], planes) for channel in part])
         writer.write_task(TaskKey(layer["slug"], "neuron-analytic", part[0], part[-1]), rows, tiles)
+
+
+def _write_diverse(writer: RunWriter, layer: dict[str, Any], bands: int, channels: int) -> None:
+    rows, tiles = [], []
+    for channel in range(channels):
+        for number in range(4):
+            row = _row(layer, channel, f"diversity-{number + 1}", "ascent", {})
+            rows.append(row | {"activation": row["activation"] * (1 - 0.1 * ((number + channel) % 4))})
+            picture = gabor(90 if channel % 2 else 90 + number, channel, layer["canvas"]["channel"], bands)
+            tiles.append(picture ^ np.uint8(number % 2))  # so that no two are equal
+    writer.write_task(TaskKey(layer["slug"], "diversity-ascent", 0, channels - 1), rows, np.stack(tiles))
 
 
 def _row(layer: dict[str, Any], channel: int, objective: str, method: str, statuses: dict[int, str]) -> dict[str, Any]:

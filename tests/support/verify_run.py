@@ -84,7 +84,7 @@ def main() -> int:
         session = ort.InferenceSession(proto, session_options, providers=["CPUExecutionProvider"])
         (maps,) = session.run(None, {session.get_inputs()[0].name: x})
         plane = maps[0, row["channel"]]
-        found = plane.mean(dtype=np.float64) if row["objective"] == "channel" else plane[row["row"], row["column"]]
+        found = plane[row["row"], row["column"]] if row["objective"] == "neuron" else plane.mean(dtype=np.float64)
         error = abs(found - row["activation"]) / max(1e-6, abs(row["activation"]), float(np.abs(plane).max()))
         worst = max(worst, error)
         flag = "" if error <= TOLERANCE else "  DIFFERS"

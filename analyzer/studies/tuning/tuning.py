@@ -31,6 +31,7 @@ from filterscope.analyzer.studies.tuning.selectivity import Tuning, tuning
 from filterscope.analyzer.studies.tuning.stimuli import GREY, Stimuli
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.measure import Meter
+from filterscope.analyzer.units.objectives import objective_for
 from filterscope.converters import checks
 from filterscope.converters.errors import setting
 
@@ -180,7 +181,8 @@ def _strongest(context: Context, layer: ConvLayer) -> np.ndarray:
         from filterscope.analyzer.maximize.engine import ascend
 
         shop = context.shop
-        canvas, objective = shop.canvas(layer, "neuron"), shop.objective(layer, "neuron")
+        canvas = shop.canvas(layer, "neuron")
+        objective = objective_for("neuron", canvas)
         climbed = ascend(
             Problem(context.network, layer, canvas, objective),
             without,

@@ -112,7 +112,6 @@ def test_every_channel_has_one_from_the_image_with_its_strongest_neuron(job, net
     [
         ({"quality": "draft"}, True),
         ({"preset": "paper"}, True),
-        ({"quality": "standard", "time_budget": 1.0}, True),
         ({"quality": "standard"}, False),
     ],
 )

@@ -13,6 +13,7 @@ from filterscope.analyzer.execution.plan import (
     ANALYTIC_UNITS,
     AUTO_ALL,
     CHANNEL_OBJECTIVES,
+    DIVERSE_UNITS,
     TASK_UNITS,
     Settings,
     choose_channels,
@@ -133,7 +134,7 @@ EVERY = Settings(objectives=("channel", "neuron"), channels="all")
 
 
 def plan(network, settings=EVERY, images=("i",), batch=BATCH):
-    return make_plan(network, settings, images, batch)
+    return make_plan(network, settings, images, lambda layer, recipe: batch[layer.name])
 
 
 def test_every_chosen_channel_is_in_exactly_one_task_of_a_kind(network):
@@ -145,6 +146,8 @@ def test_every_chosen_channel_is_in_exactly_one_task_of_a_kind(network):
                 own = [t for t in made.tasks if (t.layer, t.objective, t.method) == (name, objective, method)]
                 channels = [channel for task in own for channel in task.channels]
                 assert tuple(channels) == made.channels[name]
+        few = [len(task.channels) for task in made.tasks if task.objective == "diversity"]
+        assert sum(few) <= 2 * DIVERSE_UNITS
         assert len(made.tasks) == len({task.key(slugs(LAYERS)).stem for task in made.tasks}), "each has its own files"
 
 
@@ -154,15 +157,51 @@ def test_tasks_are_whole_batches_and_small_enough_to_lose(network):
             assert len(task.channels) <= ANALYTIC_UNITS
             continue
         batch = BATCH[task.layer]
+        if task.objective == "diversity":
+            assert task.layer in LAYERS[2:], "deep layers alone"
+            continue
         assert len(task.channels) <= max(TASK_UNITS, batch)
         last = task.channels[-1] == plan(network).channels[task.layer][-1]
         assert last or len(task.channels) % batch == 0
 
 
-def test_tasks_come_in_network_order(network):
-    found = [task.layer for task in plan(network).tasks]
-    assert list(dict.fromkeys(found)) == list(LAYERS)
-    assert found == sorted(found, key=LAYERS.index)
+def test_tasks_come_in_the_order_in_which_they_help_most_and_then_in_network_order(network):
+    made = plan(network)
+    kinds = [(task.method, task.objective == "diversity") for task in made.tasks]
+    assert list(dict.fromkeys(kinds)) == [
+        ("analytic", False),
+        ("accentuation", False),
+        ("ascent", False),
+        ("ascent", True),
+    ]
+    for kind in set(kinds):
+        layers = [task.layer for task, own in zip(made.tasks, kinds, strict=True) if own == kind]
+        assert layers == sorted(layers, key=LAYERS.index)
+    assert [task.layer for task in made.first] == sorted((task.layer for task in made.first), key=LAYERS.index)
+    assert {task.recipe.quality.name for task in made.first} == {"draft"}
+
+
+def test_layers_whose_first_picture_shows_a_part_of_the_field_go_first(network):
+    wide = replace(network.layers[2], field=replace(network.layers[2].field, size=(200, 200)))
+    layers = [wide if layer.name == wide.name else layer for layer in network.layers]
+    made = plan(replace(network, layers=layers))
+    ascents = [task.layer for task in made.tasks if task.method == "ascent" and task.objective == "channel"]
+    assert list(dict.fromkeys(ascents)) == [wide.name, *(name for name in LAYERS if name != wide.name)]
+
+
+def test_diverse_pictures_that_are_asked_for_are_made_of_all_units_by_the_full_recipe(network):
+    made = plan(network, replace(EVERY, objectives=("channel", "diversity")))
+    asked = [task for task in made.tasks if task.objective == "diversity"]
+    assert {task.layer for task in asked} == set(LAYERS)
+    assert {task.recipe for task in asked} == {EVERY.recipe}
+
+
+def test_drafts_and_published_presets_have_one_round(network):
+    for settings in (replace(EVERY, quality="draft"), replace(EVERY, preset="distill")):
+        made = plan(network, settings)
+        assert not made.first
+        assert {task.objective for task in made.tasks} == {"channel", "neuron"}
+        assert "accentuation" not in {task.method for task in made.tasks}
 
 
 def test_layers_are_chosen_by_name_glob_or_number(network):
@@ -201,12 +240,11 @@ CHANGES = {
     "seed": 1,
     "map_pictures": 3,
     "resize": "fit",
-    "time_budget": 60.0,
 }
 
 
 def test_each_setting_makes_another_plan(network):
-    assert set(CHANGES) == {field.name for field in fields(Settings)}
+    assert {*CHANGES, "time_budget"} == {field.name for field in fields(Settings)}
     identities = {plan(network, replace(EVERY, **{name: value})).identity for name, value in CHANGES.items()}
     assert len(identities | {plan(network).identity}) == len(CHANGES) + 1
 
@@ -214,7 +252,7 @@ def test_each_setting_makes_another_plan(network):
 def test_what_decides_nothing_leaves_the_plan_as_it_is(network):
     same = plan(network).identity
     assert plan(network).identity == same
-    named = replace(EVERY, channels="auto", layers=("*",))
+    named = replace(EVERY, channels="auto", layers=("*",), time_budget=60.0)
     assert plan(network, named).identity == same, "the same channels, named otherwise"
     assert "device" not in {field.name for field in fields(Settings)}
 

@@ -68,10 +68,11 @@ def workshop(network):
 def all_rows(network, objectives=("channel", "neuron")):
     """Rows and pictures of every task of every unit."""
     shop = workshop(network)
-    settings = Settings(objectives=objectives, channels="all")
-    plan = make_plan(network, settings, [], {layer.name: 64 for layer in network.layers})
+    settings = Settings(objectives=objectives, channels="all", quality="draft")
+    plan = make_plan(network, settings, [], lambda layer, recipe: 64)
     found = []
     for task in plan.tasks:
+        task = replace(task, recipe=FEW)
         rows, tiles = run_task(shop, task)
         found += [(row, tile) for row, tile in zip(rows, tiles, strict=True)]
     return found
@@ -214,7 +215,7 @@ def test_rows_fit_the_schema_and_come_back_from_disk(units, network, tmp_path):
         required = {"layer", "channel", "objective", "method", "space", "activation", "status"}
         assert required <= {name for name, value in row.items() if value is not None}
     shop = workshop(network)
-    task = Task("two", "neuron", "ascent", (0, 2, 4))
+    task = Task("two", "neuron", "ascent", (0, 2, 4), recipe=FEW)
     with RunWriter(tmp_path / "run", "p") as writer:
         writer.write_info({})
         rows, tiles = run_task(shop, task)
@@ -230,7 +231,7 @@ def test_rows_fit_the_schema_and_come_back_from_disk(units, network, tmp_path):
 
 def test_a_task_of_some_channels_gives_their_own_numbers(network, units):
     for method, objective in (("ascent", "channel"), ("ascent", "neuron"), ("analytic", "neuron")):
-        rows, _ = run_task(workshop(network), Task("one", objective, method, (2, 5)))
+        rows, _ = run_task(workshop(network), Task("one", objective, method, (2, 5), recipe=FEW))
         for row in rows:
             ((expected, _),) = of(units, layer="one", method=method, objective=objective, channel=row["channel"])
             assert (row["robust"] is None) == (objective == "neuron")  # whose picture is too small to shift
@@ -240,7 +241,10 @@ def test_a_task_of_some_channels_gives_their_own_numbers(network, units):
 
 def test_a_task_gives_the_same_whatever_was_done_before_it(network):
     """Tasks are values: another order, another workshop, the same rows but for the time they took."""
-    tasks = [Task("two", "channel", "ascent", (0, 2)), Task("one", "neuron", "ascent", (0,))]
+    tasks = [
+        Task("two", "channel", "ascent", (0, 2), recipe=FEW),
+        Task("one", "neuron", "ascent", (0,), recipe=FEW),
+    ]
     shop = workshop(network)
     there = [run_task(shop, task) for task in tasks]
     back = [run_task(workshop(network), task) for task in reversed(tasks)][::-1]

@@ -16,6 +16,7 @@ from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.objective_gradient import ObjectiveGradient
 from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES, Recipe, quality_named
 from filterscope.analyzer.maximize.problem import Problem
+from filterscope.analyzer.maximize.regularisers import L2
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.network.receptive_fields import Field
@@ -24,6 +25,7 @@ from filterscope.analyzer.units.jitter import jitters, longest_shift
 from filterscope.analyzer.units.measure import Meter, shifted
 from filterscope.analyzer.units.objectives import Channel, Direction, Diversity, Layer, between, objective_for
 from filterscope.converters.errors import SettingsError
+from support.networks import build
 
 CPU = torch.device("cpu")
 ORIENTATIONS = 8
@@ -400,3 +402,28 @@ def test_an_ascent_begins_at_given_pictures(network):
 def test_a_wrong_objective_is_named(made, words):
     with pytest.raises(SettingsError, match=words):
         made()
+
+
+@pytest.mark.parametrize("penalties", [(), (L2(0.01),)])
+def test_a_unit_behind_closed_relus_is_woken_alone(tmp_path, penalties):
+    """Its only ReLU is closed at the start; the other unit's is open, and it climbs as without the sleeper."""
+    first = np.stack([np.full((3, 5, 5), value, np.float32) for value in (0.1, -0.1)])
+    constants = {"k": first, "c": np.array([-5, 1], np.float32), "w": np.eye(2, dtype=np.float32)[:, :, None, None]}
+    nodes = [("Conv", "x k c", "a"), ("Relu", "a", "r"), ("Conv", "r w", "y")]
+    path = tmp_path / "sleeper.onnx"
+    onnx.save(build(nodes, constants, shape=("N", 3, 24, 24)), path)
+    network = open_network(path, InputOptions(preprocessing=preset("symmetric")))
+    layer = network.layers[1]
+    canvas = canvas_for(network, layer, "channel", None)
+    problem = Problem(network, layer, canvas, Channel())
+    own = replace(PRESETS["filterscope"], penalties=penalties)
+    recipe = Recipe(own, QUALITIES["draft"])
+    both = ascend(problem, [0, 1], recipe, seed=0, device=CPU)
+    asleep = ascend(problem, [0], Recipe(replace(own, redirect="never"), QUALITIES["draft"]), seed=0, device=CPU)
+    alone = ascend(problem, [1], recipe, seed=0, device=CPU)
+    meter = Meter(network, layer, canvas, Channel())
+    woken, other = meter.activation(both.tiles, np.array([0, 1]))
+    assert woken > 0.5
+    assert meter.activation(asleep.tiles, np.array([0]))[0] == 0
+    assert other > 0
+    np.testing.assert_array_equal(both.tiles[1], alone.tiles[0])

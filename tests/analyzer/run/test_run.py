@@ -25,6 +25,7 @@ from filterscope.analyzer.run.files import gather_units
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey, slugs
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import MAP_SCHEMA, UNIT_SCHEMA
+from filterscope.analyzer.run.wholeness import is_whole
 from filterscope.analyzer.run.writer import RunWriter, remove
 from filterscope.converters.errors import RunError
 
@@ -156,6 +157,24 @@ def test_units_come_in_network_order_then_kind_then_channel(folder):
     (folder / "units.parquet").unlink()
     (folder / "run.json").write_text('{"schema": 1, "status": "running"}')
     assert Run(folder).units.equals(gather_units(folder)), "a run under way is read from its finished tasks"
+
+
+def test_which_pictures_are_first_ones_is_known_by_their_folder(folder):
+    (folder / "first").mkdir()
+    (folder / "tasks" / "before").rename(folder / "first" / "before")
+    marks = {row["layer"]: row["is_first"] for row in gather_units(folder).to_pylist()}
+    assert marks == {"first": False, "before": True}
+
+
+def test_tables_of_a_version_without_first_pictures_are_read(folder):
+    for path in (folder / "units.parquet", *folder.glob("tasks/*/*.parquet")):
+        pq.write_table(pq.read_table(path).drop_columns("is_first"), path)
+    assert not any(row["is_first"] for row in gather_units(folder).to_pylist())
+    assert {row["is_first"] for row in Run(folder).units.to_pylist()} == {None}
+    task = "tasks/before/channel-ascent-0-0.parquet"
+    assert is_whole(folder, task, UNIT_SCHEMA)
+    pq.write_table(pq.read_table(folder / task).drop_columns("steps"), folder / task)
+    assert not is_whole(folder, task, UNIT_SCHEMA)
 
 
 def test_a_run_without_tasks_or_layers_has_no_units(tmp_path):
@@ -299,7 +318,6 @@ NOW = {  # what run.json would say → what is said to differ
     "preprocessing": ({"input": {"preprocessing": {"name": "custom"}}}, "its preprocessing is unit, now custom"),
     "objectives": ({"settings": {"objectives": ["neuron"], "seed": 0}}, "its objectives are channel, now neuron"),
     "seed": ({"settings": {"objectives": ["channel"], "seed": 2}}, "its seed is 0, now 2"),
-    "budget": ({"settings": {"time_budget": 60.0}}, "its time budget is none, now 60.0"),
 }
 
 
@@ -315,6 +333,13 @@ def test_another_plan_names_the_first_setting_that_differs(case, tmp_path):
     change, words = NOW[case]
     with pytest.raises(RunError, match=rf"another model \({words}\); choose another `out`"):
         RunWriter(tmp_path / "run", "q", before | change).__enter__()
+
+
+def test_a_time_budget_is_no_difference(tmp_path):
+    with RunWriter(tmp_path / "run", "p") as writer:
+        writer.write_info({"settings": {"seed": 0, "time_budget": None}})
+    with pytest.raises(RunError, match=r"another model; choose another `out`"):
+        RunWriter(tmp_path / "run", "q", {"settings": {"seed": 0, "time_budget": 60.0}}).__enter__()
 
 
 def a_file(place):

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 def performed(folder, study):
     with RunWriter(folder, "plan") as writer:
-        return perform(study, SimpleNamespace(writer=writer, labels=(), notes=[]))
+        return perform(study, SimpleNamespace(writer=writer, labels=(), notes=[], unfinished=None))
 
 
 def test_a_study_is_done_once_and_again_when_asked_otherwise(folder):

@@ -210,6 +210,12 @@ def test_pictures_of_one_kind_that_differ_in_size_are_refused(original, other, t
         fs.compare(original, other).save(tmp_path / "out")
 
 
+def test_first_pictures_are_compared_at_the_size_of_finer_ones(original, other, tmp_path):
+    for channel in range(3):
+        edited(other, "features.1.conv", channel, height=10, width=10, is_first=True)
+    assert fs.compare(original, other).save(tmp_path / "out").is_file()
+
+
 def test_networks_without_a_common_layer_are_refused(original, tmp_path):
     alien = synthetic_run(tmp_path / "alien", layers=1, names=["x", "y"])
     with pytest.raises(RunError, match=r"no layer in common .*4 convolutions from features.0.conv against 2 .*from x"):

@@ -43,3 +43,12 @@ def test_an_image_without_a_page_is_named(folder):
     assert any(number[0] >= 2 for number in numbers)
     for number in numbers:
         assert number[4:] == (["photo.png"] if number[0] >= 2 else [])
+
+
+def test_first_pictures_are_marked_for_the_view(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=3, images=0, status="partial", first=["conv0"]))
+    render(run)
+    for unit in handed(run.folder / "site", "-u0.js"):
+        first, *others = unit["p"]
+        assert first[7:] == [[13, 13, 1]]
+        assert all(row[7:] == [] for row in others)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from filterscope.analyzer.run.layout import TaskKey
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, PreprocessingInfo, RunInfo
 from filterscope.analyzer.run.writer import RunWriter
@@ -44,6 +45,8 @@ RUNS = {  # name → what synthetic_run is given
     "large": {"picture": 90, "size": (240, 320), "layers": 2, "channels": 4, "images": 1},
     "more images than shown": {"images": 15, "layers": 2, "channels": 3},
     "studies": {"studies": True, "branches": True, "layers": 4, "images": 2},
+    "diverse": {"diverse": 4, "layers": 2, "images": 1},
+    "first pictures": {"first": ["conv0", "conv2"], "status": "partial", "images": 1},
     "hostile studies": {"studies": True, "layers": 2, "names": HOSTILE_NAMES, "images": 8},
 }
 SCRIPTS = {"layer.js", "unit.js", "graph.js", "image.js"}
@@ -153,10 +156,13 @@ def test_numbers_on_the_page_are_those_of_the_table(made):
         page = read(folder / f"layer-{layer['slug']}.html")
         kinds = kinds_of_page(folder, layer["slug"])
         for tile in page.select("a", "u"):
-            claims = {e.text for e in page.select("i", within=tile)}
+            claims = {e.text for e in page.select("i", within=tile) if "first" not in e.classes}
             expected = set()
             for position, kind in enumerate(kinds):
                 row = rows.get((layer["name"], int(tile.attributes["id"]), *kind))
+                if kind[0].startswith("diversity"):  # shown together
+                    seen += row is not None
+                    continue
                 text = tile.attributes[f"data-k{position}"]
                 if row is None:
                     assert text == ""
@@ -342,6 +348,124 @@ def test_each_sprite_shows_its_own_unit(name, sites):
                 np.testing.assert_array_equal(shown, np.broadcast_to(expected, shown.shape))
                 compared += 1
     assert compared == len(rows)
+
+
+def test_diverse_pictures_are_one_choice_and_one_picture_where_all_show_the_same(sites):
+    run, folder = sites("diverse")
+    rows = {(r["channel"], r["objective"]): r for r in run.units.to_pylist() if r["layer"] == run.layers[1]["name"]}
+    names = [f"diversity-{number}" for number in range(1, 5)]
+    page = read(folder / f"layer-{run.layers[1]['slug']}.html")
+    choices = [label.text.strip() for label in page.select("label") if page.select("input", within=label)]
+    assert choices[:4] == ["Channel", "Neuron", "Diversity", "Analytic, own input"]
+    about = next(e.text for e in page.select("p", "about-mode") if "about-d" in e.classes)
+    assert "of 4 of 6 channels; one picture where all four ascents came to the same" in about
+    positions = {kind[0]: place for place, kind in enumerate(kinds_of_page(folder, run.layers[1]["slug"]))}
+    styles = Styles(folder / "assets" / f"{run.layers[1]['slug']}.css")
+    for tile in page.select("a", "u"):
+        channel = int(tile.attributes["id"])
+        pictures = page.select("span", "pic", within=tile)
+        there = [rows[channel, name] for name in names if (channel, name) in rows]
+        if channel % 2 and there:
+            there = [max(there, key=lambda row: row["activation"])]
+        assert len(pictures) == (0 if channel >= 4 else 1 if channel % 2 else 4)
+        assert ("xd" in tile.classes) is (channel >= 4)
+        if there:
+            assert number(tile.attributes["data-d"]) == pytest.approx(max(r["activation"] for r in there), rel=5e-3)
+        for picture, row in zip(pictures, there, strict=True):
+            assert f"l1-k{positions[row['objective']]}" in picture.classes
+            shown = cut(styles, of_tile(styles, ".l1-", f"k{positions[row['objective']]}", tile))
+            np.testing.assert_array_equal(shown, run.tile(row))
+    assert not page.select("p", "missing")
+
+
+def test_diverse_pictures_are_missed_only_where_they_were_asked_for(tmp_path):
+    place = synthetic_run(tmp_path / "run", layers=2, images=0, diverse=4, status="partial")
+    slug = Run(place).layers[1]["slug"]
+    folder = render(Run(place)).parent
+    assert "Missing here" not in read(folder / f"layer-{slug}.html").text
+    info = json.loads((place / "run.json").read_text(encoding="utf-8"))
+    info["settings"]["objectives"].append("diversity")
+    (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    folder = render(Run(place)).parent
+    assert "Missing here: 2 pictures of 6 of the kind “Diversity”." in read(folder / f"layer-{slug}.html").text
+
+
+def test_first_pictures_are_counted_and_named(sites):
+    run, folder = sites("first pictures")
+    index = read(folder / "index.html")
+    assert "12 of 54 pictures are first ones; the same command goes on to finer ones." in index.text
+    badges = {
+        e.attributes["id"]: [b.text for b in index.select("span", "is-first", e)] for e in index.select("li", "layer")
+    }
+    assert list(badges.values()) == [["6 first"], [], ["6 first"], []]
+    for layer, first in zip(run.layers[:3], (True, False, True), strict=True):
+        page = read(folder / f"layer-{layer['slug']}.html")
+        assert ("6 of 18 pictures are first ones" in page.text) is first
+        for tile in page.select("a", "u"):
+            assert [e.text for e in page.select("i", "first", tile)] == (["first picture"] if first else [])
+            assert ("fk0" in tile.classes) is first
+            assert "fk1" not in tile.classes
+        numbers = json.loads((folder / "assets" / f"layer-{layer['slug']}.json").read_text(encoding="utf-8"))
+        assert set(numbers["kinds"][0]["is_first"]) == {first}
+    assert [layer["first"] for layer in json.loads((folder / "assets" / "index.json").read_text())["layers"]] == [
+        6,
+        0,
+        6,
+        0,
+    ]
+
+
+def mixed_run(place: Path) -> Run:
+    """A run whose channels from 64 on have first pictures, at half the size of the others."""
+    run = Run(synthetic_run(place, layers=1, channels=67, images=0, picture=96, size=(96, 96), status="partial"))
+    layer = run.layers[0]
+    task, first = (TaskKey(layer.slug, "channel-ascent", 64, 66, is_first) for is_first in (False, True))
+    rows = pq.read_table(place / f"{task.stem}.parquet").to_pylist()
+    tiles = np.stack([run.tile(row)[::2, ::2] for row in rows])
+    for suffix in ("parquet", "png"):
+        (place / f"{task.stem}.{suffix}").unlink()
+    with RunWriter(place, "plan") as writer:
+        writer.write_task(first, rows, tiles)
+    return Run(place)
+
+
+def test_first_pictures_stand_among_finer_ones_of_another_size(tmp_path):
+    run = mixed_run(tmp_path / "run")
+    folder = render(run).parent
+    layer = run.layers[0]
+    page = read(folder / f"layer-{layer.slug}.html")
+    assert "64 × 64 px; first pictures of 32 × 32 px are enlarged." in page.text.replace("\u00a0", " ")
+    styles = Styles(folder / "assets" / f"{layer.slug}.css")
+    rows = {r["channel"]: r for r in run.units.to_pylist() if r["objective"] == "channel"}
+    assert {c for c, row in rows.items() if row["is_first"]} == {64, 65, 66}
+    for tile in page.select("a", "u"):
+        row = rows[int(tile.attributes["id"])]
+        shown, stored = cut(styles, of_tile(styles, ".l0-", "k0", tile)), run.tile(row)
+        assert shown.shape == (64, 64, 3)
+        if row["is_first"]:
+            assert np.abs(shown[::2, ::2].astype(int) - stored).mean() < 8
+        else:
+            np.testing.assert_array_equal(shown, stored)
+
+
+@pytest.mark.parametrize("name", ["plain", "partial"])
+def test_where_there_are_no_first_pictures_none_are_mentioned(name, sites):
+    _, folder = sites(name)
+    for path in (folder / "index.html", *folder.glob("layer-*.html")):
+        assert "first one" not in read(path).text
+        assert "first picture" not in read(path).text
+
+
+@pytest.mark.parametrize(
+    ("first", "pictures", "expected"),
+    [
+        (0, 9, ""),
+        (1, 1200, "1 of 1,200 pictures is a first one; the same command goes on to finer ones."),
+        (1200, 1200, "1,200 of 1,200 pictures are first ones; the same command goes on to finer ones."),
+    ],
+)
+def test_the_sentence_on_first_pictures(first, pictures, expected):
+    assert summary.first_sentence(first, pictures) == expected
 
 
 @pytest.mark.parametrize("name", ["plain", "grey 28", "more images than shown"])

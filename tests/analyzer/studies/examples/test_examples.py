@@ -80,6 +80,7 @@ def performed(tmp_path, network, study, labels=(), channels=None, out="run", **s
             writer.write_info({})
             writer.write_json("layers.json", listed_layers(network))
         context = SimpleNamespace(
+            unfinished=None,
             network=network,
             writer=writer,
             settings=Settings(**settings),
