@@ -7,17 +7,36 @@ is not gone twice, and other programs' pictures can be put there: KEEP/SUBJECT/W
 (P, H, W, C) uint8.
 
     python benchmarks/telling.py --keep pictures --ways natural,first,default,distill,maco,lucent
+
+A second table says how the units come by their activation. *From padding*: the share of the positive activation, on the
+picture's own canvas, that neurons have whose field reaches beyond it; 100 % where all do; mean over units.
+*In natural surroundings*: the picture in the middle of the mean of 8 photos at the network's input size; what the
+neurons of the middle (64 of 224 px) gain over these surroundings alone, as a part of what the best of the unit's nine
+natural exemplars gains there; median over units. *Path likeness*: the mean rank correlation of
+channels' means, in four earlier layers, with those of the exemplars; for natural, of these among themselves.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from naturalness import (
+    SURROUNDING,
+    Axis,
+    Paths,
+    activation_in_the_middle,
+    mean_of,
+    middle_of,
+    paths,
+    placed,
+    resized,
+    share_from_padding,
+)
 from PIL import Image
 from real_pytorch import mobilenet_v2, resnet20
 from torch import nn
@@ -30,11 +49,13 @@ from filterscope.analyzer.maximize.accentuation import faded
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import ConvLayer, layers_before
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.studies.truth import _channel_means, _ranks
 from filterscope.analyzer.units.canvas import canvas_for
 from filterscope.analyzer.units.objectives import objective_for
+from filterscope.converters.runtime import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -43,6 +64,9 @@ LAYERS, CHANNELS = 50, 4
 PLACES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))  # of the crops of a photo
 SHORTER_SIDE = 256  # of photos, pixels
 THUMB = 32  # side at which pictures of a layer are correlated
+THROUGH = 4  # earlier layers of a path, the first and the last among them
+OTHERS = 8  # random crops that paths are compared with
+CANVAS = {"lucent": 224}  # pixels a side that its network saw: it enlarges the 128 that it saves
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -58,6 +82,7 @@ class Subject:
     photos: Callable[[], list[np.ndarray]]
     observer: Callable[[], list[nn.Module]]  # its blocks, one after another
     looks: tuple[int, ...]  # blocks whose maps the observer compares
+    every: int = 1  # 3: every third of the layers only
 
     @cached_property
     def network(self) -> Network:
@@ -67,7 +92,7 @@ class Subject:
     def units(self) -> list[tuple[ConvLayer, list[int]]]:
         """Layers spread over all depths, and four channels spread over each."""
         layers = self.network.layers
-        picked = sorted({round(i * (len(layers) - 1) / (LAYERS - 1)) for i in range(LAYERS)})
+        picked = sorted({round(i * (len(layers) - 1) / (LAYERS - 1)) for i in range(LAYERS)})[:: self.every]
         return [
             (layers[i], [(2 * k + 1) * layers[i].out_channels // (2 * CHANNELS) for k in range(CHANNELS)])
             for i in picked
@@ -258,15 +283,7 @@ def made(subject: Subject, way: str, folder: Path) -> float:
         for file, tiles in zip(files, make(subject, layer, channels), strict=True):
             np.save(file, tiles)
         units += len(files)
-    return (time.process_time() - started) / max(1, units)
-
-
-def resized(pictures: np.ndarray, side: int) -> np.ndarray:
-    """(P, H, W, C) uint8 → the same at side × side."""
-    if pictures.shape[1:3] == (side, side):
-        return pictures
-    images = [Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC) for one in pictures]
-    return np.stack([np.asarray(image) for image in images])
+    return (time.process_time() - started) / units if units else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +323,7 @@ def score(subject: Subject, photos: dict[int, Photos], folder: Path | None) -> S
             if folder is None:
                 pictures = crops[task.exemplars]
             else:
-                tiles = np.load(folder / f"{layer.name}-{channel}.npy")
-                tiles = tiles[None] if tiles.ndim == 3 else tiles
+                tiles = pictures_in(folder, layer, channel)
                 thumbs.append(resized(tiles[:1], THUMB).astype(float).ravel())
                 pictures = features(subject.levels(resized(tiles, subject.side(layer))), own.levels)
             accuracies.append(accuracy(pictures, crops, task))
@@ -318,23 +334,149 @@ def score(subject: Subject, photos: dict[int, Photos], folder: Path | None) -> S
     return Scores(np.array(accuracies), np.array(quarters), alike)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NaturalOfLayer:
+    """What natural images do, with which the pictures of a layer are compared."""
+
+    exemplars: list[np.ndarray]  # a channel: (EXEMPLARS, H, W, C)
+    alone: np.ndarray  # (channels,) activation in the middle of the surroundings alone
+    best: np.ndarray  # (channels,) the same with the best of the exemplars there
+    earlier: list[ConvLayer]  # of the paths
+    ranks: list[list[tuple[np.ndarray, np.ndarray]]]  # channel → earlier layer → of the exemplars, of random crops
+
+
+class Naturalness:
+    """Measures of the second table, by ONNX Runtime on the subject itself."""
+
+    def __init__(self, subject: Subject, photos: dict[int, Photos]) -> None:
+        self.subject, self.photos = subject, photos
+        self.size = (subject.network.input.height, subject.network.input.width)
+        shown = [cut([photo], self.size[0])[0][0] for photo in subject.photos()[: 2 * SURROUNDING : 2]]
+        self.surroundings = mean_of(np.stack(shown))
+        self.sessions: dict[tuple[object, ...], Session] = {}
+        self.natural = {layer.name: self._of_exemplars(layer, channels) for layer, channels in subject.units}
+
+    def row(self, way: str, folder: Path | None) -> str:
+        """A line of the table.
+
+        Args:
+            folder: of the pictures; None: natural exemplars in their place.
+        """
+        shares: list[float] = []
+        gains: list[float] = []
+        through: list[Paths] = []
+        for layer, channels in self.subject.units:
+            natural = self.natural[layer.name]
+            for index, channel in enumerate(channels):
+                exemplars = natural.exemplars[index]
+                pictures = exemplars if folder is None else pictures_in(folder, layer, channel)
+                if way in CANVAS:
+                    pictures = resized(pictures, CANVAS[way])
+                shares.append(self._padding(layer, channel, pictures))
+                best = natural.best[index] - natural.alone[index]
+                gain = self._middle(layer, channel, pictures).mean() - natural.alone[index]
+                gains.append(gain / best if best > 0 else np.nan)
+                if natural.earlier:
+                    own = self._ranks(natural.earlier, middle_of(pictures, self.subject.side(layer)))
+                    for depth, (strongest, others) in enumerate(natural.ranks[index]):
+                        through.append(paths(strongest if folder is None else own[depth], strongest, others))
+        likeness = np.mean([one.natural if folder is None else one.picture for one in through])
+        return f"| {way} | {100 * np.nanmean(shares):.0f} % | {np.nanmedian(gains):.2f} | {likeness:.2f} |"
+
+    @property
+    def chance(self) -> float:
+        """Path likeness of random crops."""
+        pairs = [pair for layer in self.natural.values() for channel in layer.ranks for pair in channel]
+        return float(np.mean([paths(others, strongest, others).chance for strongest, others in pairs]))
+
+    def _of_exemplars(self, layer: ConvLayer, channels: list[int]) -> NaturalOfLayer:
+        own = self.photos[self.subject.side(layer)]
+        before = [one for one in layers_before(self.subject.network.layers, layer) if one.has_maps]
+        depths = sorted({round(i) for i in np.linspace(0, len(before) - 1, THROUGH)}) if before else []
+        earlier = [before[i] for i in depths]
+        exemplars, alone, best, ranks = [], [], [], []
+        for channel in channels:
+            task = choices(own.activations[layer.name][:, channel], own.numbers)
+            exemplars.append(own.crops[task.exemplars])
+            alone.append(self._answers(layer, channel, self.surroundings[None])[0])
+            best.append(self._middle(layer, channel, exemplars[-1]).max())
+            strange = np.flatnonzero(~np.isin(own.numbers, own.numbers[task.exemplars]))
+            drawn = np.random.default_rng([layer.index, channel]).choice(strange, OTHERS, replace=False)
+            both = np.concatenate([exemplars[-1], own.crops[drawn]])
+            parts = self._ranks(earlier, both)
+            ranks.append([(part[: len(task.exemplars)], part[len(task.exemplars) :]) for part in parts])
+        return NaturalOfLayer(exemplars, np.array(alone), np.array(best), earlier, ranks)
+
+    def _maps(self, layers: list[ConvLayer], pictures: np.ndarray) -> dict[str, np.ndarray]:
+        network, size = self.subject.network, (pictures.shape[1], pictures.shape[2])
+        key = (*(layer.value for layer in layers), size)
+        if key not in self.sessions:
+            self.sessions = dict(list(self.sessions.items())[-8:])  # the last few, of the layer that is looked at
+            self.sessions[key] = network.session([layer.value for layer in layers], size, threads=1)
+        return self.sessions[key].run(network.input.to_model(pictures))
+
+    def _padding(self, layer: ConvLayer, channel: int, pictures: np.ndarray) -> float:
+        maps = self._maps([layer], pictures)[layer.value][:, channel]
+        axes, size = axes_of(layer), (pictures.shape[1], pictures.shape[2])
+        shares = [1.0 if axes is None else share_from_padding(own, axes, size) for own in maps]
+        return float(np.mean(shares))
+
+    def _middle(self, layer: ConvLayer, channel: int, pictures: np.ndarray) -> np.ndarray:
+        """(N,) activation in the middle, the pictures placed in the surroundings."""
+        return self._answers(layer, channel, placed(pictures, self.surroundings))
+
+    def _answers(self, layer: ConvLayer, channel: int, canvases: np.ndarray) -> np.ndarray:
+        maps = self._maps([layer], canvases)[layer.value][:, channel]
+        axes = axes_of(layer)
+        return maps.mean(axis=(1, 2)) if axes is None else activation_in_the_middle(maps, axes, self.size)
+
+    def _ranks(self, earlier: list[ConvLayer], pictures: np.ndarray) -> list[np.ndarray]:
+        """Of the channels of each earlier layer: (N, channels)."""
+        if not earlier:
+            return []
+        maps = self._maps(earlier, pictures)
+        return [_ranks(np.stack([_channel_means(own) for own in maps[one.value]])) for one in earlier]
+
+
+def axes_of(layer: ConvLayer) -> tuple[Axis, Axis] | None:
+    """Rows and columns; None where a neuron sees the whole picture."""
+    field = layer.field
+    if field is None or layer.is_global:
+        return None
+    rows, columns = (Axis(field.start[i], field.jump[i], field.size[i]) for i in (0, 1))
+    return rows, columns
+
+
+def pictures_in(folder: Path, layer: ConvLayer, channel: int) -> np.ndarray:
+    """A unit's pictures: (P, H, W, C) uint8."""
+    tiles = np.load(folder / f"{layer.name}-{channel}.npy")
+    return tiles[None] if tiles.ndim == 3 else tiles
+
+
 def main() -> None:
     """Make, score, print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--subject", default="mobilenetv2", choices=SUBJECTS)
     parser.add_argument("--ways", default="natural,first,default", help="natural, ours, or folders in KEEP/SUBJECT")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth layer of the subject's only")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    subject = SUBJECTS[options.subject]
+    subject = replace(SUBJECTS[options.subject], every=options.every)
     photos = looked_at(subject)
+    ways = {way: None if way == "natural" else options.keep / subject.key / way for way in options.ways.split(",")}
     print("| pictures | right (95 %) | first quarter | second | third | last | alike within a layer |")
     print("|---|---|---|---|---|---|---|")
-    for way in options.ways.split(","):
-        folder = None if way == "natural" else options.keep / subject.key / way
+    for way, folder in ways.items():
         seconds = made(subject, way, folder) if folder is not None and way in WAYS else 0.0
         title = f"{way}, {seconds:.2f} CPU s a unit" if seconds else way
         print(score(subject, photos, folder).row(title), flush=True)
+    print("\n| pictures | from padding | in natural surroundings | path likeness |")
+    print("|---|---|---|---|")
+    naturalness = Naturalness(subject, photos)
+    for way, folder in ways.items():
+        print(naturalness.row(way, folder), flush=True)
+    print(f"| random crops | | | {naturalness.chance:.2f} |")
 
 
 if __name__ == "__main__":
