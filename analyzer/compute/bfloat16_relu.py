@@ -47,7 +47,7 @@ class BFloat16ReLU(nn.Module):
     def gradient(self, result: torch.Tensor, above: torch.Tensor, redirected: bool) -> torch.Tensor:
         """The gradient of the input from the output and the output's gradient: (…) bfloat16 all three."""
         if self.ceiling is None:
-            passed = torch.ops.aten.threshold_backward(above, result, 0)
+            passed: torch.Tensor = torch.ops.aten.threshold_backward(above, result, 0)
         else:
             passed = torch.ops.aten.hardtanh_backward(above, result, 0.0, CEILING)
         if not redirected:
