@@ -113,6 +113,65 @@ def table(subject: Any, models: Path, plan: list, folder: Path) -> Table:
     return Table(subject.title, lines, rates, memory, load)
 
 
+WHOLE_HEAD = """{mark}
+
+Made by `python benchmarks/engines.py --whole-input`: layers and channels of MobileNetV2 as below, ours by the preset
+`strong` ([maximisation.md](maximisation.md)) on the whole input of 224 px, where Lucent shows its pictures; Lucent as
+below. Two tasks of ours side by side, one thread each; CPU seconds of Lucent on one thread. Robust activation of single
+units at 224 px. One-minute load averages at the ends of the timings: {load}.
+
+| layer | ours, CPU s | Lucent, CPU s | CPU ratio | ours, wall s | Lucent, wall s | wall ratio | robust, ours ÷ Lucent |
+|---|--:|--:|--:|--:|--:|--:|---|"""
+
+
+def whole_input_section(mark: str, subject: Any, models: Path, plan: list, folder: Path) -> str:
+    """The section on the preset `strong` beside Lucent at 224 px: a line a layer, and the targets."""
+    from engine_tools import opened
+
+    from filterscope.analyzer.units.canvas import Canvas
+    from filterscope.analyzer.units.measure import Meter
+
+    network = opened(str(models / subject.model), subject.preprocessing)
+    size = (network.input.height, network.input.width)
+    rounds = {
+        tool: [_load(path) for path in sorted(folder.glob(f"{subject.key}-{tool}-[0-9].npz"))]
+        for tool in ("strong", "lucent")
+    }
+    pictures = _load(folder / f"{subject.key}-lucent-pictures.npz")
+    load = ", ".join(f"{one['load'][0]:.1f}" for tool in ("strong", "lucent") for one in rounds[tool])
+    lines, least, won, units = [WHOLE_HEAD.format(mark=mark, load=load)], np.inf, 0, 0
+    for name, _, rendered in plan:
+        times = {
+            (tool, kind): np.concatenate([one[f"{name}/{kind}"] for one in rounds[tool]])
+            for tool in rounds
+            for kind in ("cpu", "wall")
+            if f"{name}/{kind}" in rounds[tool][0]
+        }
+        ratios = {
+            kind: float(np.median(times["lucent", kind]) / np.median(times["strong", kind]))
+            for kind in ("cpu", "wall")
+            if ("lucent", kind) in times
+        }
+        meter = Meter(network, network.layer(name), Canvas(*size, None, None))
+        channels = np.array(rendered)
+        ours = meter.robust(rounds["strong"][0][f"{name}/tiles"], channels)
+        theirs = meter.robust(np.stack([_enlarged(one, size) for one in pictures[f"{name}/tiles"]]), channels)
+        least, won, units = min(least, ratios["cpu"]), won + int((ours >= theirs).sum()), units + len(channels)
+        cells = [
+            name, _spread(times["strong", "cpu"]), _spread(times["lucent", "cpu"]), f"**{ratios['cpu']:.0f}**",
+            _spread(times["strong", "wall"]), _spread(times["lucent", "wall"]) if "wall" in ratios else "–",
+            f"{ratios['wall']:.0f}" if "wall" in ratios else "–",
+            ", ".join(f"{one:.3g} ÷ {other:.3g}" for one, other in zip(ours, theirs, strict=True)),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append(
+        f"\nTargets: 20 times Lucent's throughput on every layer: {'reached' if least >= 20 else '**missed**'} (least "
+        f"{least:.1f}); activation at least Lucent's in {won} of {units} units, of 19 in 20 asked for: "
+        f"{'reached' if won >= 0.95 * units else '**missed**'}.\n"
+    )
+    return "\n".join(lines)
+
+
 def _load(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as found:
         return dict(found)

@@ -1,7 +1,8 @@
 """Three tools that make channel images, each run as its user runs it, in a process of its own.
 
-`ours` is the engine of this program; `lucent` is torch-lucent's `render_vis` with its defaults; `loop` is the plain
-loop of 2018. Writes an .npz of pictures and times; knows nothing of comparing them.
+`ours` is the engine of this program by its default recipe, `strong` by that preset on the whole input; `lucent` is
+torch-lucent's `render_vis` with its defaults; `loop` is the plain loop of 2018. Writes an .npz of pictures and times;
+knows nothing of comparing them.
 
     python benchmarks/engine_tools.py job.json
 """
@@ -25,7 +26,7 @@ from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
-from filterscope.analyzer.units.canvas import canvas_for
+from filterscope.analyzer.units.canvas import Canvas, canvas_for
 from filterscope.analyzer.units.objectives import objective_for
 
 CPU = torch.device("cpu")
@@ -43,15 +44,28 @@ def opened(model: str, preprocessing: str) -> Network:
 
 
 def ours(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
-    """The channels in two tasks side by side, one thread each; set-up included."""
+    """The channels by the default recipe on its own canvas."""
     recipe = Recipe(preset_named("filterscope"), quality_named("standard"))
+    canvas = canvas_for(network, layer, "channel", recipe.quality.cap)
+    return _side_by_side(
+        Problem(network, layer, canvas, objective_for("channel", canvas)), recipe, channels, rendered, seed=seed
+    )
+
+
+def strong(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
+    """The channels by the preset `strong` on a canvas as large as the network's input."""
+    canvas = Canvas(network.input.height, network.input.width, None, None)
+    problem = Problem(network, layer, canvas, objective_for("channel", canvas))
+    return _side_by_side(problem, Recipe.named("strong"), channels, rendered, seed=seed)
+
+
+def _side_by_side(problem: Problem, recipe: Recipe, channels: list[int], rendered: list[int], *, seed: int) -> Results:
+    """The channels in two tasks side by side, one thread each; set-up included."""
     keep_freed_memory()  # as the program does before its tasks
 
     def task(part: list[int]):
         torch.set_num_threads(1)  # holds for this thread
-        canvas = canvas_for(network, layer, "channel", recipe.quality.cap)
-        objective = objective_for("channel", canvas)
-        return ascend(Problem(network, layer, canvas, objective), part, recipe, seed=seed, device=CPU)
+        return ascend(problem, part, recipe, seed=seed, device=CPU)
 
     wall, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
@@ -181,7 +195,12 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     network = opened(job["model"], job["preprocessing"])
     _ = network.twin
-    tool, last = {"ours": (ours, "seed"), "lucent": (lucent, "steps"), "loop": (loop, "seed")}[job["tool"]]
+    tool, last = {
+        "ours": (ours, "seed"),
+        "strong": (strong, "seed"),
+        "lucent": (lucent, "steps"),
+        "loop": (loop, "seed"),
+    }[job["tool"]]
     found: Results = {}
     if job["tool"] == "ours":
         found |= {f"rate/{name}": value for name, value in matrix_rates().items()}

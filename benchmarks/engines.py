@@ -5,6 +5,7 @@ The same networks, layers and channels for each tool, each in a process of its o
 
     python benchmarks/engines.py                                   all of it: over an hour on two idle cores
     python benchmarks/engines.py --rounds 1 --channels 8 --keep results
+    python benchmarks/engines.py --whole-input                     the preset `strong` at Lucent's own canvas
 """
 
 import argparse
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT.parent / "shared" / "data" / "models" / "onnx"
 LAYERS = 10
 PLATE = 12  # units a network whose pictures stand side by side
+WHOLE = "## At Lucent's own canvas"
 MARK = "## Channel images beside Lucent and the loop of 2018"
 
 
@@ -109,6 +111,29 @@ def measured(subject: Subject, options: argparse.Namespace, folder: Path) -> lis
     return plan
 
 
+def compare_on_whole_inputs(options: argparse.Namespace, folder: Path) -> str:
+    """Ten layers of MobileNetV2 on 224 px, ours by `strong`: the text of their own section."""
+    subject = SUBJECTS[0]
+    plan = chosen(subject, options.channels, options.pictures)
+    bare = [(name, among, []) for name, among, _ in plan]
+    run("lucent", subject, plan, 0, [0, 0], folder / f"{subject.key}-lucent-pictures.npz")
+    for turn in range(options.rounds):
+        run("strong", subject, plan, turn, [0, 0], folder / f"{subject.key}-strong-{turn}.npz")
+        steps = [0 if options.busy else options.steps, options.steps]
+        run("lucent", subject, bare, turn, steps, folder / f"{subject.key}-lucent-{turn}.npz")
+    return engine_pages.whole_input_section(WHOLE, subject, MODELS, plan, folder)
+
+
+def with_section(page: str, mark: str, text: str) -> str:
+    """A page with a section in place of the one of the same heading; a new one stands before MARK."""
+    before, found, rest = page.partition(mark)
+    if found:
+        _, heading, after = rest.partition("\n## ")
+        return before + text + heading + after
+    before, found, rest = page.partition(MARK)
+    return before + text + "\n" + found + rest
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, default=16, help="a layer")
@@ -121,12 +146,20 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for results; what lies there already is not made again")
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     parser.add_argument("--no-page", action="store_true", help="measure only")
+    parser.add_argument("--whole-input", action="store_true", help="the preset `strong` at Lucent's own canvas instead")
     options = parser.parse_args()
     if not MODELS.is_dir():
         raise SystemExit(f"{MODELS}: no such folder; the benchmark's networks are not part of the repository")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        page = options.out / "performance.md"
+        if options.whole_input:
+            text = compare_on_whole_inputs(options, folder)
+            print(text)
+            if not options.no_page:
+                page.write_text(with_section(page.read_text(encoding="utf-8"), WHOLE, text), encoding="utf-8")
+            return
         subjects = [subject for subject in SUBJECTS if options.only in subject.model]
         plans = {subject: measured(subject, options, folder) for subject in subjects}
         if options.no_page:
@@ -136,7 +169,6 @@ def main() -> None:
         shown = engine_pages.plate(tables, PLATE, options.out / "lucent-24.png")
         machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
         text = engine_pages.page(MARK, tables, options, machine, shown)
-    page = options.out / "performance.md"
     before = page.read_text(encoding="utf-8") if page.is_file() else "# Performance\n\n"
     page.write_text(before.partition(MARK)[0] + text, encoding="utf-8")
 

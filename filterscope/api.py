@@ -117,7 +117,7 @@ def analyze(
         out: folder of the run; made where it is missing.
         settings: all settings of pictures and maps in one object; the keywords below change them.
         quality: draft, standard or fine [standard]; the last two come after a draft of everything.
-        preset: filterscope, distill, maco, yosinski, paper or notebook-2018 [filterscope].
+        preset: filterscope, strong, distill, maco, yosinski, paper or notebook-2018 [filterscope].
         objective: channel, neuron, negative, diversity, or several of these [channel].
         layers: names or globs [all].
         channels: "auto", "all", "16/layer", numbers and ranges such as "0,4,8-11", or numbers [auto].
@@ -191,7 +191,7 @@ def maximize(
         objective: channel, neuron, negative, diversity, layer; or an object of `filterscope.objectives`, such as
             Direction(vectors) or one of your own.
         quality: draft, standard, fine.
-        preset: filterscope, distill, maco, yosinski, paper, notebook-2018.
+        preset: filterscope, strong, distill, maco, yosinski, paper, notebook-2018.
         recipe: instead of quality and preset, one of your own.
         method: ascent, vertex; for neurons also analytic (layers that see the image) and certified (with a proof).
         seed: same seed, same pictures.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+CEILING = 6.0  # of a ReLU6
 REDIRECTED_PART = 0.1  # of the gradient, that a redirected ReLU passes where it is closed (redirected_relu.py)
 
 
@@ -26,7 +27,7 @@ class BFloat16ReLU(nn.Module):
 
     def __init__(self, relu: nn.ReLU | nn.ReLU6) -> None:
         super().__init__()
-        self.ceiling = _bits(6.0) if isinstance(relu, nn.ReLU6) else None  # bits of 6; None: there is no ceiling
+        self.ceiling = _bits(CEILING) if isinstance(relu, nn.ReLU6) else None  # bits of 6; None: there is no ceiling
 
     def forward(self, x: torch.Tensor, redirected: bool = False) -> torch.Tensor:
         """(…) bfloat16 → the same shape.
@@ -45,18 +46,14 @@ class BFloat16ReLU(nn.Module):
 
     def gradient(self, result: torch.Tensor, above: torch.Tensor, redirected: bool) -> torch.Tensor:
         """The gradient of the input from the output and the output's gradient: (…) bfloat16 all three."""
-        bits, slope = result.view(torch.int16), above.view(torch.int16)
-        passed = self._is_open(bits).mul_(slope).view(torch.bfloat16)
+        if self.ceiling is None:
+            passed: torch.Tensor = torch.ops.aten.threshold_backward(above, result, 0)
+        else:
+            passed = torch.ops.aten.hardtanh_backward(above, result, 0.0, CEILING)
         if not redirected:
             return passed
+        bits, slope = result.view(torch.int16), above.view(torch.int16)
         return passed.add_(self._opening_part(bits, slope).view(torch.bfloat16), alpha=REDIRECTED_PART)
-
-    def _is_open(self, bits: torch.Tensor) -> torch.Tensor:
-        """1 where an output lies between 0 and the ceiling, 0 at either: (…) int16 → int16."""
-        if self.ceiling is None:
-            return bits.clamp_max(1)
-        inside = torch.rsub(bits, self.ceiling)
-        return torch.minimum(inside, bits, out=inside).clamp_max_(1)
 
     def _opening_part(self, bits: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
         """The gradient's bits where the ReLU is closed and following the gradient would open it, 0 elsewhere."""

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -158,12 +158,18 @@ class _Climb:
     ) -> None:
         self.stop, self.recorder = stop, recorder
         self.layer, self.canvas, self.objective = problem.layer, problem.canvas, problem.objective
-        self.recipe = recipe.on(self.objective.canvas, min(self.canvas.size))
+        field = None if problem.layer.field is None else problem.layer.field.size
+        self.longest = recipe.longest_wave(self.canvas.size, field)
+        side = self.longest or min(self.canvas.size)
+        self.recipe = recipe.on(self.objective.canvas, side, None if field is None else max(field))
         self.seed, self.device = seed, device
         self.prior = None if prior is None else prior.fitted(self.canvas.size)
         self.bands = problem.network.input.channels
         self.slope = ObjectiveGradient(problem, device)
         self.moved = fitted(self.recipe.preset.transforms, self.recipe.steps)
+        seen = self.moved.seen(self.canvas.size)
+        if seen != self.canvas.size and (self.objective.canvas == "neuron" or not self.slope.runs_on(seen)):
+            self.moved = replace(self.moved, whole=True)
 
     def run(self, units: list[tuple[int, int]], start: np.ndarray | None, first: int) -> Part | None:
         """Climb with one batch of (unit, number of its picture); None if the GPU's memory is too small for it.
@@ -210,12 +216,20 @@ class _Climb:
                 raise SettingsError(f"preset {preset.name}: holds phases and cannot begin at a picture")
             pictures = torch.tensor(start, dtype=torch.float32, device=self.device).permute(0, 3, 1, 2) / 255
             if preset.parameters == "fourier":
-                return Fourier.start_from(pictures.contiguous(), self.prior, preset.exponent)
+                return Fourier.start_from(pictures.contiguous(), self.prior, preset.exponent, self.longest)
             return Pixels.start_from(pictures.contiguous())
         objective = zlib.crc32(self.objective.name.encode())
         seeds = [[self.seed, self.layer.index, unit, objective, which] for unit, which in units]
         if preset.parameters == "fourier":
-            return Fourier(seeds, shape, self.device, prior=self.prior, start=preset.start, exponent=preset.exponent)
+            return Fourier(
+                seeds,
+                shape,
+                self.device,
+                prior=self.prior,
+                start=preset.start,
+                exponent=preset.exponent,
+                longest=self.longest,
+            )
         kind = Maco if preset.parameters == "maco" else Pixels
         return kind(seeds, shape, self.device, prior=self.prior, start=preset.start)
 

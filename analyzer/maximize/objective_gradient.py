@@ -34,6 +34,7 @@ class ObjectiveGradient:
         network, layer, objective = problem.network, problem.layer, problem.objective
         network.check_process()
         self.layer, self.objective, self.device = layer, objective, device
+        self.bands = network.input.channels
         self.to_model = input_map(network.input, device)
         self.computes_last_layer = (
             layer.op == "Conv" and layer.is_constant and objective.direction(0, layer.out_channels) is not None
@@ -46,6 +47,15 @@ class ObjectiveGradient:
             sample = self.to_model(torch.rand(1, network.input.channels, *problem.canvas.size, device=device))
             cut, self.dtype = cut_for_gradients(network.twin.cut([target]), sample, device, exact)
             self.plain_path, self.redirected_path = network.apart(cut), network.apart(with_redirected_relus(cut))
+
+    @torch.no_grad()
+    def runs_on(self, size: tuple[int, int]) -> bool:
+        """Whether the network up to the layer takes pictures of this height and width."""
+        try:
+            self.plain_path(self.to_model(torch.zeros(1, self.bands, *size, device=self.device)).to(self.dtype))
+        except RuntimeError:
+            return False
+        return True
 
     def directions(self, units: Sequence[int]) -> UnitDirections:
         """The directions of a batch's units, one unit a picture; None where the objective reads all channels."""

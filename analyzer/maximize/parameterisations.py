@@ -104,6 +104,7 @@ class Fourier:
         prior: its colours; None: those of the default prior.
         start: coefficients at the start.
         exponent: of the spectrum, 1 for 1/f.
+        longest: wave in pixels from which on the spectrum falls; None: the longer side.
     """
 
     rate = 0.05  # Adam
@@ -116,19 +117,22 @@ class Fourier:
         prior: Prior | None = None,
         start: Start = FAINT,
         exponent: float = 1.0,
+        longest: int | None = None,
     ) -> None:
         bands, height, width = shape
         self._size = (height, width)
-        scale = _both(torch.tensor(one_over_f(self._size, exponent) / 4, dtype=torch.float32, device=device))
+        scale = _both(torch.tensor(one_over_f(self._size, exponent, longest) / 4, dtype=torch.float32, device=device))
         self._scale, self._adjoint = scale, scale * _counted(width, device)
         self._colour = _colour(prior or default_prior(shape), shape, device)
         self.values = _drawn(seeds, (bands, height, width // 2 + 1, 2), device, start)
 
     @classmethod
-    def start_from(cls, pictures: torch.Tensor, prior: Prior | None = None, exponent: float = 1.0) -> Self:
+    def start_from(
+        cls, pictures: torch.Tensor, prior: Prior | None = None, exponent: float = 1.0, longest: int | None = None
+    ) -> Self:
         """Begin at given pictures, (B, C, H, W) in [0, 1]; black and white become half a level less."""
         shape = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
-        held = cls([], shape, pictures.device, prior, exponent=exponent)
+        held = cls([], shape, pictures.device, prior, exponent=exponent, longest=longest)
         with torch.no_grad():
             planes = torch.logit(pictures.detach().to(torch.float32), eps=EDGE)
             if held._colour is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from filterscope.analyzer.maximize.regularisers import Blur, Decay, Operation, Penalty
-from filterscope.analyzer.maximize.transforms import Crop, Jitter, Pad, Rotate, Scale, Transform
+from filterscope.analyzer.maximize.transforms import Crop, Jitter, Pad, Rotate, Scale, Transform, Window
 from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 
@@ -106,6 +106,7 @@ class Preset:
     redirect: str = "never"  # in the first steps (analyzer.compute.redirected_relu): one of REDIRECTED
     falling: bool = False  # whether the step size falls to a fiftieth along a straight line
     exponent: float = 1.0  # of the spectrum of Fourier coefficients, 1 for 1/f
+    fitted: bool = False  # whether spectrum and step size are those of a picture as large as the layer's field
 
     def __post_init__(self) -> None:
         _one_of(f"preset {self.name}: parameters", self.parameters, PARAMETERS)
@@ -158,6 +159,22 @@ PRESETS = {
             redirect="blocked",
             falling=True,
             exponent=1.5,
+        ),
+        Preset(
+            name="strong",
+            about="Fourier coefficients under shifts at their own size, for high activations on a large canvas",
+            source="Olah et al. 2017, doi:10.23915/distill.00007; numbers by measurement",
+            parameters="fourier",
+            optimiser="pooled",
+            rate=0.6,
+            steps=96,
+            start=_FAINT,
+            transforms=(Window(zoom=0.1, noise=0.01),),
+            objective="channel",
+            redirect="blocked",
+            falling=True,
+            exponent=1.25,
+            fitted=True,
         ),
         Preset(
             name="notebook-2018",
@@ -260,6 +277,8 @@ _NEURON = replace(
     redirect="always",
 )
 SMALLEST_FOURIER = 12  # pixels a side; a smaller canvas is held as pixels
+SMALLEST_FITTED = 64  # pixels a side that a fitted spectrum begins at, and at least
+FEW_PIXELS, STEEP, STEEP_RATE = 8, 1.75, 5.0  # fields below get this exponent, and so many times the rate
 RATED, SHORTER = 96, 0.6  # a quality's rate is that of a side of 96 pixels; of 20 pixels it is 2.6 times as much
 
 
@@ -344,12 +363,31 @@ class Recipe:
             return self.rate
         return self.rate * (0.02 + 0.98 * (1 - step / self.steps))
 
-    def on(self, canvas: str, side: int) -> Recipe:
+    def longest_wave(self, size: tuple[int, int], field: tuple[int, int] | None) -> int | None:
+        """The wave in pixels from which the spectrum of a picture falls; None: its longer side.
+
+        Args:
+            size: of the picture.
+            field: of the layer; None: all of the image.
+        """
+        if not self.preset.fitted or field is None:
+            return None
+        return min(max(SMALLEST_FITTED, *field), *size)
+
+    def on(self, canvas: str, side: int, field: int | None = None) -> Recipe:
         """The recipe for a kind of canvas ("neuron" or "channel") whose shorter side is `side` pixels.
+
+        A fitted spectrum's longest wave stands for the side; a unit that sees a few pixels gets a steeper one, for what
+        it asks for is hardly more than a colour or a stripe. The number is that of its field's longer side.
 
         Published presets stay as they are; the default holds neurons, and pictures of a few pixels, as pixels, and
         takes longer steps on a smaller canvas, whose lowest frequencies are faster.
         """
+        if self.preset.fitted:
+            rate, exponent = self.rate * (RATED / side) ** SHORTER, self.preset.exponent
+            if field is not None and field < FEW_PIXELS:
+                rate, exponent = rate * STEEP_RATE, STEEP
+            return replace(self, preset=replace(self.preset, rate=rate, exponent=exponent))
         if self.preset.name != "filterscope" or self.preset is _NEURON:
             return self
         if canvas != "neuron" and side >= SMALLEST_FOURIER:

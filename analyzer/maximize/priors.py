@@ -114,13 +114,16 @@ def measured_prior(pictures: Sequence[np.ndarray], shape: tuple[int, int, int]) 
     return Prior(colour, spectrum, width)
 
 
-def one_over_f(size: tuple[int, int], exponent: float = 1.0) -> np.ndarray:
+def one_over_f(size: tuple[int, int], exponent: float = 1.0, longest: int | None = None) -> np.ndarray:
     """Magnitudes (H, W // 2 + 1) that fall as f to the power of -exponent from that of 1/f at the lowest frequency.
 
     f is in cycles per pixel; the mean counts as the lowest frequency.
+
+    Args:
+        longest: wave in pixels; longer ones count as this one. None: the longer side.
     """
     rows, columns = _frequencies(size)
-    lowest = 1 / max(size)
+    lowest = 1 / min(longest or max(size), max(size))
     frequency = np.maximum(np.hypot(rows[:, None], columns[None]), lowest)
     return np.asarray((lowest / frequency) ** exponent / lowest)
 

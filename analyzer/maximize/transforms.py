@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CROP_SPREAD = 0.05  # standard deviation of a crop's side, as a part of the picture's
 CENTRE_SPREAD = 0.15  # standard deviation of a crop's centre
+LESS, LEAST = 32, 128  # pixels a side that a window is smaller; of a picture of which windows are seen
 
 
 class Transform(Protocol):
@@ -187,6 +188,50 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A window LESS pixels smaller than the picture, at a random place and nearly its own size, with noise upon it.
+
+    The network sees the window alone: a fifth to a quarter less work on 224 px than the whole picture. All windows of
+    a picture have one size, which differs from the picture's by a number of pixels that strides of common networks
+    divide. A picture of less than LEAST pixels a side stays whole.
+    """
+
+    zoom: float  # largest relative change of size
+    noise: float = 0.0  # standard deviation of normal noise; pictures may leave [0, 1]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.zoom < 1:
+            raise SettingsError(f"window zoom {self.zoom}: give 0 or more, below 1")
+        _at_least("window noise", self.noise, 0)
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what the network sees of pictures of this size."""
+        if min(size) < LEAST:
+            return size
+        return size[0] - LESS, size[1] - LESS
+
+    def __call__(self, pictures: torch.Tensor, rng: np.random.Generator, progress: float | None = None) -> torch.Tensor:
+        """(B, C, H - LESS, W - LESS)."""
+        import torch
+        from torch.nn import functional as F
+
+        size = self.seen((pictures.shape[2], pictures.shape[3]))
+        zoom = float(rng.uniform(1 - self.zoom, 1 + self.zoom))
+        for axis, shown in zip((2, 3), size, strict=True):
+            side = pictures.shape[axis]
+            extent = min(side, max(1, round(shown / zoom)))
+            spare = side - extent
+            start = int(np.clip(round(rng.uniform(-spare, 2 * spare)), 0, spare))  # a third of them at each border
+            pictures = pictures.narrow(axis, start, extent)
+        if pictures.shape[2:] != size:
+            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        if not self.noise:
+            return pictures
+        drawn = self.noise * rng.standard_normal(tuple(pictures.shape[1:]), dtype=np.float32)
+        return pictures + torch.tensor(drawn, dtype=pictures.dtype, device=pictures.device)
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Rotation, scaling and shift in one resampling, under a frame of the picture's own size, its edges repeated."""
 
@@ -212,15 +257,21 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class TransformSequence:
-    """Transforms one after another, and the result brought back to the canvas's own size."""
+    """Transforms one after another, and the result brought back to the canvas's own size, if it is not a window."""
 
     transforms: tuple[Transform, ...]
     steps: int | None  # of the whole ascent
+    whole: bool = False  # windows too are brought back: for what reads places of a map, or runs at one size alone
 
     @property
     def copies(self) -> int:
         """How many pictures a call returns for each one given."""
         return math.prod(t.count for t in self.transforms if isinstance(t, Crop))
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what a call returns for pictures of this size."""
+        last = self.transforms[-1] if self.transforms and not self.whole else None
+        return last.seen(size) if isinstance(last, Window) else size
 
     def __call__(self, pictures: torch.Tensor, seed: int, step: int) -> torch.Tensor:
         """Pictures as the network is to see them at a step.
@@ -231,14 +282,14 @@ class TransformSequence:
             step: of the ascent; the same seed and step give the same draw.
 
         Returns:
-            (copies · B, C, H, W); copy k of picture i at row k · B + i. Its centre where it had grown, its edges
-            repeated where it had shrunk.
+            (copies · B, C, *seen((H, W))); copy k of picture i at row k · B + i. Its centre where it had grown, its
+            edges repeated where it had shrunk.
         """
         if not self.transforms:
             return pictures
         from filterscope.analyzer.maximize.resample import framed
 
-        size = (pictures.shape[2], pictures.shape[3])
+        size = self.seen((pictures.shape[2], pictures.shape[3]))
         rng = _generator(seed, step)
         progress = None if self.steps is None else min(1.0, step / max(1, self.steps - 1))
         for one in self.transforms:

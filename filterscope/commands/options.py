@@ -23,7 +23,7 @@ GROUPS = (None, INPUT, RESULT, DATA, OUTPUT, MACHINE)  # None: arguments
 
 PREPROCESSINGS = ("unit", "imagenet", "symmetric", "raw255", "caffe-bgr")  # literal, as --help waits for no import:
 QUALITIES = ("draft", "standard", "fine")  # tests/filterscope/test_options.py sees that they are the library's
-PRESETS = ("filterscope", "distill", "maco", "yosinski", "paper", "notebook-2018")
+PRESETS = ("filterscope", "strong", "distill", "maco", "yosinski", "paper", "notebook-2018")
 OBJECTIVES = ("channel", "neuron", "negative", "diversity", "layer")
 METHODS = ("ascent", "vertex", "analytic", "certified")
 ATTRIBUTIONS = (

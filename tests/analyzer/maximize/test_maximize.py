@@ -427,3 +427,39 @@ def test_a_unit_behind_closed_relus_is_woken_alone(tmp_path, penalties):
     assert meter.activation(asleep.tiles, np.array([0]))[0] == 0
     assert other > 0
     np.testing.assert_array_equal(both.tiles[1], alone.tiles[0])
+
+
+@pytest.mark.parametrize(
+    ("objective", "canvas", "runs", "seen"),
+    [
+        ("channel", Canvas(160, 128, None, None), True, (128, 96)),
+        ("channel", Canvas(160, 128, None, None), False, (160, 128)),
+        ("channel", Canvas(96, 160, None, None), True, (96, 160)),
+        ("neuron", Canvas(160, 128, 3, 4), True, (160, 128)),
+    ],
+    ids=["window", "one size alone", "small", "neuron"],
+)
+def test_the_network_sees_windows_of_a_large_picture_alone(network, monkeypatch, objective, canvas, runs, seen):
+    """Unless it runs at one size only, or the objective reads one place of the map."""
+    sizes, evaluate = set(), ObjectiveGradient.evaluate
+
+    def watched(slope, pictures, *others):
+        sizes.add(tuple(pictures.shape[2:]))
+        return evaluate(slope, pictures, *others)
+
+    monkeypatch.setattr(ObjectiveGradient, "evaluate", watched)
+    if not runs:
+        monkeypatch.setattr(ObjectiveGradient, "runs_on", lambda slope, size: False)
+    problem = Problem(network, network.layer("two"), canvas, objective_for(objective, canvas))
+    climbed = ascend(problem, [0, 1], Recipe.named("strong").with_steps(3), seed=0, device=CPU)
+
+    assert sizes == {seen}
+    assert climbed.tiles.shape == (2, *canvas.size, 3)
+
+
+def test_whether_a_network_runs_at_a_size_is_tried(network):
+    canvas = Canvas(32, 32, None, None)
+    slope = ObjectiveGradient(Problem(network, network.layer("two"), canvas, objective_for("channel", canvas)), CPU)
+
+    assert slope.runs_on((24, 40))
+    assert not slope.runs_on((0, 0))

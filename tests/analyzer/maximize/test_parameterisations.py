@@ -247,3 +247,12 @@ def test_what_a_prior_cannot_be_made_of_is_said_in_a_line():
 def test_a_prior_of_other_pictures_is_refused(kind):
     with pytest.raises(ValueError, match=r"prior: .* pictures of (shape \(3, 8, 8\)|3)$"):
         kind([[0]], (3, 8, 8), torch.device("cpu"), prior=default_prior((1, 16, 16)))
+
+
+def test_a_longest_wave_makes_a_larger_picture_of_the_same_numbers():
+    """The small picture's magnitude at each of its frequencies; that of its mean at all lower ones."""
+    small, large = one_over_f((32, 32), 1.25), one_over_f((128, 128), 1.25, longest=32)
+
+    np.testing.assert_allclose(large[::4, ::4][:16], small[:16], rtol=1e-12)
+    assert (large[:4, :4][np.hypot(*np.mgrid[:4, :4]) <= 4] == small[0, 0]).all()
+    assert np.array_equal(one_over_f((32, 31), 1.25, longest=64), one_over_f((32, 31), 1.25))

@@ -103,6 +103,23 @@ def test_the_published_numbers_are_the_published_ones():
     assert 147 < levels.max() <= 148
 
 
+def test_a_fitted_preset_steps_as_on_a_picture_of_its_field():
+    """Whatever the canvas is; the field of a whole image leaves the canvas's own spectrum."""
+    recipe = Recipe.named("strong", "standard")
+
+    assert recipe.longest_wave((224, 224), (11, 11)) == 64
+    assert recipe.longest_wave((224, 192), (171, 171)) == 171
+    assert recipe.longest_wave((224, 192), (491, 491)) == 192
+    assert recipe.longest_wave((224, 224), None) is None
+    assert recipe.on("channel", 96).rate == recipe.rate
+    assert recipe.on("channel", 64).rate > recipe.rate > recipe.on("channel", 224).rate
+    assert Recipe.named("filterscope", "standard").longest_wave((224, 224), (11, 11)) is None
+    assert recipe.on("channel", 64, 8).preset.exponent == recipe.preset.exponent
+    steep = recipe.on("channel", 64, 7)
+    assert steep.preset.exponent > recipe.preset.exponent
+    assert steep.rate > recipe.on("channel", 64, 8).rate
+
+
 def test_presets_are_named_once_and_say_where_they_come_from():
     for name, preset in PRESETS.items():
         assert preset.name == name
@@ -113,7 +130,7 @@ def test_presets_are_named_once_and_say_where_they_come_from():
 
 
 def test_what_is_not_a_preset_is_said_in_a_line():
-    with pytest.raises(SettingsError, match="`preset=lucid`: give one of filterscope, notebook-2018, paper, yosinski"):
+    with pytest.raises(SettingsError, match="`preset=lucid`: give one of filterscope, strong, notebook-2018, paper"):
         preset_named("lucid")
     with pytest.raises(SettingsError, match="`quality=best`: give one of draft, standard, fine"):
         quality_named("best")

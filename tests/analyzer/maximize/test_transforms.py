@@ -1,6 +1,7 @@
 """Random movements: what each does to sizes and values, and that one draw serves every batch."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from filterscope.analyzer.maximize.resample import framed, resampled
-from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, fitted
+from filterscope.analyzer.maximize.transforms import Crop, Jitter, Move, Pad, Rotate, Scale, Window, fitted
 from filterscope.converters.errors import SettingsError
 
 EACH = [
@@ -24,6 +25,7 @@ EACH = [
     Crop(0.4, 0.9, count=3),
     Crop(0.4, 0.9, even=True),
     Move(0.06, 6.0, 0.06),
+    Window(0.1),
 ]
 SIZES = [(24, 32), (8, 8), (5, 3), (2, 2), (1, 4), (1, 1)]
 
@@ -213,3 +215,35 @@ WRONG = [
 def test_a_wrong_argument_is_named_in_a_line(make, line):
     with pytest.raises(SettingsError, match=line):
         make()
+
+
+def test_a_window_is_seen_at_its_own_size_and_in_all_places():
+    x = ramp(160, 256).requires_grad_()
+    sequence = fitted([Window(0.1)])
+    windows = [sequence(x, 0, step) for step in range(60)]
+    steps = [float((one[0, 0, 0, -1] - one[0, 0, 0, 0]).detach()) / 223 for one in windows]
+    lefts = [round(float(one[0, 0, 0, 0].detach())) for one in windows]
+    gradient = sum(torch.autograd.grad(one.sum(), x)[0] for one in windows)
+
+    assert {one.shape for one in windows} == {(1, 1, 128, 224)}
+    assert sequence.seen((160, 256)) == (128, 224)
+    assert 0.89 < min(steps) < 0.95 < 1.05 < max(steps) < 1.12
+    assert min(lefts) == 0
+    assert max(lefts) > 20
+    assert float(gradient.min()) > 0
+
+
+def test_a_small_picture_is_seen_whole_and_a_window_can_be_brought_back():
+    small, large = torch.rand(1, 3, 127, 300), torch.rand(1, 3, 160, 160)
+    whole = replace(fitted([Window(0.0)]), whole=True)
+    moved = whole(large, 0, 1)
+
+    assert torch.equal(fitted([Window(0.0)])(small, 0, 1), small)
+    assert moved.shape == large.shape
+    assert torch.equal(moved[:, :, 0], moved[:, :, 15])  # edges repeated
+
+
+def test_a_window_is_checked():
+    for changed in ({"zoom": 1.0}, {"zoom": -0.1}, {"zoom": 0.1, "noise": -1.0}):
+        with pytest.raises(SettingsError, match="window"):
+            Window(**changed)
