@@ -276,7 +276,7 @@ class Analysis:
                 return
             self._show()
         self._next_look = time.monotonic() + REFRESH
-        self.progress.stage("maximising units", sum(len(task.channels) for task in undone))
+        self.progress.stage("making pictures", sum(len(task.channels) for task in undone))
         if self._perform(undone, self._task_done):
             self.writer.remove_first()
 

@@ -251,7 +251,7 @@ def of_photos(subject: Subject, layer: ConvLayer, channels: list[int]) -> np.nda
     recipe = Recipe.named("filterscope", "standard")
     canvas = canvas_for(subject.network, layer, "channel", recipe.quality.cap)
     problem = Problem(subject.network, layer, canvas, objective_for("channel", canvas))
-    start = faded(subject.patches.of(layer, channels, canvas))
+    start = faded(subject.patches.of(layer, channels, canvas)[0])
     return ascend(problem, channels, recipe.accentuation, seed=0, device=CPU, start=start).tiles[:, None]
 
 

@@ -30,15 +30,16 @@ class StrongestPatches:
     network: Network
     images: Sequence[np.ndarray]
 
-    def of(self, layer: ConvLayer, channels: Sequence[int], canvas: Canvas) -> np.ndarray:
+    def of(self, layer: ConvLayer, channels: Sequence[int], canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         """For each channel the patch over which the mean of its map is highest.
 
         Returns:
-            (N, H, W, C) uint8 of the canvas's size, as they are in the images.
+            (N, H, W, C) uint8 of the canvas's size, as they are in the images; the number of each one's image, (N,).
         """
         session = self.network.session([layer.value], threads=1)
         best = np.full(len(channels), -np.inf)
         patches = np.zeros((len(channels), *canvas.size, self.network.input.channels), np.uint8)
+        numbers = np.zeros(len(channels), np.int64)
         for first in range(0, min(len(self.images), MOST_IMAGES), BATCH):
             images = self.images[first : min(first + BATCH, MOST_IMAGES)]
             maps = session.run(self.network.input.to_model(np.stack(images)))[layer.value][:, list(channels)]
@@ -47,9 +48,9 @@ class StrongestPatches:
             means, places = strongest_windows(maps, (window[0], window[1]))
             for index in np.flatnonzero(means > best):
                 image, row, column = places[index]
-                best[index] = means[index]
+                best[index], numbers[index] = means[index], first + int(image)
                 patches[index] = _cut(images[int(image)], layer, canvas, (row, column))
-        return patches
+        return patches, numbers
 
 
 def strongest_windows(maps: np.ndarray, window: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

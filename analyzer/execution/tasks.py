@@ -142,10 +142,11 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
     recipe = task.recipe
     canvas = shop.canvas(layer, task.objective, recipe)
     objective = objective_for(task.objective, canvas)
-    start = None
+    start, images = None, None
     if task.method == "accentuation":
         assert shop.patches is not None
-        start = faded(shop.patches.of(layer, task.channels, canvas))
+        patches, images = shop.patches.of(layer, task.channels, canvas)
+        start = faded(patches)
     problem = Problem(shop.network, layer, canvas, objective)
     climbed = ascend(
         problem,
@@ -187,6 +188,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
                     bool(dead[channel]),
                     raised,
                 ),
+                "image": None if images is None else int(images[index]),
                 "steps": int(climbed.steps[index]),
                 "seconds": climbed.seconds / len(channels),
             }

@@ -352,7 +352,8 @@ class Recipe:
     def with_steps(self, steps: int) -> Recipe:
         """The same recipe with another number of steps, all of them taken; the patience of the default grows along."""
         patience = max(1, round(self.quality.patience * steps / self.quality.steps))
-        changed = replace(self, quality=replace(self.quality, steps=steps, patience=patience))
+        own = replace(self.quality, name=f"{steps} steps", steps=steps, patience=patience)
+        changed = replace(self, quality=own)
         if self.preset.steps is None:
             return changed
         return replace(changed, preset=replace(self.preset, steps=steps))

@@ -61,7 +61,7 @@ class UnitRow(StoredPicture):
     layer: str  # the user's name
     channel: int  # from 0
     objective: str  # channel, neuron, negative, diversity-1, …
-    method: str  # analytic or ascent
+    method: str  # analytic, ascent or accentuation
     space: str  # image: pixels; input: the layer's own input
     activation: float | None  # the objective on the saved 8-bit picture; None or not finite where it diverged
     robust: float | None  # its mean over 16 jitters of the picture
@@ -75,6 +75,7 @@ class UnitRow(StoredPicture):
     row: int | None  # of the neuron in the map of the picture; None for objectives of the whole map
     column: int | None
     is_first: bool | None = None  # whether a finer picture will replace it; None: an older version wrote the row
+    image: int | None = None  # of the user's images the one at which an accentuation began, from 0
 
     @property
     def kind(self) -> tuple[str, str, str]:

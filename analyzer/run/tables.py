@@ -32,9 +32,10 @@ UNIT_SCHEMA = pa.schema(
         ("column", pa.int32()),
         *_PICTURE,
         ("is_first", pa.bool_()),  # whether it is a first picture, which a finer one will replace
+        ("image", pa.int32()),  # of the user's images the one at which an accentuation began, from 0
     ]
 )
-LATER = frozenset({"is_first"})  # columns that tables of older versions lack: null there
+LATER = frozenset({"is_first", "image"})  # columns that tables of older versions lack: null there
 
 MAP_SCHEMA = pa.schema(
     [

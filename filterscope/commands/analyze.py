@@ -408,8 +408,9 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
         progress.close()
     tasks = run.info.tasks
     if speaks and tasks is not None and tasks.done < tasks.planned:
-        done = f"{tasks.done} of {tasks.planned} tasks"
-        say(f"the time is over with {done} done; the same command goes on with the rest")
+        first = sum(bool(row) for row in run.units["is_first"].to_pylist())
+        state = f"{first} of {len(run.units)} pictures are first ones" if first else "not all pictures are made"
+        say(f"the time is over: {state}; the same command goes on")
     typer.echo(path_text(page))
 
 

@@ -116,7 +116,9 @@ def maximize(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="A photo: what the unit likes of it is drawn into it.", show_default="noise", rich_help_panel=RESULT
+            help="A photo: what the unit likes of it is drawn into it, in 24 steps or --steps.",
+            show_default="noise",
+            rich_help_panel=RESULT,
         ),
     ] = None,
     white: White = None,

@@ -18,7 +18,15 @@ from filterscope.reports.compare import matching
 from filterscope.reports.page.units import finite
 
 SCHEMA = 1  # of compare.json
-NO_RESULT = ("layer", "channel", "atlas", "tile", "seconds", "is_first")  # of a row: stands elsewhere, or is no result
+NO_RESULT = (
+    "layer",
+    "channel",
+    "atlas",
+    "tile",
+    "seconds",
+    "is_first",
+    "image",
+)  # of a row: stands elsewhere, or is no result
 RESULTS = tuple(name for name in UNIT_SCHEMA.names if name not in NO_RESULT)
 JsonObject = dict[str, object]
 KindId = tuple[str, str, str]  # objective, method, space

@@ -188,8 +188,9 @@ class Details:
 
 def _picture(row: UnitRow, status: str) -> Packed:
     numbers = [short(value) for value in (row.activation, row.robust, row.random, row.bound)]
-    first = [[*row.size[:2], longest_shift(row.size[:2])]] if row.is_first else []  # own size, and own shift in pixels
-    return [*numbers, row.bound_kind, status, int(row.has_picture), *first]
+    first = [*row.size[:2], longest_shift(row.size[:2])] if row.is_first else None  # own size, and own shift in pixels
+    rare = [first, row.image] if row.image is not None else [first] if first else []
+    return [*numbers, row.bound_kind, status, int(row.has_picture), *rare]
 
 
 def _map(fact: MapFact) -> Packed:

@@ -381,7 +381,7 @@ def _of_kind(units: Sequence[Unit], kind: Kind) -> list[Picture | None]:
 
 def _columns(page: LayerPage) -> dict[str, object]:
     """The numbers of a page for scripts, exact, a list a column."""
-    columns = ("activation", "robust", "random", "bound", "bound_kind", "status", "is_first")
+    columns = ("activation", "robust", "random", "bound", "bound_kind", "status", "is_first", "image")
     return {
         "channels": [unit.channel for unit in page.units],
         "kinds": [

@@ -203,7 +203,7 @@
       const found = layer.kinds.map((_, position) => {
         const row = unit.p?.[position];
         if (!row || layer.kinds[position].diverse) return null;
-        const [activation, robust, random, bound, boundKind, status, pictured, first] = row;
+        const [activation, robust, random, bound, boundKind, status, pictured, first, image] = row;
         const kind = this.asMade(position, first);
         const target = position ? 200 : 320;
         const share = bound > 0 && activation >= 0 && activation !== null ? activation / bound : null;
@@ -211,10 +211,11 @@
           pictured ? this.picture(kind.letter, index, kind.size, target, `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "this neuron" : "mean of the map"} ${figure(activation)}`) : make("span", { class: "pic blank" }, "no picture"),
           make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null,
             facts([[isOfNeuron(kind) ? "this neuron" : "mean of the map", figure(activation)], ["after jitter", robust === null || !kind.shift ? null : figure(robust)], ["best random", random === null ? null : figure(random)],
-              [`${isOfNeuron(kind) ? "neuron" : "mean"}, ${boundKind === "exact" ? "exact best" : "at most"}`, bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)]])));
+              [`${isOfNeuron(kind) ? "neuron" : "mean"}, ${boundKind === "exact" ? "exact best" : "at most"}`, bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)], ["begun at", image === undefined ? null : this.photo(image)]])));
       });
       if (unit.d) found.splice(1, 0, this.diverse(unit, index)); // beside the channel's own
-      return found.some(Boolean) ? make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it"), make("div", { class: "row" }, found)) : null;
+      const content = found.some(Boolean) ? make("div", { class: "row" }, found) : make("p", {}, "No picture of this channel is made yet: the same command goes on with it.");
+      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it"), content);
     }
 
     // A kind with the size and the shift of one of its pictures: first ones may be smaller.
@@ -271,12 +272,20 @@
         make("p", { class: "quiet" }, "Left: what the neuron sees. Right: the whole image, lit where the channel is active. Each number is the activation at one place."), make("div", { class: "row tight" }, shown));
     }
 
+    photos() { return [...this.page.querySelectorAll(".on-image .hide")].map((element) => element.textContent); }
+
+    // The name of one of the user's images, with a way to its page where it has one.
+    photo(image) {
+      const name = this.photos()[image];
+      return name === undefined ? `image ${image + 1}` : make("a", { href: this.link(`image-${image}.html`) }, make("bdi", {}, name));
+    }
+
     onImages(unit, index) {
       if (!unit.m?.length) return null;
       const facts = unit.m.map((fact, image) => ({ fact, image })).filter((one) => one.fact);
       if (!facts.length) return null;
       facts.sort((a, b) => b.fact[1] - a.fact[1]);
-      const photos = [...this.page.querySelectorAll(".on-image .hide")].map((element) => element.textContent);
+      const photos = this.photos();
       const shown = facts.map(({ fact, image }) => {
         const [low, high] = fact;
         const name = photos[image] ?? `image ${image + 1}`;

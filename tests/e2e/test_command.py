@@ -194,10 +194,10 @@ def test_numbers_of_a_run_are_confirmed_by_a_program_that_shares_no_code(place, 
 
 
 def test_progress_goes_to_stderr_as_asked(answers):
-    assert "maximising units: 26/26" in answers["run é 1"].stderr
-    assert "maximising units: " not in answers["nhwc"].stderr
+    assert "making pictures: 26/26" in answers["run é 1"].stderr
+    assert "making pictures: " not in answers["nhwc"].stderr
     lines = [json.loads(line) for line in answers["bands"].stderr.splitlines() if line.startswith("{")]
-    assert [line["done"] for line in lines if line["stage"] == "maximising units"][-1] > 0
+    assert [line["done"] for line in lines if line["stage"] == "making pictures"][-1] > 0
 
 
 def test_a_data_set_is_measured_and_told(place, answers):

@@ -68,7 +68,7 @@ def test_the_patch_of_a_channel_excites_it_more_than_others_do(network, photos):
     layer = network.layers[1]
     images = [np.asarray(Image.open(path)) for path in sorted(photos.glob("*.png"))]
     canvas = Canvas(32, 32, None, None)
-    patches = StrongestPatches(network, images).of(layer, range(4), canvas)
+    patches, _ = StrongestPatches(network, images).of(layer, range(4), canvas)
     session = network.session([layer.value], canvas.size)
 
     def means(pixels):
@@ -95,7 +95,10 @@ def test_every_channel_has_one_from_the_image_with_its_strongest_neuron(job, net
     for row in drawn:
         layer = network.layer(row["layer"])
         canvas = job.shop.canvas(layer, "channel")
-        (start,) = StrongestPatches(network, job.pictures).of(layer, (row["channel"],), canvas)
+        (start,), (image,) = StrongestPatches(network, job.pictures).of(layer, (row["channel"],), canvas)
+        assert row["image"] == image
+        cuts = np.lib.stride_tricks.sliding_window_view(job.pictures[image], start.shape)
+        assert (cuts == start).all(axis=(3, 4, 5)).any(), "the patch is a part of that image"
         tile = run.tile(row)
         alike = np.corrcoef(tile.ravel(), start.ravel())[0, 1]
         others = [np.corrcoef(tile.ravel(), picture[9:73, 9:73].ravel())[0, 1] for picture in job.pictures]

@@ -161,3 +161,10 @@ def test_what_restrains_a_picture_restrains_a_neurons_too():
         assert (found.parameters, found.penalties) == ("pixels", (L2(3.0),))
     assert recipe.on("channel", 6).preset.transforms == restrained.transforms
     assert recipe.on("neuron", 6).preset.transforms == ()
+
+
+def test_steps_of_the_users_own_hold_for_pictures_that_begin_at_a_photo_too():
+    """Also where they are as many as the quality's own."""
+    standard = Recipe.named()
+    assert standard.accentuation.steps == 24
+    assert Recipe.named(steps=standard.steps).accentuation.steps == standard.steps

@@ -402,7 +402,7 @@ def test_first_pictures_are_counted_and_named(sites):
         page = read(folder / f"layer-{layer['slug']}.html")
         assert ("6 of 18 pictures are first ones" in page.text) is first
         for tile in page.select("a", "u"):
-            assert [e.text for e in page.select("i", "first", tile)] == (["first picture"] if first else [])
+            assert [e.text for e in page.select("i", "first", tile)] == (["first"] if first else [])
             assert ("fk0" in tile.classes) is first
             assert "fk1" not in tile.classes
         numbers = json.loads((folder / "assets" / f"layer-{layer['slug']}.json").read_text(encoding="utf-8"))
