@@ -44,8 +44,8 @@ DEFINITIONS = (
         "accentuation",
         "Accentuation",
         "A few steps of the same ascent that begin at the patch of your images over which the mean of the channel’s "
-        "map is highest, at three quarters of its contrast. What the channel likes of the patch becomes stronger, and the "
-        "rest fades.",
+        "map is highest, at three quarters of its contrast. What the channel likes of the patch becomes stronger, and "
+        "the rest fades.",
     ),
     Definition(
         "negative",
