@@ -244,6 +244,9 @@ class Analysis:
 
     def describe_network(self) -> None:
         """Write run.json, the model if it was converted, and layers.json."""
+        self._undone = [task for task in self.plan.tasks if not self._was_done(task)]
+        counts = self._info["tasks"]
+        counts["done"] = counts["found_done"] = len(self.plan.tasks) - len(self._undone)
         self.writer.write_info(self._info)
         model = self.network.model
         if model.converted:
@@ -264,20 +267,16 @@ class Analysis:
         """
         budget = self.settings.time_budget
         self._until = None if budget is None else time.monotonic() + budget
-        undone = [task for task in self.plan.tasks if not self._was_done(task)]
-        layers = {task.layer for task in undone}
-        first = [task for task in self.plan.first if task.layer in layers]
-        counts = self._info["tasks"]
-        counts["done"] = counts["found_done"] = len(self.plan.tasks) - len(undone)
-        if first and undone:
-            remaining = [task for task in first if not self._was_done(task)]
-            self.progress.stage("first pictures", sum(len(task.channels) for task in remaining))
-            if not self._perform(remaining, self._advanced):
+        layers = {task.layer for task in self._undone}
+        first = [task for task in self.plan.first if not self._was_done(task) and task.layer in layers]
+        if self.plan.first and self._undone:
+            self.progress.stage("first pictures", sum(len(task.channels) for task in first))
+            if not self._perform(first, self._advanced, least=1):
                 return
             self._show()
         self._next_look = time.monotonic() + REFRESH
-        self.progress.stage("making pictures", sum(len(task.channels) for task in undone))
-        if self._perform(undone, self._task_done):
+        self.progress.stage("making pictures", sum(len(task.channels) for task in self._undone))
+        if self._perform(self._undone, self._task_done, least=0 if first else 1):
             self.writer.remove_first()
 
     def _was_done(self, task: Task) -> bool:
@@ -288,8 +287,10 @@ class Analysis:
         self.writer.remove_file(f"{key.stem}.parquet")
         return False
 
-    def _perform(self, tasks: Sequence[Task], report: Callable[[Task], None]) -> bool:
-        return executors.local(self.shop, tasks, self.slugs, writer=self.writer, report=report, until=self._until)
+    def _perform(self, tasks: Sequence[Task], report: Callable[[Task], None], *, least: int) -> bool:
+        return executors.local(
+            self.shop, tasks, self.slugs, writer=self.writer, report=report, until=self._until, least=least
+        )
 
     def _show(self) -> None:
         started = time.monotonic()
@@ -316,11 +317,16 @@ class Analysis:
             photos=self.photos,
             labels=self.labels,
             progress=self.progress,
-            unfinished=None if self._is_done else self._info["tasks"]["done"],
+            unfinished=None if self._is_done else self._pictures_so_far(),
         )
         for study in in_order((Weights(), *self.studies)):
             with self._timed(study.name):
                 perform(study, context)
+
+    def _pictures_so_far(self) -> str:
+        """A hash of which pictures the run has."""
+        columns = [Run(self.out).units[name].to_pylist() for name in ("layer", "channel", "objective", "is_first")]
+        return hashlib.sha256(repr(columns).encode("utf-8", "surrogatepass")).hexdigest()
 
     @cached_property
     def slugs(self) -> dict[str, str]:
@@ -457,6 +463,9 @@ class Analysis:
 
     def _close(self, status: str) -> None:
         self.timings["total"] = time.perf_counter() - self._started
+        if status == "partial":  # what was written last may not have been counted any more
+            done = sum(self.writer.done(task.key(self.slugs)) for task in self.plan.tasks)
+            self._info["tasks"]["done"] = max(done, self._info["tasks"]["done"])
         self._info |= {
             "status": status,
             "finished": datetime.now(UTC).isoformat(timespec="seconds") if status == "complete" else None,

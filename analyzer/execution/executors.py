@@ -13,6 +13,8 @@ from filterscope.analyzer.execution.plan import Task
 from filterscope.analyzer.execution.tasks import Workshop, run_task
 from filterscope.analyzer.run.writer import RunWriter
 
+LONGEST = 1e8  # seconds, three years; the system's clocks end some way beyond
+
 
 def local(
     shop: Workshop,
@@ -22,6 +24,8 @@ def local(
     report: Callable[[Task], None],
     workers: int | None = None,
     until: float | None = None,
+    *,
+    least: int = 0,
 ) -> bool:
     """Run tasks in this process, several at a time, in their order; whether all were done.
 
@@ -34,6 +38,7 @@ def local(
         workers: tasks at a time; None: one a processor, or one a GPU where GPUs do the work.
         until: when to stop, in seconds of `time.monotonic`; tasks then end at their next step, and nothing of them is
             saved. None: when all are done.
+        least: tasks that are done all the same, so that many short calls come to an end too.
 
     Raises:
         KeyboardInterrupt: running tasks stop at their next step, and nothing of them is saved.
@@ -51,9 +56,10 @@ def local(
     keep_freed_memory()
     pool = ThreadPoolExecutor(workers or shop.devices.workers)
     pending = {pool.submit(copy_context().run, work, task) for task in tasks}
+    due = len(pending) - least
     try:
         while pending:
-            finished, pending = wait(pending, _seconds_to(until), FIRST_COMPLETED)
+            finished, pending = wait(pending, None if len(pending) > due else _seconds_to(until), FIRST_COMPLETED)
             if not finished:  # the time is over
                 break
             for future in finished:
@@ -68,13 +74,14 @@ def local(
     shop.stop.set()
     pool.shutdown(wait=True, cancel_futures=True)
     shop.stop.clear()
-    for future in filter(_is_done, pending):
+    done = [future for future in pending if _is_done(future)]
+    for future in done:
         report(future.result())
-    return False
+    return len(done) == len(pending)
 
 
 def _seconds_to(until: float | None) -> float | None:
-    return None if until is None else max(0.0, until - time.monotonic())
+    return None if until is None else min(max(0.0, until - time.monotonic()), LONGEST)
 
 
 def _is_done(future: Future[Task]) -> bool:

@@ -166,6 +166,12 @@ def answer(network: Network, request: UnitRequest, prior: Prior | None = None) -
             field="method",
             value="vertex",
         )
+    if request.start is not None and objective.pictures > 1:
+        raise SettingsError(
+            f"{setting('start')}: gives all of a unit's pictures one start, from which {objective.name} does not part "
+            "them; leave one of the two out",
+            field="start",
+        )
     highest = objective.units(layer.out_channels) - 1
     for unit in request.units:
         if not 0 <= unit <= highest:

@@ -42,7 +42,7 @@ class Context:
     photos: Sequence[PhotoInfo]  # where they come from
     labels: Sequence[str]  # class names in order, or none
     progress: Progress
-    unfinished: int | None = None  # tasks done, where some pictures are still to be replaced
+    unfinished: str | None = None  # which pictures there are, where some are still to be made or replaced
     notes: list[str] = field(default_factory=list)  # sentences for study.json, such as what was left out and why
 
 

@@ -147,15 +147,22 @@ def test_what_was_measured_of_first_pictures_is_measured_again_of_those_that_rep
     assert early["tuning"] != late["tuning"]
 
 
-def test_a_time_budget_shorter_than_the_first_picture_leaves_a_run_without_pictures(network, tmp_path, monkeypatch):
+def test_runs_whose_time_is_shorter_than_the_first_picture_come_to_an_end_too(network, tmp_path, monkeypatch):
     from filterscope.analyzer.execution import executors
 
+    whole = analysed(network, tmp_path / "whole", quality="standard")
     monkeypatch.setattr(executors, "_seconds_to", lambda until: None if until is None else 0.0)
-    shown = []
-    run = analysed(network, tmp_path / "run", shown.append, quality="standard", time_budget=1e-3)
-    assert (run.info.status, run.info.tasks.done, shown) == ("partial", 0, [])
-    monkeypatch.undo()
-    assert pictures(analysed(network, tmp_path / "run", quality="standard"))
+    shown, counts = [], []
+    for _ in range(30):
+        run = analysed(network, tmp_path / "run", shown.append, quality="standard", time_budget=1e-3)
+        counts.append((len(run.units), run.info.tasks.done))
+        if run.info.status == "complete":
+            break
+    assert counts[0][0] < len(whole.units), "the first session did not make everything"
+    assert len(set(counts)) == len(counts), "each session goes on"
+    assert run.info.status == "complete"
+    assert same(pictures(run), pictures(whole))
+    assert not (tmp_path / "run" / "first").exists()
 
 
 def test_a_run_is_shown_again_as_pictures_are_replaced(network, tmp_path, monkeypatch):
@@ -185,3 +192,46 @@ def test_images_that_are_added_are_not_called_another_version(network, tmp_path)
     Image.new("RGB", (24, 24), (200, 90, 10)).save(photo)
     with pytest.raises(RunError, match=r"other images or another model; choose"):
         Analysis(network, Settings(quality="standard"), find([photo]), tmp_path / "run").run()
+
+
+def test_a_damaged_first_picture_of_a_finished_layer_is_mended(network, tmp_path):
+    out = tmp_path / "run"
+    whole = pictures(analysed(network, out, quality="standard"))
+    analysed(network, tmp_path / "draft", quality="draft")
+    (tmp_path / "draft" / "tasks").rename(out / "first")
+    for damaged in (out / "first" / Run(out).layers[0].slug).glob("channel-ascent-*.parquet"):
+        damaged.write_bytes(b"PAR1")
+    for lost in (out / "tasks" / Run(out).layers[1].slug).glob("channel-ascent-*.parquet"):
+        lost.unlink()
+    assert same(pictures(analysed(network, out, quality="standard")), whole)
+
+
+def test_a_finished_run_that_is_started_again_and_stopped_is_as_far_as_it_was(network, tmp_path, monkeypatch):
+    run = analysed(network, tmp_path / "run", quality="standard")
+
+    def interrupt(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Analysis, "measure_activations", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        analysed(network, tmp_path / "run", quality="standard")
+    tasks = Run(tmp_path / "run").info.tasks
+    assert tasks.done == tasks.planned == run.info.tasks.planned
+
+
+def test_a_time_budget_beyond_the_clock_is_none(network, tmp_path):
+    assert analysed(network, tmp_path / "run", quality="draft", time_budget=1e300).info.status == "complete"
+
+
+def test_studies_of_first_pictures_are_done_again_when_there_are_more_of_them(network, tmp_path, monkeypatch):
+    from filterscope.analyzer.execution import executors
+
+    monkeypatch.setattr(executors, "_seconds_to", lambda until: None if until is None else 0.0)
+    settings = Settings(quality="standard", objectives=("channel", "neuron", "negative"), time_budget=1e-3)
+    identities, counts = set(), []
+    for _ in range(2):
+        run = Analysis(network, settings, [], tmp_path / "run", studies=[TuningStudy()]).run()
+        identities.add(json.loads((tmp_path / "run" / "tuning" / "study.json").read_text())["identity"])
+        counts.append((run.info.tasks.done, len(run.units)))
+    assert counts[0] == (0, counts[0][1]), "the first session ends within the first round"
+    assert len(identities) == 2

@@ -172,6 +172,7 @@ def test_a_canvas_is_as_asked(network):
         ({"method": "magic"}, "`method=magic`: give one of ascent, vertex, analytic, certified"),
         ({"method": "certified"}, "add `objective=neuron`"),
         ({"method": "vertex", "objective": "diversity"}, "makes one picture per unit, but diversity needs several"),
+        ({"start": np.zeros((64, 64, 3), np.uint8), "objective": "diversity"}, "`start`: gives all .* one start"),
         ({"objective": "best"}, "`objective=best`: give one of channel, neuron"),
         ({"objective": Direction(np.ones(4)), "units": (0,)}, "4 numbers for a layer of 3 channels"),
         ({"seconds": 0.0}, "`seconds=0.0`: give more than 0"),
