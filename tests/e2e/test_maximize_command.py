@@ -238,7 +238,7 @@ WRONG = {  # options, words
         "two: is not a Conv directly on the image",
     ),
     "vertex": ((*CHANNEL, "--method", "vertex", "--objective", "diversity"), "makes one picture per unit"),
-    "preset": ((*CHANNEL, "--preset", "nicest"), "--preset nicest: give one of filterscope, notebook-2018"),
+    "preset": ((*CHANNEL, "--preset", "nicest"), "--preset nicest: give one of filterscope, strong"),
     "quality": ((*CHANNEL, "--quality", "best"), "--quality best: give one of draft, standard, fine"),
     "objective": ((*CHANNEL, "--objective", "sum"), "--objective sum: give one of channel, neuron"),
     "method": ((*CHANNEL, "--method", "magic"), "--method magic: give one of ascent, vertex"),
