@@ -325,7 +325,8 @@ class Analysis:
 
     def _pictures_so_far(self) -> str:
         """A hash of which pictures the run has."""
-        columns = [Run(self.out).units[name].to_pylist() for name in ("layer", "channel", "objective", "is_first")]
+        units = Run(self.out).units
+        columns = [units[name].to_pylist() for name in ("layer", "channel", "objective", "is_first")]
         return hashlib.sha256(repr(columns).encode("utf-8", "surrogatepass")).hexdigest()
 
     @cached_property

@@ -181,7 +181,7 @@ class RunWriter:
             (self.folder / relative).unlink(missing_ok=True)
 
     def remove_folder(self, name: str) -> None:
-        """Delete a study's own files."""
+        """Delete the run's own files in a folder: of a study, or of a layer's first pictures."""
         with translated_errors(self.folder):
             for path in sorted((self.folder / name).glob("*"), key=lambda path: path.name != "study.json"):
                 if OWN_FILES.fullmatch(f"{name}/{path.name}"):
@@ -191,9 +191,7 @@ class RunWriter:
         """Delete the first pictures, all of which have been replaced."""
         with translated_errors(self.folder):
             for folder in sorted((self.folder / "first").glob("*")):
-                for path in sorted(folder.glob("*")):
-                    if OWN_FILES.fullmatch(path.relative_to(self.folder).as_posix()):
-                        path.unlink()
+                self.remove_folder(f"first/{folder.name}")
                 with contextlib.suppress(OSError):  # somebody else's files are in it: they stay
                     folder.rmdir()
             with contextlib.suppress(OSError):

@@ -380,24 +380,26 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
 
     out = request.out
     interrupts.set_line(f"interrupted; what is done is kept in {out}: run the same command again to go on")
-    looks = 0
+    is_shown = False
 
-    def show(run: Run) -> None:
-        nonlocal looks
-        if not looks:
-            progress.stage("making pages", 1)
-        page = ReportRequest().run(run)
-        if not looks:
-            progress.advance()
-        if speaks and not looks:
-            say(f"first pictures: {path_text(page)}; better ones replace them …")
-        looks += 1
-
-    try:
-        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show)
+    def make_pages(run: Run) -> Path:
         progress.stage("making pages", 1)
         page = ReportRequest().run(run)
         progress.advance()
+        return page
+
+    def show(run: Run) -> None:
+        nonlocal is_shown
+        if is_shown:  # while pictures are made: their progress stays where it is
+            ReportRequest().run(run)
+            return
+        page, is_shown = make_pages(run), True
+        if speaks:
+            say(f"first pictures: {path_text(page)}; better ones replace them …")
+
+    try:
+        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show)
+        page = make_pages(run)
     except KeyboardInterrupt as error:
         progress.close()
         if not (out / "run.json").is_file():
