@@ -248,7 +248,7 @@ def test_a_recipe_is_not_made_of_names():
     with pytest.raises(SettingsError, match=r"^`preset=distill`"):
         fs.Recipe("distill", "draft")
     recipe = fs.Recipe.named("distill", "draft", steps=64)
-    assert (recipe.preset.name, recipe.quality.name, recipe.steps) == ("distill", "draft", 64)
+    assert (recipe.preset.name, recipe.quality.name, recipe.steps) == ("distill", "64 steps", 64)
 
 
 def test_names_of_another_number_of_classes_are_refused(model):

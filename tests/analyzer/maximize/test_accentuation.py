@@ -169,10 +169,15 @@ def test_white_is_said_of_a_photo_of_more_than_8_bits(network, photo, tmp_path, 
     assert "say what white is with `white`" in caplog.text
 
 
-@pytest.mark.parametrize("objective", ["neuron", "negative", "diversity", "layer"])
+@pytest.mark.parametrize("objective", ["neuron", "negative", "layer"])
 def test_any_objective_begins_at_a_photo(objective, network, photo):
     made = fs.maximize(network, network.layers[1].name, 0, objective=objective, start=photo, device="cpu")
     assert made.status == ("ok",) * len(made.tiles)
+
+
+def test_one_photo_does_not_part_the_pictures_of_diversity(network, photo):
+    with pytest.raises(SettingsError, match=r"^`start`: gives all of a unit's pictures one start"):
+        fs.maximize(network, network.layers[1].name, 0, objective="diversity", start=photo, device="cpu")
 
 
 @pytest.mark.parametrize(
