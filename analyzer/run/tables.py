@@ -35,7 +35,9 @@ UNIT_SCHEMA = pa.schema(
         ("image", pa.int32()),  # of the user's images the one at which an accentuation began, from 0
     ]
 )
-LATER = frozenset({"is_first", "image"})  # columns that tables of older versions lack: null there
+LATER = frozenset(  # columns that tables of older versions lack: null there
+    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares"}
+)
 
 MAP_SCHEMA = pa.schema(
     [

@@ -706,9 +706,14 @@ def test_a_setting_in_a_sentence_is_shown_as_code():
     assert markup.coded(None) == ""
 
 
-def test_individual_pngs_are_written_on_request(tmp_path):
+def test_each_picture_is_a_png_of_its_own_where_all_are_small_or_one_asks_for_it(tmp_path, monkeypatch):
     run = Run(synthetic_run(tmp_path / "run", layers=1, channels=3, images=0))
-    assert not (render(run).parent / "png").exists()
+    assert (render(run).parent / "png").exists()
+    assert not (render(run, png=False).parent / "png").exists()
+    monkeypatch.setattr(site, "MOST_PNG_BYTES", run.size_of_pictures() - 1)
+    page = render(run).parent / "layer-features-0-conv-2.html"
+    assert not (page.parent / "png").exists()
+    assert "filterscope report RUN --png" in page.read_text()
     folder = render(run, png=True).parent
     row = next(r for r in run.units.to_pylist() if r["channel"] == 2 and r["objective"] == "channel")
     with Image.open(folder / "png" / "features-0-conv-2-k0.png") as picture:
