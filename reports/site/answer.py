@@ -70,10 +70,8 @@ def answer(facts: UnitFacts) -> Answer:
     compared = natural_ratio(facts) is not None or bool(reasons)
     if not (compared or doubts):
         doubts = ["Nothing in this run compares it with natural images."]
-    if str(picture.row.status) == "unraised" or silent:
-        level = WEAKLY
-    else:
-        level = (WELL, PARTLY, WEAKLY)[min(2, len(doubts))]
+    says_nothing = str(picture.row.status) == "unraised" or silent
+    level = WEAKLY if says_nothing else (WELL, PARTLY, WEAKLY)[min(2, len(doubts))]
     return Answer(lead, level, reasons + doubts)
 
 
