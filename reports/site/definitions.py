@@ -80,8 +80,8 @@ DEFINITIONS = (
     Definition(
         "sure",
         "Well, partly, weakly supported",
-        f"Well: the picture was compared with natural images or data, and nothing speaks against it. Partly: one "
-        f"doubt, or no comparison. Weakly: two doubts or more, silent on the data, or no better than random images. "
+        f"Well: the picture was compared with natural images or data, and nothing speaks against it; partly: one "
+        f"doubt, or no comparison; weakly: two doubts or more, silent on the data, or no better than random images. "
         f"Doubts are: natural images excite the channel more; a few pixels of shift cost more than "
         f"{1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "
         f"correlation of {answer.APART} or more in a layer that tells natural paths apart; less than {answer.BARELY} "
@@ -99,7 +99,7 @@ DEFINITIONS = (
         "Robust activation",
         "The mean of the picture’s activation over 16 small shifts of it, up to 4 % of its side in whole pixels; a "
         "picture of at most 12 pixels is too small to shift. A picture that keeps it shows a pattern; one that loses "
-        "it shows a single arrangement of pixels. In brackets: the share that is left.",
+        "it shows a single arrangement of pixels; in brackets stands the share that is left.",
     ),
     Definition(
         "random",
@@ -167,7 +167,7 @@ DEFINITIONS = (
         "listens",
         "Listens to",
         "The channels of earlier layers that feed this one with the largest kernels, by Euclidean norm; where "
-        "several layers are added, the last of them is named. + raises, − lowers: the sign of the kernel’s sum; per "
+        "several layers are added, the last of them is named; + raises, − lowers: the sign of the kernel’s sum; per "
         "cent: its share of the norm of all the channel’s weights. A large weight on a channel that hardly varies "
         "moves little, so this is what the channel could listen to, not what it does on your images.",
         "weights",

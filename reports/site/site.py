@@ -281,8 +281,9 @@ class Site:
 
     def _write_png(self, page: LayerPage) -> None:
         """Each maximised picture as a file of its own, as it lies in the run."""
-        for unit in page.units:
-            for kind, picture in zip(page.kinds, unit.pictures, strict=True):
+        for kind in page.kinds:  # whose atlases are read one after the other
+            for unit in page.units:
+                picture = unit.pictures[kind.position]
                 tile = self.run.tile(picture.row) if picture else None
                 if tile is not None:
                     name = f"png/{page.layer.slug}-{unit.channel}-k{kind.position}.png"
