@@ -26,6 +26,7 @@ SAME_PLACE = 7 / 9  # of the strongest places that lie in the same third of the 
 ROBUST = 0.7  # share of its activation that a picture keeps when it is shifted
 APART = 0.1  # rank correlation by which a picture's way falls short of the natural one
 WORTH = 1 / 3  # share of a bound from which the bound says something
+MOST_TIMES = 10  # a natural image's activation, beyond which the number is left out
 BARELY = 1.2  # times the best random image
 NAME_LENGTH = 60  # of a class, characters
 
@@ -158,7 +159,7 @@ def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
         return
     ratio = natural_ratio(facts)
     if ratio is not None and ratio >= 1:
-        yield f"Its picture excites it {words.figure(ratio, 2)} times as much as the strongest natural image."
+        yield f"Its picture excites it {_times(ratio)} as much as the strongest natural image."
     elif ratio is None and picture.kind.objective == "channel":
         yield from _against_images(activation, facts.unit)
     share = quantile(activation, facts.statistics) if facts.statistics else None
@@ -175,11 +176,16 @@ def _against_images(activation: float, unit: Unit) -> Iterator[str]:
     if not means or activation <= max(0.0, *means):
         return
     if max(means) > 0:
-        times = words.figure(activation / max(means), 2)
-        yield f"Its picture excites it {times} times as much as the strongest of {len(means)} of your images."
+        times = _times(activation / max(means))
+        yield f"Its picture excites it {times} as much as the strongest of {len(means)} of your images."
     else:
         number = words.figure(activation)
         yield f"The mean of its map is {number} on its picture, and above 0 on none of {len(means)} of your images."
+
+
+def _times(ratio: float) -> str:
+    """A ratio in words: beyond ten, the other side is near 0, and the number says nothing."""
+    return f"{words.figure(ratio, 2)} times" if ratio <= MOST_TIMES else f"more than {MOST_TIMES} times"
 
 
 def _bounded(picture: Picture) -> Iterator[str]:

@@ -316,7 +316,7 @@
       const right = draw("text", { x: width, y: height + 13, class: "last" }); right.append(figure(end));
       svg.append(left, right);
       return make("section", {}, make("h3", {}, defined("active", "On the whole data set", this.link.bind(this))), svg,
-        facts([["active places", percent(active)], ["images with an active place", percent(activeImages)], ["mean of all places", figure(mean)], ["highest place", figure(high)], ["lowest place", figure(low)], ["strongest channel in", `${firsts} image${firsts === 1 ? "" : "s"}`], ["silent on the data", dead ? "yes" : null]]));
+        facts([["active places", percent(active)], ["images with an active place", percent(activeImages)], ["mean of all places", figure(mean)], ["highest place", figure(high)], ["lowest place", figure(low)], ["strongest channel in", firsts ? `${firsts} image${firsts === 1 ? "" : "s"}` : null], ["silent on the data", dead ? "yes" : null]]));
     }
 
     style(name) { // style sheet of another layer, whose pictures this page is about to show

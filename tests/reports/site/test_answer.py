@@ -106,6 +106,13 @@ def test_without_truth_it_is_compared_with_the_users_images():
     assert answer(facts(maps=[MapFact(0, 0.0, 5.0, 9.0, 1, 1)])).level == PARTLY, "an image does better: no support"
 
 
+def test_beyond_ten_times_the_number_is_left_out():
+    truth = [TruthRow("conv4", 7, "channel", 2.0, 0.01, 200.0)]
+    assert answer(facts(truth=truth)).reasons == [
+        "Its picture excites it more than 10 times as much as the strongest natural image."
+    ]
+
+
 def test_a_bound_appears_only_where_it_says_something():
     assert any("more than 2.0 times as high" in one for one in answer(facts(bound=4.0)).reasons)
     assert not any("times as high" in one for one in answer(facts(bound=6.1)).reasons)
