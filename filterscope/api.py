@@ -308,7 +308,7 @@ def convert(model: Network | str | Path, out: str | Path, *, canonical: bool = F
 
 
 def report(
-    run: Run | str | Path, *, single_file: bool = False, out: str | Path | None = None, png: bool = False
+    run: Run | str | Path, *, single_file: bool = False, out: str | Path | None = None, png: bool | None = None
 ) -> Path:
     """Make the report of a run, finished or not.
 
@@ -317,7 +317,8 @@ def report(
         single_file: one HTML file of at most 20 MB to be sent, instead of a folder; where not all channels fit, it
             shows those whose pictures rise highest above random images.
         out: the folder [RUN/site] or the file [RUN/report.html].
-        png: whether each maximised picture is written as a PNG of its own too, into the folder's `png`.
+        png: whether each maximised picture is written as a PNG of its own too, into the folder's `png`; None: where
+            all of them together take under 50 MB.
 
     Returns:
         The path of the first page, or of the file.

@@ -186,6 +186,11 @@ class Run:
         study = self.study(folder)
         return study is not None and name in (study.get("files") or ())
 
+    def size_of_pictures(self) -> int:
+        """Bytes of the files that hold the maximised pictures; one that is missing counts as none."""
+        paths = (self.folder / name for name in self.units["atlas"].unique().to_pylist() if name is not None)
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
     def tile(self, row: StoredPicture | Mapping[str, Any], prefix: str = "") -> np.ndarray | None:
         """The picture of one row of a table, (H, W, C) uint8; None where there is none.
 

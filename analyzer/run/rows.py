@@ -164,10 +164,14 @@ class WeightRow(StoredPicture):
     bias: float | None
     inputs: list[int]  # channels of the layer's input by the norm of their kernel, largest first
     norms: list[float]  # theirs
+    shares: list[float] | None  # theirs ÷ the unit's norm, below 0 where the kernel's sum is; None: an older run
     sources: list[str | None]  # the layer that each of them comes from
     source_channels: list[int | None]  # and its channel
     alike: list[int]  # the layer's units with the highest cosine of kernels, highest first
     cosines: list[float]  # theirs, −1 to 1
+    feeds: list[str] | None  # layers of the units that take this one in most; None: an older run
+    feeds_channels: list[int] | None  # their channels
+    feeds_shares: list[float] | None  # what this unit is of their kernels, as `shares`
 
 
 @dataclass(frozen=True, slots=True)

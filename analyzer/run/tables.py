@@ -35,7 +35,9 @@ UNIT_SCHEMA = pa.schema(
         ("image", pa.int32()),  # of the user's images the one at which an accentuation began, from 0
     ]
 )
-LATER = frozenset({"is_first", "image"})  # columns that tables of older versions lack: null there
+LATER = frozenset(  # columns that tables of older versions lack: null there
+    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares"}
+)
 
 MAP_SCHEMA = pa.schema(
     [
@@ -127,10 +129,14 @@ WEIGHT_SCHEMA = pa.schema(  # weights/SLUG.parquet: a row a unit
         ("bias", pa.float64()),  # null where the layer has none
         ("inputs", pa.list_(pa.int32())),  # channels of the layer's input by the norm of their kernel, largest first
         ("norms", pa.list_(pa.float32())),  # theirs
+        ("shares", pa.list_(pa.float32())),  # theirs ÷ the unit's norm, −1 to 1: below 0 where the kernel's sum is
         ("sources", pa.list_(pa.string())),  # layer that each of them comes from (of a sum: the last); null: untraced
         ("source_channels", pa.list_(pa.int32())),  # channel of that layer
         ("alike", pa.list_(pa.int32())),  # the layer's units with the highest cosine of kernels, highest first
         ("cosines", pa.list_(pa.float32())),  # theirs
+        ("feeds", pa.list_(pa.string())),  # layers of the units that take this one in most, largest share first
+        ("feeds_channels", pa.list_(pa.int32())),  # their channels
+        ("feeds_shares", pa.list_(pa.float32())),  # what this unit is of their kernels, as `shares`
         *_PICTURE,  # signed: 128 is 0, 1 and 255 ∓ the largest weight; bands 3: in the image's colours; else the
         # kernels of `inputs` side by side
     ]

@@ -1,4 +1,4 @@
-"""Weights of each unit: pictures of its kernels, the input channels of largest weight, and the units most like it.
+"""Weights of each unit: pictures of its kernels, what it listens to, what it feeds, and the units most like it.
 
 A study of its own that every run gets: it needs no image and takes a second or two. Kernel pictures are bounded: the
 strongest few input channels, and none of a kernel larger than a picture of it would help. Knows graphs and weights.
@@ -18,16 +18,16 @@ from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import WEIGHT_SCHEMA
+from filterscope.analyzer.studies.consumers import Consumer, Origin, consumers, signed_shares
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.graph import Graph, Node
 from filterscope.converters.operator_facts import Channels, operators
 
 INPUTS = 9  # strongest input channels kept of each unit
 ALIKE = 5  # most similar units kept
+FEEDS = 6  # units kept that take a unit in most
 LARGEST_KERNEL = 32  # side beyond which no picture is kept
 BLOCK = 2**22  # similarities computed at a time
-
-Origin = tuple[str, int] | None  # layer and channel that a channel of a value comes from
 
 SAME_CHANNELS = operators(lambda facts: facts.channels is Channels.SAME)
 TOGETHER = operators(lambda facts: facts.channels is Channels.COMBINED)
@@ -44,12 +44,13 @@ class Weights:
 
     def settings(self, context: Context) -> dict[str, Any]:
         """Nothing but the plan decides what it finds."""
-        return {"inputs": INPUTS, "alike": ALIKE}
+        return {"inputs": INPUTS, "alike": ALIKE, "feeds": FEEDS}
 
     def run(self, context: Context) -> None:
         """Write a table and an atlas for each analysed layer whose weights are constants."""
         network = context.network
         origins = channel_origins(network)
+        into = consumers(network.layers, origins, most=FEEDS)
         layers = [layer for layer in network.layers if layer.name in context.channels]
         context.progress.stage("reading weights", len(layers))
         for layer in layers:
@@ -58,11 +59,12 @@ class Weights:
                     f"{layer.name}: its kernel is computed from the picture and has no picture of its own"
                 )
             else:
-                _write(layer, origins.get(layer.source, []), context)
+                feeds = [into.get((layer.name, channel), []) for channel in range(layer.out_channels)]
+                _write(layer, origins.get(layer.source, []), feeds, context)
             context.progress.advance()
 
 
-def _write(layer: ConvLayer, origins: Sequence[Origin], context: Context) -> None:
+def _write(layer: ConvLayer, origins: Sequence[Origin], feeds: Sequence[Sequence[Consumer]], context: Context) -> None:
     channels = context.channels[layer.name]
     slug = context.slugs[layer.name]
     weight = _kernels(layer)
@@ -74,6 +76,7 @@ def _write(layer: ConvLayer, origins: Sequence[Origin], context: Context) -> Non
         context.writer.write_bytes(name, atlas.to_png(atlas.pack(tiles)))
     alike = most_alike(weight)
     strengths = np.sqrt(np.square(weight, dtype=np.float64).sum((2, 3)))  # (C_out, C_in / groups)
+    shares = signed_shares(weight)
     a_group = layer.out_channels // layer.groups
     rows = []
     for tile, channel in enumerate(channels):
@@ -88,10 +91,14 @@ def _write(layer: ConvLayer, origins: Sequence[Origin], context: Context) -> Non
                 "bias": None if layer.bias_vector is None else float(layer.bias_vector[channel]),
                 "inputs": inputs,
                 "norms": [float(strengths[channel, i]) for i in strongest],
+                "shares": [float(shares[channel, i]) for i in strongest],
                 "sources": [None if origin is None else origin[0] for origin in traced],
                 "source_channels": [None if origin is None else origin[1] for origin in traced],
                 "alike": [other for other, _ in alike[channel]],
                 "cosines": [cosine for _, cosine in alike[channel]],
+                "feeds": [one.layer for one in feeds[channel]],
+                "feeds_channels": [one.channel for one in feeds[channel]],
+                "feeds_shares": [one.share for one in feeds[channel]],
                 "atlas": None if picture is None else name,
                 "tile": None if picture is None else tile,
                 "height": None if picture is None else picture[0],

@@ -33,9 +33,14 @@ def report(
         ),
     ] = None,
     png: Annotated[
-        bool,
-        typer.Option("--png", help="Also each maximised picture as a PNG file, in png/.", rich_help_panel=OUTPUT),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--png/--no-png",
+            help="Also each maximised picture as a PNG file, in png/.",
+            show_default="where they take under 50 MB",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
 ) -> None:
     """Make the pages of a run again, also of one that is not finished."""
     from filterscope.requests.runs import ReportRequest

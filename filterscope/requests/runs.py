@@ -27,11 +27,12 @@ class ReportRequest:
 
     single_file: bool = False
     out: Path | None = None  # None: RUN/site, or RUN/report.html
-    png: bool = False
+    png: bool | None = None  # None: where all pictures together take under 50 MB
 
     def __post_init__(self) -> None:
         checks.flag("single_file", self.single_file)
-        checks.flag("png", self.png)
+        if self.png is not None:
+            checks.flag("png", self.png)
         if self.single_file and self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
             checks.refuse("out", self.out, "the single file is HTML; give a name that ends in .html")
         if self.single_file and self.png:

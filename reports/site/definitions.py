@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from filterscope.reports.site import answer
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -76,11 +78,28 @@ DEFINITIONS = (
         "patch per input channel, in rows, white for high, black for low, grey where the weight is 0.",
     ),
     Definition(
+        "sure",
+        "Well, partly, weakly supported",
+        f"Well: the picture was compared with natural images or data, and nothing speaks against it; partly: one "
+        f"doubt, or no comparison; weakly: two doubts or more, silent on the data, or no better than random images. "
+        f"Doubts are: natural images excite the channel more; a few pixels of shift cost more than "
+        f"{1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "
+        f"correlation of {answer.APART} or more in a layer that tells natural paths apart; less than {answer.BARELY} "
+        "times the best random image; a first picture; pictures of the layer that look alike.",
+    ),
+    Definition(
+        "responds",
+        "Responds to",
+        f"A class is named where an image of it excites the channel more than another image in {answer.TELLING:.0%} of "
+        f"cases or more (AUC); a label where {answer.MAJORITY} of the nine strongest images share it; a simple "
+        "stimulus where the tuning study found one that comes near the strongest response. Nothing else is named.",
+    ),
+    Definition(
         "robust",
-        "After jitter",
-        "The mean of the picture’s number over 16 small shifts of it, up to 4 % of its side in whole pixels; a picture "
-        "of at most 12 pixels is too small to shift. A picture that keeps its number shows a pattern; one that loses "
-        "it shows a single arrangement of pixels.",
+        "Robust activation",
+        "The mean of the picture’s activation over 16 small shifts of it, up to 4 % of its side in whole pixels; a "
+        "picture of at most 12 pixels is too small to shift. A picture that keeps it shows a pattern; one that loses "
+        "it shows a single arrangement of pixels; in brackets stands the share that is left.",
     ),
     Definition(
         "random",
@@ -90,11 +109,11 @@ DEFINITIONS = (
     ),
     Definition(
         "bound",
-        "At most, exact best, reached",
+        "At most",
         "What no picture of the same size can exceed, in the mean of the map for a channel picture (one place may go "
         "higher) or in the one neuron for a neuron picture: proven by interval arithmetic (usually far too high), by "
-        "linear relaxations where those are cheap (closer), or exact where a formula is known. “Reached” is the "
-        "picture’s number as a share of it; whether the rest can be reached is unknown.",
+        "linear relaxations where those are cheap (closer), or exact where a formula is known. Shown where the picture "
+        "reaches a third of it or more; whether the rest can be reached is unknown.",
     ),
     Definition(
         "unraised",
@@ -148,8 +167,16 @@ DEFINITIONS = (
         "listens",
         "Listens to",
         "The channels of earlier layers that feed this one with the largest kernels, by Euclidean norm; where "
-        "several layers are added, the last of them is named. A large weight on a channel that hardly varies moves "
-        "little, so this is what the channel could listen to, not what it does on your images.",
+        "several layers are added, the last of them is named; + raises, − lowers: the sign of the kernel’s sum; per "
+        "cent: its share of the norm of all the channel’s weights. A large weight on a channel that hardly varies "
+        "moves little, so this is what the channel could listen to, not what it does on your images.",
+        "weights",
+    ),
+    Definition(
+        "feeds",
+        "Feeds",
+        "The channels of later layers of whose kernels this one is the largest share, by Euclidean norm. + raises "
+        "them, − lowers them: the sign of the kernel’s sum.",
         "weights",
     ),
     Definition(

@@ -18,6 +18,7 @@ from filterscope.analyzer.bounds.constant_units import is_constant
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
 from filterscope.analyzer.run.rows import (
+    ExamplePictureRow,
     ExampleRow,
     PathRow,
     StatisticsRow,
@@ -30,6 +31,7 @@ from filterscope.analyzer.run.rows import (
 from filterscope.analyzer.units.jitter import longest_shift
 from filterscope.reports.page import words
 from filterscope.reports.page.units import ByLayer, MapFact, Unit
+from filterscope.reports.site import answer
 
 EXAMPLES = 9  # strongest places shown of a unit
 BINS = 40  # of a histogram, at most
@@ -67,6 +69,11 @@ class Studies:
         self.truth = ByLayer(run.table("truth/units.parquet"), TruthRow)
         self.paths = ByLayer(run.table("truth/paths.parquet"), PathRow)
         self.images = run.images
+        examples = rows_of(run.table("examples/pictures.parquet"), ExamplePictureRow)
+        self.labels = {row.example: row.label for row in examples}
+        study = run.study("examples") if run.holds("examples") else None
+        measured = study.settings.get("images") if study else None
+        self.data_images = measured if isinstance(measured, int) else None
 
     def silent(self, layer: str) -> tuple[int, ...] | None:
         """Channels of a layer that are never above 0 on the data set; None where there was none."""
@@ -85,6 +92,7 @@ class Details:
 
     def __init__(self, studies: Studies, layer: LayerInfo, channels: Sequence[int]) -> None:
         run, name, slug = studies.run, layer.name, layer.slug
+        self.studies = studies
         shown = set(channels)
         self.layer = layer
         self.statistics = _by_channel(studies.statistics.of(name), shown)
@@ -142,6 +150,7 @@ class Details:
         strongest = unit.strongest
         packed = {
             "c": channel,
+            "a": self._answer(unit),
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
             "d": list(unit.diverse),
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
@@ -164,6 +173,24 @@ class Details:
         }
         return {name: value for name, value in packed.items() if value or name == "c"}
 
+    def _answer(self, unit: Unit) -> Packed:
+        """The first sentences of its view: what it responds to, how sure that is, and why."""
+        channel = unit.channel
+        tuned = self.tuning.get(channel)
+        one = answer.answer(
+            answer.UnitFacts(
+                self.layer,
+                unit,
+                images=self.studies.data_images,
+                strongest=[(row, self.studies.labels.get(row.example)) for row in self.examples.get(channel, [])],
+                statistics=self.statistics.get(channel),
+                tuning=tuned.words if tuned else None,
+                truth=self.truth.get(channel, []),
+                paths=self.paths.get(channel, []),
+            )
+        )
+        return [one.lead, one.level, " ".join(one.reasons)]
+
     def _image_name(self, unit: Unit) -> list[str]:
         """Name of the image on which a unit fires most, where no page says it."""
         image = unit.strongest.image if unit.strongest else 0
@@ -178,6 +205,9 @@ class Details:
         return [
             *(short(row.norm), short(row.bias), row.inputs, norms, sources, row.source_channels),
             *(row.alike, cosines, int(row.has_picture)),
+            [short(value) for value in row.shares or []],
+            *([self._number(name) for name in row.feeds or []], row.feeds_channels or []),
+            [short(value) for value in row.feeds_shares or []],
         ]
 
     def _number(self, name: str) -> int:

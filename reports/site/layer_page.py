@@ -171,7 +171,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         source: to read from.
         folder: of the site.
         layer: of the run.
-        places: layer → where its channels' pictures are, for pages of later layers; this one is added.
+        places: layer → where its channels' pictures are, for other layers' pages; this one is added.
     """
     run, slug, images = source.run, layer.slug, source.images
     rows = source.table.of(layer.name)
@@ -219,7 +219,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     page.entry = replace(page.entry, lead=lead, planned=len(planned), silent=source.studies.silent(layer.name))
     if units:
         places[layer.name] = _place(page)
-    _write_numbers(folder, page, sets, heats=columns, places=places)
+    _write_numbers(folder, page, sets, heats=columns)
     return page
 
 
@@ -315,9 +315,7 @@ def _diverse_mode(diverse: Sequence[Kind], units: Sequence[Unit]) -> Mode:
     )
 
 
-def _write_numbers(
-    folder: Files, page: LayerPage, sets: Sequence[pictures.SheetSet], *, heats: int, places: dict[str, LayerPlace]
-) -> None:
+def _write_numbers(folder: Files, page: LayerPage, sets: Sequence[pictures.SheetSet], *, heats: int) -> None:
     """What the page's script reads: the layer at once, its units in parts, when a channel is opened."""
     layer, units, slug = page.layer, page.units, page.layer.slug
     parts = [units[first : first + CHUNK] for first in range(0, len(units), CHUNK)]
@@ -335,6 +333,7 @@ def _write_numbers(
                 "title": kind.title,
                 "objective": kind.objective,
                 "method": kind.method,
+                "space": kind.space,
                 "anchor": kind.anchor,
                 "size": kind.size,
                 "letter": f"k{kind.position}",
@@ -368,7 +367,6 @@ def _write_numbers(
         | page.details.columns(units),
         "status": [" ".join(unit.statuses) for unit in units],
         "names": page.details.names,
-        "ways": {number: places[name].packed() for number, name in enumerate(page.details.names) if name in places},
         "first": page.details.firsts(units),
     }
     folder.write(f"assets/{slug}.js", call("layer", slug, numbers))

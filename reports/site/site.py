@@ -37,6 +37,7 @@ from filterscope.reports.site.layer_page import LayerEntry, LayerPage, LayerPlac
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
+MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
 STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
@@ -50,11 +51,11 @@ class Extent:
     channels: int | None = None  # a layer, those that rise highest; None for all
     examples: bool = True  # whether pictures of the data set are shown
     classes: int | None = None  # at most; None for all
-    png: bool = False  # whether each maximised picture is written as a PNG of its own
+    png: bool = False  # whether each maximised picture is written as a PNG of its own, for which its page has a link
     lossless: int = LOSSLESS_PIXELS
 
 
-def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = False) -> Path:
+def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool | None = None) -> Path:
     """Write the site of a run, finished or not; the old site stays until the new one is whole.
 
     The same run gives the same bytes.
@@ -63,7 +64,8 @@ def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = F
         run: to read from.
         out: the site's folder; by default `site` inside the run.
         images: how many of the run's images are shown at most.
-        png: whether each maximised picture is written as a PNG of its own too, into `png`.
+        png: whether each maximised picture is written as a PNG of its own too, into `png`; None: where all of them
+            together are small.
 
     Returns:
         The site's index.html.
@@ -74,7 +76,8 @@ def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool = F
     own = run.folder / "site"
     place = own if out is None else Path(out)
     with NewFolder(place, MARK, own=place.absolute() == own.absolute()) as folder:
-        Site(run, folder, Extent(images=images, png=png, lossless=LOSSLESS_PIXELS)).write()
+        pictures_too = run.size_of_pictures() <= MOST_PNG_BYTES if png is None else png
+        Site(run, folder, Extent(images=images, png=pictures_too, lossless=LOSSLESS_PIXELS)).write()
     return place / "index.html"
 
 
@@ -149,6 +152,8 @@ class Site:
             else:
                 silent = self.studies.silent(layer.name)
                 entries.append(LayerEntry(layer, None, words.in_brief(layer), silent=silent))
+        ways = {name: way.packed() for name, way in self.places.items()}
+        self.folder.write("assets/ways.js", layer_page.call("ways", ways))
         studies = image_page.ImageStudies(self.run, self.folder, on_page)
         for image in self.images:
             studies.add(image)
@@ -276,8 +281,9 @@ class Site:
 
     def _write_png(self, page: LayerPage) -> None:
         """Each maximised picture as a file of its own, as it lies in the run."""
-        for unit in page.units:
-            for kind, picture in zip(page.kinds, unit.pictures, strict=True):
+        for kind in page.kinds:  # whose atlases are read one after the other
+            for unit in page.units:
+                picture = unit.pictures[kind.position]
                 tile = self.run.tile(picture.row) if picture else None
                 if tile is not None:
                     name = f"png/{page.layer.slug}-{unit.channel}-k{kind.position}.png"

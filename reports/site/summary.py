@@ -28,11 +28,12 @@ STUDIES = {  # folder in the run → what it is called
 }
 OPTION = "--"  # with which a shell command's options begin
 OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture is
-    *("layers", "channels", "out"),
+    *("layers", "channels", "out", "time-budget"),
     *("examples", "attribution", "classes", "inversion", "groups", "tuning", "values"),
 )
 OWN_FLAGS = ("sanity", "truth", "quiet", "json-log")
 SHORT_FLAGS = ("-q",)
+SHORT_OPTIONS = ("-o",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +259,11 @@ def unit_command(info: RunInfo, layer: LayerInfo) -> str:
     return f"{shlex.join(parts)} {_option('channel')} "
 
 
+def pngs_command() -> str:
+    """The command that writes each picture as a file; RUN stands for the run's folder."""
+    return f"filterscope report RUN {_option('png')}"
+
+
 def _option(name: str) -> str:
     """An option of a shell command that a page shows."""
     return f"{OPTION}{name}"
@@ -271,7 +277,7 @@ def _without_choice_of_units(arguments: Sequence[str]) -> list[str]:
         name, equals, _ = argument.partition("=")
         bare = name.removeprefix(OPTION)
         is_option = name.startswith(OPTION) or name in SHORT_FLAGS
-        if is_option and bare in OWN_OPTIONS and not equals:
+        if (is_option and bare in OWN_OPTIONS and not equals) or name in SHORT_OPTIONS:
             next(rest, None)
         elif not (is_option and (bare in (*OWN_OPTIONS, *OWN_FLAGS) or name in SHORT_FLAGS)):
             own.append(argument)

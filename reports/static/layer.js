@@ -3,10 +3,11 @@
 "use strict";
 
 // Data files call filterscope(kind, …); in a single file they stand in the page as JSON.
-const store = { layers: new Map(), units: new Map(), examples: null, waiting: new Map() };
+const store = { layers: new Map(), units: new Map(), examples: null, ways: null, waiting: new Map() };
 function filterscope(kind, ...rest) {
   if (kind === "layer") store.layers.set(rest[0], rest[1]);
   if (kind === "examples") store.examples = rest[0];
+  if (kind === "ways") store.ways = rest[0]; // layer → where its channels' pictures are
   if (kind === "units") {
     const [slug, part, units] = rest;
     store.units.set(`${slug}/${part}`, units);
@@ -47,6 +48,7 @@ function startGrid(page) {
   const slug = page.dataset.slug;
   if (!store.layers.has(slug)) inside(`${slug}.js`);
   if (page.dataset.examples !== undefined && !store.examples) inside("examples.js");
+  if (!store.ways) inside("ways.js");
   const layer = store.layers.get(slug);
   if (!layer) return null;
   const list = page.querySelector(".units");

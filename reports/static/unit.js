@@ -18,6 +18,7 @@
     make("dl", { class: "numbers" }, pairs.filter(([, value]) => value !== null).map(([name, value]) =>
       make("div", {}, make("dt", {}, name), make("dd", {}, value))));
   const isOfNeuron = (kind) => kind.objective === "neuron"; // its numbers are of one place; others are means of the map
+  const LOOK_ALIKE = 0.35; // median correlation of a layer's pictures above which that is a doubt
   const defined = (anchor, text, link) => make("a", { href: `${link("method.html")}${anchor}` }, text);
 
   function fit([height, width], target) {
@@ -106,35 +107,37 @@
     build(unit, index) {
       const { layer } = this;
       const status = layer.status[index].split(" ").filter((word) => word && word !== "ok");
-      const words = unit.t?.[0];
       const head = make("header", { class: "of-unit" }, this.steps(unit),
         make("h2", { tabindex: "-1" }, `Channel ${unit.c}`, ...status.map((word) => make("span", { class: `badge is-${word}` }, word))),
-        words ? make("p", { class: "lead" }, `${words[0].toUpperCase()}${words.slice(1)}.`) : null,
-        make("p", { class: "sure" }, ...this.sure(unit)));
+        ...this.answer(unit));
+      const examples = this.examples(unit, index), onImages = this.onImages(unit, index);
       return [
         head,
-        this.pictures(unit, index),
-        this.examples(unit, index),
-        this.onImages(unit, index),
-        make("div", { class: "columns" }, this.histogram(unit), this.weights(unit, index), this.alike(unit), this.tuning(unit, index), this.truth(unit)),
+        make("div", { class: "halves" }, this.pictures(unit, index), examples ?? onImages),
+        this.numbers(unit),
+        examples ? onImages : null,
+        make("div", { class: "columns" }, this.listens(unit), this.feeds(unit), this.alike(unit), this.histogram(unit), this.tuning(unit, index), this.truth(unit), this.weights(unit, index), this.byFormula(unit, index)),
         this.again(unit),
       ].filter(Boolean);
     }
 
+    // What the channel responds to, and how sure one can be: reports/site/answer.py makes the sentences.
+    answer(unit) {
+      const [lead, level, reasons] = unit.a;
+      const doubt = this.layer.likeness > LOOK_ALIKE ? ` Pictures of this layer look alike: their median correlation is ${figure(this.layer.likeness)}.` : "";
+      const levels = ["well supported", "partly supported", "weakly supported"];
+      const shown = doubt ? levels[Math.min(2, levels.indexOf(level) + 1)] : level;
+      return [make("p", { class: "lead" }, lead),
+        level || reasons ? make("p", { class: "sure" }, level ? make("strong", {}, "Its picture is ", defined("sure", shown, this.link.bind(this)), ". ") : null, `${reasons}${doubt}`) : null];
+    }
+
     steps(unit) {
       const before = this.step(-1), after = this.step(1);
-      const copy = make("button", { type: "button" }, "Copy link");
-      copy.addEventListener("click", async () => {
-        const url = location.href;
-        try { await navigator.clipboard.writeText(url); copy.textContent = "Copied"; }
-        catch { copy.replaceWith(make("input", { readonly: "", value: url, "aria-label": "Address of this channel" })); }
-        setTimeout(() => { copy.textContent = "Copy link"; }, 1500);
-      });
       return make("nav", { class: "steps", "aria-label": "Channels" },
         make("a", { href: this.single ? this.link(`layer-${this.slug}.html`) : "#units", class: "all" }, "all channels"),
         before === undefined ? null : make("a", { href: this.address(before), rel: "prev", "aria-label": `Previous: channel ${before}` }, `← ${before}`),
         after === undefined ? null : make("a", { href: this.address(after), rel: "next", "aria-label": `Next: channel ${after}` }, `${after} →`),
-        copy, this.download(unit));
+        this.copy("Copy link"), this.download(unit));
     }
 
     download(unit) {
@@ -144,7 +147,7 @@
       if (this.page.dataset.png !== undefined && !this.single) return make("a", { href: `png/${name}`, download: "", class: "button" }, "Download PNG");
       const button = make("button", { type: "button" }, "Download PNG");
       button.addEventListener("click", () => this.cut(unit, kind, name).catch(() => {
-        button.replaceWith(make("span", { class: "quiet" }, "The browser does not let a page opened from a disk save its pictures. Make the report again with the setting ", make("code", {}, "png"), ", which writes each of them as a file."));
+        button.replaceWith(make("span", { class: "quiet" }, "The browser does not let a page opened from a disk save its pictures. This command writes each as a file: ", make("code", {}, this.page.dataset.pngs ?? "")));
       }));
       return button;
     }
@@ -167,55 +170,57 @@
       setTimeout(() => URL.revokeObjectURL(address), 1000);
     }
 
-    // How sure one can be, in a few sentences.
-    sure(unit) {
-      const rows = unit.p || [];
-      const known = rows.some((row) => row && row[0] !== null) ? rows.findIndex((row) => row && row[0] !== null) : rows.findIndex((row) => row && row[5] === "diverged");
-      if (known < 0) return [];
-      const [activation, robust, random, bound, boundKind, status, , first] = unit.p[known];
-      const kind = this.asMade(known, first);
-      const told = [`${kind.title} picture: ${isOfNeuron(kind) ? "its neuron gives" : "the mean of the map is"} ${activation === null ? "no finite number" : figure(activation)}`];
-      if (random !== null) told.push(activation > random && random > 0 ? `, ${figure(activation / random)} times the best of 16 random images (${figure(random)})` : `; the best of 16 random images reaches ${figure(random)}`);
-      told.push(".");
-      if (robust !== null && kind.shift) {
-        const shifted = ` Shifted by up to ${kind.shift} pixel${kind.shift === 1 ? "" : "s"}`;
-        told.push(activation > 0 ? `${shifted}, the picture keeps ${percent(robust / activation)} of that.` : `${shifted}: ${figure(robust)}.`);
-      }
-      if (bound !== null) {
-        const size = kind.pixels ? `${kind.pixels[0]}\u00a0×\u00a0${kind.pixels[1]} ` : "";
-        if (boundKind === "exact") told.push(` The best picture raises this neuron to ${figure(bound)}.`);
-        else {
-          told.push(isOfNeuron(kind) ? ` No picture can raise this neuron above ${figure(bound)}` : ` No ${size}picture can raise the mean above ${figure(bound)}`);
-          told.push(activation !== null && activation >= 0 && bound > 0 ? `: this one reaches ${percent(activation / bound)} of that.` : ".");
-        }
-      }
-      if (status === "unraised") told.push(" It does not beat random images, so it says nothing about what the channel responds to.");
-      if (status === "constant") told.push(" Every measurement gave this one number: as far as observed, the channel does not depend on the image.");
-      if (status === "dead") told.push(" Proven: no image makes the activation positive, so the ReLU behind it always answers 0.");
-      if (status === "diverged") told.push(random === null ? " What the network answers to random images is no finite number either: there is no result." : " The optimisation ended in infinite or undefined numbers: there is no result.");
-      const natural = unit.r?.find((row) => row[3] !== null);
-      if (natural) told.push(natural[0] === "neuron" ? ` The highest activation on its pictures is ${figure(natural[3])} times the highest on natural images.` : ` The mean is ${figure(natural[3])} times that of the strongest cut of a natural image.`);
-      return told;
-    }
-
     pictures(unit, index) {
       const { layer } = this;
-      const found = layer.kinds.map((_, position) => {
+      const shown = layer.kinds.map((kind, position) => {
         const row = unit.p?.[position];
-        if (!row || layer.kinds[position].diverse) return null;
-        const [activation, robust, random, bound, boundKind, status, pictured, first, image] = row;
-        const kind = this.asMade(position, first);
-        const target = position ? 200 : 320;
-        const share = bound > 0 && activation >= 0 && activation !== null ? activation / bound : null;
+        if (!row || kind.diverse || this.isOfOwnInput(kind)) return null;
+        const [activation, , , , , status, pictured, first, image] = row;
+        const label = `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "its neuron" : "mean of the map"} ${figure(activation)}`;
         return make("figure", { class: `${position ? "lesser" : "main"} is-${status}` },
-          pictured ? this.picture(kind.letter, index, kind.size, target, `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "this neuron" : "mean of the map"} ${figure(activation)}`) : make("span", { class: "pic blank" }, "no picture"),
-          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null,
-            facts([[isOfNeuron(kind) ? "this neuron" : "mean of the map", figure(activation)], ["after jitter", robust === null || !kind.shift ? null : figure(robust)], ["best random", random === null ? null : figure(random)],
-              [`${isOfNeuron(kind) ? "neuron" : "mean"}, ${boundKind === "exact" ? "exact best" : "at most"}`, bound === null ? null : figure(bound)], ["reached", share === null ? null : percent(share)], ["begun at", image === undefined ? null : this.photo(image)]])));
+          pictured ? this.tile(kind.letter, index, kind.size, label) : make("span", { class: "pic blank" }, "no picture"),
+          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), make("span", { class: "value" }, figure(activation)),
+            status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null, image === undefined ? null : this.photo(image)));
       });
-      if (unit.d) found.splice(1, 0, this.diverse(unit, index)); // beside the channel's own
-      const content = found.some(Boolean) ? make("div", { class: "row" }, found) : make("p", {}, "No picture of this channel is made yet: the same command goes on with it.");
-      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it"), content);
+      if (unit.d) shown.splice(1, 0, ...this.diverse(unit, index)); // beside the channel's own
+      const content = shown.some(Boolean) ? make("div", { class: "tiles" }, shown) : make("p", {}, "No picture of this channel is made yet: the same command goes on with it.");
+      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it most"), make("p", { class: "quiet" }, "Made by maximising it. Each number is its activation there: the mean of its map, or one neuron where the name says so."), content);
+    }
+
+    isOfOwnInput(kind) { return kind.space === "input"; }
+
+    // A picture as wide as its cell.
+    tile(letter, index, [height, width], label) {
+      const element = make("span", { class: `${sprite(letter, this.layer.index, index, this.layer.tiles)} fills`, role: "img", "aria-label": label });
+      element.style.aspectRatio = `${width} / ${height}`;
+      return element;
+    }
+
+    // All numbers of its pictures, by name.
+    numbers(unit) {
+      const rows = this.layer.kinds.map((kind, position) => [this.asMade(position, unit.p?.[position]?.[7]), unit.p?.[position]]).filter(([kind, row]) => row && !this.isOfOwnInput(kind));
+      if (!rows.length) return null;
+      const says = ([activation, , , bound, kind]) => bound !== null && (kind === "exact" || (activation > 0 && bound > 0 && activation * 3 >= bound));
+      const columns = [
+        ["activation", "activation", ([activation]) => figure(activation)],
+        ["robust", "robust activation", ([activation, robust], kind) => (robust === null || !kind.shift ? "–" : `${figure(robust)}${activation > 0 ? ` (${percent(robust / activation)})` : ""}`)],
+        ["random", "best random", ([, , random]) => figure(random)],
+        ...(rows.some(([, row]) => says(row)) ? [["bound", "at most", (row) => (says(row) ? figure(row[3]) : "–")]] : []),
+      ];
+      return make("details", { class: "all-numbers" }, make("summary", {}, "All numbers of its pictures"), make("div", { class: "wide" }, make("table", { class: "paths" },
+        make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "picture"), columns.map(([anchor, name]) => make("th", { scope: "col" }, defined(anchor, name, this.link.bind(this)))))),
+        make("tbody", {}, rows.map(([kind, row]) => make("tr", {}, make("th", { scope: "row" }, kind.title), columns.map(([, , text]) => make("td", {}, text(row, kind)))))))));
+    }
+
+    // The pattern in the layer's own input that is best by formula; where the layer sees the image it stands above.
+    byFormula(unit, index) {
+      const position = this.layer.kinds.findIndex((kind) => this.isOfOwnInput(kind));
+      const row = unit.p?.[position];
+      if (!row?.[6]) return null;
+      const kind = this.layer.kinds[position];
+      return make("section", {}, make("h3", {}, defined(kind.anchor, "Best input by formula", this.link.bind(this))),
+        make("p", { class: "quiet" }, "In the layer’s own input: a patch for each of its channels, white for high, black for low."),
+        this.picture(kind.letter, index, kind.size, 200, `Best input of channel ${unit.c} by formula`));
     }
 
     // A kind with the size and the shift of one of its pictures: first ones may be smaller.
@@ -226,23 +231,19 @@
 
     first() { return make("span", { class: "badge is-first" }, "first picture, a finer one follows"); }
 
-    // The pictures of the objective diversity as one figure: one of them where all show the same.
+    // The pictures of the objective diversity: one of them where all show the same.
     diverse(unit, index) {
       const { layer } = this;
       const all = unit.p.filter((row, position) => layer.kinds[position].diverse && row?.[6]).length;
       const isOne = unit.d.length < all;
-      const pictures = unit.d.map((position, number) => {
+      return unit.d.map((position, number) => {
         const kind = layer.kinds[position];
         const [activation, , , , , status, , first] = unit.p[position];
-        const label = isOne ? "Diversity picture" : `Diversity picture ${number + 1}`;
+        const title = isOne ? `Diversity: ${all === 4 ? "four" : all} ascents, one picture` : `Diversity ${number + 1}`;
         return make("figure", { class: `is-${status}` },
-          this.picture(kind.letter, index, kind.size, isOne ? 200 : 150, `${label} of channel ${unit.c}: mean of the map ${figure(activation)}`),
-          make("figcaption", {}, isOne ? null : make("b", {}, figure(activation)), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null));
+          this.tile(kind.letter, index, kind.size, `${title}, of channel ${unit.c}: mean of the map ${figure(activation)}`),
+          make("figcaption", {}, make("b", {}, defined("diversity", title, this.link.bind(this))), make("span", { class: "value" }, figure(activation)), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null));
       });
-      const title = make("b", {}, defined("diversity", "Other pictures of the same channel", this.link.bind(this)));
-      const told = isOne ? `${all === 4 ? "Four" : all} ascents came to the same picture.` : "Found together, each held back where it looks like the others. The number below each is the mean of the map.";
-      return make("figure", { class: `diverse${isOne ? " is-one" : ""}` }, make("div", { class: "row" }, pictures),
-        make("figcaption", {}, title, make("span", { class: "quiet" }, told), isOne ? facts([["mean of the map", figure(unit.p[unit.d[0]][0])]]) : null));
     }
 
     examples(unit, index) {
@@ -315,7 +316,7 @@
       const right = draw("text", { x: width, y: height + 13, class: "last" }); right.append(figure(end));
       svg.append(left, right);
       return make("section", {}, make("h3", {}, defined("active", "On the whole data set", this.link.bind(this))), svg,
-        facts([["active places", percent(active)], ["images with an active place", percent(activeImages)], ["mean of all places", figure(mean)], ["highest place", figure(high)], ["lowest place", figure(low)], ["strongest channel in", `${firsts} image${firsts === 1 ? "" : "s"}`], ["silent on the data", dead ? "yes" : null]]));
+        facts([["active places", percent(active)], ["images with an active place", percent(activeImages)], ["mean of all places", figure(mean)], ["highest place", figure(high)], ["lowest place", figure(low)], ["strongest channel in", firsts ? `${firsts} image${firsts === 1 ? "" : "s"}` : null], ["silent on the data", dead ? "yes" : null]]));
     }
 
     style(name) { // style sheet of another layer, whose pictures this page is about to show
@@ -324,33 +325,56 @@
       document.head.append(make("link", { rel: "stylesheet", href: `assets/${name}.css` }));
     }
 
+    // A list of other units, each with what share of a kernel it is, and whether it raises or lowers.
+    kin(items, name) {
+      return make("ol", { class: items.some(({ thumb }) => thumb) ? "listens" : "listens is-plain" }, items.map(({ thumb, text, share, norm }) => {
+        const sign = share === undefined ? null : make("b", { class: share < 0 ? "lowers" : "raises", role: "img", "aria-label": share < 0 ? "lowers" : "raises" }, share < 0 ? "−" : "+");
+        const bar = make("meter", { min: 0, max: 1, value: Math.abs(share ?? norm), "aria-label": name });
+        return make("li", {}, make("span", { class: "nopic" }, thumb), sign ?? make("b", {}), text, bar, make("span", { class: "value" }, share === undefined ? figure(norm) : percent(Math.abs(share))));
+      }));
+    }
+
+    // Another layer's unit: its small picture, and its name with a link, as far as there are any.
+    other(number, channel) {
+      const name = make("span", {}, make("bdi", {}, this.layer.names[number]), ` ${channel}`);
+      const way = store.ways?.[this.layer.names[number]];
+      if (!way) return { thumb: null, text: name };
+      const position = way.channels ? way.channels.indexOf(channel) : channel;
+      if (position < 0) return { thumb: null, text: name };
+      let thumb = null;
+      if (way.size && !way.unpictured.includes(channel)) {
+        this.style(way.slug);
+        const [height, width] = fit(way.size, 56);
+        thumb = make("span", { class: sprite("k0", way.index, position, way.tiles) });
+        Object.assign(thumb.style, { width: `${width}px`, height: `${height}px` });
+      }
+      return { thumb, text: make("a", { href: this.to(way.page, channel) }, name) };
+    }
+
+    listens(unit) {
+      if (!unit.w?.[2].length) return null;
+      const [norm, , inputs, norms, sources, channels, , , , shares] = unit.w;
+      const items = inputs.map((input, rank) => ({
+        ...(sources[rank] === null ? { thumb: null, text: make("span", {}, `input ${input}`) } : this.other(sources[rank], channels[rank])),
+        share: shares?.[rank], norm: norm ? norms[rank] / norm : 0,
+      }));
+      return make("section", {}, make("h3", {}, defined("listens", "Listens to", this.link.bind(this))), this.kin(items, "share of its kernel"));
+    }
+
+    feeds(unit) {
+      const [layers, channels, shares] = unit.w?.slice(10) ?? [];
+      if (!layers?.length) return null;
+      const items = layers.map((number, rank) => ({ ...this.other(number, channels[rank]), share: shares[rank] }));
+      return make("section", {}, make("h3", {}, defined("feeds", "Feeds", this.link.bind(this))), this.kin(items, "share of their kernel"));
+    }
+
     weights(unit, index) {
-      if (!unit.w) return null;
-      const [norm, bias, inputs, norms, sources, channels, , , pictured] = unit.w;
-      const most = norms[0] || 1;
-      const named = (source, channel) => make("span", {}, make("bdi", {}, this.layer.names[source]), `, ${channel}`);
-      const items = inputs.map((input, rank) => {
-        const way = sources[rank] === null ? null : this.layer.ways[sources[rank]];
-        const channel = channels[rank];
-        const bar = make("meter", { min: 0, max: most, value: norms[rank], "aria-hidden": "true" });
-        if (!way) return make("li", {}, make("span", { class: "nopic" }), make("span", {}, sources[rank] === null ? `input ${input}` : named(sources[rank], channel)), bar, make("span", { class: "value" }, figure(norms[rank])));
-        const position = way.channels ? way.channels.indexOf(channel) : channel;
-        let thumb = make("span", { class: "nopic" });
-        if (position >= 0 && way.size && !way.unpictured.includes(channel)) {
-          this.style(way.slug);
-          const [height, width] = fit(way.size, 40);
-          const small = make("span", { class: sprite("k0", way.index, position, way.tiles) });
-          Object.assign(small.style, { width: `${width}px`, height: `${height}px` });
-          thumb = make("span", { class: "nopic" }, small);
-        }
-        const text = named(sources[rank], channel);
-        return make("li", {}, thumb, position >= 0 ? make("a", { href: this.to(way.page, channel) }, text) : text, bar, make("span", { class: "value" }, figure(norms[rank])));
-      });
       const size = this.layer.sizes.w;
+      if (!unit.w) return null;
+      const [norm, bias, , , , , , , pictured] = unit.w;
       return make("section", {}, make("h3", {}, defined("weights", "Weights", this.link.bind(this))),
         pictured && size ? this.picture("w", index, size, 160, `Kernel of channel ${unit.c}`) : null,
-        facts([["norm", figure(norm)], ["bias", bias === null ? null : figure(bias)]]),
-        items.length ? make("h4", {}, defined("listens", "Listens to", this.link.bind(this))) : null, items.length ? make("ol", { class: items.some((item) => item.querySelector(".pic")) ? "listens" : "listens is-plain" }, items) : null);
+        facts([["norm", figure(norm)], ["bias", bias === null ? null : figure(bias)]]));
     }
 
     alike(unit) {
@@ -392,8 +416,21 @@
     }
 
     again(unit) {
-      const command = this.page.dataset.command;
-      return make("section", { "aria-label": "Repeat it" }, make("h3", {}, "Repeat it"), make("pre", { tabindex: "0" }, make("code", {}, `${command}${unit.c}`)));
+      const command = `${this.page.dataset.command}${unit.c}`;
+      return make("section", { "aria-label": "Make it again" }, make("h3", {}, "Make it again"),
+        make("div", { class: "command" }, make("pre", { tabindex: "0" }, make("code", {}, command)), this.copy("Copy command", command)));
+    }
+
+    // A button that copies a text, or shows it to be copied by hand.
+    copy(title, text) {
+      const button = make("button", { type: "button" }, title);
+      button.addEventListener("click", async () => {
+        const whole = text ?? location.href;
+        try { await navigator.clipboard.writeText(whole); button.textContent = "Copied"; }
+        catch { button.replaceWith(make("input", { readonly: "", value: whole, "aria-label": title })); }
+        setTimeout(() => { button.textContent = title; }, 1500);
+      });
+      return button;
     }
   }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page import words
+from filterscope.reports.site import layer_page
 from filterscope.reports.site.site import render, render_single
 from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
@@ -129,6 +131,13 @@ def first_layer(folder: Path) -> tuple[Run, dict, Path]:
     return run, run.layers[0], folder / f"layer-{run.layers[0]['slug']}.html"
 
 
+def packed(folder: Path, slug: str, channel: int) -> dict:
+    """What the page's script reads of a channel."""
+    text = (folder / "assets" / f"{slug}-u{channel // layer_page.CHUNK}.js").read_text(encoding="utf-8")
+    units = json.loads(f"[{text.removeprefix('filterscope(').removesuffix(');' + chr(10))}]")[3]
+    return next(unit for unit in units if unit["c"] == channel)
+
+
 def test_a_tile_has_the_colours_of_its_picture(browser, folder):
     run, layer, path = first_layer(folder)
     row = next(r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["channel"] == 7)
@@ -205,23 +214,23 @@ def test_a_view_shows_diverse_pictures_as_one_figure(browser, diverse, is_single
     with Visit(browser, viewport={"width": width, "height": 900}) as visit:
         visit.goto(path, f"{anchor}0")
         view = visit.page.locator(".view:visible")
-        figure = view.locator(".maximised .row > .diverse")
+        figures = view.locator(".maximised figure")
+        diverse_ones = figures.filter(has_text="Diversity")
         expected = [words.figure(rows[0, f"diversity-{number}"]["activation"]) for number in range(1, 5)]
-        assert figure.locator(".row figcaption").all_inner_texts() == expected
-        assert figure.locator("xpath=preceding-sibling::*").count() == 1, "it stands beside the channel's picture"
-        assert "Found together" in figure.inner_text()
+        assert diverse_ones.locator(".value").all_inner_texts() == expected
+        assert "Diversity 1" in figures.nth(1).inner_text(), "they stand beside the channel's picture"
         assert view.locator(".main .badge").inner_text() == "first picture, a finer one follows"
         assert all(sprite["image"] != "none" for sprite in visit.page.evaluate(VISIBLE_SPRITES))
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
         visit.page.keyboard.press("ArrowRight")
         visit.page.wait_for_timeout(100)
-        assert figure.locator(".pic").count() == 1
-        assert "Four ascents came to the same picture." in figure.inner_text()
+        assert diverse_ones.count() == 1
+        assert "four ascents, one picture" in diverse_ones.inner_text()
         visit.page.keyboard.press("ArrowRight")
         visit.page.keyboard.press("ArrowRight")
         visit.page.wait_for_timeout(100)
         assert view.locator("h2").inner_text() == "Channel 3"
-        assert figure.count() == 0
+        assert diverse_ones.count() == 0
         assert visit.complaints == []
 
 
@@ -272,20 +281,29 @@ def test_the_address_of_a_channel_opens_its_view_and_keys_walk_on(browser, folde
         visit.goto(path, "#5")
         view = page.locator(".view")
         assert view.locator("h2").inner_text().startswith("Channel 5")
-        assert [figure.inner_text() for figure in view.locator(".sure").all()] == [
-            f"Channel picture: the mean of the map is {words.figure(row['activation'])}, "
-            f"{words.figure(row['activation'] / row['random'])} times the best of 16 random images "
-            f"({words.figure(row['random'])}). Shifted by up to 1 pixel, the picture keeps 83 % of that. "
-            f"No 13\u00a0×\u00a013 picture can raise the mean above {words.figure(row['bound'])}: "
-            f"this one reaches {words.percent(row['activation'] / row['bound'])} of that. "
-            "The mean is 3.00 times that of the strongest cut of a natural image."
+        lead, sure = view.locator(".lead").inner_text(), view.locator(".sure").inner_text()
+        facts = packed(folder, layer["slug"], 5)["a"]
+        assert (lead, sure) == (facts[0], f"Its picture is {facts[1]}. {facts[2]}")
+        assert "Its picture excites it 3.0 times as much as the strongest natural image." in sure
+        shown = view.locator(".maximised figure").nth(0)
+        assert shown.locator(".value").inner_text() == words.figure(row["activation"])
+        view.locator(".all-numbers summary").click()
+        first = view.locator(".all-numbers tbody tr").nth(0).locator("td").all_inner_texts()
+        kept = words.percent(row["robust"] / row["activation"])
+        assert first[:3] == [
+            words.figure(row["activation"]),
+            f"{words.figure(row['robust'])} ({kept})",
+            words.figure(row["random"]),
         ]
-        names = view.locator(".maximised figure").nth(1).locator("dt").all_inner_texts()
-        assert [names[0], *names[-2:]] == ["this neuron", "neuron, at most", "reached"]
         assert view.locator(".maximised figure").count() == 3
         assert view.locator(".twin").count() == 4
         assert view.locator(".row.maps .map .m").count() == 3
-        assert view.locator(".listens li").count() == 3
+        listens, feeds = (
+            view.locator("section", has=page.get_by_role("heading", name=name, exact=True))
+            for name in ("Listens to", "Feeds")
+        )
+        assert listens.locator("li").count() == 3
+        assert feeds.locator("li b").all_inner_texts() == ["+", "−"]
         assert "--channels 5" in view.locator("pre").inner_text()
         sprites = page.evaluate(VISIBLE_SPRITES)
         assert all(sprite["image"].startswith('url("file:///') for sprite in sprites)
@@ -356,7 +374,7 @@ def test_a_single_file_is_whole_in_itself(browser, single, folder, script):
         if script:
             assert visit.page.locator("main:visible .view h2").inner_text().startswith("Channel 7")
             with visit.page.expect_download() as download:
-                visit.page.get_by_role("button", name="Download PNG").click()
+                visit.page.get_by_text("Download PNG").click()
             run, layer, _ = first_layer(folder)
             row = next(r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["channel"] == 7)
             assert (_pixels(Path(download.value.path()).read_bytes()) == run.tile(row)).all()

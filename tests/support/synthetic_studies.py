@@ -76,6 +76,7 @@ def _weights(writer: RunWriter, layers: list[dict[str, Any]]) -> None:
         shape = (len(channels), 3, 3, 3) if depth == 3 else (len(channels), 3, 27, 1)
         places = _put(writer, f"weights/{layer['slug']}.png", rng.integers(1, 256, shape).astype(np.uint8))
         before = layer["predecessors"][0] if layer["predecessors"] else None
+        after = next((one["name"] for one in layers if layer["name"] in one["predecessors"]), None)
         rows = []
         for place, channel in zip(places, channels, strict=True):
             inputs = [(channel + i) % len(channels) for i in range(min(depth, len(channels)))]
@@ -87,10 +88,14 @@ def _weights(writer: RunWriter, layers: list[dict[str, Any]]) -> None:
                     "bias": 0.25 if layer["bias"] else None,
                     "inputs": inputs,
                     "norms": [1 / (i + 1) for i in range(len(inputs))],
+                    "shares": [(-1) ** i / (i + 2) for i in range(len(inputs))],
                     "sources": [before] * len(inputs),
                     "source_channels": [i if before else None for i in inputs],
                     "alike": others,
                     "cosines": [0.9 - i / 10 for i in range(len(others))],
+                    "feeds": [after] * 2 if after else [],
+                    "feeds_channels": [0, channel] if after else [],
+                    "feeds_shares": [0.5, -0.25] if after else [],
                 }
                 | place
             )

@@ -60,7 +60,11 @@ def test_a_run_tells_what_each_unit_listens_to(network, tmp_path):
         norms = np.linalg.norm(weight[row["channel"]].reshape(6, -1), axis=1)
         assert row["inputs"] == list(np.argsort(-norms))
         np.testing.assert_allclose(row["norms"], np.sort(norms)[::-1], rtol=1e-5)
+        sums = weight[row["channel"]].sum((1, 2))
+        signed = np.where(sums < 0, -norms, norms) / np.linalg.norm(norms)
+        np.testing.assert_allclose(row["shares"], signed[row["inputs"]], rtol=1e-5)
         assert row["source_channels"] == row["inputs"]
+        assert row["feeds"] == [], "nothing stands behind it"
         kernels = run.tile(row)
         assert kernels.shape == (3, 18, 1)
         largest = np.abs(weight[row["channel"]]).max()

@@ -1,0 +1,241 @@
+"""What a channel responds to and how sure that is, in sentences: the answer that the reader of its page came for.
+
+Words are used only where numbers carry them; every threshold stands here and on the method page. Knows the rows of a
+run; knows no HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import ExampleRow, PathRow, StatisticsRow, TruthRow
+from filterscope.reports.page import words
+from filterscope.reports.page.units import Picture, Unit, finite
+
+TELLING = 0.8  # AUC from which a class is named
+NEAR = 0.05  # AUC below the best class's up to which others are named with it
+MOST_CLASSES = 3
+MAJORITY = 5  # of nine strongest images that share a label
+SAME_PLACE = 7 / 9  # of the strongest places that lie in the same third of the image
+ROBUST = 0.7  # share of its activation that a picture keeps when it is shifted
+APART = 0.1  # rank correlation by which a picture's way falls short of the natural one
+WORTH = 1 / 3  # share of a bound from which the bound says something
+MOST_TIMES = 10  # a natural image's activation, beyond which the number is left out
+BARELY = 1.2  # times the best random image
+NAME_LENGTH = 60  # of a class, characters
+
+WELL, PARTLY, WEAKLY = "well supported", "partly supported", "weakly supported"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFacts:
+    """What the run knows of one channel."""
+
+    layer: LayerInfo
+    unit: Unit
+    images: int | None = None  # of the data set; null where that is not known
+    classes: Sequence[tuple[str, float]] = ()  # name and AUC, best first
+    strongest: Sequence[tuple[ExampleRow, str | None]] = ()  # places of the data set, with the label of the image
+    statistics: StatisticsRow | None = None
+    tuning: str | None = None  # words
+    truth: Sequence[TruthRow] = ()
+    paths: Sequence[PathRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The first sentences of a channel's page."""
+
+    lead: str  # what it responds to
+    level: str  # how well its picture is supported; empty where the lead says it
+    reasons: list[str] = field(default_factory=list)  # sentences, doubts last
+
+
+def answer(facts: UnitFacts) -> Answer:
+    """What a channel responds to, and how sure one can be."""
+    odd = _odd(facts)
+    if odd:
+        return Answer(odd, "")
+    picture = main_picture(facts.unit)
+    reasons, doubts = list(_reasons(facts, picture)), list(_doubts(facts, picture))
+    silent = bool(facts.statistics and facts.statistics.dead)
+    lead = _silence(facts) if silent else _responds(facts)
+    if picture is None:
+        return Answer(lead, "", ["No picture of it is there yet."])
+    compared = natural_ratio(facts) is not None or bool(reasons)
+    if not (compared or doubts):
+        doubts = ["Nothing in this run compares it with natural images."]
+    says_nothing = str(picture.row.status) == "unraised" or silent
+    level = WEAKLY if says_nothing else (WELL, PARTLY, WEAKLY)[min(2, len(doubts))]
+    return Answer(lead, level, reasons + doubts)
+
+
+def main_picture(unit: Unit) -> Picture | None:
+    """The picture that stands for the channel: the first kind that has a finite activation."""
+    there = [picture for picture in unit.pictures if picture is not None]
+    return next((picture for picture in there if finite(picture.row.activation)), None)
+
+
+def natural_ratio(facts: UnitFacts) -> float | None:
+    """The maximised activation ÷ the strongest natural one, like against like; null where that was not measured."""
+    rows = sorted(facts.truth, key=lambda row: row.objective != "channel")
+    return next((row.ratio for row in rows if finite(row.ratio)), None)
+
+
+def quantile(value: float, statistics: StatisticsRow) -> float | None:
+    """The share of the data set's sampled activations that lie below a value; null where there is no histogram."""
+    counts = np.asarray(statistics.histogram or [], np.float64)
+    low, high = statistics.histogram_low, statistics.histogram_high
+    if not counts.sum() or low is None or high is None or not low < high:
+        return None
+    edges = np.linspace(low, high, len(counts) + 1)
+    below = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
+    return float(np.interp(value, edges, below))
+
+
+def _odd(facts: UnitFacts) -> str:
+    """The sentence for a channel that responds to nothing, or of which there is no result."""
+    statuses = facts.unit.statuses
+    if "dead" in statuses:
+        return "Dead: it is proven that no image raises it above 0, so the ReLU behind it always answers 0."
+    if facts.unit.constant:
+        return "Constant: it answered the same number to every picture and image that was measured."
+    if statuses == ["diverged"]:
+        return "No result: the ascent ended in infinite or undefined numbers."
+    return ""
+
+
+def _silence(facts: UnitFacts) -> str:
+    images = f"{facts.images:,} images" if facts.images else "images"
+    return f"Silent on the data: none of its {images} raises it above 0. Its pictures show what would."
+
+
+def _responds(facts: UnitFacts) -> str:
+    """What it responds to, in words that the numbers carry."""
+    stimulus = f" Of simple stimuli it prefers {facts.tuning}." if facts.tuning else ""
+    place = _place(facts)
+    best = [one for one in facts.classes[:MOST_CLASSES] if one[1] >= max(TELLING, facts.classes[0][1] - NEAR)]
+    if best:
+        named = words.listed([words.shortened(name, NAME_LENGTH) for name, _ in best])
+        chance = f"an image of {words.shortened(best[0][0], NAME_LENGTH)} excites it more than another one in"
+        return f"Responds most to {named}: {chance} {words.percent(best[0][1])} of cases.{stimulus}{place}"
+    labels = Counter(label for _, label in facts.strongest if label)
+    label, often = labels.most_common(1)[0] if labels else ("", 0)
+    count = len(facts.strongest)
+    if often >= MAJORITY:
+        name = words.shortened(label, NAME_LENGTH)
+        return f"Responds to {name}: {often} of its {count} strongest images are labelled so.{stimulus}{place}"
+    if facts.tuning:
+        return f"Responds to {facts.tuning}.{place}"
+    if labels:
+        return f"No common label among its {count} strongest images: the pictures must say what it responds to.{place}"
+    return f"What it responds to is shown below; nothing in this run names it.{place}"
+
+
+def _place(facts: UnitFacts) -> str:
+    """Where its strongest places lie, if they lie together; empty otherwise."""
+    rows, columns = facts.layer.output_shape[1:] if len(facts.layer.output_shape) == 3 else (1, 1)
+    if min(rows, columns) < 3 or len(facts.strongest) < MAJORITY:
+        return ""
+    enough = SAME_PLACE * len(facts.strongest)
+    thirds = [(3 * row.row // rows, 3 * row.column // columns) for row, _ in facts.strongest]
+    vertical, horizontal = (Counter(one[axis] for one in thirds).most_common(1)[0] for axis in (0, 1))
+    parts = [("top", "", "bottom")[vertical[0]]] if vertical[1] >= enough else []
+    parts += [("left", "", "right")[horizontal[0]]] if horizontal[1] >= enough else []
+    where = " ".join(filter(None, parts))
+    return f" Its strongest places lie at the {where} of the image." if where else ""
+
+
+def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
+    """What speaks for the picture: how high it goes, in units that a reader can judge."""
+    activation = picture.row.activation if picture else None
+    if picture is None or not finite(activation):
+        return
+    ratio = natural_ratio(facts)
+    if ratio is not None and ratio >= 1:
+        yield f"Its picture excites it {_times(ratio)} as much as the strongest natural image."
+    elif ratio is None and picture.kind.objective == "channel":
+        yield from _against_images(activation, facts.unit)
+    share = quantile(activation, facts.statistics) if facts.statistics else None
+    if share is not None and share > 0.5:
+        what = "The mean of its map" if picture.kind.objective == "channel" else "Its activation"
+        most = "all" if share >= 1 else words.percent(share)
+        yield f"{what} lies above {most} of the channel’s single activations on the data."
+    yield from _bounded(picture)
+
+
+def _against_images(activation: float, unit: Unit) -> Iterator[str]:
+    """The mean of the picture's map, against those of the user's images."""
+    means = [fact.mean for fact in unit.maps if fact and math.isfinite(fact.mean)]
+    if not means or activation <= max(0.0, *means):
+        return
+    if max(means) > 0:
+        times = _times(activation / max(means))
+        yield f"Its picture excites it {times} as much as the strongest of {len(means)} of your images."
+    else:
+        number = words.figure(activation)
+        yield f"The mean of its map is {number} on its picture, and above 0 on none of {len(means)} of your images."
+
+
+def _times(ratio: float) -> str:
+    """A ratio in words: beyond ten, the other side is near 0, and the number says nothing."""
+    return f"{words.figure(ratio, 2)} times" if ratio <= MOST_TIMES else f"more than {MOST_TIMES} times"
+
+
+def _bounded(picture: Picture) -> Iterator[str]:
+    """What is proven of all pictures, where that says something."""
+    share = picture.share
+    if share is None:
+        return
+    if picture.row.bound_kind == "exact":
+        most = words.figure(picture.row.bound)
+        yield f"No picture can do better than {most}: it reaches {words.percent(share)} of that."
+    elif WORTH <= share <= 1:
+        yield f"No picture of its size can raise it more than {words.figure(1 / share, 2)} times as high."
+
+
+def _doubts(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
+    """What speaks against taking the picture at its word."""
+    activation = picture.row.activation if picture else None
+    if picture is None or not finite(activation):
+        return
+    random, robust, ratio = picture.row.random, picture.row.robust, natural_ratio(facts)
+    if str(picture.row.status) == "unraised":
+        yield "Its picture does not beat random images, so it says nothing about what the channel responds to."
+    elif finite(random) and 0 < random < activation < BARELY * random:
+        yield "Its picture barely beats random images."
+    if ratio is not None and ratio < 1:
+        yield (
+            f"Natural images excite it more: its picture reaches {words.percent(ratio)} of the strongest. "
+            "Trust the natural patches first."
+        )
+    if finite(robust) and activation > 0 and robust < ROBUST * activation:
+        rest = words.percent(max(0.0, robust / activation))
+        yield f"Shifted by a few pixels, its picture keeps {rest} of its activation."
+    other = _other_way(facts.paths)
+    if other is not None:
+        numbers = f"{words.figure(other.maximised_natural, 2)} against {words.figure(other.natural_natural, 2)}"
+        yield (
+            f"Its picture takes another path than natural images: their rank correlation in "
+            f"{words.shortened(other.through)} is {numbers} among natural images."
+        )
+    if picture.is_first:
+        yield "It is a first picture, quickly made; a finer one follows when the run goes on."
+
+
+def _other_way(paths: Sequence[PathRow]) -> PathRow | None:
+    """The last layer before it in which the picture's way falls short, where that layer tells natural ways apart."""
+    short = None
+    for row in paths:
+        numbers = (row.maximised_natural, row.natural_natural, row.random_natural)
+        if all(map(finite, numbers)):
+            picture, natural, random = (float(number) for number in numbers if number is not None)
+            if picture < natural - APART and natural > random + APART / 2:
+                short = row
+    return short
