@@ -258,6 +258,11 @@ def unit_command(info: RunInfo, layer: LayerInfo) -> str:
     return f"{shlex.join(parts)} {_option('channel')} "
 
 
+def layer_command(info: RunInfo, layer: LayerInfo) -> str:
+    """The command that analyses one layer: that of its channels, without a choice of them."""
+    return unit_command(info, layer).rpartition(f" {_option('channel')}")[0]
+
+
 def _option(name: str) -> str:
     """An option of a shell command that a page shows."""
     return f"{OPTION}{name}"
