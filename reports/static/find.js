@@ -53,8 +53,10 @@
     const parts = query.toLowerCase().split(/\s+/).filter(Boolean).map((part) => ({
       part,
       range: /^(\d+)(?:-(\d+))?$/.exec(part)?.slice(1).map((end, i, [first]) => Number(end ?? first)),
-      words: index.words.map((text) => fit(text.toLowerCase(), part)),
-      names: index.names.map((text) => fit(text.toLowerCase(), part)),
+    })).map((one) => ({ // a number is a channel's
+      ...one,
+      words: one.range ? [] : index.words.map((text) => fit(text.toLowerCase(), one.part)),
+      names: one.range ? [] : index.names.map((text) => fit(text.toLowerCase(), one.part)),
     }));
     const results = [];
     index.layers.forEach((layer, number) => {
@@ -69,7 +71,7 @@
         isThere ||= score !== null;
       });
       const [a, b] = parts.find(({ range }) => range)?.range ?? [];
-      if (!isThere && a !== undefined && a === b && a < layer.count && parts.every(({ range }, i) => range || own[i] > 2)) {
+      if (!isThere && a !== undefined && a === b && a < layer.count && parts.length > 1 && parts.every(({ range }, i) => range || own[i] > 2)) {
         results.push({ layer, number, channel: a, score: 1, why: "not analysed in this run" });
       }
     });
