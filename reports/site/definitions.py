@@ -175,6 +175,13 @@ DEFINITIONS = (
         "weights",
     ),
     Definition(
+        "twins",
+        "Look-alikes",
+        "Channels of one layer whose kernels have a cosine above 0.95 and read the same inputs, or whose activations "
+        "on the data set correlate above 0.95; groups are chained, so that each is like another of its group. With "
+        "script a group is one tile, which a click unfolds, as does the order by similarity.",
+    ),
+    Definition(
         "alike",
         "Most alike",
         "Channels of the same layer whose kernels point the same way: the cosine of all their weights, 1 for kernels "
@@ -211,13 +218,6 @@ DEFINITIONS = (
         "A channel before a ReLU that was never above 0 on the data set. Other images may wake it; only “dead” is a "
         "proof.",
         "examples",
-    ),
-    Definition(
-        "twins",
-        "Look-alikes",
-        "Channels of one layer whose kernels have a cosine above 0.95 and read the same inputs, or whose activations "
-        "on the data set correlate above 0.95; groups are chained, so that each is like another of its group. With "
-        "script a group is one tile, which a click unfolds, as does the order by similarity.",
     ),
     Definition(
         "attribution",
