@@ -72,7 +72,7 @@
       });
       const [a, b] = parts.find(({ range }) => range)?.range ?? [];
       if (!isThere && a !== undefined && a === b && a < layer.count && parts.length > 1 && parts.every(({ range }, i) => range || own[i] > 2)) {
-        results.push({ layer, number, channel: a, score: 1, why: "not analysed in this run" });
+        results.push({ layer, number, channel: a, score: 1, why: single ? "not in this file" : "not analysed in this run" });
       }
     });
     return results.sort((a, b) => b.score - a.score || a.number - b.number || (a.channel ?? 0) - (b.channel ?? 0));

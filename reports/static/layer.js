@@ -95,7 +95,7 @@ function startGrid(page) {
     return values ? order.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b || 0) : order;
   }
 
-  // The channels of `kept` with look-alikes behind the first of them: [index, its look-alikes where it stands for them].
+  // The channels of `kept` with look-alikes behind the first of them, which stands for them where they are folded.
   function grouped(kept) {
     const behind = new Map();
     for (const index of kept) {
@@ -105,7 +105,7 @@ function startGrid(page) {
     return kept.flatMap((index) => {
       const [first, ...others] = behind.get(twins.get(index)) ?? [index];
       if (first !== index) return [];
-      return [[index, others], ...others.map((other) => [other, []])];
+      return [{ index, others, isFirst: true }, ...others.map((other) => ({ index: other, others: [], isFirst: false }))];
     });
   }
 
@@ -119,24 +119,23 @@ function startGrid(page) {
       return (!only || has) && fits(layer.channels[index], index);
     });
     const folds = by !== "alike" && only !== "twins" && !text() && twins.size > 0;
-    const groups = folds ? grouped(kept) : kept.map((index) => [index, []]);
+    const groups = folds ? grouped(kept) : kept.map((index) => ({ index, others: [], isFirst: true }));
     for (const button of list.querySelectorAll(".alike")) button.remove();
     for (const tile of tiles) { tile.hidden = true; tile.classList.remove("of-group"); }
-    for (const [index, others] of groups) {
+    for (const { index, others, isFirst } of groups) {
       const tile = tiles[index];
-      const isOpen = !folds || !twins.has(index) || opened.has(twins.get(index));
-      tile.hidden = !(isOpen || others.length > 0 || groupIsAlone(index, kept));
-      tile.classList.toggle("of-group", folds && twins.has(index) && isOpen);
+      const isOpen = folds && opened.has(twins.get(index));
+      tile.hidden = !(isFirst || isOpen);
+      tile.classList.toggle("of-group", isOpen);
       if (others.length) tile.append(unfold(index, others));
       list.append(tile);
     }
-    shown = groups.map(([index]) => layer.channels[index]);
+    shown = groups.map(({ index }) => layer.channels[index]);
     form.querySelector(".shown").textContent =
       kept.length < order.length ? `${kept.length.toLocaleString("en")} of ${order.length.toLocaleString("en")}` : "";
     const note = page.querySelector(".in-order");
     if (note) note.hidden = by !== standard;
   }
-  const groupIsAlone = (index, kept) => layer.groups[twins.get(index)].every((other) => other === index || !kept.includes(other));
 
   function unfold(index, others) {
     const group = twins.get(index);

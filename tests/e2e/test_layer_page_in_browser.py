@@ -10,7 +10,9 @@ import pytest
 
 from filterscope.analyzer.run import tables
 from filterscope.analyzer.run.reader import Run
-from filterscope.reports.site.site import render, render_single
+from filterscope.reports.page.folder import Files
+from filterscope.reports.site.single import bundled
+from filterscope.reports.site.site import Extent, Site, render, render_single
 from support.chromium import CHROMIUM, IN_CHROMIUM, Visit, sync_api
 from support.synthetic_run import synthetic_run
 
@@ -18,6 +20,7 @@ pytestmark = IN_CHROMIUM
 SHOWN = """() => [...document.querySelectorAll('.units li')].filter(e => e.checkVisibility())
     .map(e => Number(e.firstChild.id.split('.').at(-1)))"""
 TEXTS, WHOLE, REAL = ("layer", "name"), ("channel", "rank", "index", "images"), ("auc", "mean")
+CHANNELS = "() => [...document.querySelectorAll('.units .u')].map(e => Number(e.id.split('.').at(-1)))"
 UNIT_CLASSES = pa.schema(
     [
         (name, kind)
@@ -233,9 +236,9 @@ def test_a_channel_that_was_not_analysed_has_the_command_that_would(browser, tmp
     text = (place / "layers.json").read_text("utf-8").replace('"out_channels": 4', '"out_channels": 40', 1)
     (place / "layers.json").write_text(text, "utf-8")
     folder = render(Run(place)).parent
-    for path, prefix in (
-        (folder / "layer-features-0-conv.html", "#"),
-        (render_single(Run(place)), "#layer-features-0-conv."),
+    for path, prefix, why in (
+        (folder / "layer-features-0-conv.html", "#", "not analysed in this run"),
+        (render_single(Run(place)), "#layer-features-0-conv.", "not in this file"),
     ):
         with Visit(browser) as visit:
             visit.goto(path, f"{prefix}17")
@@ -250,7 +253,26 @@ def test_a_channel_that_was_not_analysed_has_the_command_that_would(browser, tmp
             assert view.locator("code").inner_text() == command
             visit.page.locator("#search").fill("features.0.conv 17")
             settle(visit)
-            assert visit.page.locator(".hit").inner_text() == "features.0.conv, channel 17\nnot analysed in this run"
+            assert visit.page.locator(".hit").inner_text() == f"features.0.conv, channel 17\n{why}"
+
+
+def test_a_channel_that_a_single_file_leaves_out_is_said_to_be_left_out(browser, tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=6, images=0, statuses={}))
+    files = Files()
+    Site(run, files, Extent(0, 3, False, lossless=0)).write()
+    (tmp_path / "report.html").write_bytes(bundled(files.contents))
+    with Visit(browser) as visit:
+        visit.goto(tmp_path / "report.html")
+        left_out = min(set(range(6)) - set(visit.page.evaluate(CHANNELS)))
+        visit.goto(tmp_path / "report.html", f"#layer-features-0-conv.{left_out}")
+        settle(visit)
+        view = visit.page.locator(".view:visible")
+        assert (
+            view.locator(".lead")
+            .inner_text()
+            .startswith("This file is an excerpt of the report, without this channel.")
+        )
+        assert view.locator("code").inner_text().endswith(f"--channels {left_out}")
 
 
 # Search
