@@ -155,9 +155,16 @@ def operation(layer: LayerInfo) -> str:
     return f"pointwise {kind}" if set(layer.kernel) == {1} else kind
 
 
-def field(layer: LayerInfo) -> str:
-    """The receptive field of a layer's neurons in a phrase."""
+def field(layer: LayerInfo, within: Sequence[int] | None = None) -> str:
+    """The receptive field of a layer's neurons in a phrase.
+
+    Args:
+        layer: of a run.
+        within: (height, width) of the network's input, pixels: a field as large as it is the whole input.
+    """
     size = layer.field.size
+    if size and within and len(size) == len(within) and all(map(int.__ge__, size, within)):
+        return "the whole input"
     local = NOTHING if size is None else f"{times(size)}\u00a0px"
     if layer.field.is_global:
         return "the whole input" if size is None else f"the whole input; {local} without global operations"
@@ -180,8 +187,13 @@ def nonlinearity(layer: LayerInfo) -> str:
     }.get(name, name.replace("_", " "))
 
 
-def in_brief(layer: LayerInfo) -> list[str]:
-    """A layer's facts for a line of a list."""
+def in_brief(layer: LayerInfo, within: Sequence[int] | None = None) -> list[str]:
+    """A layer's facts for a line of a list.
+
+    Args:
+        layer: of a run.
+        within: (height, width) of the network's input, pixels, where it is known.
+    """
     kernel = times(layer.kernel)
     if any(step != 1 for step in layer.stride):
         kernel += f", stride {_one_or_all(layer.stride)}"
@@ -192,17 +204,24 @@ def in_brief(layer: LayerInfo) -> list[str]:
         kernel,
         f"{layer.in_channels:,} → {count(layer.out_channels, 'channel')}",
         f"maps of {times(layer.output_shape[1:])}",
-        f"sees {field(layer)}",
+        f"sees {field(layer, within)}",
         nonlinearity(layer),
     ]
 
 
-def facts(layer: LayerInfo) -> list[tuple[str, str]]:
-    """All facts of a layer as (name, words), but for its names and its neighbours."""
+def facts(layer: LayerInfo, within: Sequence[int] | None = None) -> list[tuple[str, str]]:
+    """All facts of a layer as (name, words), but for its names and its neighbours.
+
+    Args:
+        layer: of a run.
+        within: (height, width) of the network's input, pixels, where it is known.
+    """
     pads = layer.pads
     rank = len(pads) // 2
     place = layer.field
-    seen = field(layer)
+    seen = field(layer, within)
+    if place.size and seen == "the whole input":
+        seen += f" ({times(place.size)}\u00a0px with what lies outside)"
     if place.jump is not None and not place.is_global:
         seen += f", one neuron every {times(place.jump)} px"
     return [

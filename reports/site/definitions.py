@@ -64,6 +64,28 @@ DEFINITIONS = (
         "correlation of 0.75 or more at 32 pixels, Lin 1989), the highest alone is shown.",
     ),
     Definition(
+        "lift",
+        "Height above random",
+        "The activation of the layer’s first kind of picture less the best of 16 random images. A layer’s channels "
+        "come in this order where the run holds no natural images to compare with; those that are unraised, constant, "
+        "dead or diverged come last.",
+    ),
+    Definition(
+        "nature",
+        "Strength against nature",
+        "The picture’s activation as a multiple of the strongest natural one, like compared with like: the ratio of "
+        "“maximised against natural”, or without that study a neuron picture against the highest place of the data "
+        "set. A layer’s channels come in this order where at least half of them have it; below 1, natural images "
+        "excite the channel more than the picture does.",
+    ),
+    Definition(
+        "likeness",
+        "Pictures that look alike",
+        "The median, over all pairs of a layer’s pictures, of the correlation of their pixels at 16 pixels, colours "
+        "included; above 0.35 the layer’s page says so. Such pictures may show what the method prefers more than what "
+        "tells the channels apart.",
+    ),
+    Definition(
         "first",
         "First picture",
         "A quick picture, of fewer steps than were asked for and perhaps smaller, with numbers of its own. A finer one "
@@ -178,6 +200,13 @@ DEFINITIONS = (
         "The channels of later layers of whose kernels this one is the largest share, by Euclidean norm. + raises "
         "them, − lowers them: the sign of the kernel’s sum.",
         "weights",
+    ),
+    Definition(
+        "twins",
+        "Look-alikes",
+        "Channels of one layer whose kernels have a cosine above 0.95 and read the same inputs, or whose activations "
+        "on the data set correlate above 0.95; groups are chained, so that each is like another of its group. With "
+        "script a group is one tile, which a click unfolds, as does the order by similarity.",
     ),
     Definition(
         "alike",

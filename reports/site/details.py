@@ -80,6 +80,10 @@ class Studies:
         rows = self.statistics.of(layer)
         return tuple(row.channel for row in rows if row.dead) if rows else None
 
+    def measured(self, layer: str) -> int:
+        """Channels of a layer whose statistics on the data set are there."""
+        return len(self.statistics.of(layer))
+
 
 class Details:
     """What the studies say of the units of one layer.

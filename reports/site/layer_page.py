@@ -32,8 +32,9 @@ from filterscope.reports.page.units import (
     units_of,
     with_diverse,
 )
-from filterscope.reports.site import pictures
+from filterscope.reports.site import likeness, pictures, ranking
 from filterscope.reports.site.details import Details, Studies, short
+from filterscope.reports.site.search_index import Numbered, SearchIndex, Speaks, UnitClasses
 
 CHUNK = 64  # units a file of details
 
@@ -46,6 +47,7 @@ class Mode:
     title: str
     meaning: str
     anchor: str  # section of the method page
+    number: str  # what the number above each picture is
     size: tuple[int, ...] = ()  # pixels; none where they are not worth telling
     note: str = ""
 
@@ -71,6 +73,14 @@ class LayerEntry:
     on_page: frozenset[int] = frozenset()  # channels with a view
     absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
     reached: float | None = None  # median share of their bounds that its pictures of the first kind reach
+    measured: int = 0  # channels whose statistics on the data set are there
+    likeness: float | None = None  # median correlation of its pictures of the first kind, two by two; null: too few
+    groups: tuple[tuple[int, ...], ...] = ()  # channels that are look-alikes of each other
+
+    @property
+    def looks_alike(self) -> bool:
+        """Whether most of its pictures look alike."""
+        return self.likeness is not None and self.likeness > likeness.SAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,22 @@ class LayerSource:
     images: int  # shown by the site
     most: int | None  # channels a page, those that rise highest first; None for all
     lossless: bool  # whether large pictures are kept without loss
+    classes: UnitClasses
+    search: SearchIndex  # to which layers are added as they are written
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of the network's input, pixels; None where the run does not tell."""
+        spec = self.run.info.input
+        return (spec.height, spec.width) if spec else None
+
+    def input_names(self, layer: LayerInfo) -> list[str] | None:
+        """The colours of a layer's inputs where it reads a colour picture, in the order of its inputs."""
+        spec = self.run.info.input
+        if not (layer.sees_image and layer.in_channels == 3 and spec and spec.bands == "rgb" and spec.preprocessing):
+            return None
+        colours = ["red", "green", "blue"]
+        return colours if spec.preprocessing.order == "RGB" else colours[::-1]
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +141,26 @@ class LayerPage:
     modes: list[Mode]
     entry: LayerEntry
     fidelity: float  # dB, of its worst sheet
+    ranking: ranking.Ranking
+    classes: Speaks  # channel → classes of the data that it tells apart
+    no_diverse: str = ""  # why it has no diverse pictures, a sentence
     image_modes: list[Mode] = field(default_factory=list)
+
+    @property
+    def ranked(self) -> list[Unit]:
+        """The units in the order of the page, the most interesting first."""
+        return [self.units[place] for place in self.ranking.places]
+
+    def strength(self, unit: Unit) -> float | None:
+        """How many times the strongest natural activation a unit's picture reaches; None where it is not told."""
+        strengths = self.ranking.strengths
+        return strengths[unit.index] if strengths else None
+
+    @property
+    def statuses(self) -> list[str]:
+        """The statuses that some of its units have and others do not, best first."""
+        statuses = {status for unit in self.units for status in unit.statuses}
+        return [status for status in words.STATUSES if status in statuses] if statuses != {"ok"} else []
 
     def numbers(self, unit: Unit) -> list[tuple[str, str]]:
         """The number of each mode, as (mode, words): what a unit's tile says above its picture."""
@@ -188,7 +233,8 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     units = units_of(channels, rows, kinds=kinds, maps=maps, images=images, tiles=grid.tiles)
     details = Details(source.studies, layer, [unit.channel for unit in units])
     units = [with_diverse(details.with_constancy(unit), run) for unit in units]
-    writer = pictures.LayerSheets(run, folder, slug, source.lossless)
+    compared = next((kind.position for kind in kinds if kind.pictured), 0)
+    writer = pictures.LayerSheets(run, folder, slug, source.lossless, compared=compared)
     written = [writer.kind_set(kind, units) for kind in kinds]
     worst = min((fidelity for _, fidelity in written), default=math.inf)
     lead = leading(kinds, units, pictures.STRIP)
@@ -215,12 +261,52 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         modes=_modes(kinds, sets, units),
         entry=_entry(layer, kinds, units, maps, source=source),
         fidelity=worst,
+        ranking=ranking.ranking(units, kinds, details.truth, details.statistics),
+        classes=source.classes.of(layer.name),
+        no_diverse=_no_diverse(source, layer, kinds),
     )
-    page.entry = replace(page.entry, lead=lead, planned=len(planned), silent=source.studies.silent(layer.name))
+    page.entry = replace(
+        page.entry,
+        lead=lead,
+        planned=len(planned),
+        silent=source.studies.silent(layer.name),
+        measured=source.studies.measured(layer.name),
+        likeness=likeness.median_correlation(writer.thumbnails),
+        groups=tuple(map(tuple, _groups(page))),
+    )
     if units:
         places[layer.name] = _place(page)
-    _write_numbers(folder, page, sets, heats=columns)
+    _write_numbers(folder, page, sets, heats=columns, inputs=source.input_names(layer))
+    _add_to_search(source, page, places.get(layer.name))
     return page
+
+
+def _groups(page: LayerPage) -> list[list[int]]:
+    details = page.details
+    channels = [unit.channel for unit in page.units]
+    return likeness.groups_of(channels, page.layer, details.weights, details.statistics)
+
+
+def _add_to_search(source: LayerSource, page: LayerPage, place: LayerPlace | None) -> None:
+    source.search.add(
+        page.layer,
+        place.packed() if place else None,
+        channels=[unit.channel for unit in page.units],
+        tuning={channel: row.words or "" for channel, row in page.details.tuning.items()},
+        classes=page.classes,
+        best=next(iter(page.ranking.places), 0),
+    )
+
+
+def _no_diverse(source: LayerSource, layer: LayerInfo, kinds: Sequence[Kind]) -> str:
+    """Why a layer has no diverse pictures; empty where it has them, or the page says that they are missing."""
+    if any(kind.is_diverse for kind in kinds) or "diversity" in source.objectives or "channel" not in source.objectives:
+        return ""
+    if source.run.info.settings.quality == "draft":
+        return "No diverse pictures: a draft has them only where they are asked for."
+    if layer.index < len(source.run.layers) / 2:
+        return "No diverse pictures: unless they are asked for, only the later half of the layers has them."
+    return "No diverse pictures yet." if source.run.info.status != "complete" else ""
 
 
 def _place(page: LayerPage) -> LayerPlace:
@@ -242,8 +328,9 @@ def _entry(
     """A layer's entry on the overview, from its units."""
     counted = count_statuses(units)
     pictured = [[picture is not None and picture.sheet is not None for picture in unit.pictures] for unit in units]
+    of_all = words.count(len(units), "channel")
     lacking = [
-        f"{words.count(number, 'picture')} of {len(units):,} of the kind “{title}”"
+        f"“{title}” pictures of {'all' if number == len(units) else f'{number:,} of'} {of_all}"
         for title, number in absent(units, kinds, source.objectives)
     ]
     if source.images and not len(maps):
@@ -253,7 +340,7 @@ def _entry(
     return LayerEntry(
         layer=layer,
         page=f"layer-{layer.slug}.html",
-        brief=words.in_brief(layer),
+        brief=words.in_brief(layer, source.input_size),
         shown=len(units),
         units=sum(map(any, pictured)),
         pictures=sum(map(sum, pictured)),
@@ -278,7 +365,10 @@ def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet], units: Sequ
         planes = f"{kind.planes} bands, side by side in grey" if kind.planes not in (1, 3) else ""
         size = kind.pixels if kind.pictured else ()
         notes = "; ".join(filter(None, [planes, _enlarged(kind, units)]))
-        modes.append(Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, size=size, note=notes))
+        number = "the activation of that neuron" if kind.objective == "neuron" else "the mean of the map"
+        modes.append(
+            Mode(f"k{kind.position}", kind.title, kind.meaning, kind.anchor, number=number, size=size, note=notes)
+        )
     letters = {one.letter for one in sets}
     if "w" in letters:
         modes.append(
@@ -287,10 +377,12 @@ def _modes(kinds: Sequence[Kind], sets: Sequence[pictures.SheetSet], units: Sequ
                 "Weights",
                 "the kernel itself: red raises the channel, blue lowers it; up to nine inputs",
                 "weights",
+                number="the size (norm) of the kernel",
             )
         )
     if "b" in letters:
-        modes.append(Mode("b", "Best stimulus", "of gratings, edges, corners and colours, the strongest", "tuning"))
+        meaning = "of gratings, edges, corners and colours, the strongest"
+        modes.append(Mode("b", "Best stimulus", meaning, "tuning", number="its sort"))
     return modes
 
 
@@ -310,12 +402,14 @@ def _diverse_mode(diverse: Sequence[Kind], units: Sequence[Unit]) -> Mode:
     notes += ["one picture where all four ascents came to the same"] if alike else []
     kind = next((kind for kind in diverse if kind.pictured), diverse[0])
     meaning = "found together: the highest mean of the map, with a penalty for likeness to the others"
-    return Mode(
-        "d", "Diversity", meaning, kind.anchor, size=kind.pixels if kind.pictured else (), note="; ".join(notes)
-    )
+    size = kind.pixels if kind.pictured else ()
+    number = "the highest mean of the map that any of them reaches"
+    return Mode("d", "Diversity", meaning, kind.anchor, number=number, size=size, note="; ".join(notes))
 
 
-def _write_numbers(folder: Files, page: LayerPage, sets: Sequence[pictures.SheetSet], *, heats: int) -> None:
+def _write_numbers(
+    folder: Files, page: LayerPage, sets: Sequence[pictures.SheetSet], *, heats: int, inputs: list[str] | None
+) -> None:
     """What the page's script reads: the layer at once, its units in parts, when a channel is opened."""
     layer, units, slug = page.layer, page.units, page.layer.slug
     parts = [units[first : first + CHUNK] for first in range(0, len(units), CHUNK)]
@@ -364,13 +458,32 @@ def _write_numbers(folder: Files, page: LayerPage, sets: Sequence[pictures.Sheet
                 [short(picture.share) if picture else None for picture in _of_kind(units, kind)] for kind in page.kinds
             ],
         }
-        | page.details.columns(units),
+        | page.details.columns(units)
+        | _class_columns(page),
         "status": [" ".join(unit.statuses) for unit in units],
         "names": page.details.names,
         "first": page.details.firsts(units),
+        "inputs": inputs,  # names of the layer's inputs where it reads a colour picture
+        "likeness": short(page.entry.likeness),
+        "groups": _group_places(page),
     }
     folder.write(f"assets/{slug}.js", call("layer", slug, numbers))
     folder.write_json(f"assets/layer-{slug}.json", {"schema": 1, "layer": layer.json, **_columns(page)})
+
+
+def _group_places(page: LayerPage) -> list[list[int]]:
+    """The groups of look-alikes as places in the list of channels."""
+    place = {unit.channel: unit.index for unit in page.units}
+    return [[place[channel] for channel in group] for group in page.entry.groups]
+
+
+def _class_columns(page: LayerPage) -> dict[str, object]:
+    """The names of the classes that the channels tell apart, to find them by; nothing where there are none."""
+    if not page.classes:
+        return {}
+    names = Numbered()
+    of = [[names.number(name) for name, _ in page.classes.get(unit.channel, ())] for unit in page.units]
+    return {"names": names.texts, "classes": of}
 
 
 def _of_kind(units: Sequence[Unit], kind: Kind) -> list[Picture | None]:

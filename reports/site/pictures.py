@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, sheets
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
+from filterscope.reports.site import likeness
 from filterscope.reports.site.details import Details
 
 STRIP = 8  # pictures that stand for a layer on the overview
@@ -115,6 +116,8 @@ class LayerSheets:
     folder: Files  # of the site
     slug: str  # of the layer
     lossless: bool  # whether large pictures are kept without loss
+    compared: int = 0  # position of the kind whose pictures are compared with each other
+    thumbnails: list[np.ndarray] = field(default_factory=list)  # of those of them that are fine, as they were written
 
     def kind_set(self, kind: Kind, units: Sequence[Unit]) -> tuple[SheetSet, float]:
         """Write the sheets of one kind of picture.
@@ -146,7 +149,10 @@ class LayerSheets:
         if tile is None:
             return blank
         seen = sheets.visible(tile)
-        return sheets.as_large(seen, *blank.shape[:2]) if picture.is_first else seen
+        shown = sheets.as_large(seen, *blank.shape[:2]) if picture.is_first else seen
+        if picture.kind.position == self.compared and picture.row.status == "ok":
+            self.thumbnails.append(likeness.thumbnail(shown))
+        return shown
 
     def weight_set(self, details: Details, units: Sequence[Unit], grid: sheets.Grid) -> SheetSet | None:
         """Write the sheets of kernels; None where there are none."""

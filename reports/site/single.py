@@ -17,7 +17,7 @@ from filterscope.reports.page.folder import write_whole
 
 LIMIT = 20_000_000  # bytes of the file
 IMAGES = 12
-SCRIPTS = ("layer.js", "unit.js", "graph.js", "image.js")
+SCRIPTS = ("layer.js", "unit.js", "graph.js", "image.js", "find.js")
 TYPES = {"webp": "image/webp", "svg": "image/svg+xml", "png": "image/png"}
 
 Contents = dict[str, bytes]  # file of a site → what is in it
@@ -128,6 +128,8 @@ def _styles(files: Contents) -> Iterator[str]:
             )
     yield ".page:not(:target,:has(:target)){display:none}"
     yield "#main:not(:has(:target)) .page:first-child{display:block}"
+    yield "#main:has(>.chosen)>.page:not(.chosen){display:none}"  # by script, where an address is no element's
+    yield "#main>.page.chosen{display:block}"
 
 
 def _as_list(call: str) -> str:

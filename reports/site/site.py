@@ -34,13 +34,14 @@ from filterscope.reports.site import (
 from filterscope.reports.site.details import Studies
 from filterscope.reports.site.image_page import ImagePage
 from filterscope.reports.site.layer_page import LayerEntry, LayerPage, LayerPlace
+from filterscope.reports.site.search_index import SearchIndex, UnitClasses
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
-STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
+STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "find.js", "icon.svg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ class Site:
             images=len(self.images),
             most=extent.channels,
             lossless=self.lossless,
+            classes=UnitClasses(run),
+            search=SearchIndex(),
         )
         self.environment = self._environment()
 
@@ -150,8 +153,7 @@ class Site:
                 entries.append(page.entry)
                 on_page[layer.name] = f"layer-{layer.slug}.html", {unit.channel for unit in page.units}
             else:
-                silent = self.studies.silent(layer.name)
-                entries.append(LayerEntry(layer, None, words.in_brief(layer), silent=silent))
+                entries.append(self._not_analysed(layer))
         ways = {name: way.packed() for name, way in self.places.items()}
         self.folder.write("assets/ways.js", layer_page.call("ways", ways))
         studies = image_page.ImageStudies(self.run, self.folder, on_page)
@@ -162,6 +164,7 @@ class Site:
         if self.classes is not None:
             self._page("classes.html", "classes.html", classes=self.classes)
         self._index(entries)
+        self.folder.write("assets/search.js", layer_page.call("search", self.source.search.packed()))
         self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity)
 
     def _images(self, number: int) -> list[ImagePage]:
@@ -188,6 +191,7 @@ class Site:
             "has_examples": self.examples is not None,
             "extent": self.extent,
             "map_side": MAP_SIDE,
+            "input_size": self.source.input_size,
             "strip": pictures.STRIP,
             "strip_side": pictures.STRIP_SIDE,
             "firing_side": pictures.FIRING_SIDE,
@@ -254,6 +258,27 @@ class Site:
             lacking=overview.missing(self.run, entries),
         )
 
+    def _not_analysed(self, layer: LayerInfo) -> LayerEntry:
+        """Write the page of a layer that the run did not analyse: what it is, and the command that would analyse it."""
+        brief = words.in_brief(layer, self.source.input_size)
+        entry = LayerEntry(layer, None, brief, silent=self.studies.silent(layer.name))
+        pages = self._pages()
+        self._page(
+            f"layer-{layer.slug}.html",
+            "layer-unseen.html",
+            entry=entry,
+            layer=layer,
+            command=summary.layer_command(self.run.info, layer) if layer.rank == 2 else "",
+            feeding=[(name, pages.get(name)) for name in layer.predecessors],
+            fed=[(other.name, pages.get(other.name)) for other in self.run.layers if layer.name in other.predecessors],
+        )
+        self.source.search.add(layer, None, channels=(), tuning={}, classes={})
+        return entry
+
+    def _pages(self) -> dict[str, str]:
+        """Layer → its page, of those that were analysed."""
+        return {layer.name: f"layer-{layer.slug}.html" for layer in self.with_page}
+
     def _layer(self, layer: LayerInfo, here: int) -> LayerPage:
         """Write a layer's page and its pictures; note what its images' pages will show of it."""
         page = layer_page.write(self.source, self.folder, layer, self.places)
@@ -264,7 +289,7 @@ class Site:
                 image.gather(layer, channels, page.maps)
         if self.extent.png:
             self._write_png(page)
-        pages = {other.name: f"layer-{other.slug}.html" for other in self.with_page}
+        pages = self._pages()
         self._page(
             f"layer-{layer.slug}.html",
             "layer.html",

@@ -264,6 +264,11 @@ def pngs_command() -> str:
     return f"filterscope report RUN {_option('png')}"
 
 
+def layer_command(info: RunInfo, layer: LayerInfo) -> str:
+    """The command that analyses one layer: that of its channels, without a choice of them."""
+    return unit_command(info, layer).rpartition(f" {_option('channel')}")[0]
+
+
 def _option(name: str) -> str:
     """An option of a shell command that a page shows."""
     return f"{OPTION}{name}"

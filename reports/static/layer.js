@@ -1,5 +1,5 @@
-// The grid of a layer: orders, filters and searches its channels, and shows their strongest patches.
-// Without it the page still shows every picture and number.
+// The grid of a layer: orders, filters and searches its channels, folds those that are alike, and shows their strongest
+// patches. What is chosen stands in the address. Without it the page still shows every picture and number.
 "use strict";
 
 // Data files call filterscope(kind, …); in a single file they stand in the page as JSON.
@@ -53,14 +53,23 @@ function startGrid(page) {
   if (!layer) return null;
   const list = page.querySelector(".units");
   const form = page.querySelector(".controls");
-  const tiles = [...list.children];
-  const place = new Map(layer.channels.map((channel, index) => [channel, index]));
   const prefix = page.dataset.prefix ?? "";
+  const place = new Map(layer.channels.map((channel, index) => [channel, index]));
+  const tiles = [];
+  const ranked = [...list.children].filter((tile) => tile.firstElementChild).map((tile) => {
+    const index = place.get(Number(tile.firstElementChild.id.slice(prefix.length)));
+    tiles[index] = tile;
+    return index;
+  }); // the order of the page itself
+  const standard = form.elements.order.value;
+  const twins = new Map((layer.groups ?? []).flatMap((group, number) => group.map((index) => [index, number])));
+  const opened = new Set(); // groups of look-alikes
   let shown = layer.channels;
 
   for (const control of form.querySelectorAll(".scripted")) control.hidden = false;
 
   const mode = () => form.querySelector("input[name=show]:checked")?.value ?? "k0";
+  const text = () => form.elements.find.value.trim();
 
   function keys(by) {
     const table = layer.order[by];
@@ -70,32 +79,129 @@ function startGrid(page) {
     return Array.isArray(table[0]) ? ofDiverse || table[kind ? Number(kind[1]) : 0] : table;
   }
 
-  function wanted(text) {
-    const range = /^\s*(\d+)\s*(?:-\s*(\d+))?\s*$/.exec(text);
+  function wanted(search) {
+    const range = /^(\d+)\s*(?:-\s*(\d+))?$/.exec(search);
     if (range) return (channel) => channel >= Number(range[1]) && channel <= Number(range[2] ?? range[1]);
-    const word = text.trim().toLowerCase();
-    return (channel, index) => !word || (layer.order.words?.[index] ?? "").toLowerCase().includes(word);
+    const parts = search.toLowerCase().split(/\s+/);
+    const { words, classes, names } = layer.order;
+    return (channel, index) => {
+      const all = [words?.[index] ?? "", ...(classes?.[index] ?? []).map((name) => names[name])].join("\n").toLowerCase();
+      return parts.every((part) => all.includes(part));
+    };
+  }
+
+  function ordered(by) {
+    if (by === standard && !(by === "lift" && /^k[1-9]/.test(mode()))) return ranked;
+    const order = layer.channels.map((_, index) => index);
+    const values = by === "channel" ? null : keys(by);
+    return values ? order.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b || 0) : order;
+  }
+
+  // The channels of `kept` with look-alikes behind the first of them, which stands for them where they are folded.
+  function grouped(kept) {
+    const behind = new Map();
+    for (const index of kept) {
+      const group = twins.get(index);
+      if (group !== undefined) behind.set(group, [...(behind.get(group) ?? []), index]);
+    }
+    return kept.flatMap((index) => {
+      const [first, ...others] = behind.get(twins.get(index)) ?? [index];
+      if (first !== index) return [];
+      return [{ index, others, isFirst: true }, ...others.map((other) => ({ index: other, others: [], isFirst: false }))];
+    });
   }
 
   function arrange() {
     const by = form.elements.order.value;
-    const status = form.elements.status.value;
-    const fits = wanted(form.elements.find.value);
-    const order = layer.channels.map((_, index) => index);
-    const values = by === "channel" ? null : keys(by);
-    if (values) order.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b || 0);
+    const only = form.elements.only.value;
+    const fits = wanted(text());
+    const order = ordered(by);
     const kept = order.filter((index) => {
-      const has = status === "unseen" ? layer.order.unseen?.[index] : layer.status[index].split(" ").includes(status);
-      return (!status || has) && fits(layer.channels[index], index);
+      const has = only === "unseen" ? layer.order.unseen?.[index] : only === "twins" ? twins.has(index) : layer.status[index].split(" ").includes(only);
+      return (!only || has) && fits(layer.channels[index], index);
     });
-    const visible = new Set(kept);
-    for (const index of order) {
-      tiles[index].hidden = !visible.has(index);
-      list.append(tiles[index]);
+    const folds = by !== "alike" && only !== "twins" && !text() && twins.size > 0;
+    const groups = folds ? grouped(kept) : kept.map((index) => ({ index, others: [], isFirst: true }));
+    for (const button of list.querySelectorAll(".alike")) button.remove();
+    for (const tile of tiles) { tile.hidden = true; tile.classList.remove("of-group"); }
+    for (const { index, others, isFirst } of groups) {
+      const tile = tiles[index];
+      const isOpen = folds && opened.has(twins.get(index));
+      tile.hidden = !(isFirst || isOpen);
+      tile.classList.toggle("of-group", isOpen);
+      if (others.length) tile.append(unfold(index, others));
+      list.append(tile);
     }
-    shown = kept.map((index) => layer.channels[index]);
+    shown = groups.map(({ index }) => layer.channels[index]);
     form.querySelector(".shown").textContent =
       kept.length < order.length ? `${kept.length.toLocaleString("en")} of ${order.length.toLocaleString("en")}` : "";
+    const note = page.querySelector(".in-order");
+    if (note) note.hidden = by !== standard;
+  }
+
+  function unfold(index, others) {
+    const group = twins.get(index);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "alike";
+    button.textContent = opened.has(group) ? "fold" : `+${others.length} alike`;
+    button.setAttribute("aria-expanded", opened.has(group));
+    button.setAttribute("aria-label", `${others.length} alike channel ${layer.channels[index]}: ${others.map((other) => layer.channels[other]).join(", ")}`);
+    button.addEventListener("click", () => {
+      opened.has(group) ? opened.delete(group) : opened.add(group);
+      arrange();
+      tiles[index].querySelector(".alike").focus();
+    });
+    return button;
+  }
+
+  // What is chosen, as the address holds it: order=active&only=dead&find=dog&show=w, without what is as usual.
+  const usual = { order: standard, only: "", show: mode() };
+  function chosen() {
+    const state = new URLSearchParams();
+    for (const [name, value] of Object.entries({ order: form.elements.order.value, only: form.elements.only.value, show: mode() })) {
+      if (value !== usual[name]) state.set(name, value);
+    }
+    if (text()) state.set("find", text());
+    return state.toString();
+  }
+  const address = () => (chosen() ? `#${prefix}${chosen()}` : prefix ? `#${page.id}` : "#units");
+
+  function remember(typing) {
+    if (here() === chosen()) return;
+    const state = chosen();
+    const replaces = typing && /(^|&)find=/.test(state) && /(^|&)find=/.test(here() ?? "");
+    history[replaces ? "replaceState" : "pushState"](null, "", state ? `#${prefix}${state}` : prefix ? `#${page.id}` : "#");
+    mark();
+  }
+
+  // What the address says of this page, as it stands there; null where it is another page's.
+  function here() {
+    const hash = location.hash.slice(1);
+    if (!prefix) return hash;
+    return hash === page.id ? "" : hash.startsWith(prefix) ? hash.slice(prefix.length) : null;
+  }
+
+  function mark() { // in a single file a page is shown where the address is an element's; others are shown by this
+    if (prefix) page.classList.toggle("chosen", here() !== null && !document.getElementById(location.hash.slice(1)));
+  }
+
+  function restore() {
+    mark();
+    const hash = here();
+    if (hash === null || (hash && !/^(order|only|find|show)=/.test(hash))) return; // a channel, or a heading
+    const state = new URLSearchParams(hash);
+    if (chosen() === state.toString()) return;
+    for (const name of ["order", "only"]) {
+      const select = form.elements[name];
+      const value = state.get(name);
+      select.value = [...select.options].some((option) => option.value === value) ? value : usual[name];
+    }
+    form.elements.find.value = state.get("find") ?? "";
+    const radio = [...form.querySelectorAll("input[name=show]")].find((one) => one.value === (state.get("show") ?? usual.show));
+    if (radio) radio.checked = true;
+    arrange();
+    showPatches();
   }
 
   let patched = false;
@@ -118,15 +224,28 @@ function startGrid(page) {
   form.addEventListener("input", (event) => {
     if (event.target.name !== "find") return;
     clearTimeout(waiting);
-    waiting = setTimeout(arrange, 120);
+    waiting = setTimeout(() => { arrange(); remember(true); }, 120);
   });
   form.addEventListener("change", (event) => {
+    if (event.target.name === "find") return;
     if (event.target.name !== "show" || form.elements.order.value !== "channel") arrange();
     showPatches();
+    remember(false);
   });
   form.addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("hashchange", restore);
+  if (twins.size) arrange();
+  restore();
   showPatches();
-  return { page, slug, layer, prefix, place, tiles, get shown() { return shown; } };
+  return { page, slug, layer, prefix, place, tiles, address, get shown() { return shown; } };
+}
+
+// What is said of a channel that the page does not have: [heading, sentence, command or nothing].
+function absentChannel(page, channel) {
+  const { name, count, command, excerpt } = page.dataset;
+  if (channel >= Number(count)) return [`No channel ${channel}`, Number(count) === 1 ? `${name} has channel 0 alone.` : `${name} has channels 0 to ${Number(count) - 1}.`, ""];
+  if (excerpt !== undefined) return [`Channel ${channel}`, "This file is an excerpt of the report, without this channel. This command analyses it:", `${command}${channel}`];
+  return [`Channel ${channel}`, `Channel ${channel} was not analysed in this run. This command analyses it:`, `${command}${channel}`];
 }
 
 // A number with three digits, as words.figure writes it.

@@ -61,22 +61,34 @@
     address(channel) { return `#${this.grid.prefix}${channel}`; }
 
     async follow() {
-      const hash = decodeURIComponent(location.hash.slice(1));
+      const hash = location.hash.slice(1);
       const inHere = hash.startsWith(this.grid.prefix) ? hash.slice(this.grid.prefix.length) : "";
       const channel = /^\d+$/.test(inHere) ? Number(inHere) : null;
-      if (channel === null || !this.grid.place.has(channel)) return this.close();
-      if (this.section.hidden) this.scrolled = window.scrollY;
+      if (channel === null) return this.close();
       const index = this.grid.place.get(channel);
       this.channel = channel;
+      if (index === undefined) return this.show(channel, this.absent(channel));
       const unit = (await part(this.slug, Math.floor(index / this.layer.chunk)))[index % this.layer.chunk];
       if (this.channel !== channel) return; // another was asked for meanwhile
-      this.section.replaceChildren(...this.build(unit, index));
+      this.show(channel, this.build(unit, index));
+    }
+
+    show(channel, content) {
+      if (this.section.hidden) this.scrolled = window.scrollY;
+      this.section.replaceChildren(...content);
       this.section.hidden = false;
       this.whole.hidden = true;
       this.page.classList.add("opened");
       window.scrollTo(0, 0);
       this.section.querySelector("h2").focus({ preventScroll: true });
       document.title = document.title.replace(/^(channel \d+ of )?/, `channel ${channel} of `);
+    }
+
+    absent(channel) { // of a channel that the page does not have
+      const [title, sentence, command] = absentChannel(this.page, channel);
+      return [make("nav", { class: "steps", "aria-label": "Channels" }, make("a", { href: this.grid.address(), class: "all" }, "all channels")),
+        make("header", { class: "of-unit" }, make("h2", { tabindex: "-1" }, title), make("p", { class: "lead" }, sentence)),
+        command ? make("pre", { tabindex: "0" }, make("code", {}, command)) : null].filter(Boolean);
     }
 
     close() {
@@ -134,7 +146,7 @@
     steps(unit) {
       const before = this.step(-1), after = this.step(1);
       return make("nav", { class: "steps", "aria-label": "Channels" },
-        make("a", { href: this.single ? this.link(`layer-${this.slug}.html`) : "#units", class: "all" }, "all channels"),
+        make("a", { href: this.grid.address(), class: "all" }, "all channels"),
         before === undefined ? null : make("a", { href: this.address(before), rel: "prev", "aria-label": `Previous: channel ${before}` }, `← ${before}`),
         after === undefined ? null : make("a", { href: this.address(after), rel: "next", "aria-label": `Next: channel ${after}` }, `${after} →`),
         this.copy("Copy link"), this.download(unit));
@@ -355,7 +367,7 @@
       if (!unit.w?.[2].length) return null;
       const [norm, , inputs, norms, sources, channels, , , , shares] = unit.w;
       const items = inputs.map((input, rank) => ({
-        ...(sources[rank] === null ? { thumb: null, text: make("span", {}, `input ${input}`) } : this.other(sources[rank], channels[rank])),
+        ...(sources[rank] === null ? { thumb: null, text: make("span", {}, this.layer.inputs?.[input] ?? `input ${input}`) } : this.other(sources[rank], channels[rank])),
         share: shares?.[rank], norm: norm ? norms[rank] / norm : 0,
       }));
       return make("section", {}, make("h3", {}, defined("listens", "Listens to", this.link.bind(this))), this.kin(items, "share of its kernel"));
@@ -444,7 +456,7 @@
   }
   function follow() {
     for (const page of document.querySelectorAll(".layer-page")) {
-      const here = decodeURIComponent(location.hash.slice(1));
+      const here = location.hash.slice(1);
       if (page.dataset.prefix === undefined || here === page.id || here.startsWith(page.dataset.prefix)) begin(page);
     }
     for (const view of views) view.follow();
@@ -461,7 +473,7 @@
         const next = view.step(by);
         if (next !== undefined) { location.hash = view.address(next); event.preventDefault(); }
       }
-      if (event.key === "Escape") location.hash = view.single ? view.link(`layer-${view.slug}.html`) : "#units";
+      if (event.key === "Escape") location.hash = view.grid.address();
     });
     follow();
   }

@@ -14,7 +14,7 @@ from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page import words
 from filterscope.reports.site import layer_page
 from filterscope.reports.site.site import render, render_single
-from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
+from support.chromium import CHROMIUM, IN_CHROMIUM, Visit, sync_api
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
 
 pytestmark = IN_CHROMIUM
@@ -61,31 +61,6 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def single(folder):
     return render_single(Run(folder.parent))
-
-
-class Visit:
-    """A page in a fresh, offline context, and everything it complained about."""
-
-    def __init__(self, browser, **options):
-        self.context = browser.new_context(offline=True, **options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.context.close()
-
-    def goto(self, path: Path, anchor: str = ""):
-        self.page.goto(path.as_uri() + anchor)
-        self.page.wait_for_timeout(100)  # console messages come a little after the load event
 
 
 def one_of_each_kind(folder: Path) -> list[Path]:
@@ -253,17 +228,19 @@ def test_script_orders_filters_and_finds_channels(browser, folder):
     rows = [r for r in run.units.to_pylist() if r["layer"] == layer["name"] and r["objective"] == "channel"]
     with Visit(browser) as visit:
         visit.goto(path)
+        assert sorted(visit.page.evaluate(SHOWN)) == list(range(40))
+        visit.page.locator("[name=order]").select_option("channel")
         assert visit.page.evaluate(SHOWN) == list(range(40))
         visit.page.locator("[name=order]").select_option("activation")
         finite = [r for r in rows if r["activation"] is not None]
         expected = [r["channel"] for r in sorted(finite, key=lambda r: (-r["activation"], r["channel"]))]
         assert visit.page.evaluate(SHOWN)[: len(expected)] == expected
         visit.page.locator("[name=order]").select_option("channel")
-        visit.page.locator("[name=status]").select_option("dead")
+        visit.page.locator("[name=only]").select_option("dead")
         dead = [r["channel"] for r in rows if r["status"] == "dead"]
         assert visit.page.evaluate(SHOWN) == dead
         assert visit.page.locator(".shown").inner_text() == f"{len(dead)} of 40"
-        visit.page.locator("[name=status]").select_option("")
+        visit.page.locator("[name=only]").select_option("")
         visit.page.locator("[name=find]").fill("8-11")
         visit.page.wait_for_timeout(200)
         assert visit.page.evaluate(SHOWN) == [8, 9, 10, 11]

@@ -49,7 +49,7 @@ RUNS = {  # name → what synthetic_run is given
     "first pictures": {"first": ["conv0", "conv2"], "status": "partial", "images": 1},
     "hostile studies": {"studies": True, "layers": 2, "names": HOSTILE_NAMES, "images": 8},
 }
-SCRIPTS = {"layer.js", "unit.js", "graph.js", "image.js"}
+SCRIPTS = {"layer.js", "unit.js", "graph.js", "image.js", "find.js"}
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +133,11 @@ def test_every_layer_and_every_unit_is_there(made):
         entry = next(e for e in index.select("li", "layer") if e.attributes["id"] == f"layer-{layer['slug']}")
         if layer["analysed"]:
             page = read(folder / f"layer-{layer['slug']}.html")
-            assert [unit.attributes["id"] for unit in page.select("a", "u")] == [str(c) for c in layer["channels"]]
+            assert sorted(int(unit.attributes["id"]) for unit in page.select("a", "u")) == layer["channels"]
         else:
             assert "Not analysed" in entry.text
-            assert not (folder / f"layer-{layer['slug']}.html").exists()
+            page = read(folder / f"layer-{layer['slug']}.html")
+            assert f"{words.shortened(layer['name'])} was not analysed in this run." in page.text
 
 
 def kinds_of_page(folder: Path, slug: str) -> list[tuple[str, str]]:
@@ -234,7 +235,9 @@ def test_a_layer_shows_the_kernels_as_its_weights(sites):
         styles = Styles(folder / "assets" / f"{layer['slug']}.css")
         space = f".l{layer['index']}-"
         page = read(folder / f"layer-{layer['slug']}.html")
-        for tile, row in zip(page.select("a", "u"), run.weights(layer["slug"]).to_pylist(), strict=True):
+        rows = {row["channel"]: row for row in run.weights(layer["slug"]).to_pylist()}
+        for tile in page.select("a", "u"):
+            row = rows[int(tile.attributes["id"])]
             shown = cut(styles, of_tile(styles, space, "w", tile))
             expected = run.tile(row)
             assert expected is not None
@@ -390,7 +393,7 @@ def test_diverse_pictures_are_missed_only_where_they_were_asked_for(tmp_path):
     info["settings"]["objectives"].append("diversity")
     (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
     folder = render(Run(place)).parent
-    assert "Missing here: 2 pictures of 6 of the kind “Diversity”." in read(folder / f"layer-{slug}.html").text
+    assert "Missing here: “Diversity” pictures of 2 of 6 channels." in read(folder / f"layer-{slug}.html").text
 
 
 def test_first_pictures_are_counted_and_named(sites):
@@ -554,7 +557,7 @@ def test_an_unfinished_run_says_what_is_missing(name, sites):
     done = run.info["tasks"]
     assert f"{done['done']} of {done['planned']} tasks done" in " ".join(banner.split())
     layer = run.layers[1]
-    assert "6 pictures of 6 of the kind “Neuron” and all activation maps" in " ".join(banner.split())
+    assert "“Neuron” pictures of all 6 channels and all activation maps" in " ".join(banner.split())
     page = read(folder / f"layer-{layer['slug']}.html")
     assert "Not finished" in page.select("div", "banner")[0].text
     assert len(page.select("a", "xk1")) == 6, "tiles without a neuron picture are drawn as such"
@@ -608,7 +611,7 @@ def test_many_units_render_and_each_atlas_is_read_once(tmp_path, monkeypatch):
     most = max(Counter(names).values())
     assert most <= 3, "the pictures that stand for the layer may need one again, and so do those that are files"
     styles = Styles(folder / "site" / "assets" / "features-0-conv.css")
-    shown = cut(styles, of_tile(styles, ".l0-", "k0", tiles[-1]))
+    shown = cut(styles, of_tile(styles, ".l0-", "k0", next(tile for tile in tiles if tile.attributes["id"] == "1999")))
     row = next(r for r in run.units.to_pylist() if r["channel"] == 1999 and r["objective"] == "channel")
     np.testing.assert_array_equal(shown, np.broadcast_to(run.tile(row), shown.shape))
 
@@ -863,7 +866,7 @@ def test_a_failure_leaves_the_old_site(tmp_path, monkeypatch):
     page = render(run)
     before = page.read_bytes()
     failures = [
-        ((words, "facts", lambda layer: 1 / 0), pytest.raises(ZeroDivisionError)),
+        ((words, "facts", lambda layer, within: 1 / 0), pytest.raises(ZeroDivisionError)),
         ((Path, "write_bytes", disk_is_full), pytest.raises(RunError, match=r"cannot be written.*free some space")),
     ]
     for broken, raises in failures:

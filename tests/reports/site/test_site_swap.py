@@ -71,7 +71,7 @@ def test_a_site_lost_between_two_renames_comes_back(tmp_path, monkeypatch):
     page = render(run)
     before = content(page.parent)
     page.parent.rename(tmp_path / "run" / ".site.old")
-    monkeypatch.setattr(words, "facts", lambda layer: 1 / 0)
+    monkeypatch.setattr(words, "facts", lambda layer, within: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         render(run)
     assert content(page.parent) == before
