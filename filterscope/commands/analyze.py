@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filterscope import interrupts
+from filterscope.commands.browser import show_page
 from filterscope.commands.opening import Opening, note_assumptions, opens_a_model
 from filterscope.commands.options import (
     ATTRIBUTIONS,
@@ -26,6 +27,7 @@ from filterscope.commands.options import (
     JsonLog,
     Labels,
     NoResize,
+    Open,
     Quiet,
     Resize,
     White,
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
     from filterscope.requests.analyze import AnalyzeRequest
 
 TUNINGS = ("auto", "all", "none")
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names or globs, separated by commas. May be repeated.", show_default="all", rich_help_panel=RESULT
+    ),
+]
 
 
 @opens_a_model
@@ -80,12 +88,7 @@ def analyze(
             rich_help_panel=RESULT,
         ),
     ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names or globs, separated by commas. May be repeated.", show_default="all", rich_help_panel=RESULT
-        ),
-    ] = None,
+    layers: Layers = None,
     channels: Annotated[
         str,
         typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
@@ -172,6 +175,7 @@ def analyze(
             "--out", "-o", help="Folder of the run.", show_default="MODEL-filterscope", rich_help_panel=OUTPUT
         ),
     ] = None,
+    open_page: Open = False,
     quiet: Quiet = False,
     json_log: JsonLog = False,
     device: Device = "auto",
@@ -231,7 +235,7 @@ def analyze(
     )
     note_assumptions(network)
     say_how_pictures_go(network)
-    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log))
+    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log), opens=open_page)
 
 
 def demo(
@@ -370,11 +374,17 @@ class StudyOptions:
         return studies
 
 
-def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter, *, speaks: bool) -> None:
+def run_and_report(
+    request: AnalyzeRequest, network: Network, progress: Reporter, *, speaks: bool, opens: bool = False
+) -> Path:
     """Run the analysis, make the pages, and print where they are; an interrupt says how to go on.
 
     Args:
         speaks: whether a line says where the pages of first pictures are.
+        opens: whether the first page is opened in the browser, as soon as it is there.
+
+    Returns:
+        The report's first page.
     """
     from filterscope.requests.runs import ReportRequest
 
@@ -395,7 +405,9 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
             return
         page, is_shown = make_pages(run), True
         if speaks:
-            say(f"first pictures: {path_text(page)}; better ones replace them …")
+            say(f"first pictures: {path_text(page)}; better ones replace them, reload the page to see them …")
+        if opens:
+            show_page(page)
 
     try:
         run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show)
@@ -414,6 +426,9 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
         state = f"{first} of {len(run.units)} pictures are first ones" if first else "not all pictures are made"
         say(f"the time is over: {state}; the same command goes on")
     typer.echo(path_text(page))
+    if opens and not is_shown:
+        show_page(page)
+    return page
 
 
 def _layers(names: Sequence[str]) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture i
     *("layers", "channels", "out"),
     *("examples", "attribution", "classes", "inversion", "groups", "tuning", "values"),
 )
-OWN_FLAGS = ("sanity", "truth", "quiet", "json-log")
-SHORT_FLAGS = ("-q",)
+OWN_FLAGS = ("sanity", "truth", "quiet", "json-log", "open")
+SHORT = {"-o": "out", "-q": "quiet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +243,12 @@ def unit_command(info: RunInfo, layer: LayerInfo) -> str:
     """The command that repeats one channel's pictures, up to the channel's number, which follows it.
 
     It is the run's own command with this layer alone, since the user's images and options decide the pictures; for a
-    run that `analyze` did not make, it is the nearest `maximize` command.
+    run that neither `analyze` nor `demo` made, it is the nearest `maximize` command.
     """
     arguments = [str(part) for part in info.command]
-    if arguments[1:2] == ["analyze"]:
+    if arguments[1:2] in (["analyze"], ["demo"]):
         own = _without_choice_of_units(arguments[2:])
-        parts = ["filterscope", "analyze", *own, _option("layers"), layer.name, _option("out"), "again"]
+        parts = ["filterscope", arguments[1], *own, _option("layers"), layer.name, _option("out"), "again"]
         return f"{shlex.join(parts)} {_option('channels')} "
     parts = ["filterscope", "maximize", info.model.name or "MODEL", _option("layer"), layer.name]
     if info.settings.quality:
@@ -269,11 +269,11 @@ def _without_choice_of_units(arguments: Sequence[str]) -> list[str]:
     own = []
     for argument in rest:
         name, equals, _ = argument.partition("=")
-        bare = name.removeprefix(OPTION)
-        is_option = name.startswith(OPTION) or name in SHORT_FLAGS
+        bare = SHORT.get(name, name.removeprefix(OPTION))
+        is_option = name.startswith(OPTION) or name in SHORT
         if is_option and bare in OWN_OPTIONS and not equals:
             next(rest, None)
-        elif not (is_option and (bare in (*OWN_OPTIONS, *OWN_FLAGS) or name in SHORT_FLAGS)):
+        elif not (is_option and bare in (*OWN_OPTIONS, *OWN_FLAGS)):
             own.append(argument)
     return own
 
