@@ -239,30 +239,52 @@ def analyze(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel=OUTPUT)] = Path(
-        "demo-filterscope"
-    ),
     quality: Annotated[
         str,
         typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
     ] = "standard",
+    layers: Layers = None,
+    channels: Annotated[
+        str,
+        typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
+    ] = "all",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel=OUTPUT)] = Path(
+        "demo-filterscope"
+    ),
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the report in the browser, when it is done.", rich_help_panel=OUTPUT)
+    ] = False,
     quiet: Quiet = False,
     json_log: JsonLog = False,
 ) -> None:
-    """Analyse the bundled CIFAR-10 network on a handful of real photos."""
+    """Analyse the bundled CIFAR-10 network on 500 of its test images, which are bundled too. Needs no connection."""
     from filterscope import demo as bundled
     from filterscope.commands.progress import choose
     from filterscope.requests.analyze import AnalyzeRequest
 
-    network = bundled.network()
-    request = AnalyzeRequest(
-        images=bundled.photos(),
-        out=out,
-        settings=bundled.settings(quality),
-        studies=StudyOptions(truth=True, values=("all",), has_images=True).of_network(network, ()),
-        labels=bundled.labels(),
+    network, labels = bundled.network(), bundled.labels()
+    options = StudyOptions(
+        examples=(str(bundled.data()),),
+        classes=("all",),
+        groups=("auto",),
+        attribution="default",
+        truth=True,
+        values=("all",),
+        has_images=True,
     )
-    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log))
+    request = AnalyzeRequest(
+        images=bundled.images(),
+        out=out,
+        settings=bundled.settings(quality, tuple(layers or ()), channels),
+        studies=[*options.of_data(), *options.of_network(network, labels)],
+        labels=labels,
+    )
+    speaks = not (quiet or json_log)
+    page = run_and_report(request, network, choose(quiet, json_log), speaks=speaks)
+    if speaks:
+        say("your own network: filterscope analyze model.onnx --images photos/ --examples dataset/")
+    if open_page:
+        show_page(page)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,9 +99,6 @@ def state_in_words(run: Run) -> str:
     """What a run holds, in a line: its pictures, its studies, and whether it is complete."""
     first = sum(bool(row) for row in run.units["is_first"].to_pylist())
     parts = [f"{len(run.units):,} pictures{f', {first:,} of them first ones' if first else ''}"]
-    tasks = run.info.tasks
-    if tasks is not None and tasks.done < tasks.planned:
-        parts.append(f"{tasks.done:,} of {tasks.planned:,} tasks are done")
     studies = [path.parent.name for path in sorted(run.folder.glob("*/study.json"))]
     if studies:
         parts.append(f"studies: {', '.join(studies)}")
