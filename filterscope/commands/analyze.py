@@ -432,7 +432,7 @@ def run_and_report(
             show_page(page)
 
     try:
-        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show)
+        run = request.run(network, progress, _command_line(), show)
         page = make_pages(run)
     except KeyboardInterrupt as error:
         progress.close()
@@ -451,6 +451,11 @@ def run_and_report(
     if opens and not is_shown:
         show_page(page)
     return page
+
+
+def _command_line() -> list[str]:
+    """What was typed, for the run's record: whether a browser shows the report is no part of the run."""
+    return ["filterscope", *(argument for argument in sys.argv[1:] if argument != "--open")]
 
 
 def _layers(names: Sequence[str]) -> tuple[str, ...]:

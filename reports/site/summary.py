@@ -31,8 +31,8 @@ OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture i
     *("layers", "channels", "out"),
     *("examples", "attribution", "classes", "inversion", "groups", "tuning", "values"),
 )
-OWN_FLAGS = ("sanity", "truth", "quiet", "json-log", "open")
-SHORT = {"-o": "out", "-q": "quiet"}
+OWN_FLAGS = ("sanity", "truth", "quiet", "json-log")
+SHORT_FLAGS = ("-q",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +269,11 @@ def _without_choice_of_units(arguments: Sequence[str]) -> list[str]:
     own = []
     for argument in rest:
         name, equals, _ = argument.partition("=")
-        bare = SHORT.get(name, name.removeprefix(OPTION))
-        is_option = name.startswith(OPTION) or name in SHORT
+        bare = name.removeprefix(OPTION)
+        is_option = name.startswith(OPTION) or name in SHORT_FLAGS
         if is_option and bare in OWN_OPTIONS and not equals:
             next(rest, None)
-        elif not (is_option and bare in (*OWN_OPTIONS, *OWN_FLAGS)):
+        elif not (is_option and (bare in (*OWN_OPTIONS, *OWN_FLAGS) or name in SHORT_FLAGS)):
             own.append(argument)
     return own
 

@@ -91,6 +91,7 @@ def test_the_demo_holds_what_its_data_allow_and_its_commands_work_when_pasted(tm
     for study in ("weights", "examples", "attribution", "classes", "groups", "values", "tuning", "truth"):
         assert run.study(study) is not None, study
     labels = {row["label"] for row in run.table("examples/pictures.parquet").to_pylist()}
+    assert "--open" not in run.info.command
     assert labels <= set(demo.labels())
     assert len(labels) > 1
 

@@ -1043,7 +1043,7 @@ def test_a_channels_command_is_the_runs_with_its_layer_alone():
     assert (
         made == "filterscope analyze m.onnx --preprocess imagenet --images a --layers 'conv 1' --out again --channels "
     )
-    typed = "filterscope demo -o x --open -q --quality draft --layers conv1"
+    typed = "filterscope demo --out x -q --quality draft --layers conv1"
     demo = RunInfo.read({"command": typed.split()})
     line = summary.unit_command(demo, LayerInfo.read({"name": "conv4"}))
     assert line == "filterscope demo --quality draft --layers conv4 --out again --channels "
