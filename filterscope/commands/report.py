@@ -29,6 +29,15 @@ def report(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Make it again whenever the run has changed, until the run is complete or Ctrl-C.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    open_page: Open = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -43,15 +52,6 @@ def report(
         bool,
         typer.Option("--png", help="Also each maximised picture as a PNG file, in png/.", rich_help_panel=OUTPUT),
     ] = False,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            help="Make it again whenever the run has changed, until the run is complete or Ctrl-C.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    open_page: Open = False,
 ) -> None:
     """Make the pages of a run again, also of one that is not finished."""
     from filterscope.requests.runs import ReportRequest
