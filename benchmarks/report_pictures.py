@@ -1,12 +1,10 @@
 """The pictures of docs/report.md: pages of two runs as Chromium draws them.
 
-    filterscope analyze cifar10_cnn.onnx --images photos --labels labels.txt --preprocess unit --channels all \\
-        --objective channel --objective neuron --quality standard --attribution default --classes auto \\
-        --inversion auto --groups auto --out RUN
+    filterscope demo --out RUN
     python benchmarks/report_pictures.py RUN BRANCHED docs/report
 
-RUN is of the bundled network on the photos of the demo (filterscope/demo.py names both), BRANCHED of any network whose
-layers branch and join; tests/support/synthetic_run.py writes one. Both reports must have been made.
+RUN is the demo's, BRANCHED of any network whose layers branch and join; tests/support/synthetic_run.py writes one. Both
+reports must have been made.
 """
 
 from __future__ import annotations

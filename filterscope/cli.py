@@ -46,7 +46,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {  # in the order in whic
         "filterscope analyze model.onnx --images photos/ --quality standard --channels all --labels labels.txt",
         "filterscope analyze nets.py:Net --weights net.pth --preprocess imagenet --examples dataset/",
     ),
-    demo: (),
+    demo: ("filterscope demo --open", "filterscope demo --layers conv4 --channels 16 --quality fine --out again"),
     convert: ("filterscope convert model.keras", "filterscope convert nets.py:Net --weights net.pth --out net.onnx"),
     maximize: (
         "filterscope maximize model.onnx --layer features.3 --channel 17",
@@ -58,7 +58,11 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {  # in the order in whic
         "filterscope attribute model.onnx photo.jpg --target cat --labels labels.txt",
         "filterscope attribute model.onnx photo.jpg --target features.3:17 --method grad-cam --sanity",
     ),
-    report: ("filterscope report RUN", "filterscope report RUN --single-file -o report.html"),
+    report: (
+        "filterscope report RUN",
+        "filterscope report RUN --single-file -o report.html",
+        "filterscope report RUN --watch --open",
+    ),
     compare: (
         "filterscope compare RUN_A RUN_B -o compare/",
         "filterscope compare RUN_A RUN_B --match activation --json",

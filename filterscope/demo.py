@@ -1,13 +1,12 @@
-"""The bundled demonstration: a CIFAR-10 network of our own, on photos that scikit-image ships.
+"""The bundled demonstration: a CIFAR-10 network of our own, and CIFAR-10 test images with their classes.
 
-Knows where the files are and which settings suit them.
+Knows where the files are and which settings and images suit them.
 """
 
 from __future__ import annotations
 
 import json
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,16 @@ from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
-from filterscope.converters.errors import InputError
 
-PHOTOS = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png", "motorcycle_left.png", "horse.png")
+MODEL, DATA = "cifar10_cnn", "cifar10"
+# One image a class, which the network gets right; then a cat that it takes for a dog, and a dog for a cat.
+IMAGES = (20, 71, 22, 83, 44, 55, 86, 87, 108, 19, 43, 165)
 
 
 def network() -> Network:
     """The network: the Keras team's cifar10_cnn, trained by us (examples/train_demo.py)."""
-    facts = _facts()
-    options = InputOptions(preprocessing=preset(facts["preprocess"]))
-    return open_network(_data("cifar10_cnn.onnx"), options)
+    options = InputOptions(preprocessing=preset(_facts()["preprocess"]))
+    return open_network(_file(f"{MODEL}.onnx"), options)
 
 
 def labels() -> list[str]:
@@ -32,31 +31,25 @@ def labels() -> list[str]:
     return list(_facts()["classes"])
 
 
-def settings(quality: str) -> Settings:
-    """All 192 channels, both objectives."""
-    return Settings(quality=quality, objectives=("channel", "neuron"), channels="all")
+def data() -> Path:
+    """500 of CIFAR-10's test images with their classes, 50 of each (examples/pack_demo_images.py)."""
+    return _file(f"{DATA}.npz")
 
 
-def photos() -> list[Path]:
-    """Public-domain photos inside scikit-image.
+def images() -> list[str]:
+    """The images of the data that have a page of their own."""
+    return [f"{data()}:{number}" for number in IMAGES]
 
-    Raises:
-        InputError: scikit-image is not installed.
-    """
-    spec = find_spec("skimage")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("the demo's photos come with scikit-image; install it with: pip install 'filterscope[demo]'")
-    folder = Path(spec.submodule_search_locations[0]) / "data"
-    files = [folder / name for name in PHOTOS if (folder / name).is_file()]
-    if not files:
-        raise InputError(f"{folder}: none of the demo's photos is there; update scikit-image")
-    return files
+
+def settings(quality: str, layers: tuple[str, ...] = (), channels: str = "all") -> Settings:
+    """Both objectives, of all 192 channels or of those chosen as `Settings` says."""
+    return Settings(quality=quality, objectives=("channel", "neuron"), layers=layers, channels=channels)
 
 
 def _facts() -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(_data("cifar10_cnn.json").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads(_file(f"{MODEL}.json").read_text(encoding="utf-8"))
     return facts
 
 
-def _data(name: str) -> Path:
+def _file(name: str) -> Path:
     return Path(str(resources.files("filterscope") / "data" / name))

@@ -26,7 +26,7 @@ from support.photos import photo
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "architecture.md")]
 LAYERS = {"features.0": (3, 8), "features.1": (8, 6), "features.3": (6, 18), "features.14": (18, 8)}  # channels in, out
 LEFT_OUT = {  # with the reason
-    "filterscope demo": "test_command.py runs it",
+    "filterscope demo --open": "test_demo.py runs the demo, test_browser.py opens reports",
     "filterscope analyze model.onnx --classes all --labels imagenet --quality standard": "1,000 classes take minutes",
 }
 NETS = """from torch import nn
@@ -131,6 +131,7 @@ def run(folder):
 def here(folder, monkeypatch):
     """The folder, as the one that the example runs in."""
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("CI", "1")  # --open opens no browser there
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
     return folder

@@ -79,6 +79,7 @@ def test_the_wheel_holds_filterscope_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"filterscope"}
     assert "filterscope/py.typed" in names
+    assert {"filterscope/data/cifar10_cnn.onnx", "filterscope/data/cifar10.npz"} <= set(names)
     assert "filterscope/analyzer/run/reader.py" in names
     assert "filterscope/commands/analyze.py" in names
 

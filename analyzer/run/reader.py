@@ -92,7 +92,8 @@ class Run:
     def units(self) -> TableView:
         """UNIT_SCHEMA: a row a unit and kind. Gathered from finished tasks while the run is under way."""
         path = self.folder / "units.parquet"
-        there = path.is_file() or self._is_lost("units.parquet")
+        is_current = path.is_file() and (self.info.status == "complete" or not _is_outdated(path))
+        there = is_current or self._is_lost("units.parquet")
         return TableView(read_table(path, UNIT_SCHEMA) if there else gather_units(self.folder))
 
     @cached_property
@@ -221,3 +222,9 @@ class Run:
                 return np.asarray(picture)
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise RunError(f"{path}: missing or damaged picture; {AGAIN}") from error
+
+
+def _is_outdated(path: Path) -> bool:
+    """Whether a task was finished after its run's table of all units was written."""
+    written = path.stat().st_mtime_ns
+    return any(table.stat().st_mtime_ns > written for table in path.parent.glob("tasks/*/*.parquet"))

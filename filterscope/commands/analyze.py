@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from filterscope import interrupts
+from filterscope.commands.browser import show_page
 from filterscope.commands.opening import Opening, note_assumptions, opens_a_model
 from filterscope.commands.options import (
     ATTRIBUTIONS,
@@ -26,6 +27,7 @@ from filterscope.commands.options import (
     JsonLog,
     Labels,
     NoResize,
+    Open,
     Quiet,
     Resize,
     White,
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
     from filterscope.requests.analyze import AnalyzeRequest
 
 TUNINGS = ("auto", "all", "none")
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names or globs, separated by commas. May be repeated.", show_default="all", rich_help_panel=RESULT
+    ),
+]
 
 
 @opens_a_model
@@ -80,12 +88,7 @@ def analyze(
             rich_help_panel=RESULT,
         ),
     ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names or globs, separated by commas. May be repeated.", show_default="all", rich_help_panel=RESULT
-        ),
-    ] = None,
+    layers: Layers = None,
     channels: Annotated[
         str,
         typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
@@ -172,6 +175,7 @@ def analyze(
             "--out", "-o", help="Folder of the run.", show_default="MODEL-filterscope", rich_help_panel=OUTPUT
         ),
     ] = None,
+    open_page: Open = False,
     quiet: Quiet = False,
     json_log: JsonLog = False,
     device: Device = "auto",
@@ -231,34 +235,56 @@ def analyze(
     )
     note_assumptions(network)
     say_how_pictures_go(network)
-    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log))
+    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log), opens=open_page)
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel=OUTPUT)] = Path(
-        "demo-filterscope"
-    ),
     quality: Annotated[
         str,
         typer.Option(help="Steps of the ascent: 32, 128 or 512.", **one_of(*QUALITIES), rich_help_panel=RESULT),
     ] = "standard",
+    layers: Layers = None,
+    channels: Annotated[
+        str,
+        typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
+    ] = "all",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.", rich_help_panel=OUTPUT)] = Path(
+        "demo-filterscope"
+    ),
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the report in the browser, when it is done.", rich_help_panel=OUTPUT)
+    ] = False,
     quiet: Quiet = False,
     json_log: JsonLog = False,
 ) -> None:
-    """Analyse the bundled CIFAR-10 network on a handful of real photos."""
+    """Analyse the bundled CIFAR-10 network on 500 of its test images, which are bundled too. Needs no connection."""
     from filterscope import demo as bundled
     from filterscope.commands.progress import choose
     from filterscope.requests.analyze import AnalyzeRequest
 
-    network = bundled.network()
-    request = AnalyzeRequest(
-        images=bundled.photos(),
-        out=out,
-        settings=bundled.settings(quality),
-        studies=StudyOptions(truth=True, values=("all",), has_images=True).of_network(network, ()),
-        labels=bundled.labels(),
+    network, labels = bundled.network(), bundled.labels()
+    options = StudyOptions(
+        examples=(str(bundled.data()),),
+        classes=("all",),
+        groups=("auto",),
+        attribution="default",
+        truth=True,
+        values=("all",),
+        has_images=True,
     )
-    run_and_report(request, network, choose(quiet, json_log), speaks=not (quiet or json_log))
+    request = AnalyzeRequest(
+        images=bundled.images(),
+        out=out,
+        settings=bundled.settings(quality, tuple(layers or ()), channels),
+        studies=[*options.of_data(), *options.of_network(network, labels)],
+        labels=labels,
+    )
+    speaks = not (quiet or json_log)
+    page = run_and_report(request, network, choose(quiet, json_log), speaks=speaks)
+    if speaks:
+        say("your own network: filterscope analyze model.onnx --images photos/ --examples dataset/")
+    if open_page:
+        show_page(page)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,11 +396,17 @@ class StudyOptions:
         return studies
 
 
-def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter, *, speaks: bool) -> None:
+def run_and_report(
+    request: AnalyzeRequest, network: Network, progress: Reporter, *, speaks: bool, opens: bool = False
+) -> Path:
     """Run the analysis, make the pages, and print where they are; an interrupt says how to go on.
 
     Args:
         speaks: whether a line says where the pages of first pictures are.
+        opens: whether the first page is opened in the browser, as soon as it is there.
+
+    Returns:
+        The report's first page.
     """
     from filterscope.requests.runs import ReportRequest
 
@@ -395,10 +427,12 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
             return
         page, is_shown = make_pages(run), True
         if speaks:
-            say(f"first pictures: {path_text(page)}; better ones replace them …")
+            say(f"first pictures: {path_text(page)}; better ones replace them, reload the page to see them …")
+        if opens:
+            show_page(page)
 
     try:
-        run = request.run(network, progress, ["filterscope", *sys.argv[1:]], show)
+        run = request.run(network, progress, _command_line(), show)
         page = make_pages(run)
     except KeyboardInterrupt as error:
         progress.close()
@@ -414,6 +448,14 @@ def run_and_report(request: AnalyzeRequest, network: Network, progress: Reporter
         state = f"{first} of {len(run.units)} pictures are first ones" if first else "not all pictures are made"
         say(f"the time is over: {state}; the same command goes on")
     typer.echo(path_text(page))
+    if opens and not is_shown:
+        show_page(page)
+    return page
+
+
+def _command_line() -> list[str]:
+    """What was typed, for the run's record: whether a browser shows the report is no part of the run."""
+    return ["filterscope", *(argument for argument in sys.argv[1:] if argument != "--open")]
 
 
 def _layers(names: Sequence[str]) -> tuple[str, ...]:

@@ -37,9 +37,9 @@ SETTINGS = frozenset(  # every option of every command, as the Python API spells
         *("columns", "device", "direction", "dpi", "examples", "feed", "film", "groups", "high", "images", "input"),
         *("input_channels", "input_size", "inversion", "json", "json_log", "labels", "layer", "layers"),
         *("layout", "limit_memory", "limit_seconds", "maps", "match", "mean", "method", "no_resize"),
-        *("objective", "order", "out", "pair", "png", "preprocess", "preset", "quality", "quiet", "resize"),
+        *("objective", "open", "order", "out", "pair", "png", "preprocess", "preset", "quality", "quiet", "resize"),
         *("restrain", "sanity", "seconds", "seed", "single_file", "start", "std", "steps", "target", "time_budget"),
-        *("truth", "trust", "tuning", "values", "version", "weights", "white", "width"),
+        *("truth", "trust", "tuning", "values", "version", "watch", "weights", "white", "width"),
     )
 )
 
@@ -107,6 +107,10 @@ def _without_type(parameter: Any) -> Any:
     return parameter
 
 
+Open = Annotated[
+    bool,
+    typer.Option("--open", help="Open the report in the browser, as soon as there is one.", rich_help_panel=OUTPUT),
+]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 Labels = Annotated[
     Path | None,

@@ -29,6 +29,8 @@ STRIP_SIDE = 96  # pixels and CSS pixels
 CLASS_SIDE = 112  # CSS pixels, of a class's picture
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
+SMALL = 64  # pixels: pictures of no more grow by whole factors in the grid of a layer
+SMALL_SIDE = 128  # CSS pixels, up to which they do: 4 times 32, twice 64
 STIMULUS_SIDE = 96  # pixels, of a best stimulus: larger ones are reduced
 SMOOTH_MAP = 24  # pixels: maps of this side and more may be lossy
 LEVELS = 32  # greys of a map in a large site
@@ -66,7 +68,7 @@ class SheetSet:
     def grid_rules(self, page: str, space: str, stem: str) -> Iterator[str]:
         """CSS: the tiles of a page (its class) while it shows this set."""
         chosen = f".{page}:has([value={self.letter}]:checked)"
-        shown = sheets.shown_size(*self.size, GRID_SIDE)
+        shown = sheets.shown_size(*self.size, SMALL_SIDE if max(self.size) <= SMALL else GRID_SIDE)
         yield f"{chosen} .units{{{sheets.custom('column', f'{shown[1]}px')}}}"
         yield f"{chosen} .u{{{sheets.tile_size(shown)};{self._look}}}"
         yield f"{chosen} .u::after{{content:attr(data-{self.letter})}}"

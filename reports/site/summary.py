@@ -244,12 +244,12 @@ def unit_command(info: RunInfo, layer: LayerInfo) -> str:
     """The command that repeats one channel's pictures, up to the channel's number, which follows it.
 
     It is the run's own command with this layer alone, since the user's images and options decide the pictures; for a
-    run that `analyze` did not make, it is the nearest `maximize` command.
+    run that neither `analyze` nor `demo` made, it is the nearest `maximize` command.
     """
     arguments = [str(part) for part in info.command]
-    if arguments[1:2] == ["analyze"]:
+    if arguments[1:2] in (["analyze"], ["demo"]):
         own = _without_choice_of_units(arguments[2:])
-        parts = ["filterscope", "analyze", *own, _option("layers"), layer.name, _option("out"), "again"]
+        parts = ["filterscope", arguments[1], *own, _option("layers"), layer.name, _option("out"), "again"]
         return f"{shlex.join(parts)} {_option('channels')} "
     parts = ["filterscope", "maximize", info.model.name or "MODEL", _option("layer"), layer.name]
     if info.settings.quality:

@@ -122,7 +122,7 @@ def test_a_tile_has_the_colours_of_its_picture(browser, folder):
         tile.scroll_into_view_if_needed()
         shown = _pixels(tile.screenshot())
     expected = run.tile(row)
-    factor = 112 // max(expected.shape[:2])
+    factor = 128 // max(expected.shape[:2])
     assert factor > 1
     side = factor * expected.shape[0]
     top = 24  # the line above, with its number

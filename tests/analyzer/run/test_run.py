@@ -159,6 +159,21 @@ def test_units_come_in_network_order_then_kind_then_channel(folder):
     assert Run(folder).units.equals(gather_units(folder)), "a run under way is read from its finished tasks"
 
 
+def test_tasks_that_are_newer_than_the_table_of_all_are_read_while_a_run_is_under_way(folder):
+    (table,) = folder.glob("tasks/before/*.parquet")
+    content = table.read_bytes()
+    table.unlink()
+    pq.write_table(gather_units(folder), folder / "units.parquet")
+    written = (folder / "units.parquet").stat().st_mtime_ns
+    (folder / "run.json").write_text('{"schema": 1, "status": "partial"}')
+    before = len(Run(folder).units)
+    table.write_bytes(content)
+    os.utime(table, ns=(written + 1, written + 1))
+    assert len(Run(folder).units) == before + 1
+    os.utime(table, ns=(written, written))
+    assert len(Run(folder).units) == before
+
+
 def test_which_pictures_are_first_ones_is_known_by_their_folder(folder):
     (folder / "first").mkdir()
     (folder / "tasks" / "before").rename(folder / "first" / "before")

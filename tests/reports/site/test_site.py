@@ -29,7 +29,7 @@ from filterscope.analyzer.run.writer import RunWriter
 from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, markup, sheets, words
 from filterscope.reports.page.folder import Files
-from filterscope.reports.site import definitions, details, single, site, summary
+from filterscope.reports.site import definitions, details, pictures, single, site, summary
 from filterscope.reports.site.site import render, render_single
 from support.pages import Element, Page, read
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
@@ -1041,6 +1041,13 @@ def test_pictures_keep_their_shape_and_small_ones_grow_by_whole_factors(height, 
         assert max(shown) > target / 2
 
 
+@pytest.mark.parametrize(("side", "shown"), [(3, 126), (32, 128), (64, 128), (65, 65), (112, 112), (224, 112)])
+def test_small_pictures_are_shown_large_in_the_grid_of_a_layer(side, shown):
+    rules = pictures.SheetSet("a", (side, side), sheets.Grid(1, 1), (0,)).grid_rules("l0", "l0-", "x")
+    (size,) = (rule for rule in rules if "--tw" in rule)
+    assert f"--tw:{shown}px" in size
+
+
 def test_a_channels_command_is_the_runs_with_its_layer_alone():
     told = "filterscope analyze m.onnx --preprocess imagenet --images a --channels all --out=x --truth --tuning all"
     made = summary.unit_command(RunInfo.read({"command": told.split()}), LayerInfo.read({"name": "conv 1"}))
@@ -1048,5 +1055,9 @@ def test_a_channels_command_is_the_runs_with_its_layer_alone():
     assert (
         made == "filterscope analyze m.onnx --preprocess imagenet --images a --layers 'conv 1' --out again --channels "
     )
+    typed = "filterscope demo --out x -q --quality draft --layers conv1"
+    demo = RunInfo.read({"command": typed.split()})
+    line = summary.unit_command(demo, LayerInfo.read({"name": "conv4"}))
+    assert line == "filterscope demo --quality draft --layers conv4 --out again --channels "
     info, layer = RunInfo.read({"model": {"name": "m.onnx"}}), LayerInfo.read({"name": "c"})
     assert summary.unit_command(info, layer).startswith("filterscope maximize m.onnx")
