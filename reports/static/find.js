@@ -49,7 +49,7 @@
 
   const places = (layer) => (layer.channels ? layer.channels : Array.from({ length: layer.shown }, (_, channel) => channel));
 
-  function found(index, query) {
+  function matching(index, query) {
     const parts = query.toLowerCase().split(/\s+/).filter(Boolean).map((part) => ({
       part,
       range: /^(\d+)(?:-(\d+))?$/.exec(part)?.slice(1).map((end, i, [first]) => Number(end ?? first)),
@@ -148,7 +148,7 @@
     let index;
     try { index = await load(); } catch { index = null; }
     if (query !== field.value.trim()) return; // more was typed meanwhile
-    hits = index ? found(index, query) : [];
+    hits = index ? matching(index, query) : [];
     list.replaceChildren(...hits.slice(0, MOST).map(option));
     list.hidden = !hits.length;
     status.textContent = !index ? "The index assets/search.js is missing: make the report again."

@@ -122,16 +122,19 @@ function startGrid(page) {
     });
     const folds = by !== "alike" && only !== "twins" && !text() && twins.size > 0;
     const groups = folds ? grouped(kept) : kept.map((index) => ({ index, others: [], isFirst: true }));
-    for (const button of list.querySelectorAll(".alike")) button.remove();
-    for (const tile of tiles) { tile.hidden = true; tile.classList.remove("of-group"); }
+    const rest = new Set(tiles);
+    const buttons = new Set();
     for (const { index, others, isFirst } of groups) {
       const tile = tiles[index];
       const isOpen = folds && opened.has(twins.get(index));
-      tile.hidden = !(isFirst || isOpen);
-      tile.classList.toggle("of-group", isOpen);
-      if (others.length) tile.append(unfold(index, others));
-      list.append(tile);
+      rest.delete(tile);
+      look(tile, isFirst || isOpen, isOpen);
+      if (others.length) buttons.add(unfold(index, others));
     }
+    for (const tile of rest) look(tile, false, false);
+    for (const button of unfolding.values()) if (!buttons.has(button)) button.remove();
+    const sequence = [...groups.map(({ index }) => tiles[index]), ...rest];
+    if (sequence.some((tile, at) => tile !== list.children[at])) list.replaceChildren(...sequence);
     shown = groups.map(({ index }) => layer.channels[index]);
     form.querySelector(".shown").textContent =
       kept.length < order.length ? `${kept.length.toLocaleString("en")} of ${order.length.toLocaleString("en")}` : "";
@@ -139,19 +142,33 @@ function startGrid(page) {
     if (note) note.hidden = by !== standard;
   }
 
+  // A change of the page costs much where there are 2,000 tiles: what is as it was is left alone.
+  function look(tile, isShown, isInGroup) {
+    if (tile.hidden === isShown) tile.hidden = !isShown;
+    if (tile.classList.contains("of-group") !== isInGroup) tile.classList.toggle("of-group", isInGroup);
+  }
+
+  const unfolding = new Map(); // group → the button on its first tile
   function unfold(index, others) {
     const group = twins.get(index);
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "alike";
-    button.textContent = opened.has(group) ? "fold" : `+${others.length} alike`;
-    button.setAttribute("aria-expanded", opened.has(group));
-    button.setAttribute("aria-label", `${others.length} alike channel ${layer.channels[index]}: ${others.map((other) => layer.channels[other]).join(", ")}`);
-    button.addEventListener("click", () => {
-      opened.has(group) ? opened.delete(group) : opened.add(group);
-      arrange();
-      tiles[index].querySelector(".alike").focus();
-    });
+    let button = unfolding.get(group);
+    if (!button) {
+      button = document.createElement("button");
+      button.type = "button";
+      button.className = "alike";
+      button.addEventListener("click", () => {
+        opened.has(group) ? opened.delete(group) : opened.add(group);
+        arrange();
+      });
+      unfolding.set(group, button);
+    }
+    const text = opened.has(group) ? "fold" : `+${others.length} alike`;
+    const label = `${others.length} alike channel ${layer.channels[index]}: ${others.map((other) => layer.channels[other]).join(", ")}`;
+    if (button.textContent !== text) button.textContent = text;
+    for (const [name, value] of [["aria-expanded", String(opened.has(group))], ["aria-label", label]]) {
+      if (button.getAttribute(name) !== value) button.setAttribute(name, value);
+    }
+    if (button.parentElement !== tiles[index]) tiles[index].append(button);
     return button;
   }
 
@@ -186,12 +203,12 @@ function startGrid(page) {
     if (prefix) page.classList.toggle("chosen", here() !== null && !document.getElementById(location.hash.slice(1)));
   }
 
-  function restore() {
+  function restore() { // true where it changed what is chosen
     mark();
     const hash = here();
-    if (hash === null || (hash && !/^(order|only|find|show)=/.test(hash))) return; // a channel, or a heading
+    if (hash === null || (hash && !/^(order|only|find|show)=/.test(hash))) return false; // a channel, or a heading
     const state = new URLSearchParams(hash);
-    if (chosen() === state.toString()) return;
+    if (chosen() === state.toString()) return false;
     for (const name of ["order", "only"]) {
       const select = form.elements[name];
       const value = state.get(name);
@@ -202,6 +219,7 @@ function startGrid(page) {
     if (radio) radio.checked = true;
     arrange();
     showPatches();
+    return true;
   }
 
   let patched = false;
@@ -234,8 +252,7 @@ function startGrid(page) {
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", restore);
-  if (twins.size) arrange();
-  restore();
+  if (!restore() && twins.size) arrange();
   showPatches();
   return { page, slug, layer, prefix, place, tiles, address, get shown() { return shown; } };
 }
