@@ -1,4 +1,4 @@
-"""Whether several pictures of one unit are several views of it, or one picture that was found several times.
+"""Whether several pictures of one unit are several views of it, and whether those of several units differ.
 
 Knows pixels alone.
 """
@@ -43,6 +43,25 @@ def are_one(pictures: Sequence[np.ndarray]) -> bool:
         pictures: (H, W, C) uint8 each, of one shape; one picture alone is one.
     """
     return all(likeness(a, b) >= ONE for a, b in combinations(pictures, 2))
+
+
+def median_correlation(pictures: Sequence[np.ndarray]) -> float | None:
+    """How much pictures of several units look alike: 1 where they are equal, about 0 where they have nothing in common.
+
+    Args:
+        pictures: (H, W, C) uint8 each, of one shape.
+
+    Returns:
+        The median over all pairs of the correlation of their values at 32 pixels; None for fewer than three pictures.
+        A picture of one colour correlates with none.
+    """
+    if len(pictures) < 3:
+        return None
+    values = np.stack([_small(picture).ravel() for picture in pictures])
+    values -= values.mean(1, keepdims=True)
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+    pairs = np.triu_indices(len(values), 1)
+    return float(np.median((values @ values.T)[pairs]))
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

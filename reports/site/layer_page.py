@@ -71,6 +71,9 @@ class LayerEntry:
     on_page: frozenset[int] = frozenset()  # channels with a view
     absent: tuple[str, ...] = ()  # what an unfinished run lacks, in words
     reached: float | None = None  # median share of their bounds that its pictures of the first kind reach
+    dead_channels: tuple[int, ...] = ()
+    constant_channels: tuple[int, ...] = ()
+    alike: float | None = None  # median correlation of `lead`; null where that are fewer than three
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +195,10 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     written = [writer.kind_set(kind, units) for kind in kinds]
     worst = min((fidelity for _, fidelity in written), default=math.inf)
     lead = leading(kinds, units, pictures.STRIP)
+    alike = None
     if lead:
-        worst = min(worst, writer.strip(lead))
+        fidelity, alike = writer.strip(lead)
+        worst = min(worst, fidelity)
     extra = [writer.weight_set(details, units, grid), writer.stimulus_set(details, units, grid)]
     sets = [*(sheet_set for sheet_set, _ in written), *(one for one in extra if one is not None)]
     if maps.neurons is not None and units:
@@ -216,7 +221,9 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         entry=_entry(layer, kinds, units, maps, source=source),
         fidelity=worst,
     )
-    page.entry = replace(page.entry, lead=lead, planned=len(planned), silent=source.studies.silent(layer.name))
+    page.entry = replace(
+        page.entry, lead=lead, planned=len(planned), silent=source.studies.silent(layer.name), alike=alike
+    )
     if units:
         places[layer.name] = _place(page)
     _write_numbers(folder, page, sets, heats=columns, places=places)
@@ -262,6 +269,8 @@ def _entry(
         dead=sum("dead" in unit.statuses for unit in units),
         diverged=counted["diverged"],
         constant=sum(unit.constant for unit in units),
+        dead_channels=tuple(unit.channel for unit in units if "dead" in unit.statuses),
+        constant_channels=tuple(unit.channel for unit in units if unit.constant),
         on_page=frozenset(unit.channel for unit in units),
         absent=tuple(lacking),
         reached=float(np.median(shares_of_bound)) if shares_of_bound else None,

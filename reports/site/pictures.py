@@ -19,12 +19,14 @@ from filterscope.analyzer.run.records import LayerInfo
 from filterscope.analyzer.run.rows import ExamplePictureRow, rows_of
 from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, sheets
+from filterscope.reports.page.diversity import median_correlation
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import GRID_SIDE, Kind, LayerMaps, Picture, Unit
 from filterscope.reports.site.details import Details
 
 STRIP = 8  # pictures that stand for a layer on the overview
-STRIP_SIDE = 96  # pixels and CSS pixels
+STRIP_SIDE = 96  # pixels
+STRIP_SHOWN = 64  # CSS pixels
 CLASS_SIDE = 112  # CSS pixels, of a class's picture
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
@@ -198,11 +200,11 @@ class LayerSheets:
             used.append(number)
         return SheetSet(letter, (height, width), grid, tuple(used))
 
-    def strip(self, lead: Sequence[Picture]) -> float:
+    def strip(self, lead: Sequence[Picture]) -> tuple[float, float | None]:
         """Write the row of pictures that stand for the layer.
 
         Returns:
-            Its peak signal-to-noise ratio, dB.
+            Its peak signal-to-noise ratio, dB, and the median correlation of the pictures.
         """
         size = sheets.within(*lead[0].kind.size, STRIP_SIDE)
         tiles = []
@@ -212,7 +214,7 @@ class LayerSheets:
             tiles.append(sheets.reduced(sheets.visible(tile), *size))
         content, fidelity = sheets.webp(sheets.Grid(STRIP, 1).sheet(tiles), lossless=self.lossless)
         self.folder.write(f"assets/strip-{self.slug}.webp", content)
-        return fidelity
+        return fidelity, median_correlation(tiles)
 
     def maps(self, letter: str, rows: int, tiles: np.ndarray) -> None:
         """Write sheets of maps: a row a unit, a column an image or an example.
@@ -331,7 +333,7 @@ def strip_style(layers: Sequence[tuple[LayerInfo, Sequence[Picture]]]) -> Iterat
     for layer, lead in layers:
         if lead:
             size = lead[0].kind.size
-            height, width = sheets.shown_size(*size, STRIP_SIDE)
+            height, width = sheets.shown_size(*size, STRIP_SHOWN)
             yield (
                 f".px.strip-{layer.index}{{width:{width}px;height:{height}px;"
                 f"background-image:url(strip-{layer.slug}.webp);background-size:{STRIP * 100}% 100%;"
