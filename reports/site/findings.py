@@ -90,8 +90,10 @@ def network_sentence(info: RunInfo, results: Sequence[ClassResult] = ()) -> str:
     """
     model, spec = info.model, info.input
     outputs = [output.shape[1:] for output in model.outputs]
-    names = list(info.labels) or [row.name for row in results if row.name]
     has_scores = len(outputs) == 1 and len([side for side in outputs[0] if side != 1]) == 1
+    of_data = [row.name for row in results if row.name and row.name != f"class {row.index}"]
+    is_whole = has_scores and len(of_data) == int(np.prod(outputs[0]))
+    names = list(info.labels) or (of_data if is_whole else [])
     parts = [_answer(names, outputs) if names or has_scores else _outputs(outputs)]
     if spec:
         bands = {"rgb": "RGB images", "grey": "grey images", "multi": f"images of {spec.channels} bands"}[spec.bands]
@@ -176,9 +178,15 @@ def findings(run: Run, studies: Studies, entries: Sequence[LayerEntry], saturate
     pictured = [entry for entry in entries if entry.alike is not None]
     alike = [entry for entry in pictured if finite(entry.alike) and entry.alike > ALIKE]
     is_assumed = bool(run.info.input and run.info.input.certain is False)
-    proven = "no image can raise them above 0" + (", if the preprocessing is as assumed" if is_assumed else "")
+    proven = f"This is proven{', if the preprocessing is as assumed' if is_assumed else ''}"
     odd = [
-        _of_channels("Dead", "dead", f"proven dead: {proven}", units, places=[(e, e.dead_channels) for e in entries]),
+        _of_channels(
+            "Dead",
+            "dead",
+            f"no image can raise them above 0. {proven}",
+            units,
+            places=[(e, e.dead_channels) for e in entries],
+        ),
         _of_channels(
             "Silent on the data",
             "silent",

@@ -33,6 +33,13 @@ STUDIES = {  # folder in the run → what it is called
     "truth": "Natural and maximised",
     "values": "Other layers",
 }
+STAGES = {  # key of run.json's timings, beside those of studies → what it is called
+    "images": "Reading your images",
+    "prove": "Comparing the import with the original",
+    "activations": "Activation maps",
+    "maximize": "Maximised pictures",
+    "total": "All together",
+}
 OPTION = "--"  # with which a shell command's options begin
 OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture is
     *("layers", "channels", "out"),
@@ -222,7 +229,7 @@ def run_facts(info: RunInfo) -> Facts:
 
 def timing_facts(info: RunInfo) -> Facts:
     """Seconds by part of the work."""
-    return [(name, words.duration(seconds)) for name, seconds in info.timings.items()]
+    return [(STAGES.get(name) or STUDIES.get(name, name), words.duration(s)) for name, s in info.timings.items()]
 
 
 def version_facts(info: RunInfo) -> Facts:

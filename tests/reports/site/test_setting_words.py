@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from filterscope.analyzer.analysis import EXECUTION, PREPARATION
 from filterscope.analyzer.execution.plan import Settings, settings_json
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import Prediction, RunInfo, StudyInfo
@@ -61,6 +62,17 @@ def test_a_study_says_its_settings_and_its_time():
         ("Work, at most", "20 billion multiply-adds"),
         ("Hash of the natural images that it compares with", "none"),
         ("Time", "1 min 15 s"),
+    ]
+
+
+def test_every_part_of_the_time_has_a_name():
+    stages = {stage.name for stage in (*PREPARATION, *EXECUTION) if stage.is_timed}
+    assert stages | {"total"} == set(summary.STAGES)
+    timings = RunInfo.read({"timings": {"maximize": 60.0, "truth": 1.0, "of_tomorrow": 2.0}})
+    assert [name for name, _ in summary.timing_facts(timings)] == [
+        "Maximised pictures",
+        "Natural and maximised",
+        "of_tomorrow",
     ]
 
 

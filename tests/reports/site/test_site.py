@@ -570,7 +570,7 @@ def test_units_that_are_not_fine_are_said_to_be_so(sites):
     _, folder = sites("plain")
     index = " ".join(read(folder / "index.html").text.split())
     assert "Unraised 6 of 54 pictures did not rise above random images." in index
-    assert "Dead 3 of 18 channels: proven dead: no image can raise them above 0." in index
+    assert "Dead 3 of 18 channels: no image can raise them above 0. This is proven." in index
     assert "Diverged 6 of 54 pictures diverged: there is no result." in index
     page = read(folder / "layer-features-0-conv.html")
     for channel, word in ((1, "unraised"), (2, "dead"), (3, "diverged")):
