@@ -25,8 +25,9 @@ MARGIN = 22
 TALLEST = 90  # that an arc bows out at most
 ARC = 14  # how far an edge that skips columns bows out, a column
 MOST = 2000  # nodes of a drawing
-LETTERS = 25  # of a name that runs upwards
+LETTERS = 22  # of a name that runs upwards
 INPUT, OUTPUT = -1, -2  # keys of the ends in the drawing of the convolutions
+SHORT = {"GlobalAveragePool": "GlobalPool", "AveragePool": "AvgPool"}  # operators whose names are long
 SIGNS = {"Add": "+", "Sum": "+", "Sub": "−", "Mul": "×", "Div": "÷"}  # joins that are drawn as a sign
 
 
@@ -177,7 +178,17 @@ def _entry(
     sign = SIGNS.get(entry.steps[0]) if entry.kind == "join" and entry.steps else None
     if sign:
         return _Item(key, "sign", sources, width=JOIN, height=JOIN, text=sign, hint=hint)
-    return _Item(key, "slim", sources, width=SLIM, height=HEIGHT, text=words.shortened(steps, LETTERS), hint=hint)
+    text = _short([SHORT.get(name, words.step(name)) for name in entry.steps])
+    return _Item(key, "slim", sources, width=SLIM, height=HEIGHT, text=text, hint=hint)
+
+
+def _short(steps: Sequence[str]) -> str:
+    """As many steps as a slim node has room for; the rest is in its tooltip."""
+    for count in range(len(steps), 0, -1):
+        text = " · ".join([*steps[:count], *(["…"] if count < len(steps) else [])])
+        if len(text) <= LETTERS:
+            return text
+    return words.shortened(steps[0], LETTERS) if steps else ""
 
 
 def _laid_out(items: Sequence[_Item], across: float) -> Drawing:

@@ -176,3 +176,21 @@ SENTENCES = [
 @pytest.mark.parametrize(("outline", "expected"), SENTENCES)
 def test_what_is_folded_or_left_out_is_said(outline, expected):
     assert expected in outline_sentence(outline, draw_outline(outline, network([]), {0}))
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        ("relu6 GlobalAveragePool Reshape", "ReLU6 · GlobalPool · …"),
+        ("relu MaxPool", "ReLU · MaxPool"),
+        ("BatchNormalization relu", "BatchNormalization · …"),
+        ("MeanVarianceNormalization relu", "MeanVarian…rmalization"),
+        ("", ""),
+    ],
+)
+def test_a_slim_node_names_as_many_steps_as_it_has_room_for(steps, text):
+    outline = outlined(("input", "", None, [], 0), ("chain", steps, None, [0], 1))
+    node = draw_outline(outline, [], []).nodes[1]
+    assert node.text == text
+    assert len(node.text) <= graph.LETTERS
+    assert "gives 8" in node.hint
