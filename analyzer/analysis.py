@@ -34,6 +34,7 @@ from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.outline import outline_json
 from filterscope.analyzer.network.scores import classifier_output, own_labels
 from filterscope.analyzer.progress import Progress, Silent
 from filterscope.analyzer.run import atlas
@@ -82,7 +83,7 @@ EXECUTION = (  # in the folder of the run; an interrupted analysis goes on where
         "describe",
         lambda job: job.describe_network(),
         needs=("shop", "parity", "plan"),
-        leaves=("run.json", "model.onnx", "layers.json"),
+        leaves=("run.json", "model.onnx", "layers.json", "graph.json"),
     ),
     Stage(
         "activations",
@@ -243,7 +244,7 @@ class Analysis:
             )
 
     def describe_network(self) -> None:
-        """Write run.json, the model if it was converted, and layers.json."""
+        """Write run.json, the model if it was converted, layers.json and graph.json."""
         self._undone = [task for task in self.plan.tasks if not self._was_done(task)]
         counts = self._info["tasks"]
         counts["done"] = counts["found_done"] = len(self.plan.tasks) - len(self._undone)
@@ -254,6 +255,8 @@ class Analysis:
             if not self.writer.holds_bytes("model.onnx", content):
                 self.writer.write_bytes("model.onnx", content)
         self.writer.write_json("layers.json", self._layers_json())
+        outline = outline_json(model.graph, self.network.layers, self.network.shapes)
+        self.writer.write_json("graph.json", {"schema": SCHEMA} | outline)
 
     def measure_activations(self) -> None:
         """Write each image with the network's prediction, and the activation maps of each analysed layer."""

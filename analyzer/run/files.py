@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from filterscope.analyzer.run.layout import SCHEMA, SLUG
-from filterscope.analyzer.run.records import LayerInfo, Record, RunInfo
+from filterscope.analyzer.run.records import GraphInfo, LayerInfo, Record, RunInfo
 from filterscope.analyzer.run.tables import UNIT_SCHEMA
 from filterscope.analyzer.run.wholeness import in_schema, read_whole_table
 from filterscope.converters.errors import RunError, setting
@@ -84,6 +84,19 @@ def read_layers(folder: Path) -> list[LayerInfo]:
     if not all(isinstance(info.slug, str) and re.fullmatch(SLUG, info.slug) for info in infos):  # slugs become paths
         raise RunError(f"{path}: damaged; {AGAIN}")
     return infos
+
+
+def read_graph(path: Path) -> GraphInfo:
+    """Read graph.json.
+
+    Raises:
+        RunError: it is damaged, of a newer schema, or an entry is fed by one that does not stand before it.
+    """
+    graph = read_record(path, GraphInfo)
+    for place, entry in enumerate(graph.entries):
+        if not all(isinstance(source, int) and 0 <= source < place for source in entry.sources):
+            raise RunError(f"{path}: damaged; {AGAIN}")
+    return graph
 
 
 def read_record(path: Path, kind: type[AnyRecord], remedy: str = AGAIN) -> AnyRecord:

@@ -21,7 +21,7 @@ RESERVED = DEVICES | {
 }  # beside examples/SLUG.parquet
 STUDIES = "weights|examples|attribution|classes|inversion|groups|tuning|truth|values"
 OWN_FILES = re.compile(  # paths that a run may hold
-    rf"(units\.parquet|layers\.json|run\.json|model\.onnx|(first|tasks)/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
+    rf"(units\.parquet|(layers|graph|run)\.json|model\.onnx|(first|tasks)/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
     rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png|npz))"
     rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+"

@@ -2,6 +2,7 @@
 
     run.json                 what was done, on what, with what; status running, complete or partial
     layers.json              every conv layer, analysed or not
+    graph.json               the outline of the network, small operations folded
     units.parquet            a row a unit and kind, the union of the tasks' tables
     tasks/SLUG/KIND-FIRST-LAST.parquet + .png   one finished task: its rows and an atlas of its pictures
     first/…                  the same of first pictures, until those in tasks/ have replaced them
@@ -30,13 +31,14 @@ from filterscope.analyzer.run.files import (
     AGAIN,
     gather_units,
     is_run,
+    read_graph,
     read_info,
     read_layers,
     read_record,
     read_table,
 )
 from filterscope.analyzer.run.layout import LARGEST_ATLAS, OWN_FILES
-from filterscope.analyzer.run.records import ImageInfo, LayerInfo, RunInfo, StudyInfo
+from filterscope.analyzer.run.records import GraphInfo, ImageInfo, LayerInfo, RunInfo, StudyInfo
 from filterscope.analyzer.run.rows import StoredPicture
 from filterscope.analyzer.run.table_view import TableView
 from filterscope.analyzer.run.tables import EXAMPLE_SCHEMA, MAP_SCHEMA, TABLES, UNIT_SCHEMA, WEIGHT_SCHEMA
@@ -87,6 +89,16 @@ class Run:
     def layers(self) -> list[LayerInfo]:
         """Every conv layer in graph order, analysed or not."""
         return read_layers(self.folder)
+
+    @cached_property
+    def graph(self) -> GraphInfo | None:
+        """The outline of the network; None where an older version made the run.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        path = self.folder / "graph.json"
+        return read_graph(path) if path.is_file() else None
 
     @cached_property
     def units(self) -> TableView:

@@ -115,6 +115,28 @@ class LayerInfo(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EntryInfo(Record):
+    """A place in the outline of the network: an entry of graph.json."""
+
+    kind: str  # input, layer, dense, join, chain or output
+    name: str  # of its first node, or of the input or output
+    steps: tuple[str, ...]  # operators and non-linearities, in order, the first few
+    layer: int | None  # index of the convolution layer
+    shape: tuple[int, ...]  # of what it gives, for one image, without the axis of images
+    sources: tuple[int, ...]  # places of the entries that feed it, all before its own
+    nodes: int  # of the network that it stands for; 0 for inputs and outputs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphInfo(Record):
+    """The outline of the network, small operations folded: graph.json."""
+
+    nodes: int  # of the network, between its inputs and its outputs
+    left_out: str  # "", "chains" or "all": what was too much for the file
+    entries: tuple[EntryInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class OutputInfo(Record):
     """An output of the network."""
 

@@ -171,20 +171,29 @@ def field(layer: LayerInfo, within: Sequence[int] | None = None) -> str:
     return local
 
 
+NONLINEARITIES = {  # as layers.json calls them → as papers write them
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "leaky_relu": "leaky ReLU",
+    "prelu": "PReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "celu": "CELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "hardswish": "hard swish",
+    "none": "no non-linearity",
+}
+
+
+def step(name: str) -> str:
+    """An operator, or a non-linearity of layers.json, as people write it."""
+    return NONLINEARITIES.get(name, name.replace("_", " "))
+
+
 def nonlinearity(layer: LayerInfo) -> str:
     """The non-linearity that follows, as papers write it."""
-    name = str(layer.nonlinearity)
-    return {
-        "relu": "ReLU",
-        "relu6": "ReLU6",
-        "leaky_relu": "leaky ReLU",
-        "prelu": "PReLU",
-        "elu": "ELU",
-        "selu": "SELU",
-        "gelu": "GELU",
-        "silu": "SiLU",
-        "none": "no non-linearity",
-    }.get(name, name.replace("_", " "))
+    return step(str(layer.nonlinearity))
 
 
 def in_brief(layer: LayerInfo, within: Sequence[int] | None = None) -> list[str]:

@@ -157,6 +157,13 @@ DEFINITIONS = (
         "Unraised is an observation, dead is a proof; the two are never mixed here.",
     ),
     Definition(
+        "double",
+        "Double",
+        "A channel that does the same as another one of its layer: on the data their activations correlate above "
+        "0.99, or their kernels read the same input and point the same way (a cosine above 0.99). One of the two "
+        "could be left out; kernels of grouped convolutions read different inputs and are not compared.",
+    ),
+    Definition(
         "diverged",
         "Diverged",
         "The optimisation ended in infinite or undefined numbers, or the network itself answers with NaN or infinity. "
@@ -169,6 +176,28 @@ DEFINITIONS = (
         "minimum (black) to its maximum (white, the number below it), so that grey levels of two maps cannot be "
         "compared; a map of one value is black, and larger maps are reduced to 48 pixels on a layer’s page and to "
         "112 on an image’s.",
+    ),
+    Definition(
+        "saturated",
+        "Saturated image",
+        "An image more than half of whose values are 0 or 255, as the network sees it. It may be a drawing; more "
+        "often it was read with the wrong white, or was stretched before.",
+    ),
+    Definition(
+        "score",
+        "Score, probability",
+        "A score is an output as the network gives it, before a softmax or a sigmoid, also called logit; it has no "
+        "unit, and only differences between scores of one image mean something. A probability lies between 0 and "
+        "100 % and is shown where the network’s outputs are probabilities.",
+    ),
+    Definition(
+        "telling-rule",
+        "The most telling channels",
+        "At most five on the overview, at most one a layer and one a class: where the data has classes, those that "
+        "tell one class from all others best (AUC); else those whose pictures reach most times the strongest "
+        "natural image; else, in five layers spread over the depth, those that rise highest above random images, "
+        "of those above 0. Beside each stands what it saw where it was strongest on the data set, or else on your "
+        "images.",
     ),
     Definition(
         "field",

@@ -76,6 +76,8 @@ class LayerEntry:
     measured: int = 0  # channels whose statistics on the data set are there
     likeness: float | None = None  # median correlation of its pictures of the first kind, two by two; null: too few
     groups: tuple[tuple[int, ...], ...] = ()  # channels that are look-alikes of each other
+    dead_channels: tuple[int, ...] = ()
+    constant_channels: tuple[int, ...] = ()
 
     @property
     def looks_alike(self) -> bool:
@@ -349,6 +351,8 @@ def _entry(
         dead=sum("dead" in unit.statuses for unit in units),
         diverged=counted["diverged"],
         constant=sum(unit.constant for unit in units),
+        dead_channels=tuple(unit.channel for unit in units if "dead" in unit.statuses),
+        constant_channels=tuple(unit.channel for unit in units if unit.constant),
         on_page=frozenset(unit.channel for unit in units),
         absent=tuple(lacking),
         reached=float(np.median(shares_of_bound)) if shares_of_bound else None,

@@ -12,6 +12,8 @@ from filterscope.analyzer.run.rows import DepthRow, rows_of
 from filterscope.reports.site.layer_page import LayerEntry
 from filterscope.reports.site.plots import DepthPlot, by_depth
 
+NEAR = 1 / 3  # share of a bound from which it tells something
+
 
 def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
     """One plot a quantity that at least two layers have."""
@@ -40,7 +42,9 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
             "Median over the channels: the picture’s number as a share of what no picture of its size can exceed.",
             reached,
             share=True,
-        ),
+        )
+        if _says_something(entries)
+        else None,
         by_depth("Sparsity", "sparsity", "On the data set: 0 dense, 1 sparse.", sparsity, share=True),
         by_depth(
             "Active",
@@ -61,6 +65,12 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
         ),
     ]
     return [plot for plot in drawn if plot is not None]
+
+
+def _says_something(entries: Sequence[LayerEntry]) -> bool:
+    """Whether at least half of the layers come within a factor of three of their bounds: others are far too high."""
+    shares = [entry.reached for entry in entries if entry.reached is not None]
+    return 2 * sum(share >= NEAR for share in shares) >= len(shares)
 
 
 def missing(run: Run, entries: Sequence[LayerEntry]) -> list[LayerEntry]:

@@ -25,7 +25,8 @@ from filterscope.reports.site import likeness
 from filterscope.reports.site.details import Details
 
 STRIP = 8  # pictures that stand for a layer on the overview
-STRIP_SIDE = 96  # pixels and CSS pixels
+STRIP_SIDE = 96  # pixels
+STRIP_SHOWN = 64  # CSS pixels
 CLASS_SIDE = 112  # CSS pixels, of a class's picture
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
@@ -339,7 +340,7 @@ def strip_style(layers: Sequence[tuple[LayerInfo, Sequence[Picture]]]) -> Iterat
     for layer, lead in layers:
         if lead:
             size = lead[0].kind.size
-            height, width = sheets.shown_size(*size, STRIP_SIDE)
+            height, width = sheets.shown_size(*size, STRIP_SHOWN)
             yield (
                 f".px.strip-{layer.index}{{width:{width}px;height:{height}px;"
                 f"background-image:url(strip-{layer.slug}.webp);background-size:{STRIP * 100}% 100%;"

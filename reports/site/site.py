@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
+from markupsafe import Markup
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, StudyInfo
@@ -23,13 +24,16 @@ from filterscope.reports.page.units import MAP_SIDE, UnitTable
 from filterscope.reports.site import (
     class_page,
     definitions,
+    findings,
     graph,
     image_page,
     layer_page,
     overview,
     pictures,
+    setting_words,
     single,
     summary,
+    telling,
 )
 from filterscope.reports.site.details import Studies
 from filterscope.reports.site.image_page import ImagePage
@@ -186,6 +190,9 @@ class Site:
             "words": words,
             "sheets": sheets,
             "definitions": definitions,
+            "findings": findings,
+            "graph": graph,
+            "setting_words": setting_words,
             "studies": studies,
             "has_classes": self.classes is not None,
             "has_examples": self.examples is not None,
@@ -196,7 +203,11 @@ class Site:
             "strip_side": pictures.STRIP_SIDE,
             "firing_side": pictures.FIRING_SIDE,
         }
-        return markup.environment(names)
+
+        def in_form(sentence: str | None) -> Markup:
+            return markup.coded(summary.in_form(self.run.info, sentence))
+
+        return markup.environment(names, in_form)
 
     def _page(self, name: str, template: str, **context: Any) -> None:
         self.folder.write(name, self.environment.get_template(template).render(**context).encode())
@@ -247,13 +258,24 @@ class Site:
             MARK,
             {"schema": SCHEMA, "run": self.run.info.json, "totals": asdict(totals), "layers": layers, "images": images},
         )
+        seen = {entry.layer.index for entry in entries if entry.page}
+        rule, channels = telling.write(
+            self.run, self.folder, self.table, self.studies, entries=entries, examples=self.examples is not None
+        )
         self._page(
             "index.html",
             "index.html",
+            run=self.run,
             entries=entries,
             totals=totals,
-            drawing=graph.draw(self.run.layers),
-            graph=graph,
+            rule=rule,
+            telling=channels,
+            results=findings.class_results(self.run),
+            confusions=findings.confusions(self.run),
+            predictions=[page.facts.prediction for page in self.images],
+            odd=findings.findings(self.run, self.studies, entries, self._saturated()),
+            drawing=graph.draw(self.run.layers, seen, summary.ends(self.run.info)),
+            outline=graph.draw_outline(self.run.graph, self.run.layers, seen),
             plots=overview.plots(self.run, entries),
             lacking=overview.missing(self.run, entries),
         )
@@ -278,6 +300,10 @@ class Site:
     def _pages(self) -> dict[str, str]:
         """Layer → its page, of those that were analysed."""
         return {layer.name: f"layer-{layer.slug}.html" for layer in self.with_page}
+
+    def _saturated(self) -> tuple[int, int]:
+        """How many of the images with a page are mostly black or white, and how many there are."""
+        return findings.saturated_images(self.run, len(self.images)), len(self.images)
 
     def _layer(self, layer: LayerInfo, here: int) -> LayerPage:
         """Write a layer's page and its pictures; note what its images' pages will show of it."""

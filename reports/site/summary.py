@@ -5,12 +5,19 @@ Reads run.json, of which an unfinished run may hold only a part. Knows nothing o
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from filterscope.analyzer.run.records import ErrorInfo, LayerInfo, PreprocessingInfo, RunInfo, StudyInfo
+from filterscope.analyzer.run.records import (
+    ErrorInfo,
+    LayerInfo,
+    Prediction,
+    PreprocessingInfo,
+    RunInfo,
+)
 from filterscope.reports.page import words
 
 Facts = list[tuple[str, str]]  # (name, words)
@@ -26,6 +33,13 @@ STUDIES = {  # folder in the run → what it is called
     "truth": "Natural and maximised",
     "values": "Other layers",
 }
+STAGES = {  # key of run.json's timings, beside those of studies → what it is called
+    "images": "Reading your images",
+    "prove": "Comparing the import with the original",
+    "activations": "Activation maps",
+    "maximize": "Maximised pictures",
+    "total": "All together",
+}
 OPTION = "--"  # with which a shell command's options begin
 OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture is
     *("layers", "channels", "out", "time-budget"),
@@ -34,6 +48,13 @@ OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture i
 OWN_FLAGS = ("sanity", "truth", "quiet", "json-log")
 SHORT_FLAGS = ("-q",)
 SHORT_OPTIONS = ("-o",)
+SETTINGS = frozenset(  # that sentences of the pages and of a run may name between backticks
+    (
+        *("attribution", "channels", "classes", "examples", "feed", "groups", "high", "images", "input"),
+        *("input_channels", "input_size", "inversion", "labels", "layers", "mean", "order", "preprocess", "quality"),
+        *("resize", "seed", "std", "time_budget", "trust", "truth", "tuning", "values", "white"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +72,29 @@ class Totals:
     silent: int | None = None  # channels never above 0 on the data set; null where there was none
 
 
-def verdict(totals: Totals, assumed: bool = False) -> list[str]:
-    """The main result of the run, in a few sentences.
+def ends(info: RunInfo) -> tuple[str, str]:
+    """The sizes of the network's input and of its first output, in words; empty where they are not recorded."""
+    spec, outputs = info.input, info.model.outputs
+    size = words.times([spec.channels, spec.height, spec.width]) if spec else ""
+    return size, words.times(outputs[0].shape[1:]) if outputs else ""
 
-    Args:
-        assumed: whether the network's preprocessing is merely assumed, on which proofs rest.
-    """
+
+def extent(totals: Totals) -> str:
+    """How much of the network the report shows, in a sentence."""
     if not totals.pictures:
-        return ["No pictures yet."]
-    sentences = [
-        f"{words.count(totals.pictures, 'picture')} of {words.count(totals.units, 'channel')} "
+        return "No pictures yet."
+    return (
+        f"Shown here: {words.count(totals.pictures, 'picture')} of {words.count(totals.units, 'channel')} "
         f"in {words.count(totals.layers, 'layer')}."
-    ]
-    parts = []
-    if totals.unraised:
-        parts.append(f"{words.count(totals.unraised, 'picture')} did not rise above random images")
-    if totals.constant:
-        parts.append(f"{words.count(totals.constant, 'channel is', 'channels are')} constant")
-    if totals.dead:
-        proven = words.count(totals.dead, "channel is", "channels are")
-        parts.append(f"{proven} proven dead{' (if the preprocessing is as assumed)' if assumed else ''}")
-    if totals.diverged:
-        parts.append(f"{words.count(totals.diverged, 'picture')} diverged")
-    if parts:
-        text = words.listed(parts)
-        sentences.append(f"{text[0].upper()}{text[1:]}.")
-    else:
-        sentences.append("All rose above random images; no channel is proven dead, and no picture diverged.")
-    if totals.silent:
-        silent = words.count(totals.silent, "channel is", "channels are")
-        sentences.append(f"{silent} silent on the data set: never above 0 on any of its images.")
-    elif totals.silent == 0:
-        sentences.append("No channel is silent on the data set.")
-    return sentences
+    )
+
+
+def nothing_odd(totals: Totals) -> str:
+    """What was looked for, where nothing odd was found."""
+    if not totals.pictures:
+        return ""
+    data = "" if totals.silent is None else ", none is silent on the data"
+    return f"Nothing odd: every picture rose above random images, no channel is proven dead, constant or double{data}."
 
 
 def first_sentence(first: int, pictures: int) -> str:
@@ -219,25 +230,12 @@ def run_facts(info: RunInfo) -> Facts:
 
 def timing_facts(info: RunInfo) -> Facts:
     """Seconds by part of the work."""
-    return [(name, words.duration(seconds)) for name, seconds in info.timings.items()]
-
-
-def settings_facts(info: RunInfo) -> Facts:
-    """Every setting of the run as it stands in run.json."""
-    return [(name, _value(value)) for name, value in info.settings.items()]
+    return [(STAGES.get(name) or STUDIES.get(name, name), words.duration(s)) for name, s in info.timings.items()]
 
 
 def version_facts(info: RunInfo) -> Facts:
     """Name and version of each library that matters."""
     return [(name, str(version)) for name, version in info.versions.items()]
-
-
-def study_facts(study: StudyInfo) -> Facts:
-    """The settings of a study, and what it cost."""
-    return [
-        *((name, _value(value)) for name, value in study.settings.items()),
-        ("seconds", words.duration(study.seconds)),
-    ]
 
 
 def unit_command(info: RunInfo, layer: LayerInfo) -> str:
@@ -267,6 +265,39 @@ def pngs_command() -> str:
 def layer_command(info: RunInfo, layer: LayerInfo) -> str:
     """The command that analyses one layer: that of its channels, without a choice of them."""
     return unit_command(info, layer).rpartition(f" {_option('channel')}")[0]
+
+
+def in_form(info: RunInfo, sentence: str | None) -> str:
+    """A sentence whose settings, `name` or `name=value`, are named as whoever made the run knows them.
+
+    They become options where a command line made the run; where Python did, they stay.
+    """
+    text = sentence or ""
+    if not info.command:
+        return text
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in SETTINGS:
+            return match[0]
+        return f"`{_option(name.replace('_', '-'))}{f' {value}' if value not in (None, 'True') else ''}`"
+
+    return re.sub(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`", option, text)
+
+
+def answer_sentence(predictions: Sequence[Prediction | None]) -> str:
+    """What the number beside a class is, in one sentence; empty where nothing was predicted."""
+    kinds = {prediction.kind for prediction in predictions if prediction and prediction.top}
+    if kinds == {"probability"}:
+        return "The number beside it is its probability."
+    if kinds:
+        return "Its score is the network’s output as it is, before any softmax (a logit)."
+    return ""
+
+
+def has_nameless_answers(predictions: Sequence[Prediction | None]) -> bool:
+    """Whether a class is shown by its number, since nobody has given its name."""
+    return any(not one.label for prediction in predictions if prediction for one in prediction.top[:1])
 
 
 def _option(name: str) -> str:
@@ -316,9 +347,3 @@ def _worst(part: ErrorInfo | None, where: str, kind: str | None = None) -> str:
 
 def _vector(values: Sequence[float]) -> str:
     return f"{values[0]:g}" if len(set(values)) == 1 else f"({', '.join(f'{value:g}' for value in values)})"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return str(value)

@@ -1,7 +1,7 @@
 // Zooms the drawing of the architecture and moves it by dragging. Its frame scrolls by itself, with keys too.
 "use strict";
 
-for (const section of document.querySelectorAll(".architecture")) {
+for (const section of document.querySelectorAll(".architecture .drawing")) {
   const frame = section.querySelector(".canvas");
   const svg = frame.querySelector("svg");
   const [width, height] = [Number(svg.getAttribute("width")), Number(svg.getAttribute("height"))];

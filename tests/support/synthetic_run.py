@@ -51,6 +51,7 @@ def synthetic_run(
     branches: bool = False,
     diverse: int = 0,
     first: Sequence[str] = (),
+    outline: bool = True,
 ) -> Path:
     """Write a run.
 
@@ -72,6 +73,7 @@ def synthetic_run(
         branches: whether the layers branch and join: layer 3n + 3 follows both layers before it, which follow 3n.
         diverse: so many channels of the second layer have diverse pictures, of the odd ones four times the same.
         first: layers (as `conv0`) whose channel pictures are first ones.
+        outline: whether graph.json is there, which older versions did not write.
 
     Returns:
         The folder.
@@ -88,6 +90,8 @@ def synthetic_run(
             fact["depth"] = max((facts[i]["depth"] + 1 for i in feeding if 0 <= i < index), default=0)
     with RunWriter(folder, "plan") as writer:
         writer.write_json("layers.json", {"schema": 1, "layers": facts})
+        if outline:
+            writer.write_json("graph.json", {"schema": 1} | _outline(facts))
         for index in range(images):
             label = names[index % len(names)] if names else f"photo-{index}.jpg"
             _write_image(writer, index, label, size, bands)
@@ -159,6 +163,28 @@ def _layer(
         "channels": list(range(channels)) if analysed else [],
         "canvas": {"channel": canvas, "neuron": canvas},
     }
+
+
+def _outline(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The layers with an activation and a pool behind each, a sum where several feed one, a dense layer at the end."""
+    entries: list[dict[str, Any]] = []
+
+    def add(kind: str, steps: Sequence[str], sources: Sequence[int], **facts: Any) -> int:
+        blank = {"name": f"/{kind}", "layer": None, "shape": [8, 4, 4], "nodes": len(steps)}
+        entries.append(blank | {"kind": kind, "steps": list(steps), "sources": list(sources)} | facts)
+        return len(entries) - 1
+
+    image = add("input", [], [], name="input")
+    end: dict[str, int] = {}
+    for layer in layers:
+        feeding = [end[name] for name in layer["predecessors"]] or [image]
+        source = add("join", ["Add"], feeding) if len(feeding) > 1 else feeding[0]
+        own = {"name": layer["node"], "layer": layer["index"], "shape": layer["output_shape"]}
+        end[layer["name"]] = add("chain", ["relu6", "MaxPool"], [add("layer", [layer["op"]], [source], **own)])
+    ends = [end[layer["name"]] for layer in layers if not any(layer["name"] in la["predecessors"] for la in layers)]
+    joined = add("join", ["Concat"], ends) if len(ends) > 1 else ends[0]
+    add("output", [], [add("dense", ["Gemm"], [joined], shape=[1000])], name="logits", shape=[1000])
+    return {"nodes": sum(entry["nodes"] for entry in entries), "left_out": "", "entries": entries}
 
 
 def _write_pictures(

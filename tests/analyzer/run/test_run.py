@@ -82,6 +82,11 @@ KEYS = [  # layer, kind, channels of a task; in an order that is not the one the
     ("first", "neuron-analytic", (0, 1, 2)),
 ]
 
+OUTLINE = [
+    {"kind": "input", "name": "x", "steps": [], "layer": None, "shape": [3, 4, 6], "sources": [], "nodes": 0},
+    {"kind": "layer", "name": "/first", "steps": ["Conv"], "layer": 0, "shape": [2, 4, 6], "sources": [0], "nodes": 2},
+]
+
 
 def row(layer, kind, channel):
     objective, method = kind.split("-")
@@ -100,6 +105,7 @@ def write(folder, plan="p"):
         writer.write_info({"status": "complete"})
         listed = [{"index": 0, "name": "first", "slug": "first"}, {"index": 1, "name": "before", "slug": "before"}]
         writer.write_json("layers.json", {"schema": SCHEMA, "layers": listed})
+        writer.write_json("graph.json", {"schema": SCHEMA, "nodes": 2, "left_out": "", "entries": OUTLINE})
         for layer, kind, channels in KEYS:
             rows = [row(layer, kind, channel) for channel in channels]
             writer.write_task(TaskKey(layer, kind, channels[0], channels[-1]), rows, pictures(len(rows)))
@@ -410,7 +416,7 @@ def test_a_folder_in_which_a_run_died_at_once_is_used_again(tmp_path):
 # Reading
 
 
-NEWER = ["run.json", "layers.json", "images/1.json"]
+NEWER = ["run.json", "layers.json", "graph.json", "images/1.json"]
 
 
 @pytest.mark.parametrize("name", NEWER)
@@ -419,6 +425,17 @@ def test_a_newer_format_is_refused_by_name(folder, name):
     (folder / name).write_text(json.dumps(content | {"schema": SCHEMA + 1}))
     with pytest.raises(RunError, match=rf"{name}: written by a newer filterscope \(format {SCHEMA + 1}, .*update"):
         read_all(folder)
+
+
+def test_the_outline_of_the_network_is_read_and_its_absence_is_none(folder):
+    graph = Run(folder).graph
+    assert (graph.nodes, graph.left_out) == (2, "")
+    assert [(one.kind, one.steps, one.layer, one.shape, one.sources) for one in graph.entries] == [
+        ("input", (), None, (3, 4, 6), ()),
+        ("layer", ("Conv",), 0, (2, 4, 6), (0,)),
+    ]
+    (folder / "graph.json").unlink()
+    assert Run(folder).graph is None
 
 
 def test_a_newer_run_is_not_written_into(folder):
@@ -430,6 +447,7 @@ def test_a_newer_run_is_not_written_into(folder):
 def read_all(folder):
     """Everything that somebody may ask of a run."""
     found = Run(folder)
+    assert found.graph is not None
     for unit in found.units.to_pylist():
         found.tile(unit)
     for layer in found.layers:
@@ -444,6 +462,8 @@ DAMAGED = [  # file, what it holds instead
     *((name, content) for name in NEWER for content in (b"", b"{", b"[1]", b"\xff", b'{"schema": "x"}', b"[" * 99999)),
     *(("layers.json", b'{"layers": [{"slug": "%s"}]}' % slug) for slug in (b"../x", b"", b"a/b", b"x" * 61)),
     *(("layers.json", content) for content in (b'{"layers": 3}', b'{"layers": [3]}', b'{"layers": [{}]}')),
+    *(("graph.json", content) for content in (b'{"entries": 3}', b'{"entries": [3]}')),
+    *(("graph.json", b'{"entries": [{"sources": [%s]}]}' % source) for source in (b"0", b"-1", b'"x"', b"0.5")),
     *((name, content) for name in TABLES for content in (b"", b"PAR1", b"no table")),
     *((name, None) for name in TABLES),  # of other columns
     *((name, b"no picture") for name in ("images/1.png", "maps/first-0.png", "tasks/first/channel-ascent-0-1.png")),

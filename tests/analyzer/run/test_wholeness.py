@@ -94,6 +94,7 @@ FILES = [  # one of each kind
     "values/values.parquet",
     "units.parquet",
     "layers.json",
+    "graph.json",
 ]
 
 

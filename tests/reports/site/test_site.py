@@ -128,14 +128,15 @@ def test_names_come_out_as_text_and_never_as_markup_or_paths(sites):
 def test_every_layer_and_every_unit_is_there(made):
     run, folder = made
     index = read(folder / "index.html")
-    assert len(index.select("li", "layer")) == len(run.layers)
+    assert len(index.select("li", "layer")) == sum(layer["analysed"] for layer in run.layers)
     for layer in run.layers:
-        entry = next(e for e in index.select("li", "layer") if e.attributes["id"] == f"layer-{layer['slug']}")
+        entry = next(e for e in index.select("li") if e.attributes.get("id") == f"layer-{layer['slug']}")
+        assert words.shortened(layer["name"], 60)[:20] in entry.text
         if layer["analysed"]:
             page = read(folder / f"layer-{layer['slug']}.html")
             assert sorted(int(unit.attributes["id"]) for unit in page.select("a", "u")) == layer["channels"]
         else:
-            assert "Not analysed" in entry.text
+            assert entry in index.select("li", within=index.select("details", "others")[0])
             page = read(folder / f"layer-{layer['slug']}.html")
             assert f"{words.shortened(layer['name'])} was not analysed in this run." in page.text
 
@@ -403,7 +404,7 @@ def test_first_pictures_are_counted_and_named(sites):
     badges = {
         e.attributes["id"]: [b.text for b in index.select("span", "is-first", e)] for e in index.select("li", "layer")
     }
-    assert list(badges.values()) == [["6 first"], [], ["6 first"], []]
+    assert list(badges.values()) == [["6 first"], [], ["6 first"]]
     for layer, first in zip(run.layers[:3], (True, False, True), strict=True):
         page = read(folder / f"layer-{layer['slug']}.html")
         assert ("6 of 18 pictures are first ones" in page.text) is first
@@ -574,7 +575,9 @@ def test_assumed_preprocessing_is_a_visible_warning(sites):
 def test_units_that_are_not_fine_are_said_to_be_so(sites):
     _, folder = sites("plain")
     index = " ".join(read(folder / "index.html").text.split())
-    assert "6 pictures did not rise above random images, 3 channels are proven dead and 6 pictures diverged." in index
+    assert "Unraised 6 of 54 pictures did not rise above random images." in index
+    assert "Dead 3 of 18 channels: no image can raise them above 0. This is proven." in index
+    assert "Diverged 6 of 54 pictures diverged: there is no result." in index
     page = read(folder / "layer-features-0-conv.html")
     for channel, word in ((1, "unraised"), (2, "dead"), (3, "diverged")):
         tile = next(e for e in page.select("a", "u") if e.attributes["id"] == str(channel))
@@ -609,7 +612,7 @@ def test_many_units_render_and_each_atlas_is_read_once(tmp_path, monkeypatch):
     tiles = page.select("a", "u")
     assert len(tiles) == 2000
     most = max(Counter(names).values())
-    assert most <= 3, "the pictures that stand for the layer may need one again, and so do those that are files"
+    assert most <= 4, "the pictures that stand for the layer or the network may need one again, and those as files"
     styles = Styles(folder / "site" / "assets" / "features-0-conv.css")
     shown = cut(styles, of_tile(styles, ".l0-", "k0", next(tile for tile in tiles if tile.attributes["id"] == "1999")))
     row = next(r for r in run.units.to_pylist() if r["channel"] == 1999 and r["objective"] == "channel")
@@ -654,13 +657,27 @@ def test_the_same_run_gives_the_same_bytes(tmp_path, sites):
 def test_the_architecture_draws_every_layer_and_every_way(sites):
     run, folder = sites("studies")
     page = read(folder / "index.html")
-    drawing = page.select("div", "canvas")[0]
-    links = [e.attributes["href"] for e in page.select("a", within=drawing)]
-    assert sorted(links) == sorted(f"layer-{la['slug']}.html" for la in run.layers if la["analysed"])
+    whole, layers = page.select("div", "canvas")
+    for drawing in (whole, layers):
+        links = [e.attributes["href"] for e in page.select("a", within=drawing)]
+        assert sorted(links) == sorted(f"layer-{la['slug']}.html" for la in run.layers if la["analysed"])
+        assert all(e.attributes["href"][1:] in page.ids for e in page.select("use", within=drawing))
     ways = sum(len(layer["predecessors"]) or 1 for layer in run.layers)
     feeding = {name for layer in run.layers for name in layer["predecessors"]}
     ways += sum(layer["name"] not in feeding for layer in run.layers)
-    assert len(page.select("path", within=page.select("g", "edges")[0])) == ways
+    assert len(page.select("path", within=page.select("g", "edges", layers)[0])) == ways
+    sources = sum(len(entry.sources) for entry in run.graph.entries)
+    assert len(page.select("path", within=page.select("g", "edges", whole)[0])) == sources
+    hints = [e.text for e in page.select("title", within=whole)]
+    assert sum("ReLU6 · MaxPool, gives 8" in hint for hint in hints) == len(run.layers)
+
+
+def test_a_run_of_an_older_version_has_the_drawing_of_its_convolutions_alone(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", outline=False, layers=2, images=0))
+    assert run.graph is None
+    page = read(render(run))
+    assert len(page.select("div", "canvas")) == 1
+    assert not [e for e in page.select("input") if e.attributes["name"] == "drawing"]
 
 
 def test_an_image_page_shows_its_studies(sites):

@@ -1,0 +1,286 @@
+"""What a reader wants to know of a network first: what it is, how often it is right, and what is odd about it.
+
+Knows the run's reader; knows nothing of HTML.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import RunInfo
+from filterscope.analyzer.run.rows import WeightRow, rows_of
+from filterscope.analyzer.run.tables import TABLES
+from filterscope.reports.page import words
+from filterscope.reports.page.units import finite
+from filterscope.reports.site.details import Studies
+from filterscope.reports.site.layer_page import LayerEntry
+
+DOUBLE = 0.99  # correlation of activations, or cosine of kernels, above which two channels are one
+SATURATED = 0.5  # share of an image's values at 0 or 255, above which it is mostly black or white
+NAMED = 4  # classes named in a sentence
+FEWEST = 10  # images of a class, from which it is named as the best or the worst
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A layer in which something was found."""
+
+    layer: str
+    page: str | None
+    channels: tuple[int, ...]  # in which it was found; empty where it is the layer as a whole
+    on_page: frozenset[int]  # channels with a view
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One odd thing, and where."""
+
+    title: str
+    anchor: str  # section of the method page
+    text: str
+    places: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """How often the network was right about a class of the data (examples/classes.parquet)."""
+
+    index: int
+    name: str | None
+    images: int
+    right: int
+    right_of_five: int | None
+    predicted: int | None
+
+    @property
+    def share(self) -> float:
+        """Of its images that the network was right about."""
+        return self.right / self.images
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often one class of the data was taken for another (examples/confusion.parquet)."""
+
+    label: int
+    predicted: int
+    images: int
+
+
+def class_results(run: Run) -> list[ClassResult]:
+    """The classes of the run's data of which there are images; none where the data has none."""
+    name = "examples/classes.parquet"
+    rows = rows_of(run.table(name), ClassResult) if name in TABLES else []
+    return [row for row in rows if row.images]
+
+
+def network_sentence(info: RunInfo, results: Sequence[ClassResult] = ()) -> str:
+    """What the network is: what it takes, what it answers, and how large it is.
+
+    Args:
+        info: of the run.
+        results: the classes of its data, which may name those of the network.
+    """
+    model, spec = info.model, info.input
+    outputs = [output.shape[1:] for output in model.outputs]
+    has_scores = len(outputs) == 1 and len([side for side in outputs[0] if side != 1]) == 1
+    of_data = [row.name for row in results if row.name and row.name != f"class {row.index}"]
+    is_whole = has_scores and len(of_data) == int(np.prod(outputs[0]))
+    names = list(info.labels) or (of_data if is_whole else [])
+    parts = [_answer(names, outputs) if names or has_scores else _outputs(outputs)]
+    if spec:
+        bands = {"rgb": "RGB images", "grey": "grey images", "multi": f"images of {spec.channels} bands"}[spec.bands]
+        parts.append(f"It takes {bands} of {words.times([spec.height, spec.width])} pixels.")
+    if model.conv_layers is not None:
+        size = [words.count(model.conv_layers, "convolution layer")]
+        size += [words.count(model.conv_channels, "channel")] if model.conv_channels is not None else []
+        size += [f"{words.large(model.parameters)} parameters"] if model.parameters is not None else []
+        parts.append(f"Inside: {words.listed(size)}.")
+    return " ".join(filter(None, parts))
+
+
+def _answer(labels: Sequence[str], outputs: Sequence[tuple[int, ...]]) -> str:
+    count = len(labels) or int(np.prod(outputs[0]))
+    names = [words.shortened(name, 24) for name in labels]
+    if len(names) > 12:
+        return f"A classifier of {count:,} classes, from {names[0]} to {names[-1]}."
+    if names:
+        return f"A classifier of {words.count(count, 'class', 'classes')}: {words.listed(names, 12)}."
+    return f"A network with {words.count(count, 'score')}, one a class if it is a classifier."
+
+
+def _outputs(outputs: Sequence[tuple[int, ...]]) -> str:
+    if not outputs:
+        return ""
+    sizes = [words.times(shape) for shape in outputs]
+    return f"A network with {words.count(len(outputs), 'output')}, of {words.listed(sizes)} numbers."
+
+
+def accuracy_sentences(results: Sequence[ClassResult], confusions: Sequence[Confusion] = ()) -> list[str]:
+    """How often the network is right on the labelled data, in which classes most and least, and what it mixes up."""
+    images = sum(row.images for row in results)
+    if not images:
+        return []
+    share = sum(row.right for row in results) / images
+    text = f"It is right about {words.percent(share)} of the {words.count(images, 'image')} of the data set"
+    if all(row.right_of_five is not None for row in results):
+        among = sum(row.right_of_five or 0 for row in results) / images
+        text += f"; the right class is among its first five answers for {words.percent(among)}"
+    sentences = [f"{text}."]
+    ranked = sorted((row for row in results if row.images >= FEWEST), key=lambda row: (row.share, row.index))
+    if ranked and ranked[0].share < ranked[-1].share:
+        best, worst = (f"{_class(row)} ({words.percent(row.share)})" for row in (ranked[-1], ranked[0]))
+        sentences.append(f"Best at {best}, worst at {worst}.")
+    of_index = {row.index: row for row in results}
+    mixed = [one for one in confusions if one.label != one.predicted and one.label in of_index]
+    most = max(mixed, key=lambda one: (one.images, -one.label, -one.predicted), default=None)
+    if most:
+        answer = of_index.get(most.predicted)
+        other = _class(answer) if answer else f"class {most.predicted}"
+        sentences.append(
+            f"Most often mixed up: {_class(of_index[most.label])} taken for {other}, "
+            f"{most.images:,} of {words.count(of_index[most.label].images, 'time')}."
+        )
+    return sentences
+
+
+def confusions(run: Run) -> list[Confusion]:
+    """How often each class of the run's data was taken for each; none where the data has none."""
+    name = "examples/confusion.parquet"
+    return rows_of(run.table(name), Confusion) if name in TABLES else []
+
+
+def _class(row: ClassResult) -> str:
+    return words.shortened(row.name) if row.name else f"class {row.index}"
+
+
+def findings(run: Run, studies: Studies, entries: Sequence[LayerEntry], saturated: tuple[int, int]) -> list[Finding]:
+    """Everything odd that the run shows, the most certain first.
+
+    Args:
+        run: to read from.
+        studies: of the run.
+        entries: of all layers.
+        saturated: how many images are mostly black or white, and how many were looked at.
+    """
+    units = sum(entry.units for entry in entries)
+    pictures = sum(entry.pictures for entry in entries)
+    measured = [entry for entry in entries if entry.silent is not None]
+    seen = sum(len(studies.statistics.of(entry.layer.name)) for entry in measured)
+    doubles = duplicates(run, studies, entries)
+    pictured = [entry for entry in entries if entry.likeness is not None]
+    alike = [entry for entry in pictured if entry.looks_alike]
+    is_assumed = bool(run.info.input and run.info.input.certain is False)
+    proven = f"This is proven{', if the preprocessing is as assumed' if is_assumed else ''}"
+    odd = [
+        _of_channels(
+            "Dead",
+            "dead",
+            f"no image can raise them above 0. {proven}",
+            units,
+            places=[(e, e.dead_channels) for e in entries],
+        ),
+        _of_channels(
+            "Silent on the data",
+            "silent",
+            "never above 0 on any image of the data set",
+            seen,
+            places=[(entry, entry.silent or ()) for entry in measured],
+        ),
+        _of_channels(
+            "Constant",
+            "constant",
+            "gave one number for everything that was measured",
+            units,
+            places=[(entry, entry.constant_channels) for entry in entries],
+        ),
+        _of_channels(
+            "Double",
+            "double",
+            "do the same as another channel of their layer",
+            sum(compared for _, _, compared in doubles),
+            places=[(entry, channels) for entry, channels, _ in doubles],
+        ),
+        _of_layers("unraised", "did not rise above random images", pictures, [(e, e.unraised) for e in entries]),
+        _of_layers("diverged", "diverged: there is no result", pictures, [(e, e.diverged) for e in entries]),
+    ]
+    if alike:
+        text = (
+            f"{len(alike):,} of {words.count(len(pictured), 'layer')}: the pictures look alike, "
+            "so they tell little about single channels."
+        )
+        places = [_whole(entry, f"median correlation {entry.likeness:.2f}") for entry in alike]
+        odd.append(Finding("Alike", "likeness", text, tuple(places)))
+    if saturated[0]:
+        text = (
+            f"{saturated[0]:,} of {words.count(saturated[1], 'image')} "
+            f"{'is' if saturated[0] == 1 else 'are'} mostly black or white: more than half of the values are 0 or 255."
+        )
+        odd.append(Finding("Saturated", "saturated", text))
+    return [finding for finding in odd if finding is not None]
+
+
+def _of_channels(
+    title: str, anchor: str, claim: str, total: int, *, places: Sequence[tuple[LayerEntry, Sequence[int]]]
+) -> Finding | None:
+    """A finding about channels; None where it holds for none."""
+    there = [Place(entry.layer.name, entry.page, tuple(some), entry.on_page) for entry, some in places if some]
+    number = sum(len(place.channels) for place in there)
+    text = f"{number:,} of {words.count(total, 'channel')}: {claim}."
+    return Finding(title, anchor, text, tuple(there)) if number else None
+
+
+def _whole(entry: LayerEntry, note: str) -> Place:
+    """A layer as a whole."""
+    return Place(layer=entry.layer.name, page=entry.page, channels=(), on_page=frozenset(), note=note)
+
+
+def _of_layers(status: str, claim: str, total: int, numbers: Sequence[tuple[LayerEntry, int]]) -> Finding | None:
+    """A finding about pictures, counted by layer; None where it holds for none."""
+    places = [_whole(entry, words.count(number, "picture")) for entry, number in numbers if number]
+    number = sum(number for _, number in numbers)
+    text = f"{number:,} of {words.count(total, 'picture')} {claim}."
+    return Finding(status.capitalize(), status, text, tuple(places)) if number else None
+
+
+def duplicates(
+    run: Run, studies: Studies, entries: Sequence[LayerEntry]
+) -> list[tuple[LayerEntry, tuple[int, ...], int]]:
+    """The channels of each layer that do the same as another one there, and how many of it were compared.
+
+    They do where their activations on the data correlate above 0.99, or where their kernels read the same input and
+    point the same way: a cosine above 0.99.
+    """
+    listed = []
+    for entry in entries:
+        layer = entry.layer
+        likeness: dict[int, list[float | None]] = defaultdict(list)
+        for row in studies.statistics.of(layer.name):
+            likeness[row.channel].append(row.correlation)
+        if layer.analysed and layer.groups == 1:
+            for kernel in rows_of(run.weights(layer.slug), WeightRow):
+                likeness[kernel.channel].append(max(kernel.cosines, default=None))
+        double = (c for c, values in likeness.items() if any(finite(value) and value > DOUBLE for value in values))
+        listed.append((entry, tuple(sorted(double)), len(likeness)))
+    return listed
+
+
+def saturated_images(run: Run, images: int) -> int:
+    """How many of the first images of a run are mostly black or white."""
+    return sum(saturation(run.image(index)) > SATURATED for index in range(images))
+
+
+def saturation(picture: np.ndarray) -> float:
+    """Share of an image's values that are the least or the most that 8 bits hold; (H, W, C) uint8."""
+    return float(np.mean((picture == 0) | (picture == 255)))
+
+
+def unlooked(run: Run) -> list[str]:
+    """What the run cannot tell, and the setting that would make it known."""
+    return [] if run.holds("examples") else ["which channels are silent, or double, on real data (`examples`)"]

@@ -1,0 +1,233 @@
+"""The verdict of the overview: what a network is, how often it is right, what is odd about it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from filterscope.analyzer.run import tables
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.records import RunInfo
+from filterscope.analyzer.run.writer import RunWriter
+from filterscope.reports.site import findings
+from filterscope.reports.site.findings import ClassResult, Confusion, accuracy_sentences, network_sentence
+from filterscope.reports.site.site import render
+from support.pages import read
+from support.synthetic_run import synthetic_run
+
+INPUT = {"channels": 3, "height": 224, "width": 224, "bands": "rgb", "preprocessing": None}
+MODEL = {"conv_layers": 52, "conv_channels": 17_056, "parameters": 3_487_816}
+
+
+def info(outputs, labels=(), spec=INPUT):
+    shown = [{"name": f"out{index}", "shape": shape} for index, shape in enumerate(outputs)]
+    return RunInfo.read({"model": MODEL | {"outputs": shown}, "input": spec, "labels": labels})
+
+
+SENTENCES = [
+    (info([[1, 10]], ["cat", "dog"]), "A classifier of 2 classes: cat and dog."),
+    (
+        info([[1, 1000]], [f"class {index}" for index in range(1000)]),
+        "A classifier of 1,000 classes, from class 0 to class 999.",
+    ),
+    (info([[1, 1000]]), "A network with 1,000 scores, one a class if it is a classifier."),
+    (info([[1, 10, 1, 1]]), "A network with 10 scores"),
+    (info([[1, 4420, 2], [1, 4420, 4]]), "A network with 2 outputs, of 4420 × 2 and 4420 × 4 numbers."),
+    (info([[1, 1, 224, 224]]), "A network with 1 output, of 1 × 224 × 224 numbers."),
+    (info([]), "It takes RGB images"),
+]
+
+
+@pytest.mark.parametrize(("run", "expected"), SENTENCES)
+def test_the_first_sentence_says_what_the_network_is(run, expected):
+    text = network_sentence(run).replace("\u00a0", " ")
+    assert text.startswith(expected)
+    assert text.endswith(
+        "It takes RGB images of 224 × 224 pixels. "
+        "Inside: 52 convolution layers, 17,056 channels and 3.49 million parameters."
+    )
+
+
+def test_an_unfinished_run_may_know_nothing_of_its_network():
+    assert network_sentence(RunInfo.read({})) == ""
+
+
+CLASSES = [
+    ClassResult(0, "plane", 20, 19, 20, 21),
+    ClassResult(1, "cat", 20, 10, 18, 15),
+    ClassResult(2, "dog", 20, 15, 19, 24),
+    ClassResult(3, "emu", 2, 0, 2, 0),
+]
+
+
+def test_accuracy_names_the_best_class_the_worst_and_what_is_mixed_up():
+    """A class of two images is neither the best nor the worst."""
+    mixed = [Confusion(1, 1, 10), Confusion(1, 2, 8), Confusion(2, 1, 3), Confusion(3, 9, 2)]
+    assert accuracy_sentences(CLASSES, mixed) == [
+        "It is right about 71 % of the 62 images of the data set; "
+        "the right class is among its first five answers for 95 %.",
+        "Best at plane (95 %), worst at cat (50 %).",
+        "Most often mixed up: cat taken for dog, 8 of 20 times.",
+    ]
+
+
+def test_accuracy_leaves_out_what_it_cannot_say():
+    few = [replace(row, right_of_five=None, name=None) for row in CLASSES[:1]]
+    assert accuracy_sentences(few) == ["It is right about 95 % of the 20 images of the data set."]
+    assert accuracy_sentences([]) == []
+
+
+def test_only_images_of_black_and_white_are_saturated():
+    grey = np.full((8, 8, 3), 128, np.uint8)
+    half = grey.copy()
+    half[:4] = 255
+    assert findings.saturation(grey) == 0
+    assert findings.saturation(half) == 0.5
+    half[4, 0] = 0
+    assert findings.saturation(half) > findings.SATURATED
+
+
+CLASS_TABLES = {  # what a labelled data set adds to the study `examples`
+    "examples/classes.parquet": pa.schema(
+        [
+            *(("index", pa.int32()), ("name", pa.string()), ("images", pa.int32()), ("right", pa.int32())),
+            *(("right_of_five", pa.int32()), ("predicted", pa.int32()), ("probability", pa.float64())),
+        ]
+    ),
+    "examples/confusion.parquet": pa.schema([("label", pa.int32()), ("predicted", pa.int32()), ("images", pa.int32())]),
+    "examples/unit_classes.parquet": pa.schema(
+        [
+            *(("layer", pa.string()), ("channel", pa.int32()), ("rank", pa.int32()), ("index", pa.int32())),
+            *(("name", pa.string()), ("auc", pa.float64()), ("mean", pa.float64()), ("images", pa.int32())),
+        ]
+    ),
+}
+
+
+@pytest.fixture
+def labelled(monkeypatch, tmp_path):
+    """Writes a run whose data set has classes."""
+    for name, schema in CLASS_TABLES.items():
+        monkeypatch.setitem(tables.TABLES, name, schema)
+
+    def write(unit_classes, **more):
+        folder = synthetic_run(tmp_path / "run", images=1, studies=True, statuses={}, **more)
+        rows = {
+            "examples/classes.parquet": [
+                {"index": row.index, "name": row.name, "images": row.images, "right": row.right}
+                | {"right_of_five": row.right_of_five, "predicted": row.predicted, "probability": 0.5}
+                for row in CLASSES
+            ],
+            "examples/confusion.parquet": [{"label": 1, "predicted": 2, "images": 8}],
+            "examples/unit_classes.parquet": [{"mean": 1.0, "images": 20} | row for row in unit_classes],
+        }
+        with RunWriter(folder, "plan") as writer:
+            for name, values in rows.items():
+                writer.write_table(name, pa.Table.from_pylist(values, CLASS_TABLES[name]))
+        return Run(folder)
+
+    return write
+
+
+def best(layer, channel, index, name, auc):
+    return {"layer": layer, "channel": channel, "rank": 0, "index": index, "name": name, "auc": auc}
+
+
+def told(run):
+    """(link, sentence) of each of the most telling channels on the overview."""
+    page = read(render(run))
+    items = page.select("li", within=page.select("ul", "telling")[0])
+    return [(page.select("a", within=one)[0].attributes["href"], page.select("p", within=one)[0].text) for one in items]
+
+
+def test_the_most_telling_channels_are_those_that_tell_classes_one_a_layer_and_one_a_class(labelled):
+    run = labelled([], layers=3)
+    names = [layer.name for layer in run.layers]
+    slugs = [layer.slug for layer in run.layers]
+    rows = [
+        best(names[0], 2, 0, "plane", 0.81),
+        best(names[1], 4, 1, "cat", 0.99),
+        best(names[1], 5, 2, "dog", 0.98),  # a layer that is there already
+        best(names[2], 1, 1, "cat", 0.97),  # a class that is there already
+        best(names[2], 3, 2, "dog", 0.75),
+    ]
+    with RunWriter(run.folder, "plan") as writer:
+        name = "examples/unit_classes.parquet"
+        whole = [{"mean": 1.0, "images": 20} | row for row in rows]
+        writer.write_table(name, pa.Table.from_pylist(whole, CLASS_TABLES[name]))
+    shown = told(Run(run.folder))
+    assert [link for link, _ in shown] == [
+        f"layer-{slugs[0]}.html#2",
+        f"layer-{slugs[1]}.html#4",
+        f"layer-{slugs[2]}.html#3",
+    ]
+    assert [text.split(" Tuning")[0] for _, text in shown] == [
+        f"An image of “{name}” raises it more than one of another class {share} % of the time (AUC)."
+        for name, share in (("plane", 81), ("cat", 99), ("dog", 75))
+    ]
+
+
+def test_the_overview_says_how_often_a_network_is_right(labelled):
+    text = " ".join(read(render(labelled([]))).text.split())
+    assert "It is right about 71 % of the 62 images" in text
+    assert "cat taken for dog, 8 of 20 times" in text
+
+
+def test_without_classes_the_most_telling_rise_most_above_natural_images(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", images=1, studies=True, statuses={}))
+    rows = [row for row in run.table("truth/units.parquet").to_pylist() if row["ratio"]]
+    shown = told(run)
+    assert 1 <= len(shown) <= 5
+    ratios = {row["layer"]: max(one["ratio"] for one in rows if one["layer"] == row["layer"]) for row in rows}
+    assert len(shown) == min(5, len(ratios))
+    assert all("times the strongest natural image" in text for _, text in shown)
+
+
+def test_without_data_they_are_spread_over_the_depth(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=9, channels=2, images=0, statuses={}))
+    shown = told(run)
+    slugs = [layer.slug for layer in run.layers]
+    assert [link.partition("#")[0] for link, _ in shown] == [f"layer-{slugs[index]}.html" for index in (0, 2, 4, 6, 8)]
+    for (_, text), index in zip(shown, (0, 2, 4, 6, 8), strict=True):
+        rows = [r for r in run.units.to_pylist() if r["layer"] == run.layers[index].name and r["method"] == "ascent"]
+        assert text.startswith("Its picture reaches ")
+        assert max(row["activation"] for row in rows) > 0
+
+
+def test_a_run_in_which_nothing_is_odd_says_so_and_what_it_does_not_know(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=3, images=0, statuses={}))
+    text = " ".join(read(render(run)).text.split())
+    assert "Nothing odd: every picture rose above random images, no channel is proven dead, constant or double." in text
+    assert "Not known: which channels are silent, or double, on real data (--examples)." in text
+
+
+def test_channels_that_correlate_are_double_and_kernels_of_groups_are_not_compared(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=2, images=0, studies=True, statuses={}))
+    name = "examples/units.parquet"
+    rows = run.table(name).to_pylist()
+    for row in rows:
+        row["correlation"] = 0.995 if row["channel"] in (1, 4) and row["layer"] == run.layers[0].name else 0.3
+    with RunWriter(run.folder, "plan") as writer:
+        writer.write_table(name, pa.Table.from_pylist(rows, tables.TABLES[name]))
+        for layer in run.layers[:2]:
+            kernels = run.weights(layer.name).to_pylist()
+            for row in kernels:
+                row["cosines"] = [1.0 if layer.groups > 1 else 0.2] * len(row["alike"])
+            writer.write_table(
+                f"weights/{layer.slug}.parquet", pa.Table.from_pylist(kernels, run.weights(layer.name).schema)
+            )
+    page = read(render(Run(run.folder)))
+    odd = next(one for one in page.select("li") if one.text.startswith("Double"))
+    assert "2 of 12 channels: do the same as another channel of their layer." in " ".join(odd.text.split())
+    assert [e.attributes["href"] for e in page.select("a", within=odd)][2:] == [
+        f"layer-{run.layers[0].slug}.html#{channel}" for channel in (1, 4)
+    ]
+
+
+def test_layers_that_were_not_analysed_are_one_line(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=2, images=0, not_analysed=40))
+    page = read(render(run))
+    (folded,) = page.select("details", "others")
+    assert "40 more layers were not analysed" in page.select("summary", within=folded)[0].text
+    assert len(page.select("li", within=folded)) == 40
