@@ -132,6 +132,7 @@ def layer_of(**facts: Any) -> LayerInfo:
 def weights_of(**alike: tuple[list[int], list[float]]) -> dict[int, WeightRow]:
     blank = dict.fromkeys(("atlas", "tile", "height", "width", "bands", "bias"))
     lists = {"inputs": [], "norms": [], "sources": [], "source_channels": [], "norm": 1.0}
+    lists |= dict.fromkeys(("shares", "feeds", "feeds_channels", "feeds_shares"))
     return {
         int(name[1:]): WeightRow(**blank, **lists, channel=int(name[1:]), alike=others, cosines=cosines)
         for name, (others, cosines) in alike.items()
