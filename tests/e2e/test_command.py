@@ -569,7 +569,7 @@ def test_inspect_prints_a_table_of_at_most_100_columns_whatever_the_names(place)
 def test_a_stretched_view_is_labelled(tmp_path):
     options = ("--preprocess", "unit", "--preset", "notebook-2018", "--layers", "conv1", "--channels", "0,1")
     ended = filterscope(tmp_path, "analyze", DEMO, *options, "--out", "run", "--quiet")
-    page = next((tmp_path / "run" / "site").glob("layer-*.html")).read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "site" / "layer-conv1.html").read_text(encoding="utf-8")
 
     assert ended.returncode == 0, ended.stderr
     assert "the highest mean of the whole map, contrast stretched afterwards" in page

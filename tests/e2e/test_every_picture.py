@@ -195,7 +195,7 @@ def visit(browser, path: Path):
 def site_pictures(browser, run: Path, folder: Path, found: Count) -> None:
     for path in sorted(folder.glob("*.html")):
         page = visit(browser, path)
-        if path.name.startswith("layer-"):
+        if page.locator("main.layer-page").count():  # a layer that was not analysed has no pictures
             each_mode(page, found, "main", path.name)
             each_view(page, found, str, "main", path.name)
         else:
