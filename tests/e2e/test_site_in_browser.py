@@ -326,14 +326,25 @@ def test_the_slider_lays_an_attribution_over_its_image(browser, folder):
 def test_the_architecture_zooms_with_keys(browser, folder):
     with Visit(browser) as visit:
         visit.goto(folder / "index.html")
-        frame = visit.page.locator(".architecture .canvas")
-        width = "() => document.querySelector('.architecture .canvas > svg').clientWidth"
-        visit.page.locator("[data-zoom=in]").click()
+        frame = visit.page.locator(".of-all .canvas")
+        width = "() => document.querySelector('.of-all .canvas > svg').clientWidth"
+        visit.page.locator(".of-all [data-zoom=in]").click()
         before = visit.page.evaluate(width)
         frame.focus()
         visit.page.keyboard.press("+")
         visit.page.keyboard.press("+")
         assert visit.page.evaluate(width) > 1.5 * before
+        assert visit.complaints == []
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_the_architecture_shows_all_operations_or_the_convolutions(browser, folder, script):
+    with Visit(browser, java_script_enabled=script) as visit:
+        visit.goto(folder / "index.html")
+        whole, layers = (visit.page.locator(f".drawing.{name}") for name in ("of-all", "of-layers"))
+        assert (whole.is_visible(), layers.is_visible()) == (True, False)
+        visit.page.locator("[name=drawing][value=layers]").check()
+        assert (whole.is_visible(), layers.is_visible()) == (False, True)
         assert visit.complaints == []
 
 

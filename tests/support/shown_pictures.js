@@ -13,9 +13,9 @@ async (pass) => {
       const heading = element.closest("article").querySelector("h3 bdi");
       return ["compared", side, heading ? text(heading) : layerOf(element), text(element.closest(".cmp-kind").querySelector("p b")), +channel];
     }
-    if (element.tagName === "image") {
+    if (element.tagName === "use") {
       const card = element.closest("a");
-      const order = [...card.querySelectorAll("image")].indexOf(element);
+      const order = [...card.querySelectorAll("use")].indexOf(element);
       return ["card", address(card), order];
     }
     if (element.matches("img")) {
@@ -23,6 +23,12 @@ async (pass) => {
       const heading = element.closest(".firing")?.querySelector("h3 bdi");
       const image = has("image-page") ? +/Image (\d+)/.exec(text(main.querySelector(".over")))[1] - 1 : null;
       if (element.closest(".heat")) return ["scores"];
+      const telling = element.closest(".telling li");
+      if (telling) {
+        const channel = +/channel (\d+)/.exec(text(telling.querySelector("h3")))[1];
+        const layer = text(telling.querySelector("h3 bdi"));
+        return /^Maximised picture/.test(alt) ? ["unit", layer, channel, "Channel"] : ["patch", layer, channel, 0];
+      }
       if (has("index")) return ["image", +/^Image (\d+):/.exec(alt)[1] - 1];
       if (element.matches(".over")) {
         const caption = element.closest("figure").querySelector("b");
@@ -92,13 +98,13 @@ async (pass) => {
     if (!element.checkVisibility({ visibilityProperty: true })) continue;
     const own = getComputedStyle(element).backgroundImage;
     const before = getComputedStyle(element, "::before");
-    const drawn = element.matches("img, image") ? "itself" : own.includes("url(") ? "background" : before.backgroundImage.includes("url(") ? "before" : null;
+    const drawn = element.matches("img, use") ? "itself" : own.includes("url(") ? "background" : before.backgroundImage.includes("url(") ? "before" : null;
     if (!drawn) continue;
     if ((element.matches(".twin .h, .stack .over")) !== (pass === "over")) continue;
     const box = element.getBoundingClientRect();
     let [x, y, width, height] = [box.x + scrollX, box.y + scrollY, box.width, box.height];
     if (drawn === "before") [y, width, height] = [y + parseFloat(getComputedStyle(element).paddingTop), parseFloat(before.width), parseFloat(before.height)];
-    if (element.tagName === "image") {
+    if (element.tagName === "use") {
       const frame = element.closest("svg"), place = frame.parentElement.getScreenCTM();
       const side = (name) => frame[name].baseVal.value;
       const [, , wide, high] = frame.getAttribute("viewBox").split(" ").map(Number);
