@@ -95,8 +95,8 @@ def context(network, writer, most=None):
     channels = {layer.name: tuple(range(layer.out_channels))[:most] for layer in network.layers}
     names = slugs([layer.name for layer in network.layers])
     return SimpleNamespace(
-        network=network, writer=writer, settings=Settings(), channels=channels, slugs=names, labels=(), notes=[],
-        progress=Silent(),
+        network=network, shop=SimpleNamespace(device=None), writer=writer, settings=Settings(), channels=channels,
+        slugs=names, labels=demo.labels() if len(network.layers) == 4 else (), progress=Silent(), notes=[],
     )  # fmt: skip
 
 

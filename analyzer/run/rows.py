@@ -215,6 +215,15 @@ class UnitClassRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MistakeRow(StoredPicture):
+    """Which pixels of an image of the data set speak for a wrong answer (examples/mistakes.parquet)."""
+
+    image: int  # number in the data set
+    method: str
+    target: int  # the class that was answered
+
+
+@dataclass(frozen=True, slots=True)
 class WeightRow(StoredPicture):
     """A unit's kernel (weights/SLUG.parquet)."""
 

@@ -169,6 +169,15 @@ UNIT_CLASS_SCHEMA = pa.schema(  # examples/unit_classes.parquet: at most five cl
     ]
 )
 
+MISTAKE_SCHEMA = pa.schema(  # examples/mistakes.parquet: which pixels speak for the answers that are wrong and surest
+    [
+        ("image", pa.int64()),  # number in the data set
+        ("method", pa.string()),  # as in ATTRIBUTION_SCHEMA
+        ("target", pa.int32()),  # the class that was answered
+        *_TILE,  # signed: 128 is 0, 1 and 255 are ∓ the largest absolute value
+    ]
+)
+
 # weights/: what the kernels say; needs no image
 
 WEIGHT_SCHEMA = pa.schema(  # weights/SLUG.parquet: a row a unit
@@ -360,6 +369,7 @@ TABLES = {  # path inside the run → its columns; {slug} is a layer's file name
     "examples/reliability.parquet": RELIABILITY_SCHEMA,
     "examples/answers.parquet": ANSWER_SCHEMA,
     "examples/unit_classes.parquet": UNIT_CLASS_SCHEMA,
+    "examples/mistakes.parquet": MISTAKE_SCHEMA,
     "attribution/attributions.parquet": ATTRIBUTION_SCHEMA,
     "attribution/sanity.parquet": SANITY_SCHEMA,
     "classes/classes.parquet": CLASS_SCHEMA,

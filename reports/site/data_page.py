@@ -17,12 +17,14 @@ from filterscope.analyzer.run.rows import (
     AnswerRow,
     ConfusionRow,
     DataClassRow,
+    ExamplePictureRow,
+    MistakeRow,
     ReliabilityRow,
     UnitClassRow,
     UnitRow,
     rows_of,
 )
-from filterscope.reports.page import sheets, words
+from filterscope.reports.page import colours, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable
 from filterscope.reports.site import matrices, pictures
@@ -41,6 +43,7 @@ CALIBRATED = 0.02  # difference of confidence and accuracy up to which a network
 DIAGONAL = (0.2, 0.4, 0.6, 0.8)  # shares of a class that was answered right, where the colour steps
 MISTAKEN = (0.05, 0.1, 0.2, 0.5)  # shares of a class that was taken for another
 GREY = 233
+LOSSY = {"quality": 90, "method": 1}  # thin coloured dots
 PLOT = 300  # of the reliability diagram, its own units
 OBJECTIVES = (("channel", "ascent"), ("channel", "accentuation"), ("neuron", "ascent"))  # whose picture shows a unit
 
@@ -95,6 +98,7 @@ class Mistake:
     answer: str
     own: float | None  # probability of the right class, where it is among the five highest
     place: int | None  # in the sheets of examples; None: no picture
+    why: int | None  # in the sheet of attributions; None: it is not explained
     page: str  # of the same image among the user's, with its attributions; empty where there is none
 
     @property
@@ -162,6 +166,16 @@ class DataPage:
     grid: sheets.Grid  # of the units' pictures
 
     @property
+    def explained(self) -> list[Mistake]:
+        """The mistakes with attributions."""
+        return [one for one in self.mistakes if one.why is not None]
+
+    @property
+    def others(self) -> list[Mistake]:
+        """The mistakes without."""
+        return [one for one in self.mistakes if one.why is None]
+
+    @property
     def lead(self) -> str:
         """The answer, in a sentence."""
         of = words.count(self.images, "image")
@@ -169,9 +183,9 @@ class DataPage:
             return f"Right on all {of}."
         five = "" if self.of_five is None else f", among five {tenths(self.of_five / self.images)}"
         worst = self.pairs[0]
-        taken = f"{self.names[worst.label]} for {self.names[worst.predicted]}"
+        mistake = f"{self.names[worst.label]} for {self.names[worst.predicted]}"
         return (
-            f"Right on {tenths(self.right / self.images)} of {of}{five}; most often it takes {taken}: "
+            f"Right on {tenths(self.right / self.images)} of {of}{five}; most often it takes {mistake}: "
             f"{words.count(worst.images, 'image')}."
         )
 
@@ -240,7 +254,7 @@ def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: in
         matrix=None if is_small else _matrix(folder, listed, confusion, names=names),
         pairs=pairs[:PAIRS],
         wrong=images - sum(row.right for row in rows),
-        mistakes=_mistakes(run, wrong, names, places),
+        mistakes=_mistakes(run, folder, wrong, names=names, places=places),
         calibration=_calibration(rows_of(run.table("examples/reliability.parquet"), ReliabilityRow)),
         speakers=speakers,
         left_out=sum(row.images > 0 for row in rows) - sum(row.images > 0 for row in listed),
@@ -293,8 +307,8 @@ def _cell(label: DataClassRow, answer: int, images: int, names: Mapping[int, str
         return Cell(0, "", "")
     share = images / label.images
     step = 1 + sum(share >= limit for limit in (DIAGONAL if is_right else MISTAKEN))
-    taken = "answered right" if is_right else f"taken for {names[answer]}"
-    text = f"{names[label.index]} {taken}: {images:,} of {words.count(label.images, 'image')}"
+    answered = "answered right" if is_right else f"taken for {names[answer]}"
+    text = f"{names[label.index]} {answered}: {images:,} of {words.count(label.images, 'image')}"
     return Cell(images, f"{'right' if is_right else 'wrong'}-{step}", text)
 
 
@@ -315,8 +329,11 @@ def _is_wrong(row: AnswerRow) -> bool:
     return row.label is not None and row.best[0] != row.label
 
 
-def _mistakes(run: Run, wrong: Sequence[AnswerRow], names: Mapping[int, str], places: Places) -> list[Mistake]:
+def _mistakes(
+    run: Run, folder: Files, wrong: Sequence[AnswerRow], *, names: Mapping[int, str], places: Places
+) -> list[Mistake]:
     surest = sorted(wrong, key=lambda row: (-row.probability[0], row.image))[:MISTAKES]
+    explained = _write_attributions(run, folder, {row.image for row in surest})
     table = run.table("examples/pictures.parquet")
     example_of = dict(zip(table["image"].to_pylist(), table["example"].to_pylist(), strict=True))
     source_of = dict(zip(table["image"].to_pylist(), table["source"].to_pylist(), strict=True))
@@ -331,10 +348,52 @@ def _mistakes(run: Run, wrong: Sequence[AnswerRow], names: Mapping[int, str], pl
                 answer=_name(names, row.best[0]),
                 own=own,
                 place=in_sheets.get(example_of.get(row.image, -1)),
+                why=explained.get(row.image),
                 page=places.images.get(source_of.get(row.image, ""), ""),
             )
         )
     return mistakes
+
+
+def _write_attributions(run: Run, folder: Files, images: set[int]) -> dict[int, int]:
+    """Write a sheet of mistakes with what speaks for the answer laid over them; image → its tile."""
+    rows = [row for row in rows_of(run.table("examples/mistakes.parquet"), MistakeRow) if row.image in images]
+    pictured = {row.image: row for row in rows_of(run.table("examples/pictures.parquet"), ExamplePictureRow)}
+    tiles, place = [], {}
+    for row in rows:
+        signed = run.tile(row)
+        if signed is not None and (not tiles or signed.shape[:2] == tiles[0].shape[:2]):
+            picture = run.tile(pictured[row.image]) if row.image in pictured else None
+            place[row.image] = len(tiles)
+            tiles.append(laid_over(picture, signed))
+    grid = sheets.Grid(max(len(tiles), 1), 1)
+    style = []
+    if tiles:
+        shown = sheets.within(*tiles[0].shape[:2], pictures.EXAMPLE_SIDE)
+        sheet = grid.sheet([sheets.reduced(tile, *shown) for tile in tiles])
+        folder.write("assets/data-a-0.webp", sheets.compact(sheet, max(shown) < sheets.PIXELATED, LOSSY))
+        style = [*pictures.SheetSet("a", shown, grid, (0,)).rules("why-", "data"), *grid.rules("why-")]
+        style.append(f".why-a{{{sheets.tile_size(sheets.shown_size(*shown, MISTAKE_SIDE))}}}")
+    folder.write_lines("assets/data-why.css", style)
+    return place
+
+
+def laid_over(picture: np.ndarray | None, signed: np.ndarray) -> np.ndarray:
+    """A signed picture in colours over a pale grey one.
+
+    Args:
+        picture: (H, W, bands) uint8; None: over nothing.
+        signed: (H, W, 1) uint8, 128 is 0.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    over = colours.overlay(signed).astype(np.float32)
+    alpha = over[..., 3:] / 255
+    under = np.full(over.shape[:2], 255.0) if picture is None else picture.mean(axis=2)
+    pale = (120 + under * (255 - 120) / 255)[..., None]
+    laid: np.ndarray = (pale * (1 - alpha) + over[..., :3] * alpha).round().astype(np.uint8)
+    return laid
 
 
 def _name(names: Mapping[int, str], index: int) -> str:

@@ -21,6 +21,7 @@ def performed(tmp_path, network, study, labels=(), channels=None, out="run", **s
         context = SimpleNamespace(
             unfinished=None,
             network=network,
+            shop=SimpleNamespace(device=None),
             writer=writer,
             settings=Settings(**settings),
             channels={layer.name: channels or tuple(range(layer.out_channels)) for layer in network.layers},

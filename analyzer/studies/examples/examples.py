@@ -30,6 +30,7 @@ from filterscope.analyzer.run.tables import (
 )
 from filterscope.analyzer.studies.examples.class_survey import fitting_labels, why_not
 from filterscope.analyzer.studies.examples.class_tables import ClassTables, class_notes, mistakes, writable
+from filterscope.analyzer.studies.examples.explained_mistakes import EXPLAINED, explain_mistakes
 from filterscope.analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
 from filterscope.analyzer.studies.examples.pictures import AtlasTile, MapRequest, keep_pictures, row_of
 from filterscope.analyzer.studies.examples.places import Places
@@ -107,8 +108,10 @@ class Examples:
         if survey.classes is not None:
             rows = range(len(survey.classes.answers.labels))
             ClassTables(survey.classes, layers).write(context.writer, [self.data.name(number) for number in rows])
-        context.writer.remove_file(CHECKPOINT)
         context.notes.extend(_notes(survey, context))
+        if survey.classes is not None:
+            explain_mistakes(context, self.data, mistakes(survey.classes.answers, EXPLAINED).tolist())
+        context.writer.remove_file(CHECKPOINT)
         for warning in survey.levels.warnings():
             logging.getLogger("filterscope").warning("%s", warning)
 

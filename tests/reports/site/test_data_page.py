@@ -102,8 +102,10 @@ def test_the_surest_mistakes_come_first_with_their_pictures(site):
     run, folder = site
     page = read(folder / "data.html")
     wrong = [r for r in rows(run, "answers") if r["label"] is not None and r["best"][0] != r["label"]]
-    shown = page.select("li", within=page.select("ol", "mistakes")[0])
+    shown = [item for one in page.select("ol", "mistakes") for item in page.select("li", within=one)]
     assert len(shown) == len(wrong)
+    explained = [row["image"] for row in rows(run, "mistakes")]
+    wrong.sort(key=lambda row: row["image"] not in explained)
     example_of = {row["image"]: row["example"] for row in rows(run, "pictures") if row["atlas"]}
     pictured = 0
     for item, row in zip(shown, wrong, strict=True):  # equally sure: by number
@@ -126,8 +128,26 @@ def test_a_mistake_that_is_one_of_the_users_images_leads_to_its_attributions(sit
         row | ({"source": source} if row["image"] == wrong else {}) for row in all_rows
     ])  # fmt: skip
     page = read(render(copy).parent / "data.html")
-    links = page.select("a", within=page.select("ol", "mistakes")[0])
+    links = [link for one in page.select("ol", "mistakes") for link in page.select("a", within=one)]
     assert {link.attributes["href"] for link in links} == {"image-1.html", "image-1.html#why"}
+
+
+def test_what_speaks_for_a_mistake_is_laid_over_it(site):
+    run, folder = site
+    page = read(folder / "data.html")
+    places = [int(re.search(r"why-t(\d+)", one.attributes["class"])[1]) for one in page.select("span", "why-a")]
+    explained = run.table("examples/mistakes.parquet").to_pylist()
+    assert len(places) == len(explained) > 0
+    with Image.open(folder / "assets" / "data-a-0.webp") as image:
+        sheet = np.asarray(image.convert("RGB"), int)
+    for place, row in zip(places, explained, strict=True):
+        signed = run.tile(row)
+        width = sheet.shape[1] // len(explained)
+        shown = sheet[:, place * width : (place + 1) * width]
+        red = shown[..., 0] - shown[..., 2]
+        assert red[signed[..., 0] > 200].mean() > red[signed[..., 0] < 50].mean() + 50
+    page = read(folder / "method.html")
+    assert "attribution" in page.ids
 
 
 def test_calibration_is_the_mean_difference(site):

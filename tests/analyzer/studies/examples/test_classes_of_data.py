@@ -5,6 +5,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from filterscope.analyzer.attribution.explain import Explainer
 from filterscope.analyzer.boundary.opening import open_network
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
@@ -202,6 +203,36 @@ def test_the_surest_mistakes_keep_their_pictures(tmp_path, monkeypatch):
     pictured = {row["image"] for row in rows(run, "pictures") if row["atlas"]}
     assert {row["image"] for row in surest} <= pictured
     assert len(pictured) < 40
+
+
+def test_the_surest_mistakes_are_explained(tmp_path):
+    _, network = opened(tmp_path)
+    images(tmp_path, y=np.arange(60) % 7)
+    run, info = performed(tmp_path, network, Examples(tmp_path / "set.npz"), labels=NAMES)
+    wrong = [row for row in rows(run, "answers") if row["best"][0] != row["label"]]
+    surest = sorted(wrong, key=lambda row: -row["probability"][0])[:12]
+    explained = rows(run, "mistakes")
+    assert [row["image"] for row in explained] == [row["image"] for row in surest]
+    assert [row["target"] for row in explained] == [row["best"][0] for row in surest]
+    explainer = Explainer(network, NAMES)
+    with np.load(tmp_path / "set.npz") as archive:
+        pixels = archive["x"]
+    for row in explained[:3]:
+        picture = pixels[row["image"]]
+        signed = explainer.explain(picture, explainer.target(picture), row["method"]).signed
+        tile = run.tile(row)[..., 0].astype(int) - 128
+        np.testing.assert_allclose(tile, 127 * signed / np.abs(signed).max(), atol=0.51)
+    assert {"mistakes.parquet", "mistakes.png"} <= set(info["files"])
+
+
+def test_without_mistakes_nothing_is_explained(tmp_path):
+    model, network = opened(tmp_path)
+    x = images(tmp_path)
+    best = answers(model, x, ["scores"])["scores"].argmax(axis=1)
+    images(tmp_path, y=best)
+    run, _ = performed(tmp_path, network, Examples(tmp_path / "set.npz"), labels=NAMES)
+    assert rows(run, "mistakes") == []
+    assert not (run.folder / "examples" / "mistakes.png").exists()
 
 
 def test_an_interrupted_pass_finds_the_same_classes(tmp_path, monkeypatch):
