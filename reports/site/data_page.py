@@ -28,6 +28,7 @@ from filterscope.reports.page import colours, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable
 from filterscope.reports.site import matrices, pictures
+from filterscope.reports.site.image_page import METHODS
 from filterscope.reports.site.matrices import Matrix
 from filterscope.reports.site.pictures import ExampleSheets
 
@@ -164,6 +165,7 @@ class DataPage:
     speakers: Sequence[tuple[DataClassRow, Sequence[Speaker]]]
     left_out: int  # classes that are not on the page
     grid: sheets.Grid  # of the units' pictures
+    method: str  # that explains the mistakes, as papers write it; empty where none is
 
     @property
     def explained(self) -> list[Mistake]:
@@ -243,6 +245,7 @@ def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: in
     of_five = [row.right_of_five for row in rows]
     wrong = [row for row in rows_of(run.table("examples/answers.parquet"), AnswerRow) if _is_wrong(row)]
     is_small = len(shown) <= MOST_CELLS
+    method = next(iter(run.table("examples/mistakes.parquet")["method"].to_pylist()), "")
     return DataPage(
         images=images,
         right=sum(row.right for row in rows),
@@ -259,6 +262,7 @@ def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: in
         speakers=speakers,
         left_out=sum(row.images > 0 for row in rows) - sum(row.images > 0 for row in listed),
         grid=grid,
+        method=METHODS.get(method, method),
     )
 
 

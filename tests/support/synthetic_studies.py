@@ -170,9 +170,10 @@ def _examples(writer: RunWriter, layers: list[dict[str, Any]], size: tuple[int, 
     _table(writer, "examples/layers.parquet", depths)
     _table(writer, "examples/firing.parquet", firing)
     write_classes_of_data(writer, layers)
-    explained = np.random.default_rng(6).integers(1, 256, (2, *size, 1)).astype(np.uint8)
+    explained = np.full((2, *size, 1), 255, np.uint8)
+    explained[:, :, size[1] // 2 :] = 1
     mistakes = [_tile(place) for place in _put(writer, "examples/mistakes.png", explained)]
-    target = {"method": "input-x-gradient", "target": 2}
+    target = {"method": "grad-cam", "target": 2}
     _table(writer, "examples/mistakes.parquet", [target | {"image": 20 + 20 * i} | mistakes[i] for i in (0, 1)])
 
 

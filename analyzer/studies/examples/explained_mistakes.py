@@ -20,7 +20,7 @@ from filterscope.analyzer.run.tables import MISTAKE_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters.errors import FilterscopeError
 
-METHOD = "input-x-gradient"
+METHODS = ("grad-cam", "input-x-gradient")  # of one gradient each; the first that suits the network
 EXPLAINED = 12  # images
 TABLE, ATLAS = "examples/mistakes.parquet", "examples/mistakes.png"
 
@@ -43,8 +43,9 @@ def explain_mistakes(context: Context, data: DataSet, numbers: Sequence[int]) ->
                 target = explainer.target(pixels)
                 if target.layer is not None:  # the scores cannot be explained: a channel would be
                     break
-                signed = explainer.explain(pixels, target, METHOD).signed
-                rows.append({"image": number, "method": METHOD, "target": target.channel, "tile": len(tiles)})
+                method = next(name for name in METHODS if explainer.why_not(name, target) is None)
+                signed = explainer.explain(pixels, target, method).signed
+                rows.append({"image": number, "method": method, "target": target.channel, "tile": len(tiles)})
                 tiles.append(signed_tile(signed))
     except FilterscopeError as error:
         context.notes.append(f"Wrong answers are not explained: {error}.")
