@@ -184,12 +184,16 @@ class DataPage:
         if self.right == self.images:
             return f"Right on all {of}."
         five = "" if self.of_five is None else f", among five {tenths(self.of_five / self.images)}"
+        return f"Right on {tenths(self.right / self.images)} of {of}{five}{self._worst}."
+
+    @property
+    def _worst(self) -> str:
+        """What is confused most, where it happened more than once."""
         worst = self.pairs[0]
-        mistake = f"{self.names[worst.label]} for {self.names[worst.predicted]}"
-        return (
-            f"Right on {tenths(self.right / self.images)} of {of}{five}; most often it takes {mistake}: "
-            f"{words.count(worst.images, 'image')}."
-        )
+        if worst.images < 2:
+            return ""
+        names = " for ".join(words.shortened(self.names[index]) for index in (worst.label, worst.predicted))
+        return f"; most often it takes {names}: {words.count(worst.images, 'image')}"
 
     @property
     def labelled_cells(self) -> list[tuple[int, Sequence[Cell]]]:
