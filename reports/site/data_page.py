@@ -367,17 +367,19 @@ def _write_attributions(run: Run, folder: Files, images: set[int]) -> dict[int, 
     """Write a sheet of mistakes with what speaks for the answer laid over them; image → its tile."""
     rows = [row for row in rows_of(run.table("examples/mistakes.parquet"), MistakeRow) if row.image in images]
     pictured = {row.image: row for row in rows_of(run.table("examples/pictures.parquet"), ExamplePictureRow)}
-    tiles, place = [], {}
+    tiles: list[np.ndarray] = []
+    place: dict[int, int] = {}
     for row in rows:
         signed = run.tile(row)
         if signed is not None and (not tiles or signed.shape[:2] == tiles[0].shape[:2]):
             picture = run.tile(pictured[row.image]) if row.image in pictured else None
             place[row.image] = len(tiles)
             tiles.append(laid_over(picture, signed))
-    grid = sheets.Grid(max(len(tiles), 1), 1)
-    style = []
+    style: list[str] = []
     if tiles:
-        shown = sheets.within(*tiles[0].shape[:2], pictures.EXAMPLE_SIDE)
+        height, width = tiles[0].shape[:2]
+        shown = sheets.within(height, width, pictures.EXAMPLE_SIDE)
+        grid = sheets.grid_for(len(tiles), *shown)
         sheet = grid.sheet([sheets.reduced(tile, *shown) for tile in tiles])
         folder.write("assets/data-a-0.webp", sheets.compact(sheet, max(shown) < sheets.PIXELATED, LOSSY))
         style = [*pictures.SheetSet("a", shown, grid, (0,)).rules("why-", "data"), *grid.rules("why-")]
@@ -439,16 +441,16 @@ def _speakers(
         of_class[row.index].append(row)
     number = UNITS if len(rows) <= MANY else UNITS_OF_MANY
     best = {row.index: sorted(of_class[row.index], key=lambda unit: -unit.auc)[:number] for row in rows if row.images}
-    units = list(dict.fromkeys((row.layer, row.channel) for few in best.values() for row in few))
+    units = list(dict.fromkeys((unit.layer, unit.channel) for few in best.values() for unit in few))
     stored = _pictures(table, units)
     tiles = {unit: index for index, unit in enumerate(unit for unit in units if unit in stored)}
     grid = sheets.grid_for(len(tiles), UNIT_SIDE, UNIT_SIDE)
     _write_sheets(run, folder, [stored[unit] for unit in tiles], grid=grid, examples=places.examples)
-    speakers = []
-    for row in rows:
-        if best.get(row.index):
-            of_row = [_speaker(unit, tiles.get((unit.layer, unit.channel)), places) for unit in best[row.index]]
-            speakers.append((row, of_row))
+    speakers = [
+        (row, [_speaker(unit, tiles.get((unit.layer, unit.channel)), places) for unit in best[row.index]])
+        for row in rows
+        if best.get(row.index)
+    ]
     return speakers, grid
 
 
@@ -508,5 +510,5 @@ def thumbnail(picture: np.ndarray, side: int) -> np.ndarray:
     colour = np.repeat(seen, 3, axis=2) if seen.shape[2] == 1 else seen
     square = np.full((side, side, 3), GREY, np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = Image.fromarray(colour).resize((width, height), how)
+    square[top : top + height, left : left + width] = np.asarray(Image.fromarray(colour).resize((width, height), how))
     return square

@@ -142,8 +142,9 @@ def test_what_speaks_for_a_mistake_is_laid_over_it(site):
         sheet = np.asarray(image.convert("RGB"), int)
     for place, row in zip(places, explained, strict=True):
         signed = run.tile(row)
-        width = sheet.shape[1] // len(explained)
-        shown = sheet[:, place * width : (place + 1) * width]
+        height, width = signed.shape[:2]
+        down, across = divmod(place, sheet.shape[1] // width)
+        shown = sheet[down * height : (down + 1) * height, across * width : (across + 1) * width]
         red = shown[..., 0] - shown[..., 2]
         assert red[signed[..., 0] > 200].mean() > red[signed[..., 0] < 50].mean() + 50
     page = read(folder / "method.html")
