@@ -2,10 +2,11 @@
 
     filterscope analyze cifar10_cnn.onnx --images photos --labels labels.txt --preprocess unit --channels all \\
         --objective channel --objective neuron --quality standard --attribution default --classes auto \\
-        --inversion auto --groups auto --out RUN
+        --inversion auto --groups auto --examples cifar10_test.npz --out RUN
     python benchmarks/report_pictures.py RUN BRANCHED docs/report
 
-RUN is of the bundled network on the photos of the demo (filterscope/demo.py names both), BRANCHED of any network whose
+RUN is of the bundled network on the photos of the demo (filterscope/demo.py names both) and any images of CIFAR-10 with
+their labels, BRANCHED of any network whose
 layers branch and join; tests/support/synthetic_run.py writes one. Both reports must have been made.
 """
 
@@ -40,6 +41,7 @@ VIEWS = (
     View(name="channel", page="layer-conv3.html#5", height=1200),
     View(name="channel-dark", page="layer-conv4.html#16", theme="dark"),
     View(name="image", page="image-0.html"),
+    View(name="data", page="data.html"),
     View(name="classes", page="classes.html", theme="dark"),
     View(name="method", page="method.html"),
     View(name="phone", page="layer-conv2.html", width=390, height=844, theme="dark", scroll_to=".units"),
