@@ -38,6 +38,7 @@ VIEWS = (
     View(name="channel", page="layer-conv3.html#5", height=1200),
     View(name="channel-dark", page="layer-conv4.html#16", theme="dark"),
     View(name="image", page="image-0.html"),
+    View(name="data", page="data.html"),
     View(name="classes", page="classes.html", theme="dark"),
     View(name="method", page="method.html"),
     View(name="phone", page="layer-conv2.html", width=390, height=844, theme="dark", scroll_to=".units"),

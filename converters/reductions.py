@@ -38,6 +38,7 @@ class MeasuringSession:
         proto: the network, float32.
         values: name → H and W, for values of shape (N, C, H, W) at the input shape declared.
         shape: of the input, with a name for the batch dimension, or 1.
+        whole: names of further values, which are fetched as they are.
         one_at_a_time: as of `Session`.
 
     Raises:
@@ -50,10 +51,12 @@ class MeasuringSession:
         values: Mapping[str, tuple[int, int]],
         shape: Sequence[int | str],
         *,
+        whole: Sequence[str] = (),
         one_at_a_time: bool = False,
     ) -> None:
         self.values = dict(values)
-        part = extract(proto, list(values), shape=shape)
+        self.whole = tuple(dict.fromkeys(whole))
+        part = extract(proto, [*values, *self.whole], shape=shape)
         graph = part.graph
         del graph.output[:]
         graph.initializer.extend(
@@ -65,14 +68,24 @@ class MeasuringSession:
         for index, (value, size) in enumerate(values.items()):
             graph.node.extend(_measuring(value, f"{PREFIX}{index}/", size))
             graph.output.extend(onnx.ValueInfoProto(name=name) for name in _outputs(index))
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.whole)
         self._session = Session(part, frugal=True, one_at_a_time=one_at_a_time)
 
     def run(self, x: np.ndarray, samples: Mapping[int, np.ndarray]) -> dict[str, Measured]:
+        """Measure the maps of a batch, as `measure` does; without the values that are fetched as they are."""
+        return self.measure(x, samples)[0]
+
+    def measure(
+        self, x: np.ndarray, samples: Mapping[int, np.ndarray]
+    ) -> tuple[dict[str, Measured], dict[str, np.ndarray]]:
         """Measure the maps of a batch.
 
         Args:
             x: the image input in the network's own layout, float32.
             samples: for each number of places that a value has: (S,) int64, which of them to sample.
+
+        Returns:
+            The measurements by name, and the values of `whole` by name.
 
         Raises:
             ModelError: the network does not run on this input.
@@ -83,7 +96,7 @@ class MeasuringSession:
         for index, (value, (_, width)) in enumerate(self.values.items()):
             measures, row, column, sampled = (outputs[name] for name in _outputs(index))
             results[value] = Measured(measures[..., 0], (row * width + column)[..., 0], sampled)
-        return results
+        return results, {name: outputs[name] for name in self.whole}
 
 
 class PoolingSession:

@@ -49,6 +49,12 @@ class Part(Protocol):
     def label(self, index: int) -> str | int | None:
         """The name of its class, or the number of it; None where neither is known."""
 
+    def number(self, index: int) -> int | None:
+        """The number of its class; None where there is none."""
+
+    def class_names(self) -> Sequence[str]:
+        """What the numbers of classes stand for, in order; empty where no one says."""
+
     def files(self) -> Iterator[tuple[str, Path]]:
         """What the images are read from: names that do not depend on where the data set lies, and paths."""
 
@@ -76,6 +82,12 @@ class _FolderPart:
     def label(self, index: int) -> str | None:
         return _folder_of(self.names[index])
 
+    def number(self, index: int) -> None:
+        return None
+
+    def class_names(self) -> Sequence[str]:
+        return ()
+
     def files(self) -> Iterator[tuple[str, Path]]:
         return ((name, self.root / name) for name in self.names)
 
@@ -101,6 +113,12 @@ class _StackPart:
 
     def label(self, index: int) -> str | int | None:
         return None if self.stack.labels is None else _named(int(self.stack.labels[index]), self.stack.classes)
+
+    def number(self, index: int) -> int | None:
+        return None if self.stack.labels is None else int(self.stack.labels[index])
+
+    def class_names(self) -> Sequence[str]:
+        return self.stack.classes
 
     def files(self) -> Iterator[tuple[str, Path]]:
         yield self.stack.path.name, self.stack.path
@@ -131,6 +149,12 @@ class _ArrayPart:
     def label(self, index: int) -> str | int | None:
         return None if self.labels is None else _named(int(self.labels[index]), self.classes)
 
+    def number(self, index: int) -> int | None:
+        return None if self.labels is None else int(self.labels[index])
+
+    def class_names(self) -> Sequence[str]:
+        return self.classes
+
     def files(self) -> Iterator[tuple[str, Path]]:
         yield self.path.name, self.path
 
@@ -160,6 +184,15 @@ class _ListPart:
             return _folder_of(one.name)
         _, labels, classes = images.array_file(one.path)
         return None if labels is None else _named(int(labels[one.index]), classes)
+
+    def number(self, index: int) -> int | None:
+        one = self.sources[index]
+        labels = None if one.index is None else images.array_file(one.path)[1]
+        return None if labels is None else int(labels[one.index])
+
+    def class_names(self) -> Sequence[str]:
+        files = dict.fromkeys(one.path for one in self.sources if one.index is not None)
+        return _common_names([images.array_file(path)[2] for path in files])
 
     def files(self) -> Iterator[tuple[str, Path]]:
         return ((one.name, one.path) for one in self.sources)
@@ -208,6 +241,20 @@ class DataSet:
         part, index = self._at(number)
         label = part.label(index)
         return str(_named(label, names)) if isinstance(label, int) else label
+
+    def class_of(self, number: int) -> tuple[int | None, str | None]:
+        """The number and the name of its class, as the data set itself has them; None where it has none."""
+        part, index = self._at(number)
+        label = part.label(index)
+        return part.number(index), label if isinstance(label, str) else None
+
+    def is_labelled(self) -> bool:
+        """Whether the class of any image is known."""
+        return any(self.class_of(number) != (None, None) for number in range(len(self)))
+
+    def class_names(self) -> Sequence[str]:
+        """What the numbers of classes stand for, in order; empty where no one says, or files disagree."""
+        return _common_names([part.class_names() for part in self.parts])
 
     def fingerprint(self) -> str:
         """A hash that tells this data set from others, wherever it lies; found once, as the list of images is."""
@@ -363,6 +410,12 @@ def _folder_parts(root: Path) -> list[Part]:
             "(file.npz)"
         )
     return parts
+
+
+def _common_names(lists: Sequence[Sequence[str]]) -> Sequence[str]:
+    """The names of classes that all lists with any agree on; empty where there are none."""
+    different = {tuple(names) for names in lists if names}
+    return different.pop() if len(different) == 1 else ()
 
 
 def _folder_of(name: str) -> str | None:

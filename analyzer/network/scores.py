@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from filterscope.analyzer.network.gradient_paths import FLOATS, has_gradient
 from filterscope.analyzer.network.labels import from_metadata
@@ -63,6 +66,39 @@ def classifier_output(network: Network) -> tuple[str, int] | None:
         if _is_a_number_a_class(shape):
             return output, shape[1]
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassOutput:
+    """An output that gives one number a class."""
+
+    output: str  # name of the value
+    scores: str  # of the value before the softmax or sigmoid at its end; the same where there is none
+    count: int  # of classes
+
+
+def class_output(network: Network) -> ClassOutput | None:
+    """The first output that gives one number a class; None: there is none."""
+    output = classifier_output(network)
+    return None if output is None else ClassOutput(output[0], _before_squashing(network, output[0]), output[1])
+
+
+def class_probabilities(output: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Probabilities of classes, image by image: the output where it is a distribution, else a softmax of the scores.
+
+    Args:
+        output: (N, classes) of `ClassOutput.output`.
+        scores: (N, classes) of `ClassOutput.scores`.
+
+    Returns:
+        (N, classes) float64; NaN where the scores are not finite.
+    """
+    raw = output.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        raised = np.exp(scores - scores.max(axis=1, keepdims=True), dtype=np.float64)
+        shares = raised / raised.sum(axis=1, keepdims=True)
+        is_distribution = (raw.min(axis=1) >= 0) & (np.abs(raw.sum(axis=1) - 1) < 1e-3)
+    return np.where(is_distribution[:, None], raw, shares)
 
 
 def _is_a_number_a_class(shape: Sequence[int]) -> bool:

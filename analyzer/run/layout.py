@@ -23,8 +23,8 @@ STUDIES = "weights|examples|attribution|classes|inversion|groups|tuning|truth|va
 OWN_FILES = re.compile(  # paths that a run may hold
     rf"(units\.parquet|(layers|graph|run)\.json|model\.onnx|(first|tasks)/{SLUG}/[a-z]+-[a-z]+-\d+-\d+\.(parquet|png)"
     rf"|maps/{SLUG}(-\d+\.png|\.parquet)|images/\d+\.(json|png)"
-    rf"|({STUDIES})/(study\.json|[A-Za-z0-9-]{{1,90}}\.(parquet|png|npz))"
-    rf"|report\.html|site/(index|method|classes|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+"
+    rf"|({STUDIES})/(study\.json|[A-Za-z0-9_-]{{1,90}}\.(parquet|png|npz))"
+    rf"|report\.html|site/(index|method|classes|data|layer-{SLUG}|image-\d+)\.html|site/(assets|png)/[^/]+|\.site\.(part|old)/.+"
     r"|\.(site|report\.html)\.lock)"
 )
 OWN_FOLDERS = re.compile(

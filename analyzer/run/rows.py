@@ -141,6 +141,7 @@ class StatisticsRow:
     firsts: int | None  # images in which its mean is the layer's highest
     nearest: int | None  # the most correlated channel of the layer
     correlation: float | None  # with that channel, −1 to 1
+    selectivity: float | None = None  # of classes, 0 to 1; None without classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,73 @@ class DepthRow:
     sparsity: float | None  # Treves and Rolls, 0 dense to 1 sparse
     dead: int  # units never above 0
     duplicates: int  # units whose correlation with another exceeds 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class DataClassRow:
+    """How a class of the network's output fares on the data set (examples/classes.parquet)."""
+
+    index: int
+    name: str
+    images: int  # with this label
+    right: int  # of them answered with it
+    right_of_five: int | None  # of them it is among the five highest; None where the output has fewer than 6 classes
+    predicted: int  # how often it was the answer to a labelled image
+    probability: float | None  # mean over its images
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionRow:
+    """How many images of one class were answered with another, or the same (examples/confusion.parquet)."""
+
+    label: int
+    predicted: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityRow:
+    """Labelled images whose highest probability lies in one bin (examples/reliability.parquet)."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None  # mean of the highest probability; None where there is no image
+    accuracy: float | None  # share of right answers
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """The network's answer to one image of the data set (examples/answers.parquet)."""
+
+    image: int  # number in the data set
+    name: str
+    label: int | None  # None: unknown, or none of the output's classes
+    best: list[int]  # classes, highest first
+    probability: list[float]  # theirs
+
+
+@dataclass(frozen=True, slots=True)
+class UnitClassRow:
+    """One of the classes that a unit tells best from all others (examples/unit_classes.parquet)."""
+
+    layer: str
+    channel: int
+    rank: int  # 0: the highest AUC
+    index: int
+    name: str
+    auc: float  # above ½
+    mean: float | None  # of the map's maximum, over the class's images
+    images: int  # of the class
+
+
+@dataclass(frozen=True, slots=True)
+class MistakeRow(StoredPicture):
+    """Which pixels of an image of the data set speak for a wrong answer (examples/mistakes.parquet)."""
+
+    image: int  # number in the data set
+    method: str
+    target: int  # the class that was answered
 
 
 @dataclass(frozen=True, slots=True)

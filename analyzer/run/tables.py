@@ -36,7 +36,7 @@ UNIT_SCHEMA = pa.schema(
     ]
 )
 LATER = frozenset(  # columns that tables of older versions lack: null there
-    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares"}
+    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity"}
 )
 
 MAP_SCHEMA = pa.schema(
@@ -96,6 +96,7 @@ STATISTICS_SCHEMA = pa.schema(  # examples/units.parquet
         ("firsts", pa.int64()),  # images in which it is the layer's channel with the highest mean
         ("nearest", pa.int32()),  # the layer's channel that is most correlated with it; null where it is constant
         ("correlation", pa.float64()),  # with that channel
+        ("selectivity", pa.float64()),  # class selectivity index (Morcos et al. 2018), 0 to 1; null without classes
     ]
 )
 
@@ -117,6 +118,65 @@ FIRING_SCHEMA = pa.schema(  # examples/firing.parquet: which channel fires most
         ("images", pa.int32()),  # 1, or images of the batch
         ("channel", pa.int32()),  # the one with the highest mean pre-activation
         ("mean", pa.float32()),
+    ]
+)
+
+# examples/, where labels of the data set fit the network's class output. An `index` is a class of that output.
+
+DATA_CLASS_SCHEMA = pa.schema(  # examples/classes.parquet: classes that are a label or an answer
+    [
+        ("index", pa.int32()),
+        ("name", pa.string()),  # "class 3" where no one says
+        ("images", pa.int64()),  # with this label
+        ("right", pa.int64()),  # of them answered with it
+        ("right_of_five", pa.int64()),  # of them it is among the five highest; null where the output has fewer than 6
+        ("predicted", pa.int64()),  # how often it was the answer to a labelled image
+        ("probability", pa.float64()),  # mean over its images; null where there are none
+    ]
+)
+
+CONFUSION_SCHEMA = pa.schema(  # examples/confusion.parquet: pairs that occur
+    [("label", pa.int32()), ("predicted", pa.int32()), ("images", pa.int64())]
+)
+
+RELIABILITY_SCHEMA = pa.schema(  # examples/reliability.parquet: labelled images by their highest probability
+    [
+        ("low", pa.float64()),  # beyond it, of 15 equal bins
+        ("high", pa.float64()),  # up to it
+        ("images", pa.int64()),
+        ("confidence", pa.float64()),  # mean of the highest probability; null where there is no image
+        ("accuracy", pa.float64()),  # share of right answers
+    ]
+)
+
+ANSWER_SCHEMA = pa.schema(  # examples/answers.parquet: a row an image, of the first 131,072
+    [
+        ("image", pa.int64()),  # number in the data set
+        ("name", pa.string()),
+        ("label", pa.int32()),  # null: unknown, or none of the output's classes
+        ("best", pa.list_(pa.int32())),  # the five classes with the highest scores, or all, highest first
+        ("probability", pa.list_(pa.float32())),  # theirs
+    ]
+)
+
+UNIT_CLASS_SCHEMA = pa.schema(  # examples/unit_classes.parquet: at most five classes a unit
+    [
+        *_UNIT,
+        ("rank", pa.int32()),  # 0: the highest AUC
+        ("index", pa.int32()),
+        ("name", pa.string()),
+        ("auc", pa.float64()),  # probability that the map's maximum is higher than on another class's image; above ½
+        ("mean", pa.float64()),  # of the maximum, over the class's images
+        ("images", pa.int64()),  # of the class
+    ]
+)
+
+MISTAKE_SCHEMA = pa.schema(  # examples/mistakes.parquet: which pixels speak for the answers that are wrong and surest
+    [
+        ("image", pa.int64()),  # number in the data set
+        ("method", pa.string()),  # as in ATTRIBUTION_SCHEMA
+        ("target", pa.int32()),  # the class that was answered
+        *_TILE,  # signed: 128 is 0, 1 and 255 are ∓ the largest absolute value
     ]
 )
 
@@ -310,6 +370,12 @@ TABLES = {  # path inside the run → its columns; {slug} is a layer's file name
     "examples/units.parquet": STATISTICS_SCHEMA,
     "examples/layers.parquet": DEPTH_SCHEMA,
     "examples/firing.parquet": FIRING_SCHEMA,
+    "examples/classes.parquet": DATA_CLASS_SCHEMA,
+    "examples/confusion.parquet": CONFUSION_SCHEMA,
+    "examples/reliability.parquet": RELIABILITY_SCHEMA,
+    "examples/answers.parquet": ANSWER_SCHEMA,
+    "examples/unit_classes.parquet": UNIT_CLASS_SCHEMA,
+    "examples/mistakes.parquet": MISTAKE_SCHEMA,
     "attribution/attributions.parquet": ATTRIBUTION_SCHEMA,
     "attribution/sanity.parquet": SANITY_SCHEMA,
     "classes/classes.parquet": CLASS_SCHEMA,

@@ -276,6 +276,38 @@ DEFINITIONS = (
         "examples",
     ),
     Definition(
+        "accuracy",
+        "Right, among five, precision",
+        "Of the images whose label is a class of the network’s output: the share that the network answers with it, and "
+        "the share for which it is among the five classes with the highest scores. The precision of a class is the "
+        "share of the answers with it that are right.",
+        "examples",
+    ),
+    Definition(
+        "calibration",
+        "Calibration error",
+        "Images are put into 15 equal bins of their highest probability, and in each bin the mean of that probability "
+        "is compared with the share of right answers. The expected calibration error is the mean difference, weighted "
+        "by images (Guo et al. 2017); a network that is right as often as its probabilities say has 0.",
+        "examples",
+    ),
+    Definition(
+        "auc",
+        "AUC of a class",
+        "The probability that a channel’s maximum is higher on an image of the class than on an image of another one, "
+        "half of it where they are equal: the area under the ROC curve (Hanley and McNeil 1982). At 1 the channel "
+        "tells the class from all others without fail, at 0.5 it says nothing.",
+        "examples",
+    ),
+    Definition(
+        "selectivity",
+        "Class selectivity",
+        "(a − b) ÷ (a + b), where a is the channel’s mean rectified activation on the class that excites it most and b "
+        "the mean over the other classes (Morcos et al. 2018). It is 0 where all classes excite it alike and 1 where a "
+        "single one does.",
+        "examples",
+    ),
+    Definition(
         "attribution",
         "Attributions",
         "What each pixel adds to the score of a class or to a channel: red raises it, blue lowers it, by the method "

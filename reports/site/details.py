@@ -24,6 +24,7 @@ from filterscope.analyzer.run.rows import (
     StatisticsRow,
     TruthRow,
     TuningRow,
+    UnitClassRow,
     UnitRow,
     WeightRow,
     rows_of,
@@ -33,6 +34,7 @@ from filterscope.reports.page import words
 from filterscope.reports.page.units import ByLayer, MapFact, Unit
 from filterscope.reports.site import answer
 
+CLASSES = 3  # of the data that a unit tells best, at most
 EXAMPLES = 9  # strongest places shown of a unit
 BINS = 40  # of a histogram, at most
 
@@ -65,6 +67,7 @@ class Studies:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.statistics = ByLayer(run.table("examples/units.parquet"), StatisticsRow)
+        self.unit_classes = ByLayer(run.table("examples/unit_classes.parquet"), UnitClassRow)
         self.tuning = ByLayer(run.table("tuning/units.parquet"), TuningRow)
         self.truth = ByLayer(run.table("truth/units.parquet"), TruthRow)
         self.paths = ByLayer(run.table("truth/paths.parquet"), PathRow)
@@ -100,6 +103,7 @@ class Details:
         shown = set(channels)
         self.layer = layer
         self.statistics = _by_channel(studies.statistics.of(name), shown)
+        self.unit_classes = _lists(studies.unit_classes.of(name), shown)
         self.tuning = _by_channel(studies.tuning.of(name), shown)
         self.weights = _by_channel(rows_of(run.weights(slug), WeightRow), shown)
         self.truth = _lists(studies.truth.of(name), shown)
@@ -161,6 +165,7 @@ class Details:
             "g": [strongest.image, *_map(strongest)[1:], *self._image_name(unit)] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],
             "s": _statistics(self.statistics.get(channel)),
+            "k": [[row.name, short(row.auc), short(row.mean)] for row in self._best_classes(channel)],
             "w": self._weights(self.weights.get(channel)),
             "t": _tuning(self.tuning.get(channel)),
             "r": [
@@ -186,6 +191,7 @@ class Details:
                 self.layer,
                 unit,
                 images=self.studies.data_images,
+                classes=[(row.name, row.auc) for row in self._best_classes(channel)],
                 strongest=[(row, self.studies.labels.get(row.example)) for row in self.examples.get(channel, [])],
                 statistics=self.statistics.get(channel),
                 tuning=tuned.words if tuned else None,
@@ -194,6 +200,10 @@ class Details:
             )
         )
         return [one.lead, one.level, " ".join(one.reasons)]
+
+    def _best_classes(self, channel: int) -> list[UnitClassRow]:
+        """The classes of the data that a unit tells best, the best first."""
+        return sorted(self.unit_classes.get(channel, []), key=lambda row: row.rank)[:CLASSES]
 
     def _image_name(self, unit: Unit) -> list[str]:
         """Name of the image on which a unit fires most, where no page says it."""

@@ -27,7 +27,7 @@ from filterscope.reports.site.details import Details
 STRIP = 8  # pictures that stand for a layer on the overview
 STRIP_SIDE = 96  # pixels
 STRIP_SHOWN = 64  # CSS pixels
-CLASS_SIDE = 112  # CSS pixels, of a class's picture
+CLASS_SIDE = 192  # CSS pixels, of a class's picture
 FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
 SMALL = 64  # pixels: pictures of no more grow by whole factors in the grid of a layer

@@ -7,7 +7,7 @@ templates hold all markup and escape all text. Reads a run through its reader al
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,6 +23,7 @@ from filterscope.reports.page.folder import Files, NewFolder
 from filterscope.reports.page.units import MAP_SIDE, UnitTable
 from filterscope.reports.site import (
     class_page,
+    data_page,
     definitions,
     findings,
     graph,
@@ -45,7 +46,7 @@ LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; bey
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
-STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "find.js", "icon.svg")
+STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "data.js", "find.js", "icon.svg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,26 @@ class Site:
             studies.add(image)
             pictures.image_maps(self.folder, image.index, image.tiles, [part.columns for part in image.grids])
             self._page(f"image-{image.index}.html", "image.html", page=image, most=image_page.MOST_ON_IMAGE)
+        in_data = self._write_data(on_page)
         if self.classes is not None:
-            self._page("classes.html", "classes.html", classes=self.classes)
+            self._page("classes.html", "classes.html", classes=self.classes, in_data=in_data)
         self._index(entries)
         self.folder.write("assets/search.js", layer_page.call("search", self.source.search.packed()))
         self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity)
+
+    def _write_data(self, on_page: Mapping[str, tuple[str, set[int]]]) -> set[int]:
+        """Write the page of the data set, where it has classes; the classes that have a row on it."""
+        places = data_page.Places(
+            on_page=on_page,
+            images={str(page.facts.source): f"image-{page.index}.html" for page in self.images if page.attributions},
+            classes=set() if self.classes is None else {tile.row.klass for tile in self.classes.tiles},
+            examples=self.examples,
+        )
+        page = data_page.write(self.run, self.folder, self.table, places, most=self.extent.classes)
+        if page is None:
+            return set()
+        self._page("data.html", "data.html", page=page, examples=self.examples, plot=data_page.PLOT)
+        return set(page.shown)
 
     def _images(self, number: int) -> list[ImagePage]:
         sizes = pictures.input_images(self.run, self.folder, number)
@@ -195,6 +211,7 @@ class Site:
             "setting_words": setting_words,
             "studies": studies,
             "has_classes": self.classes is not None,
+            "has_data": data_page.is_there(self.run),
             "has_examples": self.examples is not None,
             "extent": self.extent,
             "map_side": MAP_SIDE,
@@ -207,7 +224,7 @@ class Site:
         def in_form(sentence: str | None) -> Markup:
             return markup.coded(summary.in_form(self.run.info, sentence))
 
-        return markup.environment(names, in_form)
+        return markup.environment(names, in_form, data_page.tenths)
 
     def _page(self, name: str, template: str, **context: Any) -> None:
         self.folder.write(name, self.environment.get_template(template).render(**context).encode())

@@ -63,3 +63,14 @@ def test_a_smaller_map_holds_the_maxima_of_windows(model, window):
 def test_a_value_that_is_not_there_is_named(model):
     with pytest.raises(ModelError, match="nowhere: no node of the model writes this value"):
         MeasuringSession(model, {"nowhere": (9, 7)}, ["N", 3, 9, 7])
+
+
+def test_further_values_are_fetched_as_they_are(model):
+    x = normal(2, 3, 9, 7)
+    session = MeasuringSession(model, {"a": (9, 7)}, ["N", 3, 9, 7], whole=["y", "a", "y"])
+    measured, whole = session.measure(x, {63: np.arange(3)})
+    expected = answers(model, x, ["a", "y"])
+    assert set(whole) == {"a", "y"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(whole[name], values, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(measured["a"].measures[..., 0], expected["a"].max(axis=(2, 3)), rtol=1e-5, atol=1e-5)

@@ -66,7 +66,7 @@ def single(folder):
 def one_of_each_kind(folder: Path) -> list[Path]:
     layers = sorted(folder.glob("layer-*.html"))
     pages = [folder / "index.html", layers[0], layers[-1], folder / "image-0.html", folder / "classes.html"]
-    return [*pages, folder / "method.html"]
+    return [*pages, folder / "data.html", folder / "method.html"]
 
 
 LOOKS = [  # name, script, colour scheme, width of the screen

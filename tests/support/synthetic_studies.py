@@ -156,6 +156,7 @@ def _examples(writer: RunWriter, layers: list[dict[str, Any]], size: tuple[int, 
                     "firsts": channel % 4,
                     "nearest": channels[(position + 1) % len(channels)],
                     "correlation": 0.5 + 0.4 * (channel % 2),
+                    "selectivity": channel % 10 / 10,
                 }
             )
         _table(writer, f"examples/{layer['slug']}.parquet", rows, EXAMPLE_SCHEMA)
@@ -173,6 +174,85 @@ def _examples(writer: RunWriter, layers: list[dict[str, Any]], size: tuple[int, 
     _table(writer, "examples/units.parquet", statistics)
     _table(writer, "examples/layers.parquet", depths)
     _table(writer, "examples/firing.parquet", firing)
+    write_classes_of_data(writer, layers)
+    explained = np.full((2, *size, 1), 255, np.uint8)
+    explained[:, :, size[1] // 2 :] = 1
+    mistakes = [_tile(place) for place in _put(writer, "examples/mistakes.png", explained)]
+    target = {"method": "grad-cam", "target": 2}
+    _table(writer, "examples/mistakes.parquet", [target | {"image": 20 + 20 * i} | mistakes[i] for i in (0, 1)])
+
+
+def write_classes_of_data(
+    writer: RunWriter, layers: list[dict[str, Any]], classes: int = CLASSES, name: str = "class <{}>"
+) -> None:
+    """The tables of a data set with classes: 20 images of each, but for the last, of which there is none.
+
+    Of class c, c % 5 images are taken for class c + 1; the network is sure of 0.9 each time.
+
+    Args:
+        writer: of the run.
+        layers: of layers.json, analysed.
+        classes: of the network's output.
+        name: of a class, with braces for its number.
+    """
+    names = [name.format(index) for index in range(classes)]
+    last = classes - 1
+    wrong = [index % 5 if index < last - 1 else 0 for index in range(classes)]
+    rows = [
+        {
+            "index": index,
+            "name": names[index],
+            "images": 0 if index == last else 20,
+            "right": 0 if index == last else 20 - wrong[index],
+            "right_of_five": (0 if index == last else 20) if classes > 5 else None,
+            "predicted": (0 if index == last else 20 - wrong[index]) + (wrong[index - 1] if index else 0),
+            "probability": None if index == last else 0.9 - wrong[index] / 40,
+        }
+        for index in range(classes)
+    ]
+    confusion = [{"label": i, "predicted": i, "images": 20 - wrong[i]} for i in range(last)]
+    confusion += [{"label": i, "predicted": i + 1, "images": wrong[i]} for i in range(last) if wrong[i]]
+    images = 20 * last
+    right = sum(row["right"] for row in rows)
+    bins: list[dict[str, Any]] = [
+        {"low": i / 15, "high": (i + 1) / 15, "images": 0, "confidence": None, "accuracy": None} for i in range(15)
+    ]
+    bins[13] |= {"images": images, "confidence": 0.9, "accuracy": right / images if images else None}
+    answers = []
+    for number in range(images):
+        label, place = divmod(number, 20)
+        best = label + 1 if place < wrong[label] else label
+        order = [best, label, *(i for i in range(classes) if i not in (best, label))]
+        shares = [0.9, 0.1 - number / 1e5, 0.0, 0.0, 0.0]
+        answers.append(
+            {
+                "image": number,
+                "name": f"example {number}",
+                "label": None if place == 19 else label,
+                "best": list(dict.fromkeys(order))[:5],
+                "probability": shares[: min(5, classes)],
+            }
+        )
+    units = [
+        {
+            "layer": layer["name"],
+            "channel": channel,
+            "rank": rank,
+            "index": (channel + rank) % max(1, last),
+            "name": names[(channel + rank) % max(1, last)],
+            "auc": 0.99 - rank / 10 - layer["index"] / 100 - channel / 1000,
+            "mean": 5.0 - rank,
+            "images": 20,
+        }
+        for layer in layers
+        for channel in layer["channels"]
+        for rank in range(min(4, last))
+    ]
+    _table(writer, "examples/classes.parquet", rows)
+    _table(writer, "examples/confusion.parquet", confusion)
+    _table(writer, "examples/reliability.parquet", bins)
+    _table(writer, "examples/answers.parquet", answers)
+    _table(writer, "examples/unit_classes.parquet", units)
 
 
 def _attribution(writer: RunWriter, images: int, size: tuple[int, int]) -> None:

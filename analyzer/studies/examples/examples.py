@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ from filterscope.analyzer.run.tables import (
     FIRING_SCHEMA,
     STATISTICS_SCHEMA,
 )
+from filterscope.analyzer.studies.examples.class_survey import fitting_labels, why_not
+from filterscope.analyzer.studies.examples.class_tables import ClassTables, class_notes, mistakes, writable
+from filterscope.analyzer.studies.examples.explained_mistakes import EXPLAINED, explain_mistakes
 from filterscope.analyzer.studies.examples.pass_over_data import BATCH, NAMED, Survey
 from filterscope.analyzer.studies.examples.pictures import AtlasTile, MapRequest, keep_pictures, row_of
 from filterscope.analyzer.studies.examples.places import Places
@@ -38,6 +42,7 @@ TOP = 9
 MOST_TOP = 1000
 PICTURE_BYTES = 1 << 27  # of pixels that are kept, before compression
 MAP_RANKS = 3  # strongest examples of a unit whose maps are kept
+MISTAKES = 48  # images whose picture is kept because the network is wrong about them, and surest of it
 RECTIFIED = ("relu", "relu6")  # after these, a unit that never exceeds 0 does nothing
 CHECKPOINT = "examples/checkpoint.npz"
 PAUSE = 20.0  # seconds between two checkpoints at least
@@ -86,6 +91,7 @@ class Examples:
             "resize": context.settings.resize,
             "seed": context.settings.seed,
             **({} if self.white is None else {"white": self.white}),
+            **({"classes": True} if fitting_labels(context.network, self.data, context.labels) else {}),
         }
 
     def run(self, context: Context) -> None:
@@ -99,8 +105,13 @@ class Examples:
         _write_statistics(context, layers, survey)
         _write_firing(context, layers, survey)
         self._write_examples(context, layers, survey)
-        context.writer.remove_file(CHECKPOINT)
+        if survey.classes is not None:
+            rows = range(len(survey.classes.answers.labels))
+            ClassTables(survey.classes, layers).write(context.writer, [self.data.name(number) for number in rows])
         context.notes.extend(_notes(survey, context))
+        if survey.classes is not None:
+            explain_mistakes(context, self.data, mistakes(survey.classes.answers, EXPLAINED).tolist())
+        context.writer.remove_file(CHECKPOINT)
         for warning in survey.levels.warnings():
             logging.getLogger("filterscope").warning("%s", warning)
 
@@ -139,15 +150,17 @@ class Examples:
             top=self.top,
             resize=context.settings.resize,
             seed=context.settings.seed,
+            labels=context.labels,
         )
 
     def _identity(self, context: Context, layers: Sequence[ConvLayer]) -> str:
-        content = [context.writer.plan, self.settings(context), [layer.name for layer in layers]]
+        names = [layer.name for layer in layers]
+        content = [context.writer.plan, self.settings(context), names, list(context.labels)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _write_examples(self, context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
         tops = [statistics.top for statistics in survey.statistics]
-        mentioned = np.concatenate([top.images.ravel() for top in tops])
+        mentioned = np.concatenate([*(top.images.ravel() for top in tops), _mistakes(survey)])
         numbers, first = np.unique(mentioned[mentioned >= 0], return_index=True)
         examples = numbers[np.argsort(first)]  # in the order of first mention
         pictures = self._worth_keeping(context, layers, survey)
@@ -187,7 +200,8 @@ class Examples:
         if len(shown) < len(examples):
             mib = self.picture_bytes / 2**20
             context.notes.append(
-                f"Pictures are kept of {len(shown):,} of the {len(examples):,} images among the strongest of a unit: "
+                f"Pictures are kept of {len(shown):,} of the {len(examples):,} images among the strongest of a unit"
+                f"{' or answered wrong' if len(_mistakes(survey)) else ''}: "
                 f"{mib:.0f} MiB of pixels are the budget, given to analysed channels, low ranks and images that many "
                 "units name first."
             )
@@ -204,6 +218,9 @@ class Examples:
             there = statistics.top.images >= 0
             mentions.append(statistics.top.images[there])
             ranks.append(rank[there])
+        wrong = _mistakes(survey)
+        mentions.append(wrong)
+        ranks.append(np.zeros(len(wrong), np.int64))
         images, which, counts = np.unique(np.concatenate(mentions), return_inverse=True, return_counts=True)
         best = np.full(len(images), 2 * self.top)
         np.minimum.at(best, which, np.concatenate(ranks))
@@ -219,14 +236,18 @@ class Examples:
                 {
                     "example": example,
                     "image": image,
-                    "source": _writable(source),
-                    "name": _writable(self.data.name(image)),
-                    "label": None if label is None else _writable(label),
+                    "source": writable(source),
+                    "name": writable(self.data.name(image)),
+                    "label": None if label is None else writable(label),
                     "bands": None if tile is None else bands,
                     **row_of(tile),
                 }
             )
         return pa.Table.from_pylist(rows, EXAMPLE_PICTURE_SCHEMA)
+
+
+def _mistakes(survey: Survey) -> np.ndarray:
+    return np.zeros(0, np.int64) if survey.classes is None else mistakes(survey.classes.answers, MISTAKES)
 
 
 def _map_request(layer: ConvLayer, slug: str, channels: Sequence[int], statistics: LayerStatistics) -> MapRequest:
@@ -267,14 +288,17 @@ def _example_table(
 
 def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
     units, depths = [], []
-    for layer, statistics in zip(layers, survey.statistics, strict=True):
+    for index, (layer, statistics) in enumerate(zip(layers, survey.statistics, strict=True)):
         rows = _unit_rows(layer, statistics)
+        if survey.classes is not None:
+            for row, share in zip(rows, survey.classes.units.selectivity(index).tolist(), strict=True):
+                row["selectivity"] = None if math.isnan(share) else share
         units.extend(rows)
         images = max(statistics.images, 1)
         alike = [row["correlation"] for row in rows if row.get("correlation") is not None]
         depths.append(
             {
-                "layer": _writable(layer.name),
+                "layer": writable(layer.name),
                 "depth": layer.depth,
                 "active": float(statistics.active.mean()) / (images * statistics.places) if statistics.images else None,
                 "sparsity": statistics.sparsity / images if statistics.images else None,
@@ -287,7 +311,7 @@ def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Sur
 
 
 def _unit_rows(layer: ConvLayer, statistics: LayerStatistics) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{"layer": _writable(layer.name), "channel": c} for c in range(layer.out_channels)]
+    rows: list[dict[str, Any]] = [{"layer": writable(layer.name), "channel": c} for c in range(layer.out_channels)]
     if statistics.histograms is None:  # not one finite answer
         return [row | {"dead": False, "firsts": 0} for row in rows]
     near, how = (np.full(layer.out_channels, -1), np.full(layer.out_channels, np.nan))
@@ -320,7 +344,7 @@ def _write_firing(context: Context, layers: Sequence[ConvLayer], survey: Survey)
         images = np.nonzero(firing.channels[index] >= 0)[0]
         batches = np.nonzero(firing.batch_images[index])[0]
         columns = {
-            "layer": pa.array([_writable(layer.name)] * (len(images) + len(batches))),
+            "layer": pa.array([writable(layer.name)] * (len(images) + len(batches))),
             "image": np.concatenate([images, batches * BATCH]),
             "images": np.concatenate([np.ones(len(images), np.int32), firing.batch_images[index, batches]]),
             "channel": np.concatenate([firing.channels[index, images], firing.batch_channels[index, batches]]),
@@ -337,7 +361,7 @@ def _notes(survey: Survey, context: Context) -> list[str]:
     if survey.broken_images:
         left = survey.broken_images - len(survey.broken)
         more = f"; and {left} more" if left else ""
-        named = "; ".join(_writable(text) for text in survey.broken)
+        named = "; ".join(writable(text) for text in survey.broken)
         notes.append(f"{survey.broken_images:,} of {len(data):,} images were skipped: {named}{more}.")
     if survey.resized:
         how = context.settings.resize
@@ -350,13 +374,17 @@ def _notes(survey: Survey, context: Context) -> list[str]:
     )
     if survey.firing.limit < len(data):
         notes.append(f"Which channel fires most is kept for the first {survey.firing.limit:,} images.")
+    if survey.classes is not None:
+        notes += class_notes(survey.classes)
+    else:
+        notes += list(filter(None, [why_not(context.network, data, context.labels)]))
     of_layers = list(zip(survey.layers, survey.statistics, strict=True))
     wide = [layer.name for layer, statistics in of_layers if statistics.covariance is None]
     if wide:
-        notes.append(f"Correlations were not measured, for want of memory: {', '.join(map(_writable, wide))}.")
+        notes.append(f"Correlations were not measured, for want of memory: {', '.join(map(writable, wide))}.")
     refused = {layer.name: statistics.broken for layer, statistics in of_layers if statistics.broken}
     if refused:
-        listed = ", ".join(f"{_writable(name)} ({count:,})" for name, count in refused.items())
+        listed = ", ".join(f"{writable(name)} ({count:,})" for name, count in refused.items())
         notes.append(f"Images to which a layer's answer is not finite are left out of its numbers: {listed}.")
     return notes
 
@@ -377,8 +405,3 @@ def _save(context: Context, identity: str, survey: Survey) -> None:
     arrays: dict[str, Any] = {"identity": np.array(identity), **survey.state()}
     np.savez(buffer, **arrays)
     context.writer.write_bytes(CHECKPOINT, buffer.getvalue())
-
-
-def _writable(text: str) -> str:
-    """Text that a table can hold: file names may be no Unicode."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

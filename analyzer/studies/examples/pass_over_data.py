@@ -15,6 +15,7 @@ from filterscope.analyzer.data.dataset import Batch, DataSet, batches
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.studies.examples.class_survey import class_survey
 from filterscope.analyzer.studies.examples.running_statistics import LayerStatistics, State, StrongestUnits
 from filterscope.converters.errors import InputError
 from filterscope.converters.reductions import MeasuringSession
@@ -82,10 +83,19 @@ class Survey:
         top: strongest places kept of each unit.
         resize: as in `analyzer.data.images.fit`.
         seed: of the sampled places.
+        labels: names of the network's classes, in order, or none.
     """
 
     def __init__(
-        self, network: Network, layers: Sequence[ConvLayer], data: DataSet, top: int, resize: str, seed: int
+        self,
+        network: Network,
+        layers: Sequence[ConvLayer],
+        data: DataSet,
+        *,
+        top: int,
+        resize: str,
+        seed: int,
+        labels: Sequence[str] = (),
     ) -> None:
         self.network, self.layers, self.data = network, layers, data
         self.resize, self.seed = resize, seed
@@ -96,6 +106,7 @@ class Survey:
         self.broken_images = 0
         self.levels = Levels()  # how much of their range the images use
         self.firing = Firing(len(layers), len(data))
+        self.classes = class_survey(network, layers, data, labels)  # None: no labels fit the network's output
         self.statistics: list[LayerStatistics] = []
         room = CORRELATION_BYTES
         for layer in layers:
@@ -122,6 +133,7 @@ class Survey:
             self.network.model.proto,
             {layer.value: (layer.output_shape[1], layer.output_shape[2]) for layer in self.layers},
             self.network.declared(),
+            whole=() if self.classes is None else self.classes.values,
             one_at_a_time=self.network.one_at_a_time,
         )
         size = at_once(self.network, BATCH_BYTES, MOST_AT_ONCE)
@@ -144,9 +156,11 @@ class Survey:
         for statistics in self.statistics:
             if statistics.places not in sampled:
                 sampled[statistics.places] = self._sample(rng, statistics.places)
-        measured = session.run(self.network.input.to_model(batch.pixels), sampled)
+        measured, answered = session.measure(self.network.input.to_model(batch.pixels), sampled)
         for index, (layer, statistics) in enumerate(zip(self.layers, self.statistics, strict=True)):
             self.firing.add(index, batch.numbers, statistics.add(batch.numbers, measured[layer.value]))
+        if self.classes is not None:
+            self.classes.add(batch.numbers, measured, answered)
 
     def _sample(self, rng: np.random.Generator, places: int) -> np.ndarray:
         if places <= self.sampled:
@@ -168,6 +182,8 @@ class Survey:
             for name, a in statistics.state().items()
         }
         state |= {f"firing/{name}": array for name, array in self.firing.state().items()}
+        if self.classes is not None:
+            state |= {f"classes/{name}": array for name, array in self.classes.state().items()}
         state["numbers"] = np.array([self.next, self.resized, self.broken_images])
         state["levels"] = self.levels.state()
         state["broken"] = np.array([text.encode("utf-8", "surrogatepass").hex() for text in self.broken], np.str_)
@@ -182,6 +198,8 @@ class Survey:
         for index, statistics in enumerate(self.statistics):
             statistics.restore(_below(state, f"{index}/"))
         self.firing.restore(_below(state, "firing/"))
+        if self.classes is not None:
+            self.classes.restore(_below(state, "classes/"))
         self.next, self.resized, self.broken_images = (int(number) for number in state["numbers"])
         self.levels.restore(state["levels"])
         self.broken = [bytes.fromhex(text).decode("utf-8", "surrogatepass") for text in state["broken"].tolist()]

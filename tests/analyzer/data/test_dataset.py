@@ -77,7 +77,22 @@ def test_several_sources_follow_each_other(folder, tmp_path):
     assert data.name(7) == "set.npz[1]"
     assert data.label(7) == "a"
     assert data.label(9) == "cat"
+    classes = [data.class_of(i) for i in (0, 2, 3, 7, 9)]
+    assert classes == [(1, "b"), (5, None), (None, data.label(3)), (0, "a"), (None, "cat")]
+    assert list(data.class_names()) == ["a", "b"]
+    assert data.is_labelled()
     assert int(data.read(8).pixels[0, 0, 0]) == 7
+
+
+def test_files_that_number_their_classes_differently_name_none_together(tmp_path):
+    for name, classes in (("one", ["a", "b"]), ("other", ["b", "a"]), ("nameless", [])):
+        named = {"classes": np.array(classes)} if classes else {}
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((2, 8, 8, 3), np.uint8), y=np.array([0, 1]), **named)
+    files = [tmp_path / f"{name}.npz" for name in ("one", "other", "nameless")]
+    assert list(open_dataset(files).class_names()) == []
+    assert list(open_dataset([files[0], files[2]]).class_names()) == ["a", "b"]
+    np.save(tmp_path / "bare.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    assert not open_dataset([tmp_path / "bare.npy"]).is_labelled()
 
 
 def test_published_files_are_found_inside_a_folder(tmp_path):

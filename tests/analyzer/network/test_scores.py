@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from filterscope.analyzer.network.preprocessing import PRESETS
-from filterscope.analyzer.network.scores import NAME, class_index, scores
+from filterscope.analyzer.network.scores import NAME, class_index, class_output, class_probabilities, scores
 from filterscope.converters.errors import SettingsError
 from support.networks import build, normal
 from support.opened import opened
@@ -54,6 +54,25 @@ def test_scores_stand_before_what_squashes_them(end, tmp_path):
 
     assert (found.name, found.op, found.out_channels, found.is_global) == (NAME, "Scores", 5, True)
     np.testing.assert_allclose(answer.reshape(2, 5), pooled @ CONSTANTS["m"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_probabilities_are_those_of_the_scores_whatever_stands_behind_them(end, tmp_path):
+    network = network_of(tmp_path, BODY + ENDS[end])
+    found = class_output(network)
+    values = network.session(["scores", found.output, found.scores], (8, 8)).run(
+        network.input.to_model(network.random_pixels(3, (8, 8), 0))
+    )
+    raised = np.exp(values["scores"].astype(np.float64))
+    shares = class_probabilities(values[found.output].reshape(3, 5), values[found.scores].reshape(3, 5))
+    assert found.count == 5
+    np.testing.assert_allclose(shares, raised / raised.sum(axis=1, keepdims=True), rtol=1e-4)
+
+
+def test_probabilities_of_scores_that_are_not_finite_are_none():
+    scores_of_two = np.array([[1.0, np.nan], [0.0, 0.0]])
+    assert np.isnan(class_probabilities(scores_of_two, scores_of_two)[0]).all()
+    assert class_probabilities(scores_of_two, scores_of_two)[1].tolist() == [0.5, 0.5]
 
 
 def test_numbers_in_another_order_are_no_scores_of_the_same_classes(tmp_path):

@@ -1,26 +1,20 @@
 """The study of a data set, against ONNX Runtime on every image and NumPy on all its maps."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
 from filterscope.analyzer.boundary.opening import open_network
-from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
-from filterscope.analyzer.progress import Silent
 from filterscope.analyzer.run.layout import slugs
-from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.writer import RunWriter
 from filterscope.analyzer.studies.examples import examples, pass_over_data, pictures
 from filterscope.analyzer.studies.examples.examples import CHECKPOINT, Examples
-from filterscope.analyzer.studies.study import perform
 from filterscope.converters.errors import InputError, SettingsError
-from support.listed_layers import listed_layers
 from support.networks import answers, build, normal
+from support.studies_of_data import performed
 
 SEVERAL = [
     ("Conv", "x w1 b1", "a", {"pads": [1, 1, 1, 1], "name": "first"}),
@@ -71,27 +65,6 @@ def images(tmp_path, count, bands=3, size=(16, 14), **arrays):
     pixels = (pixels * np.linspace(0.2, 1, count)[:, None, None, None]).astype(np.uint8)
     np.savez(tmp_path / "set.npz", x=pixels, **arrays)
     return pixels
-
-
-def performed(tmp_path, network, study, labels=(), channels=None, out="run", **settings):
-    names = [layer.name for layer in network.layers]
-    with RunWriter(tmp_path / out, "plan") as writer:
-        if not writer.has("run.json"):
-            writer.write_info({})
-            writer.write_json("layers.json", listed_layers(network))
-        context = SimpleNamespace(
-            unfinished=None,
-            network=network,
-            writer=writer,
-            settings=Settings(**settings),
-            channels={layer.name: channels or tuple(range(layer.out_channels)) for layer in network.layers},
-            slugs=slugs(names),
-            labels=labels,
-            progress=Silent(),
-            notes=[],
-        )
-        told = perform(study, context)
-    return Run(tmp_path / out), told
 
 
 def of(rows, **wanted):

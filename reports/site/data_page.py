@@ -1,0 +1,514 @@
+"""The page of a data set with classes: how often the network is right, what it confuses, how sure it may be.
+
+Knows the run's reader, counts and sheets; templates hold the markup.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from filterscope.analyzer.run.reader import Run
+from filterscope.analyzer.run.rows import (
+    AnswerRow,
+    ConfusionRow,
+    DataClassRow,
+    ExamplePictureRow,
+    MistakeRow,
+    ReliabilityRow,
+    UnitClassRow,
+    UnitRow,
+    rows_of,
+)
+from filterscope.reports.page import colours, sheets, words
+from filterscope.reports.page.folder import Files
+from filterscope.reports.page.units import UnitTable
+from filterscope.reports.site import matrices, pictures
+from filterscope.reports.site.image_page import METHODS
+from filterscope.reports.site.matrices import Matrix
+from filterscope.reports.site.pictures import ExampleSheets
+
+MOST_CELLS = 30  # classes up to which the confusion matrix is a table with a number in each cell
+PAIRS = 12  # of classes that are confused most
+MISTAKES = 48  # images, the surest first
+UNITS = 6  # that speak for a class
+UNITS_OF_MANY = 3  # where there are more than MANY classes
+MANY = 100
+UNIT_SIDE = 64  # pixels and CSS pixels, of a unit's picture
+MISTAKE_SIDE = 112  # CSS pixels, of an image that was answered wrong
+CALIBRATED = 0.02  # difference of confidence and accuracy up to which a network is called honest
+DIAGONAL = (0.2, 0.4, 0.6, 0.8)  # shares of a class that was answered right, where the colour steps
+MISTAKEN = (0.05, 0.1, 0.2, 0.5)  # shares of a class that was taken for another
+GREY = 233
+LOSSY = {"quality": 90, "method": 1}  # thin coloured dots
+PLOT = 300  # of the reliability diagram, its own units
+OBJECTIVES = (("channel", "ascent"), ("channel", "accentuation"), ("neuron", "ascent"))  # whose picture shows a unit
+
+
+def tenths(share: float) -> str:
+    """A share of 1 in per cents with one digit; 0 % and 100 % are kept for what is exactly that.
+
+    >>> tenths(0.8245), tenths(1.0), tenths(0.99999)
+    ('82.5 %', '100 %', '99.9 %')
+    """
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of the confusion matrix."""
+
+    images: int
+    tone: str  # style class: which colour, from 1 to 5; empty where there is no image
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One class that is taken for another."""
+
+    label: int
+    predicted: int
+    images: int
+    share: float  # of the images of `label`
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """A row of the table of classes."""
+
+    row: DataClassRow
+    right: float | None  # share of its images that were answered right
+    precision: float | None  # share of the answers with it that were right
+    rival: Pair | None  # the class it is most often taken for
+    in_pictures: bool  # whether the page of classes has a picture of it
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """An image that was answered wrong."""
+
+    row: AnswerRow
+    label: str
+    answer: str
+    own: float | None  # probability of the right class, where it is among the five highest
+    place: int | None  # in the sheets of examples; None: no picture
+    why: int | None  # in the sheet of attributions; None: it is not explained
+    page: str  # of the same image among the user's, with its attributions; empty where there is none
+
+    @property
+    def brief(self) -> str:
+        """Its name; of an image in a file of many, its number."""
+        return f"image {self.row.image:,}" if self.row.name.endswith("]") else self.row.name
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A unit that tells a class from others."""
+
+    row: UnitClassRow
+    page: str  # of its layer; empty where it is on none
+    tile: int | None  # in the sheets of units; None: no picture
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A bin of the reliability diagram, in the drawing's units."""
+
+    x: float  # of the mean confidence
+    y: float  # of the accuracy
+    radius: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How honest the probabilities are."""
+
+    error: float  # expected calibration error
+    confidence: float  # mean of the highest probability
+    accuracy: float
+    points: tuple[Point, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What the difference means, in a sentence."""
+        sure, right = tenths(self.confidence), tenths(self.accuracy)
+        apart = f"its highest probability is {sure} on average, and {right} of its answers are right"
+        if abs(self.confidence - self.accuracy) <= CALIBRATED:
+            return f"Its probabilities are about right: {apart}."
+        return f"It is {'over' if self.confidence > self.accuracy else 'under'}-confident: {apart}."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DataPage:
+    """The page's contents, its pictures written."""
+
+    images: int  # with a label
+    right: int
+    of_five: int | None
+    names: Mapping[int, str]
+    lines: Sequence[ClassLine]  # the worst first
+    shown: Sequence[int]  # classes of the matrix
+    cells: Sequence[Sequence[Cell]]  # a row a label, a column an answer; empty where there are too many
+    matrix: Matrix | None
+    pairs: Sequence[Pair]
+    wrong: int  # images
+    mistakes: Sequence[Mistake]
+    calibration: Calibration
+    speakers: Sequence[tuple[DataClassRow, Sequence[Speaker]]]
+    left_out: int  # classes that are not on the page
+    grid: sheets.Grid  # of the units' pictures
+    method: str  # that explains the mistakes, as papers write it; empty where none is
+
+    @property
+    def explained(self) -> list[Mistake]:
+        """The mistakes with attributions."""
+        return [one for one in self.mistakes if one.why is not None]
+
+    @property
+    def others(self) -> list[Mistake]:
+        """The mistakes without."""
+        return [one for one in self.mistakes if one.why is None]
+
+    @property
+    def lead(self) -> str:
+        """The answer, in a sentence."""
+        of = words.count(self.images, "image")
+        if self.right == self.images:
+            return f"Right on all {of}."
+        five = "" if self.of_five is None else f", among five {tenths(self.of_five / self.images)}"
+        return f"Right on {tenths(self.right / self.images)} of {of}{five}{self._worst}."
+
+    @property
+    def _worst(self) -> str:
+        """What is confused most, where it happened more than once."""
+        worst = self.pairs[0]
+        if worst.images < 2:
+            return ""
+        names = " for ".join(words.shortened(self.names[index]) for index in (worst.label, worst.predicted))
+        return f"; most often it takes {names}: {words.count(worst.images, 'image')}"
+
+    @property
+    def labelled_cells(self) -> list[tuple[int, Sequence[Cell]]]:
+        """Rows of the confusion matrix: classes that some image has, and their cells."""
+        has_images = {line.row.index for line in self.lines if line.row.images}
+        return list(zip((index for index in self.shown if index in has_images), self.cells, strict=True))
+
+    @property
+    def labels(self) -> int:
+        """Classes that some image has."""
+        return sum(line.row.images > 0 for line in self.lines) + self.left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where what the page links to is."""
+
+    on_page: Mapping[str, tuple[str, set[int]]]  # layer → its page and the channels on it
+    images: Mapping[str, str]  # file of one of the user's images → its page, where it has attributions
+    classes: set[int]  # with a picture on the page of classes
+    examples: ExampleSheets | None
+
+
+def is_there(run: Run) -> bool:
+    """Whether a run has a data set with classes."""
+    return any(run.table("examples/classes.parquet")["images"].to_pylist())
+
+
+def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: int | None = None) -> DataPage | None:
+    """Gather the page and write its pictures; None where the run has no data set with classes.
+
+    Args:
+        run: to read from.
+        folder: of the site.
+        table: of the run's units.
+        places: what it links to.
+        most: classes shown, those with most images first; None for all.
+    """
+    rows = rows_of(run.table("examples/classes.parquet"), DataClassRow)
+    images = sum(row.images for row in rows)
+    if not images:
+        return None
+    names = dict(enumerate(run.info.labels)) | {row.index: row.name for row in rows}
+    confusion = rows_of(run.table("examples/confusion.parquet"), ConfusionRow)
+    pairs = _pairs(rows, confusion)
+    listed = rows
+    if most is not None and len(rows) > most:
+        chosen = sorted(rows, key=lambda row: (-row.images, -row.predicted, row.index))[:most]
+        listed = [row for row in rows if row in chosen]
+    shown = [row.index for row in listed]
+    lines = _lines(listed, pairs, places.classes)
+    speakers, grid = _speakers(run, folder, table, places=places, rows=listed)
+    of_five = [row.right_of_five for row in rows]
+    wrong = [row for row in rows_of(run.table("examples/answers.parquet"), AnswerRow) if _is_wrong(row)]
+    is_small = len(shown) <= MOST_CELLS
+    method = next(iter(run.table("examples/mistakes.parquet")["method"].to_pylist()), "")
+    return DataPage(
+        images=images,
+        right=sum(row.right for row in rows),
+        of_five=None if None in of_five else sum(number or 0 for number in of_five),
+        names=names,
+        lines=lines,
+        shown=shown,
+        cells=_cells(listed, confusion, names) if is_small else (),
+        matrix=None if is_small else _matrix(folder, listed, confusion, names=names),
+        pairs=pairs[:PAIRS],
+        wrong=images - sum(row.right for row in rows),
+        mistakes=_mistakes(run, folder, wrong, names=names, places=places),
+        calibration=_calibration(rows_of(run.table("examples/reliability.parquet"), ReliabilityRow)),
+        speakers=speakers,
+        left_out=sum(row.images > 0 for row in rows) - sum(row.images > 0 for row in listed),
+        grid=grid,
+        method=METHODS.get(method, method),
+    )
+
+
+def _pairs(rows: Sequence[DataClassRow], confusion: Sequence[ConfusionRow]) -> list[Pair]:
+    """Classes that are taken for others, the most images first."""
+    images = {row.index: row.images for row in rows}
+    pairs = [
+        Pair(row.label, row.predicted, row.images, row.images / images[row.label])
+        for row in confusion
+        if row.label != row.predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.images, -pair.share, pair.label, pair.predicted))
+
+
+def _lines(rows: Sequence[DataClassRow], pairs: Sequence[Pair], pictured: set[int]) -> list[ClassLine]:
+    rivals: dict[int, Pair] = {}
+    for pair in pairs:
+        rivals.setdefault(pair.label, pair)
+    lines = [
+        ClassLine(
+            row,
+            right=row.right / row.images if row.images else None,
+            precision=row.right / row.predicted if row.predicted else None,
+            rival=rivals.get(row.index),
+            in_pictures=row.index in pictured,
+        )
+        for row in rows
+    ]
+    return sorted(lines, key=lambda line: (2 if line.right is None else line.right, line.row.index))
+
+
+def _cells(
+    rows: Sequence[DataClassRow], confusion: Sequence[ConfusionRow], names: Mapping[int, str]
+) -> list[list[Cell]]:
+    counts = {(row.label, row.predicted): row.images for row in confusion}
+    return [
+        [_cell(label, answer.index, counts.get((label.index, answer.index), 0), names) for answer in rows]
+        for label in rows
+        if label.images
+    ]
+
+
+def _cell(label: DataClassRow, answer: int, images: int, names: Mapping[int, str]) -> Cell:
+    is_right = label.index == answer
+    if not images:
+        return Cell(0, "", "")
+    share = images / label.images
+    step = 1 + sum(share >= limit for limit in (DIAGONAL if is_right else MISTAKEN))
+    answered = "answered right" if is_right else f"taken for {names[answer]}"
+    text = f"{names[label.index]} {answered}: {images:,} of {words.count(label.images, 'image')}"
+    return Cell(images, f"{'right' if is_right else 'wrong'}-{step}", text)
+
+
+def _matrix(
+    folder: Files, rows: Sequence[DataClassRow], confusion: Sequence[ConfusionRow], names: Mapping[int, str]
+) -> Matrix:
+    """Write the matrix as a picture: a pixel a pair of classes, as light as the share of the label's images."""
+    place = {row.index: number for number, row in enumerate(rows)}
+    shares = np.zeros((len(rows), len(rows)))
+    for pair in confusion:
+        if pair.label in place and pair.predicted in place:
+            shares[place[pair.label], place[pair.predicted]] = pair.images / rows[place[pair.label]].images
+    labels = [names[row.index] for row in rows]
+    return matrices.write(folder, "confusion", np.sqrt(shares), down=labels, across=labels)
+
+
+def _is_wrong(row: AnswerRow) -> bool:
+    return row.label is not None and row.best[0] != row.label
+
+
+def _mistakes(
+    run: Run, folder: Files, wrong: Sequence[AnswerRow], *, names: Mapping[int, str], places: Places
+) -> list[Mistake]:
+    surest = sorted(wrong, key=lambda row: (-row.probability[0], row.image))[:MISTAKES]
+    explained = _write_attributions(run, folder, {row.image for row in surest})
+    table = run.table("examples/pictures.parquet")
+    example_of = dict(zip(table["image"].to_pylist(), table["example"].to_pylist(), strict=True))
+    source_of = dict(zip(table["image"].to_pylist(), table["source"].to_pylist(), strict=True))
+    in_sheets = {} if places.examples is None else places.examples.places
+    mistakes = []
+    for row in surest:
+        own = dict(zip(row.best, row.probability, strict=True)).get(row.label or 0)
+        mistakes.append(
+            Mistake(
+                row,
+                label=_name(names, row.label or 0),
+                answer=_name(names, row.best[0]),
+                own=own,
+                place=in_sheets.get(example_of.get(row.image, -1)),
+                why=explained.get(row.image),
+                page=places.images.get(source_of.get(row.image, ""), ""),
+            )
+        )
+    return mistakes
+
+
+def _write_attributions(run: Run, folder: Files, images: set[int]) -> dict[int, int]:
+    """Write a sheet of mistakes with what speaks for the answer laid over them; image → its tile."""
+    rows = [row for row in rows_of(run.table("examples/mistakes.parquet"), MistakeRow) if row.image in images]
+    pictured = {row.image: row for row in rows_of(run.table("examples/pictures.parquet"), ExamplePictureRow)}
+    tiles: list[np.ndarray] = []
+    place: dict[int, int] = {}
+    for row in rows:
+        signed = run.tile(row)
+        if signed is not None and (not tiles or signed.shape[:2] == tiles[0].shape[:2]):
+            picture = run.tile(pictured[row.image]) if row.image in pictured else None
+            place[row.image] = len(tiles)
+            tiles.append(laid_over(picture, signed))
+    style: list[str] = []
+    if tiles:
+        height, width = tiles[0].shape[:2]
+        shown = sheets.within(height, width, pictures.EXAMPLE_SIDE)
+        grid = sheets.grid_for(len(tiles), *shown)
+        sheet = grid.sheet([sheets.reduced(tile, *shown) for tile in tiles])
+        folder.write("assets/data-a-0.webp", sheets.compact(sheet, max(shown) < sheets.PIXELATED, LOSSY))
+        style = [*pictures.SheetSet("a", shown, grid, (0,)).rules("why-", "data"), *grid.rules("why-")]
+        style.append(f".why-a{{{sheets.tile_size(sheets.shown_size(*shown, MISTAKE_SIDE))}}}")
+    folder.write_lines("assets/data-why.css", style)
+    return place
+
+
+def laid_over(picture: np.ndarray | None, signed: np.ndarray) -> np.ndarray:
+    """A signed picture in colours over a pale grey one.
+
+    Args:
+        picture: (H, W, bands) uint8; None: over nothing.
+        signed: (H, W, 1) uint8, 128 is 0.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    over = colours.overlay(signed).astype(np.float32)
+    alpha = over[..., 3:] / 255
+    under = np.full(over.shape[:2], 255.0) if picture is None else picture.mean(axis=2)
+    pale = (120 + under * (255 - 120) / 255)[..., None]
+    laid: np.ndarray = (pale * (1 - alpha) + over[..., :3] * alpha).round().astype(np.uint8)
+    return laid
+
+
+def _name(names: Mapping[int, str], index: int) -> str:
+    return names.get(index, f"class {index}")
+
+
+def _calibration(bins: Sequence[ReliabilityRow]) -> Calibration:
+    """Expected calibration error of equal bins of the highest probability (Guo et al. 2017)."""
+    used = [(row, row.confidence, row.accuracy) for row in bins if row.images]
+    measured = [(row.images, sure, right) for row, sure, right in used if sure is not None and right is not None]
+    images = sum(count for count, *_ in measured) or 1
+    most = max((count for count, *_ in measured), default=1)
+    return Calibration(
+        error=sum(count * abs(sure - right) for count, sure, right in measured) / images,
+        confidence=sum(count * sure for count, sure, _ in measured) / images,
+        accuracy=sum(count * right for count, _, right in measured) / images,
+        points=tuple(
+            Point(
+                x=round(PLOT * sure, 1),
+                y=round(PLOT * (1 - right), 1),
+                radius=round(3 + 9 * float(np.sqrt(count / most)), 1),
+                text=f"{words.count(count, 'image')}: {tenths(sure)} sure, {tenths(right)} right",
+            )
+            for count, sure, right in measured
+        ),
+    )
+
+
+def _speakers(
+    run: Run, folder: Files, table: UnitTable, *, places: Places, rows: Sequence[DataClassRow]
+) -> tuple[list[tuple[DataClassRow, list[Speaker]]], sheets.Grid]:
+    """The units with the highest AUC for each class, their pictures written."""
+    of_class: dict[int, list[UnitClassRow]] = defaultdict(list)
+    for row in rows_of(run.table("examples/unit_classes.parquet"), UnitClassRow):
+        of_class[row.index].append(row)
+    number = UNITS if len(rows) <= MANY else UNITS_OF_MANY
+    best = {row.index: sorted(of_class[row.index], key=lambda unit: -unit.auc)[:number] for row in rows if row.images}
+    units = list(dict.fromkeys((unit.layer, unit.channel) for few in best.values() for unit in few))
+    stored = _pictures(table, units)
+    tiles = {unit: index for index, unit in enumerate(unit for unit in units if unit in stored)}
+    grid = sheets.grid_for(len(tiles), UNIT_SIDE, UNIT_SIDE)
+    _write_sheets(run, folder, [stored[unit] for unit in tiles], grid=grid, examples=places.examples)
+    speakers = [
+        (row, [_speaker(unit, tiles.get((unit.layer, unit.channel)), places) for unit in best[row.index]])
+        for row in rows
+        if best.get(row.index)
+    ]
+    return speakers, grid
+
+
+def _speaker(row: UnitClassRow, tile: int | None, places: Places) -> Speaker:
+    page, channels = places.on_page.get(row.layer, ("", set()))
+    return Speaker(row, page if row.channel in channels else "", tile)
+
+
+def _pictures(table: UnitTable, units: Sequence[tuple[str, int]]) -> dict[tuple[str, int], UnitRow]:
+    """The row of the unit table whose picture shows each unit; units without any are left out."""
+    channels_of: dict[str, set[int]] = defaultdict(set)
+    for layer, channel in units:
+        channels_of[layer].add(channel)
+    order = {kind: place for place, kind in enumerate(OBJECTIVES)}
+    shown: dict[tuple[str, int], tuple[int, UnitRow]] = {}
+    for layer, channels in channels_of.items():
+        for row in table.of(layer):
+            place = order.get((row.objective, row.method))
+            if row.channel in channels and row.has_picture and place is not None:
+                before = shown.get((layer, row.channel))
+                if before is None or place < before[0]:
+                    shown[layer, row.channel] = place, row
+    return {unit: row for unit, (_, row) in shown.items()}
+
+
+def _write_sheets(
+    run: Run, folder: Files, rows: Sequence[UnitRow], *, grid: sheets.Grid, examples: ExampleSheets | None
+) -> None:
+    numbers = []
+    for number, start in enumerate(range(0, len(rows), grid.tiles)):
+        stored = [run.tile(row) for row in rows[start : start + grid.tiles]]
+        tiles = [thumbnail(tile, UNIT_SIDE) for tile in stored if tile is not None]
+        content = sheets.compact(grid.sheet(tiles), exact=False, options=pictures.EXAMPLE_LOSSY)
+        folder.write(f"assets/data-u-{number}.webp", content)
+        numbers.append(number)
+    style = [*pictures.SheetSet("u", (UNIT_SIDE, UNIT_SIDE), grid, tuple(numbers)).rules("data-", "data")]
+    style.append(f".data-u{{{sheets.tile_size((UNIT_SIDE, UNIT_SIDE))}}}")
+    if examples is not None:
+        style.append(f".data-m{{{sheets.tile_size(sheets.shown_size(*examples.shown, MISTAKE_SIDE))}}}")
+    folder.write_lines("assets/data.css", [*style, *(grid.rules("data-") if numbers else ())])
+
+
+def thumbnail(picture: np.ndarray, side: int) -> np.ndarray:
+    """A picture of any size as large as a square allows, grey around it.
+
+    Args:
+        picture: (H, W, bands) uint8.
+        side: of the square, pixels.
+
+    Returns:
+        (side, side, 3) uint8; small pictures are enlarged with hard pixels.
+    """
+    seen = sheets.visible(picture)
+    longest = max(seen.shape[:2])
+    height, width = (max(1, round(extent * side / longest)) for extent in seen.shape[:2])
+    how = Image.Resampling.BOX if longest > side else Image.Resampling.NEAREST
+    colour = np.repeat(seen, 3, axis=2) if seen.shape[2] == 1 else seen
+    square = np.full((side, side, 3), GREY, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = np.asarray(Image.fromarray(colour).resize((width, height), how))
+    return square
