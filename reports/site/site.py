@@ -17,7 +17,7 @@ from jinja2 import Environment
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, StudyInfo
-from filterscope.reports.page import markup, sheets, words
+from filterscope.reports.page import heat, markup, sheets, words
 from filterscope.reports.page.folder import Files, NewFolder
 from filterscope.reports.page.units import MAP_SIDE, UnitTable
 from filterscope.reports.site import (
@@ -39,7 +39,7 @@ SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
-STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "icon.svg")
+STATIC = ("site.css", "layer.js", "maps.js", "unit.js", "enlarge.js", "graph.js", "image.js", "icon.svg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,7 @@ class Site:
             "summary": summary,
             "words": words,
             "sheets": sheets,
+            "heat": heat,
             "definitions": definitions,
             "studies": studies,
             "has_classes": self.classes is not None,

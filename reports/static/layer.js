@@ -20,6 +20,22 @@ const inside = (name) => {
   return true;
 };
 
+// One part of a layer's details, loaded when it is first wanted.
+function part(slug, number) {
+  const key = `${slug}/${number}`;
+  if (!store.units.has(key)) inside(`${slug}-u${number}.js`);
+  if (store.units.has(key)) return Promise.resolve(store.units.get(key));
+  return new Promise((resolve, reject) => {
+    const others = store.waiting.get(key);
+    store.waiting.set(key, (units) => { others?.(units); resolve(units); });
+    if (others) return;
+    const script = document.createElement("script");
+    script.src = `assets/${slug}-u${number}.js`;
+    script.addEventListener("error", () => reject(new Error(`${script.src} is missing`)));
+    document.head.append(script);
+  });
+}
+
 // How much of an example a neuron sees, as style for a box of `side` pixels; parts outside the picture are left out.
 function patch(example, side) {
   const { size, shown, columns, rows, places } = store.examples;
@@ -121,10 +137,13 @@ function startGrid(page) {
   form.addEventListener("change", (event) => {
     if (event.target.name !== "show" || form.elements.order.value !== "channel") arrange();
     showPatches();
+    heatmaps.rescale(grid);
   });
   form.addEventListener("submit", (event) => event.preventDefault());
+  const grid = { page, slug, layer, prefix, place, tiles, mode, get shown() { return shown; } };
   showPatches();
-  return { page, slug, layer, prefix, place, tiles, get shown() { return shown; } };
+  heatmaps.add(grid);
+  return grid;
 }
 
 // A number with three digits, as words.figure writes it.
