@@ -1031,6 +1031,11 @@ def test_pictures_keep_their_shape_and_small_ones_grow_by_whole_factors(height, 
         assert max(shown) > target / 2
 
 
+@pytest.mark.parametrize(("size", "expected"), [((7, 7), (112, 112)), ((60, 80), (84, 112)), ((300, 100), (112, 37))])
+def test_maps_fill_their_tile(size, expected):
+    assert sheets.filled_size(*size, 112) == expected
+
+
 def test_a_channels_command_is_the_runs_with_its_layer_alone():
     told = "filterscope analyze m.onnx --preprocess imagenet --images a --channels all --out=x --truth --tuning all"
     made = summary.unit_command(RunInfo.read({"command": told.split()}), LayerInfo.read({"name": "conv 1"}))
