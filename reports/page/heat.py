@@ -32,7 +32,7 @@ def table(band: int) -> str:
 
 def veil() -> str:
     """The values of an SVG feColorMatrix that makes low values of a grey map clearer than high ones."""
-    return f"{'0 0 0 0 0 ' * 3}{DENSE - CLEAR:g} 0 0 {CLEAR:g} 0"
+    return f"1 0 0 0 0 0 1 0 0 0 0 0 1 0 0 {DENSE - CLEAR:g} 0 0 {CLEAR:g} 0"
 
 
 def shared_scale(ends: Sequence[tuple[float, float]], *, is_rectified: bool) -> tuple[float, float] | None:

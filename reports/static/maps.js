@@ -69,21 +69,30 @@ const heatmaps = (() => {
         group("Drawing of maps", button("smooth", "smooth"), button("pixels", "pixels"))));
   }
 
-  // The grid of a layer: each tile gets the scale that its channel's maps share, as soon as its numbers are there.
+  // Tiles far from the screen are drawn without colours: filters of thousands would slow the scrolling down.
+  function watch(grid) {
+    if (grid.watched || typeof IntersectionObserver === "undefined") return;
+    grid.watched = true;
+    grid.page.querySelector(".units").classList.add("watched");
+    const observer = new IntersectionObserver((changes) => { for (const { target, isIntersecting } of changes) target.classList.toggle("near", isIntersecting); }, { rootMargin: "600px" });
+    for (const tile of grid.tiles) observer.observe(tile);
+  }
+
+  // The grid of a layer: each tile gets the scale that its channel's maps share, as soon as the numbers are there.
   async function rescale(grid) {
     const image = /^m(\d+)$/.exec(grid.mode())?.[1];
-    if (image === undefined || state.scale !== "common" || grid.scaled === image) return;
+    if (image === undefined) return;
+    watch(grid);
+    if (state.scale !== "common" || grid.scaled === image) return;
     grid.scaled = image;
     const { layer, slug, tiles } = grid;
-    for (let first = 0; first < tiles.length; first += layer.chunk) {
-      const units = await part(slug, first / layer.chunk);
-      if (grid.scaled !== image) return; // another image was chosen meanwhile
-      units.forEach((unit, index) => {
-        const fact = unit.m?.[image];
-        const filter = fact ? rescaling(fact, shared(unit.m, layer.relu)) : "";
-        tiles[first + index].firstElementChild.style.setProperty("--scale", filter || "brightness(1)");
-      });
-    }
+    const parts = await Promise.all(Array.from({ length: Math.ceil(tiles.length / layer.chunk) }, (_, number) => part(slug, number)));
+    if (grid.scaled !== image) return; // another image was chosen meanwhile
+    parts.flat().forEach((unit, index) => {
+      const fact = unit.m?.[image];
+      const filter = fact ? rescaling(fact, shared(unit.m, layer.relu)) : "";
+      tiles[index].firstElementChild.style.setProperty("--scale", filter || "brightness(1)");
+    });
   }
   function add(grid) {
     grids.push(grid);
