@@ -99,11 +99,14 @@ def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
         size = sheets.within(visible[0].shape[0], visible[0].shape[1], THUMB_SIDE)
         thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in visible])
         folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
+        folder.write("assets/images-grey.webp", sheets.webp(colours.luma(thumbs), lossless=True)[0])
         rendering = sheets.rendering(*size)
         high, wide = (f"{side / max(size):.6g}" for side in size)
         over = sheets.filled_size(*size, OVER_SIDE)
         rules = [
-            f".thumb,{UNDER_MAP}{{background-image:url(images.webp);background-size:{images * 100}% 100%;{rendering}}}",
+            f".thumb,{UNDER_MAP}{{background-size:{images * 100}% 100%;{rendering}}}",
+            ".thumb{background-image:url(images.webp)}",
+            f"{UNDER_MAP}{{background-image:url(images-grey.webp)}}",  # a filter on each tile would be slow
             f".thumb{{{sheets.custom('high', high)};{sheets.custom('wide', wide)}}}",
             f".overlay{{{sheets.custom('ow', f'{over[1]}px')};{sheets.custom('oh', f'{over[0]}px')}}}",
         ]
