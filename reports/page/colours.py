@@ -48,6 +48,14 @@ def overlay(picture: np.ndarray) -> np.ndarray:
     return coloured
 
 
+def luma(picture: np.ndarray) -> np.ndarray:
+    """A picture in grey, (H, W, 1 or 3) uint8 → (H, W, 1) uint8, by the weights of Rec. 709."""
+    if picture.shape[2] == 1:
+        return picture
+    grey: np.ndarray = (picture @ np.array([0.2126, 0.7152, 0.0722], np.float32)).round().astype(np.uint8)
+    return grey[:, :, None]
+
+
 def scale(values: np.ndarray) -> np.ndarray:
     """Numbers from 0 (dark) to 1 (light) as colours, (H, W) → (H, W, 3) uint8."""
     place = np.nan_to_num(values).clip(0, 1) * (len(SCALE) - 1)

@@ -76,9 +76,16 @@ def tile_size(size: tuple[int, int]) -> str:
     return f"{custom('tw', f'{size[1]}px')};{custom('th', f'{size[0]}px')}"
 
 
-def grid_for(count: int, height: int, width: int) -> Grid:
-    """The grid of nearly square sheets for `count` pictures, the largest of which is height × width."""
-    tiles = max(1, min(count, MOST, max(1, SIDE // height) * max(1, SIDE // width)))
+def grid_for(count: int, height: int, width: int, most: int | None = None) -> Grid:
+    """The grid of nearly square sheets for `count` pictures, the largest of which is height × width.
+
+    Args:
+        count: pictures.
+        height: of the largest, pixels.
+        width: of the largest, pixels.
+        most: tiles that a sheet must hold, however large it becomes; None: as many as stay within limits.
+    """
+    tiles = most or max(1, min(count, MOST, max(1, SIDE // height) * max(1, SIDE // width)))
     columns = min(tiles, max(1, round(math.sqrt(tiles * height / width))))
     return Grid(columns, math.ceil(tiles / columns))
 
@@ -94,6 +101,12 @@ def shown_size(height: int, width: int, target: int) -> tuple[int, int]:
     if side <= target:
         factor = target // side
         return height * factor, width * factor
+    return max(1, round(height * target / side)), max(1, round(width * target / side))
+
+
+def filled_size(height: int, width: int, target: int) -> tuple[int, int]:
+    """(height, width) in CSS pixels: the longer side is `target`."""
+    side = max(height, width)
     return max(1, round(height * target / side)), max(1, round(width * target / side))
 
 
@@ -198,26 +211,6 @@ def compact(sheet: np.ndarray, exact: bool, options: dict[str, int]) -> bytes:
 def png(picture: np.ndarray) -> bytes:
     """A picture as a PNG."""
     return _encoded_as("PNG", _image(picture), optimize=True)
-
-
-def cell(tile: np.ndarray, side: int) -> np.ndarray:
-    """A grey tile in the middle of a transparent square, so that tiles of several sizes share a sheet.
-
-    Args:
-        tile: (H, W, 1) uint8, at most `side` high and wide; enlarged by a whole factor where it fits.
-        side: of the square, pixels.
-
-    Returns:
-        (side, side, 4) uint8.
-    """
-    factor = side // max(tile.shape[:2])
-    grey = np.kron(tile[:, :, 0], np.ones((factor, factor), np.uint8))
-    height, width = grey.shape
-    top, left = (side - height) // 2, (side - width) // 2
-    square = np.zeros((side, side, 4), np.uint8)
-    square[top : top + height, left : left + width, :3] = grey[:, :, None]
-    square[top : top + height, left : left + width, 3] = 255
-    return square
 
 
 def _image(planes: np.ndarray) -> Image.Image:

@@ -233,6 +233,7 @@ class LayerMaps:
 
     def __init__(self, run: Run, slug: str, images: int) -> None:
         self._run = run
+        self._images = images
         table = run.maps(slug)
         image = table["image"].to_numpy()
         self._channel = table["channel"].to_numpy()
@@ -255,6 +256,11 @@ class LayerMaps:
         """The response of `channel` to a shown image; None where the run has none."""
         row = self._rows.get((image, channel))
         return None if row is None else MapFact.of(row)
+
+    def ends(self, channel: int) -> list[tuple[float, float]]:
+        """(lowest, highest) value of a channel's map on each of the shown images."""
+        facts = (self.fact(image, channel) for image in range(self._images))
+        return [(fact.minimum, fact.maximum) for fact in facts if fact]
 
     def tile(self, image: int, channel: int, side: int) -> np.ndarray | None:
         """Its picture, (H, W, 1) uint8, at most `side` high and wide; None where there is none."""

@@ -172,10 +172,17 @@ DEFINITIONS = (
     Definition(
         "maps",
         "Activation maps",
-        "A channel’s pre-activations on an image, one grey level a neuron. Each map is scaled by itself from its "
-        "minimum (black) to its maximum (white, the number below it), so that grey levels of two maps cannot be "
-        "compared; a map of one value is black, and larger maps are reduced to 48 pixels on a layer’s page and to "
-        "112 on an image’s.",
+        "A channel’s pre-activations on an image, one colour a neuron (viridis, van der Walt and Smith 2015: violet is "
+        "low, yellow high), stretched over the image in grey, of which low values let more through. “Highest” is the "
+        "value of one place, “mean” that of all places, as for a channel picture; maps are reduced to 48 pixels on a "
+        "layer’s page and to 112 on an image’s.",
+    ),
+    Definition(
+        "scale",
+        "Common scale, own scale",
+        "On the common scale all maps of a channel on your images share one range, from the lowest value on any of "
+        "them to the highest; where a ReLU follows, it begins at 0, so that what is not lit is not active. On its own "
+        "scale each map runs from its own lowest value to its own highest, and two maps cannot be compared.",
     ),
     Definition(
         "saturated",
@@ -249,8 +256,9 @@ DEFINITIONS = (
         "examples",
         "Strongest on the data",
         "The places of the data set where the channel is highest, one per image, each cut to the neuron’s exact "
-        "receptive field. Beside it stands the whole image, lit where the channel is active; people predict a "
-        "channel’s responses better from such patches than from maximised pictures (Borowski et al. 2021).",
+        "receptive field. Beside it stands the whole image with that field framed, the three strongest under the "
+        "channel’s map from 0 up; people predict a channel’s responses better from such patches than from maximised "
+        "pictures (Borowski et al. 2021).",
         "examples",
     ),
     Definition(

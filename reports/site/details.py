@@ -162,7 +162,7 @@ class Details:
             "p": [_picture(picture.row, unit.status(picture)) if picture else 0 for picture in unit.pictures],
             "d": list(unit.diverse),
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
-            "g": [strongest.image, *_map(strongest)[1:], *self._image_name(unit)] if strongest else None,
+            "g": [strongest.image, *_map(strongest)[1:4], *self._image_name(unit)] if strongest else None,
             "e": [_example(row) for row in self.examples.get(channel, [])],
             "s": _statistics(self.statistics.get(channel)),
             "k": [[row.name, short(row.auc), short(row.mean)] for row in self._best_classes(channel)],
@@ -238,7 +238,7 @@ def _picture(row: UnitRow, status: str) -> Packed:
 
 
 def _map(fact: MapFact) -> Packed:
-    return [short(fact.minimum), short(fact.maximum), fact.row, fact.column]
+    return [short(fact.minimum), short(fact.maximum), fact.row, fact.column, short(fact.mean)]
 
 
 def _example(row: ExampleRow) -> Packed:

@@ -5,6 +5,7 @@ Knows the run's reader and pixels; templates hold the markup.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import ImageInfo, LayerInfo
 from filterscope.analyzer.run.rows import AttributionRow, GridRow, GroupRow, InversionRow, ValueRow, rows_of
-from filterscope.reports.page import colours, sheets, words
+from filterscope.reports.page import colours, heat, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import LayerMaps, MapFact
 from filterscope.reports.site import pictures
@@ -101,7 +102,7 @@ class ImagePage:
     pixels: tuple[int, int]  # (height, width) of its file
     size: tuple[int, int]  # CSS pixels on its own page
     layers: list[OnLayer] = field(default_factory=list)
-    tiles: list[np.ndarray] = field(default_factory=list)
+    tiles: list[pictures.MapTile] = field(default_factory=list)
     attributions: list[StudyPicture] = field(default_factory=list)
     inversions: list[StudyPicture] = field(default_factory=list)
     caricatures: list[StudyPicture] = field(default_factory=list)
@@ -119,17 +120,21 @@ class ImagePage:
     def gather(self, layer: LayerInfo, on_page: set[int], maps: LayerMaps) -> None:
         """Note the channels of a layer that fire most on it."""
         channels = []
+        is_rectified = str(layer.nonlinearity).startswith("relu")
         for channel in maps.strongest_channels(self.index, MOST_ON_IMAGE):
             fact, tile = maps.fact(self.index, channel), maps.tile(self.index, channel, pictures.FIRING_SIDE)
             if fact is not None:
-                channels.append((channel, fact, channel in on_page, self._keep(tile)))
+                scale = heat.shared_scale(maps.ends(channel), is_rectified=is_rectified)
+                ends = fact.minimum, fact.maximum
+                shared = heat.rescaling(ends, scale) if scale and all(map(math.isfinite, ends)) else ""
+                channels.append((channel, fact, channel in on_page, self._keep(tile, shared)))
         if channels:
             self.layers.append(OnLayer(layer, f"layer-{layer.slug}.html", channels))
 
-    def _keep(self, tile: np.ndarray | None) -> int | None:
+    def _keep(self, tile: np.ndarray | None, shared: str = "") -> int | None:
         if tile is None:
             return None
-        self.tiles.append(tile)
+        self.tiles.append(pictures.MapTile(tile, shared))
         return len(self.tiles) - 1
 
     def gather_values(self, run: Run, table: pa.Table) -> None:

@@ -28,7 +28,8 @@ STRIP = 8  # pictures that stand for a layer on the overview
 STRIP_SIDE = 96  # pixels
 STRIP_SHOWN = 64  # CSS pixels
 CLASS_SIDE = 192  # CSS pixels, of a class's picture
-FIRING_SIDE = 112  # pixels and CSS pixels, of a map on an image's page
+FIRING_SIDE = 112  # pixels, of a map on an image's page: larger ones are reduced
+OVER_SIDE = 128  # CSS pixels, of a photo with a map over it
 THUMB_SIDE = 96  # pixels, of an image in a row of thumbnails
 SMALL = 64  # pixels: pictures of no more grow by whole factors in the grid of a layer
 SMALL_SIDE = 128  # CSS pixels, up to which they do: 4 times 32, twice 64
@@ -42,6 +43,8 @@ EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
 MAP_LOSSY = {"quality": 70, "method": 1}
 EXAMPLE_LOSSY = {"quality": 82, "method": 1}
 NO_PICTURE = f"{{background:none;border:1px dashed {sheets.custom_value('quiet')}}}"
+UNDER_MAP = ".ex:has([value^=m]:checked) .u b::before"  # the photo below a map in the grid of a layer
+GRAIN = f"image-rendering:{sheets.custom_value('grain')}"  # smooth maps or hard pixels, as the reader wants them
 OF_MAPS = f"background-position:{sheets.custom_value('i')} {sheets.custom_value('r')}"  # column and row of a sheet
 
 
@@ -100,11 +103,16 @@ def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
         size = sheets.within(visible[0].shape[0], visible[0].shape[1], THUMB_SIDE)
         thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in visible])
         folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
+        folder.write("assets/images-grey.webp", sheets.webp(colours.luma(thumbs), lossless=True)[0])
         rendering = sheets.rendering(*size)
         high, wide = (f"{side / max(size):.6g}" for side in size)
+        over = sheets.filled_size(*size, OVER_SIDE)
         rules = [
-            f".thumb{{{sheets.custom('high', high)};{sheets.custom('wide', wide)};background-image:url(images.webp);"
-            f"background-size:{images * 100}% 100%;{rendering}}}"
+            f".thumb,{UNDER_MAP}{{background-size:{images * 100}% 100%;{rendering}}}",
+            ".thumb{background-image:url(images.webp)}",
+            f"{UNDER_MAP}{{background-image:url(images-grey.webp)}}",  # a filter on each tile would be slow
+            f".thumb{{{sheets.custom('high', high)};{sheets.custom('wide', wide)}}}",
+            f".overlay{{{sheets.custom('ow', f'{over[1]}px')};{sheets.custom('oh', f'{over[0]}px')}}}",
         ]
         rules += [f".images-i{index}{{{sheets.custom('i', sheets.offset(index, images))}}}" for index in range(images)]
         folder.write_lines("assets/images.css", rules)
@@ -288,9 +296,8 @@ def layer_style(
     yield from tiles.rules(space)
     numbers = range(units[-1].sheet + 1) if units else range(0)
     if maps.neurons is not None and units:
-        shown = sheets.shown_size(*maps.neurons, GRID_SIDE)
-        rendering = "image-rendering:pixelated" if maps.size == maps.neurons else "image-rendering:auto"
-        how = f"{sheets.custom('bs', f'{images * 100}% {grid.rows * 100}%')};{rendering}"
+        shown = sheets.filled_size(*maps.neurons, GRID_SIDE)
+        how = f"{sheets.custom('bs', f'{images * 100}% {grid.rows * 100}%')};{GRAIN}"
         chosen = f".{page}:has([value^=m]:checked)"
         yield f".pic.{space}m{{{how};{OF_MAPS}}}"
         yield f"{chosen} .units{{{sheets.custom('column', f'{shown[1]}px')}}}"
@@ -305,9 +312,10 @@ def layer_style(
             url = f"{{background-image:url({slug}-m-{sheet}.webp)}}"
             yield f".{space}m.{space}s{sheet},{chosen} .{space}s{sheet}::before{url}"
         yield f"{chosen} .u.xm::before{NO_PICTURE}"
+        yield f"{chosen} .u.xm b::before{{content:none}}"
     if heats:
         size = sheets.custom("bs", f"{heats * 100}% {grid.rows * 100}%")
-        yield f".pic.{space}h{{{size};{OF_MAPS}}}"
+        yield f".pic.{space}h{{{size};{GRAIN};{OF_MAPS}}}"
         for rank in range(heats):
             yield f".{space}j{rank}{{{sheets.custom('i', sheets.offset(rank, heats))}}}"
         for sheet in numbers:
@@ -348,33 +356,41 @@ def strip_style(layers: Sequence[tuple[LayerInfo, Sequence[Picture]]]) -> Iterat
             )
 
 
-def image_maps(folder: Files, image: int, tiles: Sequence[np.ndarray], grids: Sequence[int]) -> None:
-    """Write the maps shown on one image's page, of whatever size, and the rules that lay them out.
+@dataclass(frozen=True, slots=True, eq=False)
+class MapTile:
+    """A map on an image's page."""
+
+    picture: np.ndarray  # (H, W, 1) uint8, on its own scale
+    shared: str  # CSS filter functions that take it to the scale of its channel; empty where there is none
+
+
+def image_maps(folder: Files, image: int, tiles: Sequence[MapTile], grids: Sequence[int]) -> None:
+    """Write the maps shown on one image's page, a sheet for each size, and the rules that lay them out.
 
     Args:
         folder: of the site.
         image: its number.
-        tiles: maps, (H, W, 1) uint8 each.
+        tiles: maps, in order of their numbers on the page.
         grids: columns of each activation grid on the page.
     """
-    columns_of = [f".cols-{n}{{grid-template-columns:repeat({n},1fr)}}" for n in sorted(set(grids))]
-    if not tiles:
-        folder.write_lines(f"assets/image-{image}.css", columns_of)
-        return
-    columns = math.ceil(math.sqrt(len(tiles)))
-    grid = sheets.Grid(columns, math.ceil(len(tiles) / columns))
-    sheet = grid.sheet([sheets.cell(tile, FIRING_SIDE) for tile in tiles])
-    folder.write(f"assets/maps-{image}.webp", sheets.webp(sheet, lossless=True)[0])
+    of_size: dict[tuple[int, ...], list[int]] = {}
+    for number, tile in enumerate(tiles):
+        of_size.setdefault(tile.picture.shape[:2], []).append(number)
     space = f"o{image}-"
-    folder.write_lines(
-        f"assets/image-{image}.css",
-        [
-            f".px.{space}m{{background-image:url(maps-{image}.webp);background-size:{grid.size};"
-            f"background-position:{sheets.custom_value('x')} {sheets.custom_value('y')};image-rendering:pixelated}}",
-            *grid.rules(space),
-            *columns_of,
-        ],
-    )
+    rules = [f".px.{space}m{{{GRAIN};background-position:{sheets.custom_value('x')} {sheets.custom_value('y')}}}"]
+    for (height, width), numbers in of_size.items():
+        grid = sheets.grid_for(len(numbers), height, width, most=len(numbers))
+        sheet = grid.sheet([tiles[number].picture for number in numbers])
+        name = f"maps-{image}-{height}x{width}.webp"
+        folder.write(f"assets/{name}", sheets.webp(sheet, lossless=True)[0])
+        selectors = ",".join(f".{space}t{number}" for number in numbers)
+        rules.append(f"{selectors}{{background-image:url({name});background-size:{grid.size}}}")
+        for index, number in enumerate(numbers):
+            x, y = grid.place(index)
+            shared = f";{sheets.custom('scale', tiles[number].shared)}" if tiles[number].shared else ""
+            rules.append(f".{space}t{number}{{{sheets.custom('x', x)};{sheets.custom('y', y)}{shared}}}")
+    columns_of = [f".cols-{n}{{grid-template-columns:repeat({n},1fr)}}" for n in sorted(set(grids))]
+    folder.write_lines(f"assets/image-{image}.css", [*(rules if tiles else ()), *columns_of])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from filterscope.reports.page.folder import write_whole
 
 LIMIT = 20_000_000  # bytes of the file
 IMAGES = 12
-SCRIPTS = ("layer.js", "unit.js", "graph.js", "image.js", "data.js", "find.js")
+SCRIPTS = ("layer.js", "maps.js", "unit.js", "enlarge.js", "graph.js", "image.js", "data.js", "find.js")
 TYPES = {"webp": "image/webp", "svg": "image/svg+xml", "png": "image/png"}
 
 Contents = dict[str, bytes]  # file of a site → what is in it

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, StudyInfo
-from filterscope.reports.page import markup, sheets, words
+from filterscope.reports.page import heat, markup, sheets, words
 from filterscope.reports.page.folder import Files, NewFolder
 from filterscope.reports.page.units import MAP_SIDE, UnitTable
 from filterscope.reports.site import (
@@ -46,7 +46,10 @@ LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; bey
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
-STATIC = ("site.css", "layer.js", "unit.js", "graph.js", "image.js", "data.js", "find.js", "icon.svg")
+STATIC = (
+    *("site.css", "layer.js", "maps.js", "unit.js", "enlarge.js", "graph.js", "image.js", "data.js", "find.js"),
+    "icon.svg",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,7 @@ class Site:
             "summary": summary,
             "words": words,
             "sheets": sheets,
+            "heat": heat,
             "definitions": definitions,
             "findings": findings,
             "graph": graph,

@@ -21,6 +21,22 @@ const inside = (name) => {
   return true;
 };
 
+// One part of a layer's details, loaded when it is first wanted.
+function part(slug, number) {
+  const key = `${slug}/${number}`;
+  if (!store.units.has(key)) inside(`${slug}-u${number}.js`);
+  if (store.units.has(key)) return Promise.resolve(store.units.get(key));
+  return new Promise((resolve, reject) => {
+    const others = store.waiting.get(key);
+    store.waiting.set(key, (units) => { others?.(units); resolve(units); });
+    if (others) return;
+    const script = document.createElement("script");
+    script.src = `assets/${slug}-u${number}.js`;
+    script.addEventListener("error", () => reject(new Error(`${script.src} is missing`)));
+    document.head.append(script);
+  });
+}
+
 // How much of an example a neuron sees, as style for a box of `side` pixels; parts outside the picture are left out.
 function patch(example, side) {
   const { size, shown, columns, rows, places } = store.examples;
@@ -249,12 +265,15 @@ function startGrid(page) {
     if (event.target.name !== "show" || form.elements.order.value !== "channel") arrange();
     showPatches();
     remember(false);
+    heatmaps.rescale(grid);
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", restore);
   if (!restore() && twins.size) arrange();
+  const grid = { page, slug, layer, prefix, place, tiles, address, mode, get shown() { return shown; } };
   showPatches();
-  return { page, slug, layer, prefix, place, tiles, address, get shown() { return shown; } };
+  heatmaps.add(grid);
+  return grid;
 }
 
 // What is said of a channel that the page does not have: [heading, sentence, command or nothing].

@@ -31,19 +31,6 @@
   const sprite = (letter, layer, index, tiles) =>
     `pic ${letter} l${layer}-${letter} l${layer}-s${Math.floor(index / tiles)} l${layer}-t${index % tiles}`;
 
-  // One part of a layer's details, loaded when it is first wanted.
-  function part(slug, number) {
-    const key = `${slug}/${number}`;
-    if (!store.units.has(key)) inside(`${slug}-u${number}.js`);
-    if (store.units.has(key)) return Promise.resolve(store.units.get(key));
-    return new Promise((resolve, reject) => {
-      store.waiting.set(key, resolve);
-      const script = make("script", { src: `assets/${slug}-u${number}.js` });
-      script.addEventListener("error", () => reject(new Error(`${script.src} is missing`)));
-      document.head.append(script);
-    });
-  }
-
   class View {
     constructor(grid) {
       Object.assign(this, { grid, page: grid.page, layer: grid.layer, slug: grid.slug });
@@ -262,15 +249,18 @@
       if (!unit.e?.length || !store.examples) return null;
       const { names, size } = store.examples;
       const [height, width] = fit(size, 132);
+      const highest = unit.e[0][1];
+      const lit = unit.e.filter((example, rank) => example[6] && rank < this.layer.heats).length;
       const shown = unit.e.map((example, rank) => {
         const cut = patch(example, 132);
         if (!cut) return null;
         const [number, activation, top, left, fieldHeight, fieldWidth, heat] = example;
         const close = make("span", { class: `pic e e-e e-s${cut.sheet}${cut.hard ? " hard" : ""}` });
         Object.assign(close.style, { width: `${cut.width}px`, height: `${cut.height}px`, backgroundSize: cut.size, backgroundPosition: `${cut.x}px ${cut.y}px` });
-        const all = make("span", { class: `pic e e-e e-s${cut.sheet} e-t${cut.tile}` });
+        const photo = make("span", { class: `pic e e-e e-s${cut.sheet} e-t${cut.tile}` });
+        const map = heat && rank < this.layer.heats ? make("span", { class: `${sprite("h", this.layer.index, index, this.layer.tiles)} l${this.layer.index}-j${rank}` }) : null;
+        const all = heatmaps.over(photo, map, heatmaps.rescaling([0, activation], highest > 0 ? [0, highest] : null));
         Object.assign(all.style, { width: `${width}px`, height: `${height}px` });
-        if (heat && rank < this.layer.heats) all.append(make("span", { class: `${sprite("h", this.layer.index, index, this.layer.tiles)} l${this.layer.index}-j${rank}` }));
         const box = make("span", { class: "field" });
         const percentOf = (value, whole) => `${(100 * value) / whole}%`;
         const y0 = Math.max(0, top), x0 = Math.max(0, left);
@@ -278,11 +268,19 @@
         all.append(box);
         const [name, label] = names[number] ?? ["", null];
         const text = label ? `${label}` : name;
-        return make("figure", {}, make("div", { class: "twin", role: "img", "aria-label": `${rank + 1}. ${name}${label ? `, ${label}` : ""}: activation ${figure(activation)}` }, close, all),
-          make("figcaption", {}, make("b", {}, figure(activation)), make("bdi", { title: name }, text)));
+        const seen = [Math.min(size[0], top + fieldHeight) - y0, Math.min(size[1], left + fieldWidth) - x0].join("\u00a0×\u00a0");
+        const large = `What the neuron sees, ${seen} pixels, and the whole image with that field framed${map ? ", under the channel's map" : ""}.`;
+        return make("figure", {}, make("div", { class: "twin", role: "img", "data-large": large, "aria-label": `${rank + 1}. ${name}${label ? `, ${label}` : ""}: activation ${figure(activation)}` }, close, all),
+          make("figcaption", {}, make("span", {}, "activation ", make("b", {}, figure(activation))), make("bdi", { title: name }, text)));
       });
       return make("section", { "aria-label": "Strongest on the data" }, make("h3", {}, defined("examples", "Strongest on the data", this.link.bind(this))),
-        make("p", { class: "quiet" }, "Left: what the neuron sees. Right: the whole image, lit where the channel is active. Each number is the activation at one place."), make("div", { class: "row tight" }, shown));
+        make("p", { class: "quiet" }, `Left: what the neuron sees. Right: the whole image, the neuron's field framed. ${this.litSentence(lit, unit.e.length)}Each number is the activation at that place.`),
+        lit && highest > 0 ? heatmaps.key([0, highest], [0, null]) : null, make("div", { class: "row tight" }, shown));
+    }
+
+    litSentence(lit, all) {
+      if (!lit) return "";
+      return lit === all ? "Over it lies the channel's map. " : `Over ${lit} of the ${all} lies the channel's map; the run holds no others. `;
     }
 
     photos() { return [...this.page.querySelectorAll(".on-image .hide")].map((element) => element.textContent); }
@@ -299,18 +297,22 @@
       if (!facts.length) return null;
       facts.sort((a, b) => b.fact[1] - a.fact[1]);
       const photos = this.photos();
+      const scale = heatmaps.shared(facts.map((one) => one.fact), this.layer.relu);
       const shown = facts.map(({ fact, image }) => {
-        const [low, high] = fact;
+        const [low, high, , , mean] = fact;
         const name = photos[image] ?? `image ${image + 1}`;
-        const thumb = make("span", { class: `thumb images-i${image}` });
-        const map = this.layer.maps ? this.picture("m", index, this.layer.maps, 96, "", true) : null;
-        map?.classList.add(`images-i${image}`);
-        return make("a", { href: this.link(`image-${image}.html`), class: "map", "aria-label": `${name}: ${figure(low)} to ${figure(high)}` }, thumb, map, make("b", {}, figure(high)), make("bdi", {}, name));
+        const map = this.layer.maps ? make("span", { class: `${sprite("m", this.layer.index, index, this.layer.tiles)} images-i${image}` }) : null;
+        const over = heatmaps.over(make("span", { class: `thumb images-i${image}` }), map, heatmaps.rescaling(fact, scale));
+        over.setAttribute("role", "img");
+        over.setAttribute("aria-label", `Map of channel ${unit.c} on ${name}: ${figure(low)} to ${figure(high)}`);
+        return make("figure", { class: "map" }, over, make("figcaption", {}, make("span", {}, "highest ", make("b", {}, figure(high))), mean === undefined ? null : make("span", {}, "mean ", make("b", {}, figure(mean))), make("a", { href: this.link(`image-${image}.html`) }, make("bdi", {}, name))));
       });
       const g = unit.g;
       const further = g && g[0] >= Number(this.page.dataset.images) ? [` Highest of all is ${figure(g[1])}, on `, make("bdi", {}, g[4] ?? `image ${g[0] + 1}`), ", which has no page."] : [];
+      const dark = this.layer.relu && facts.every((one) => one.fact[1] <= 0) ? " It is above 0 on none of them." : "";
       return make("section", { "aria-label": "On your images" }, make("h3", {}, defined("maps", "On your images", this.link.bind(this))),
-        make("p", { class: "quiet" }, `The image on which it fires most comes first. Each map runs from its lowest value (black) to its highest (white), the number below it.`, ...further), make("div", { class: "row maps" }, shown));
+        make("p", { class: "quiet" }, `The image on which it fires most comes first. The mean is over all places of the map, as the mean of a channel picture is.${dark}`, ...further),
+        this.layer.maps ? heatmaps.key(scale, null) : null, make("div", { class: "row maps" }, shown));
     }
 
     histogram(unit) {

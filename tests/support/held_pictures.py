@@ -32,7 +32,6 @@ METHODS = {
 }
 STUDIES = ("inversion/inversions", "groups/groups", "groups/grid", "attribution/attributions", "values/values")
 CELL = 48  # pixels, of a place in a grid
-MAP = 112  # pixels, of a map on an image's page
 
 Row = dict[str, Any]
 
@@ -162,10 +161,10 @@ class HeldPictures:
         return self._tile(self._row(f"maps/{self.slugs[layer]}", image=self.names.index(name), channel=channel))
 
     def _firing(self, image: int, layer: str, channel: int) -> np.ndarray:
-        return _in_a_cell(self._map(layer, channel, self.names[image]))
+        return self._map(layer, channel, self.names[image])
 
     def _value(self, image: int, value: str, channel: int) -> np.ndarray:
-        return _in_a_cell(self._tile(self._row("values/values", image=image, value=value, channel=channel)))
+        return self._tile(self._row("values/values", image=image, value=value, channel=channel))
 
     def _example(self, name: str, *_: Any) -> np.ndarray:
         return self._tile(self._row("examples/pictures", name=name))
@@ -218,13 +217,3 @@ class HeldPictures:
         scores = np.array([row["distribution"] for row in rows])
         shown = [c for c in range(scores.shape[1]) if scores[:, c].max() > 1e-3 or c in {r["klass"] for r in rows}]
         return colours.scale(1 + np.log10(scores[:, shown].clip(1e-4, 1)) / 4)
-
-
-def _in_a_cell(tile: np.ndarray) -> np.ndarray:
-    """In the middle of a clear square, enlarged by a whole factor."""
-    factor = MAP // max(tile.shape[:2])
-    grey = np.kron(tile[:, :, 0], np.ones((factor, factor), np.uint8))
-    top, left = ((MAP - side) // 2 for side in grey.shape)
-    found = np.zeros((MAP, MAP, 4), np.uint8)
-    found[top : top + grey.shape[0], left : left + grey.shape[1]] = np.dstack([grey] * 3 + [np.full_like(grey, 255)])
-    return found

@@ -53,7 +53,8 @@ async (pass) => {
     if (has("image-page")) {
       const image = +/Image (\d+)/.exec(text(main.querySelector(".over")))[1] - 1;
       const place = element.closest(".firing");
-      const channel = +text(element.parentElement.querySelector("b"));
+      const channel = +text(element.closest("figure").querySelector("b"));
+      if (element.matches(".thumb")) return ["image", image];
       const link = place.querySelector("h3 a");
       return link ? ["firing", image, text(link), channel] : ["value", image, text(place.querySelector("h3 bdi")), channel];
     }
@@ -96,11 +97,12 @@ async (pass) => {
   const addresses = new Set();
   for (const element of document.querySelectorAll("main *")) {
     if (!element.checkVisibility({ visibilityProperty: true })) continue;
+    if (element.matches(".u b")) continue; // the photo under a map of the grid, which is taken away here
     const own = getComputedStyle(element).backgroundImage;
     const before = getComputedStyle(element, "::before");
     const drawn = element.matches("img, use") ? "itself" : own.includes("url(") ? "background" : before.backgroundImage.includes("url(") ? "before" : null;
     if (!drawn) continue;
-    if ((element.matches(".twin .h, .stack .over")) !== (pass === "over")) continue;
+    if ((element.matches(".map-heat, .stack .over")) !== (pass === "over")) continue;
     const box = element.getBoundingClientRect();
     let [x, y, width, height] = [box.x + scrollX, box.y + scrollY, box.width, box.height];
     if (drawn === "before") [y, width, height] = [y + parseFloat(getComputedStyle(element).paddingTop), parseFloat(before.width), parseFloat(before.height)];

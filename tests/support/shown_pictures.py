@@ -20,11 +20,13 @@ PLAIN = """
   opacity: 1 !important; content-visibility: visible !important; mix-blend-mode: normal !important;
   filter: none !important; background-color: #fff !important; }
 .twin .field, .cells, .u i, input { visibility: hidden !important; }
+.map-heat, .ex .u::before { image-rendering: pixelated !important; }
+.ex .u b::before { content: none !important; }
 .architecture .canvas, .strip { overflow: visible !important; max-height: none !important; }
 """
 LAYERS = {  # what lies over another picture is looked at by itself
-    "under": ".twin .h, .stack .over { visibility: hidden !important; }",
-    "over": ".twin .pic:not(.h), .stack img:not(.over) { background-image: none !important; }"
+    "under": ".map-heat, .stack .over { visibility: hidden !important; }",
+    "over": ".twin .pic:not(.map-heat), .thumb, .stack img:not(.over) { background-image: none !important; }"
     " .stack img:not(.over) { visibility: hidden !important; }",
 }
 COLLECT = (Path(__file__).parent / "shown_pictures.js").read_text(encoding="utf-8")

@@ -45,6 +45,19 @@ def test_an_image_without_a_page_is_named(folder):
         assert number[4:] == (["photo.png"] if number[0] >= 2 else [])
 
 
+def test_a_map_has_its_mean_beside_its_ends(folder):
+    run = Run(folder.parent)
+    rows = {(row["channel"], row["image"]): row for row in run.maps(run.layers[0]["slug"]).to_pylist()}
+    for unit in handed(folder, "-u0.js"):
+        assert len(unit["m"]) == 2
+        for image, (low, high, row, column, mean) in enumerate(unit["m"]):
+            expected = rows[unit["c"], image]
+            assert (low, mean, high) == tuple(
+                pytest.approx(expected[name], rel=1e-3) for name in ("minimum", "mean", "maximum")
+            )
+            assert (row, column) == (expected["row"], expected["column"])
+
+
 def test_first_pictures_are_marked_for_the_view(tmp_path):
     run = Run(synthetic_run(tmp_path / "run", layers=1, channels=3, images=0, status="partial", first=["conv0"]))
     render(run)

@@ -49,7 +49,7 @@ RUNS = {  # name → what synthetic_run is given
     "first pictures": {"first": ["conv0", "conv2"], "status": "partial", "images": 1},
     "hostile studies": {"studies": True, "layers": 2, "names": HOSTILE_NAMES, "images": 8},
 }
-SCRIPTS = {"layer.js", "unit.js", "graph.js", "image.js", "data.js", "find.js"}
+SCRIPTS = {"layer.js", "maps.js", "unit.js", "enlarge.js", "graph.js", "image.js", "data.js", "find.js"}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,10 @@ def test_every_link_leads_to_a_file_of_the_site_and_to_an_id_in_it(made):
                 assert not anchor or anchor in pages[file or name].ids, f"{name}: {target} has no such place"
     for sheet in (folder / "assets").glob("*.css"):
         for target in re.findall(r"url\(([^)]*)\)", sheet.read_text()):
-            assert (sheet.parent / target).is_file(), f"{sheet.name}: {target} leads nowhere"
+            if target == "#heat":
+                assert all("heat" in page.ids for page in pages.values())
+            else:
+                assert (sheet.parent / target).is_file(), f"{sheet.name}: {target} leads nowhere"
 
 
 def test_no_page_holds_inline_style_or_script_or_reaches_out(made):
@@ -531,19 +534,18 @@ def test_an_images_page_shows_the_channels_that_fire_most_on_it(sites):
         for section, layer in zip(sections, run.layers, strict=False):
             rows = [row for row in run.maps(layer["slug"]).to_pylist() if row["image"] == image]
             best = sorted(rows, key=lambda row: (-row["maximum"], row["channel"]))[:8]
-            links = page.select("a", within=page.select("p", "strip", section)[0])
+            strip = page.select("div", "strip", section)[0]
+            links = page.select("a", within=strip)
             assert [link.attributes["href"].partition("#")[2] for link in links] == [str(r["channel"]) for r in best]
-            for link, row in zip(links, best, strict=True):
-                sprite = page.select("span", "px", link)[0]
+            for figure, row in zip(page.select("figure", within=strip), best, strict=True):
+                sprite = page.select("span", "map-heat", figure)[0]
                 rules = styles.get(f".px.o{image}-m", f".{numbered(sprite.classes, 't')}")
                 shown = cut(styles, rules | {"background-position": f"{rules['--x']} {rules['--y']}"})
                 tile = run.tile(row)
                 assert tile is not None
-                factor = 112 // max(tile.shape)
-                enlarged = np.repeat(np.repeat(tile[:, :, 0], factor, 0), factor, 1)
-                opaque = shown[..., 3] == 255
-                assert opaque.sum() == enlarged.size
-                np.testing.assert_array_equal(shown[opaque][:, 0], enlarged.ravel())
+                np.testing.assert_array_equal(shown[:, :, 0], tile[:, :, 0])
+                assert f"highest {words.figure(row['maximum'])}" in figure.text
+                assert f"mean {words.figure(row['mean'])}" in figure.text
 
 
 # What is missing, and what is large
@@ -769,7 +771,7 @@ def test_a_single_file_holds_the_whole_report(name, sites, tmp_path):
     assert "unsafe" not in policy.attributes["content"]
     style = page.select("style")[0].text
     assert single._hash(style) in policy.attributes["content"]
-    assert not re.search(r"url\((?!data:)", style)
+    assert not re.search(r"url\((?!data:|#heat\))", style)
 
 
 def test_a_single_file_that_would_be_too_large_is_an_excerpt_and_says_so(tmp_path):
@@ -1066,6 +1068,11 @@ def test_small_pictures_are_shown_large_in_the_grid_of_a_layer(side, shown):
     rules = pictures.SheetSet("a", (side, side), sheets.Grid(1, 1), (0,)).grid_rules("l0", "l0-", "x")
     (size,) = (rule for rule in rules if "--tw" in rule)
     assert f"--tw:{shown}px" in size
+
+
+@pytest.mark.parametrize(("size", "expected"), [((7, 7), (112, 112)), ((60, 80), (84, 112)), ((300, 100), (112, 37))])
+def test_maps_fill_their_tile(size, expected):
+    assert sheets.filled_size(*size, 112) == expected
 
 
 def test_a_channels_command_is_the_runs_with_its_layer_alone():
