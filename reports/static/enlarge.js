@@ -65,8 +65,8 @@
     const box = picture.getBoundingClientRect();
     const factor = Math.max(1, Math.min((0.9 * innerWidth) / box.width, (0.62 * innerHeight) / box.height));
     if (picture.matches(".twin")) { // side by side where there is room
-      const parts = [...picture.children].map((part) => part.getBoundingClientRect());
-      const wide = parts.reduce((sum, part) => sum + part.width, 0), high = Math.max(...parts.map((part) => part.height));
+      const parts = [...picture.children];
+      const wide = parts.reduce((sum, part) => sum + part.offsetWidth, 0), high = Math.max(...parts.map((part) => part.offsetHeight));
       const beside = Math.min((0.86 * innerWidth) / wide, (0.62 * innerHeight) / high);
       const below = Math.min((0.82 * innerWidth) / (wide / parts.length), (0.66 * innerHeight) / (high * parts.length));
       return enlarged(picture, Math.max(1, beside, below));

@@ -248,11 +248,12 @@
     examples(unit, index) {
       if (!unit.e?.length || !store.examples) return null;
       const { names, size } = store.examples;
-      const [height, width] = fit(size, 132);
+      const side = innerWidth < 560 ? Math.floor((innerWidth - 60) / 3) : 180; // three in a row
+      const [height, width] = fit(size, side);
       const highest = unit.e[0][1];
       const lit = unit.e.filter((example, rank) => example[6] && rank < this.layer.heats).length;
       const shown = unit.e.map((example, rank) => {
-        const cut = patch(example, 132);
+        const cut = patch(example, side);
         if (!cut) return null;
         const [number, activation, top, left, fieldHeight, fieldWidth, heat] = example;
         const close = make("span", { class: `pic e e-e e-s${cut.sheet}${cut.hard ? " hard" : ""}` });
@@ -261,6 +262,7 @@
         const map = heat && rank < this.layer.heats ? make("span", { class: `${sprite("h", this.layer.index, index, this.layer.tiles)} l${this.layer.index}-j${rank}` }) : null;
         const all = heatmaps.over(photo, map, heatmaps.rescaling([0, activation], highest > 0 ? [0, highest] : null));
         Object.assign(all.style, { width: `${width}px`, height: `${height}px` });
+        if (!map && top <= 0 && left <= 0 && top + fieldHeight >= size[0] && left + fieldWidth >= size[1]) all.classList.add("same");
         const box = make("span", { class: "field" });
         const percentOf = (value, whole) => `${(100 * value) / whole}%`;
         const y0 = Math.max(0, top), x0 = Math.max(0, left);
@@ -271,16 +273,16 @@
         const seen = [Math.min(size[0], top + fieldHeight) - y0, Math.min(size[1], left + fieldWidth) - x0].join("\u00a0×\u00a0");
         const large = `What the neuron sees, ${seen} pixels, and the whole image with that field framed${map ? ", under the channel's map" : ""}.`;
         return make("figure", {}, make("div", { class: "twin", role: "img", "data-large": large, "aria-label": `${rank + 1}. ${name}${label ? `, ${label}` : ""}: activation ${figure(activation)}` }, close, all),
-          make("figcaption", {}, make("span", {}, "activation ", make("b", {}, figure(activation))), make("bdi", { title: name }, text)));
+          make("figcaption", {}, make("b", {}, figure(activation)), make("bdi", { title: name }, text)));
       });
       return make("section", { "aria-label": "Strongest on the data" }, make("h3", {}, defined("examples", "Strongest on the data", this.link.bind(this))),
-        make("p", { class: "quiet" }, `Left: what the neuron sees. Right: the whole image, the neuron's field framed. ${this.litSentence(lit, unit.e.length)}Each number is the activation at that place.`),
-        lit && highest > 0 ? heatmaps.key([0, highest], [0, null]) : null, make("div", { class: "row tight" }, shown));
+        make("p", { class: "quiet" }, `What the neuron sees, and in the corner the whole image with that field framed. ${this.litSentence(lit, unit.e.length)}The number is the activation at that place.`),
+        lit && highest > 0 ? heatmaps.key([0, highest], [0, null]) : null, make("div", { class: "patches" }, shown));
     }
 
     litSentence(lit, all) {
       if (!lit) return "";
-      return lit === all ? "Over it lies the channel's map. " : `Over ${lit} of the ${all} lies the channel's map; the run holds no others. `;
+      return lit === all ? "Over that image lies the channel's map. " : `Over ${lit} of the ${all} images lies the channel's map; the run holds no others. `;
     }
 
     photos() { return [...this.page.querySelectorAll(".on-image .hide")].map((element) => element.textContent); }
