@@ -217,7 +217,7 @@ def test_every_picture_of_a_single_file_is_the_one_that_it_claims_to_be(browser,
         name = section.get_attribute("id")
         page.evaluate("hash => { location.hash = hash }", name)
         page.wait_for_timeout(100)
-        if name.startswith("layer-"):
+        if "layer-page" in section.get_attribute("class").split():
             each_mode(page, found, f"main[id='{name}']", name)
             each_view(page, found, lambda c, name=name: f"{name}.{c}", f"main[id='{name}']", name)
         else:
