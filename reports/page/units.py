@@ -69,7 +69,7 @@ class Kind:
     meaning: str  # follows the title after a colon
     anchor: str  # section of the method page
     pictured: bool  # whether any unit has such a picture
-    size: tuple[int, int]  # (height, width) of the visible picture, pixels; (1, 1) where there is none
+    size: tuple[int, int]  # (height, width) of the visible picture on the pages, pixels; (1, 1) where there is none
     bands: int  # of the visible picture: 1 grey, 3 RGB
     pixels: tuple[int, int]  # (height, width) of the picture itself, before planes were put side by side
     planes: int  # bands of the picture itself
@@ -213,6 +213,23 @@ class UnitTable(ByLayer[UnitRow]):
     def __init__(self, run: Run) -> None:
         super().__init__(run.units, UnitRow)
 
+    def largest_side(self, pixels: float, least: int) -> int | None:
+        """The side at which all pictures together have at most so many pixels; None where they have no more.
+
+        Args:
+            pixels: of all large pictures, three bands counted as one.
+            least: side below which they are not reduced, whatever they have then.
+        """
+        if self.pixels() <= pixels:
+            return None
+        height, width = (np.nan_to_num(self._table[name].to_numpy().astype(np.float64)) for name in ("height", "width"))
+        longest = np.maximum(height, width)
+        shape = height * width / np.maximum(longest, 1) ** 2
+        for side in range(int(longest.max()), least, -1):
+            if np.sum(shape * np.minimum(longest, side) ** 2) <= pixels:
+                return side
+        return least
+
     def pixels(self) -> int:
         """Pixels of all pictures large enough for a lossy file, three bands counted as one."""
         height, width, bands = (
@@ -294,20 +311,23 @@ class LayerMaps:
         return {row.channel: MapFact.of(row) for row in rows_of(self._table.take(order[first]), MapRow)}
 
 
-def kinds_of(channels: Sequence[int], rows: Sequence[UnitRow], objectives: Sequence[str]) -> list[Kind]:
+def kinds_of(
+    channels: Sequence[int], rows: Sequence[UnitRow], objectives: Sequence[str], *, side: int | None = None
+) -> list[Kind]:
     """The kinds of picture of one layer, known kinds first.
 
     Args:
         channels: that the run analyses.
         rows: of the unit table.
         objectives: that the run's settings ask for: they have a kind even before the first row is there.
+        side: at which the pages hold larger pictures; None for their own.
     """
     present = {row.kind for row in rows}
     several = {"diversity": [f"diversity-{k}" for k in range(1, DIVERSE + 1)]}
     present |= {(kind, "ascent", "image") for objective in objectives for kind in several.get(objective, [objective])}
     order = [*(key for key in KINDS if key in present), *sorted(present - KINDS.keys())]
     pixels = {key: _pixels(key, rows) for key in order}
-    sizes = [sheets.visible_size(*size) for size in pixels.values() if size]
+    sizes = [_on_pages(*size, side) for size in pixels.values() if size]
     tallest, widest = (max((size[axis] for size in sizes), default=1) for axis in (0, 1))
     grid = sheets.grid_for(len({*channels, *(row.channel for row in rows)}), tallest, widest)
     kinds = []
@@ -324,7 +344,7 @@ def kinds_of(channels: Sequence[int], rows: Sequence[UnitRow], objectives: Seque
                 meaning=meaning,
                 anchor=anchor,
                 pictured=pixels[key] is not None,
-                size=sheets.visible_size(height, width, planes),
+                size=_on_pages(height, width, planes, side),
                 bands=3 if planes == 3 else 1,
                 pixels=(height, width),
                 planes=planes,
@@ -332,6 +352,12 @@ def kinds_of(channels: Sequence[int], rows: Sequence[UnitRow], objectives: Seque
             )
         )
     return kinds
+
+
+def _on_pages(height: int, width: int, planes: int, side: int | None) -> tuple[int, int]:
+    """(height, width) at which pages hold a picture; mosaics of many bands stay as they are."""
+    size = sheets.visible_size(height, width, planes)
+    return size if side is None or planes not in (1, 3) else sheets.within(*size, side)
 
 
 def highest_above_random(rows: Sequence[UnitRow], most: int) -> list[int]:

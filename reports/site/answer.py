@@ -123,8 +123,9 @@ def _responds(facts: UnitFacts) -> str:
     best = [one for one in facts.classes[:MOST_CLASSES] if one[1] >= max(TELLING, facts.classes[0][1] - NEAR)]
     if best:
         named = words.listed([words.shortened(name, NAME_LENGTH) for name, _ in best])
-        chance = f"an image of {words.shortened(best[0][0], NAME_LENGTH)} excites it more than another one in"
-        return f"Responds most to {named}: {chance} {words.percent(best[0][1])} of cases.{stimulus}{place}"
+        first, share = words.shortened(best[0][0], NAME_LENGTH), words.percent(best[0][1])
+        chance = f"{share} of the time, an image of {first} excites it more than another image"
+        return f"Responds most to {named}: {chance}.{stimulus}{place}"
     labels = Counter(label for _, label in facts.strongest if label)
     label, often = labels.most_common(1)[0] if labels else ("", 0)
     count = len(facts.strongest)

@@ -128,7 +128,7 @@ def accuracy_sentences(results: Sequence[ClassResult], confusions: Sequence[Conf
     if not images:
         return []
     share = sum(row.right for row in results) / images
-    text = f"It is right about {words.percent(share)} of the {words.count(images, 'image')} of the data set"
+    text = f"It is right on {words.percent(share)} of the {words.count(images, 'image')} of the data set"
     if all(row.right_of_five is not None for row in results):
         among = sum(row.right_of_five or 0 for row in results) / images
         text += f"; the right class is among its first five answers for {words.percent(among)}"

@@ -113,6 +113,7 @@ class LayerSource:
     images: int  # shown by the site
     most: int | None  # channels a page, those that rise highest first; None for all
     lossless: bool  # whether large pictures are kept without loss
+    side: int | None  # at which larger pictures are held; None for their own
     classes: UnitClasses
     search: SearchIndex  # to which layers are added as they are written
 
@@ -201,6 +202,12 @@ class LayerPage:
         return [mode for mode in (*(f"k{position}" for position in sorted(first)), *of_diverse) if mode in self._values]
 
     @property
+    def has_small_pictures(self) -> bool:
+        """Whether some of its pictures are so small that their pixels can be told apart."""
+        shown = (kind for kind in self.kinds if kind.pictured and kind.space == "image")
+        return any(max(kind.size) < sheets.PIXELATED for kind in shown)
+
+    @property
     def _values(self) -> set[str]:
         return {mode.value for mode in self.modes}
 
@@ -228,7 +235,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         chosen = set(highest_above_random(rows, source.most) or channels[: source.most])
         channels = [channel for channel in channels if channel in chosen]
         rows = [row for row in rows if row.channel in chosen]
-    kinds = kinds_of(channels, rows, source.objectives)
+    kinds = kinds_of(channels, rows, source.objectives, side=source.side)
     maps = LayerMaps(run, slug, images)
     count = len({*channels, *(row.channel for row in rows)})
     grid = kinds[0].grid if kinds else sheets.grid_for(max(1, count), 1, 1)

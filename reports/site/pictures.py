@@ -57,6 +57,7 @@ class SheetSet:
     grid: sheets.Grid
     used: tuple[int, ...]  # sheets that exist
     is_choice: bool = True  # whether the grid of a layer can show it by itself
+    is_soft: bool = False  # whether small pictures are drawn smooth, unless the reader wants their pixels
 
     def rules(self, space: str, stem: str) -> Iterator[str]:
         """CSS: a picture of this set.
@@ -84,7 +85,7 @@ class SheetSet:
 
     @property
     def _look(self) -> str:
-        return f"{sheets.custom('bs', self.grid.size)};{sheets.rendering(*self.size)}"
+        return f"{sheets.custom('bs', self.grid.size)};{GRAIN if self.is_soft else sheets.rendering(*self.size)}"
 
     def _image(self, stem: str, sheet: int) -> str:
         return f"{{background-image:url({stem}-{self.letter}-{sheet}.webp)}}"
@@ -143,7 +144,7 @@ class LayerSheets:
             pictures = [unit.pictures[kind.position] for unit in part]
             if all(picture is None or picture.sheet is None for picture in pictures):
                 continue
-            tiles = [blank if picture is None else self._tile(picture, blank) for picture in pictures]
+            tiles = [blank if picture is None else self._tile(picture, kind, blank) for picture in pictures]
             if any(tile.shape != blank.shape for tile in tiles):
                 raise RunError(
                     f"{self.run.folder}: pictures of one layer and kind differ in size; delete the run and run again"
@@ -152,15 +153,18 @@ class LayerSheets:
             worst = min(worst, fidelity)
             self.folder.write(f"assets/{self.slug}-k{kind.position}-{number}.webp", content)
             used.append(number)
-        return SheetSet(f"k{kind.position}", kind.size, kind.grid, tuple(used), is_choice=not kind.is_diverse), worst
+        letter, is_soft = f"k{kind.position}", kind.space == "image"
+        choice = not kind.is_diverse
+        return SheetSet(letter, kind.size, kind.grid, tuple(used), is_choice=choice, is_soft=is_soft), worst
 
-    def _tile(self, picture: Picture, blank: np.ndarray) -> np.ndarray:
-        """What a sheet holds of a unit; first pictures are enlarged to the size of the finer ones of their kind."""
+    def _tile(self, picture: Picture, kind: Kind, blank: np.ndarray) -> np.ndarray:
+        """What a sheet holds of a unit, in the size of its kind: first pictures are smaller than the finer ones."""
         tile = self.run.tile(picture.row)
         if tile is None:
             return blank
         seen = sheets.visible(tile)
-        shown = sheets.as_large(seen, *blank.shape[:2]) if picture.is_first else seen
+        is_of_kind = seen.shape[:2] == sheets.visible_size(*kind.pixels, kind.planes)
+        shown = sheets.as_large(seen, *blank.shape[:2]) if picture.is_first or is_of_kind else seen
         if picture.kind.position == self.compared and picture.row.status == "ok":
             self.thumbnails.append(likeness.thumbnail(shown))
         return shown

@@ -43,6 +43,8 @@ from filterscope.reports.site.search_index import SearchIndex, UnitClasses
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
+MOST_PIXELS = 380_000_000  # of all large pictures together, about 70 MB; beyond it they are reduced
+LEAST_SIDE, SINGLE_SIDE = 144, 112  # pixels, to which at most: in a folder, and in a single file
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
@@ -62,6 +64,8 @@ class Extent:
     classes: int | None = None  # at most; None for all
     png: bool = False  # whether each maximised picture is written as a PNG of its own, for which its page has a link
     lossless: int = LOSSLESS_PIXELS
+    pixels: float = MOST_PIXELS  # of all large pictures, beyond which they are reduced
+    least_side: int = LEAST_SIDE  # to which at most
 
 
 def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool | None = None) -> Path:
@@ -106,7 +110,8 @@ def render_single(run: Run, out: Path | None = None) -> Path:
 
     def rendered(channels: int, images: int, examples: bool) -> dict[str, bytes]:
         files = Files()
-        Site(run, files, Extent(images, channels, examples, classes=100, lossless=0)).write()
+        extent = Extent(images, channels, examples, classes=100, lossless=0, pixels=0, least_side=SINGLE_SIDE)
+        Site(run, files, extent).write()
         return files.contents
 
     file = run.folder / "report.html" if out is None else Path(out)
@@ -126,6 +131,7 @@ class Site:
         self.table = UnitTable(run)
         self.studies = Studies(run)
         self.lossless = self.table.pixels() <= extent.lossless
+        self.side = self.table.largest_side(extent.pixels, extent.least_side)
         self.fidelity = math.inf  # dB, of the worst sheet
         self.images = self._images(min(extent.images, len(run.images)))
         self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
@@ -140,6 +146,7 @@ class Site:
             images=len(self.images),
             most=extent.channels,
             lossless=self.lossless,
+            side=self.side,
             classes=UnitClasses(run),
             search=SearchIndex(),
         )
@@ -174,7 +181,7 @@ class Site:
             self._page("classes.html", "classes.html", classes=self.classes, in_data=in_data)
         self._index(entries)
         self.folder.write("assets/search.js", layer_page.call("search", self.source.search.packed()))
-        self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity)
+        self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity, side=self.side)
 
     def _write_data(self, on_page: Mapping[str, tuple[str, set[int]]]) -> set[int]:
         """Write the page of the data set, where it has classes; the classes that have a row on it."""

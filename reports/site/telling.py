@@ -77,7 +77,7 @@ class Candidate:
 
 
 def choose(run: Run, table: UnitTable, studies: Studies, entries: Sequence[LayerEntry]) -> tuple[str, list[Candidate]]:
-    """The rule that was followed, a key of RULES, and the channels in the order of the network.
+    """The rule that was followed, a key of RULES, and the channels, the most telling first.
 
     Args:
         run: to read from.
@@ -86,7 +86,6 @@ def choose(run: Run, table: UnitTable, studies: Studies, entries: Sequence[Layer
         entries: of all layers; only channels with a view and a picture that is fine are chosen.
     """
     seen = {entry.layer.name: entry.on_page for entry in entries if entry.page}
-    order = {entry.layer.name: entry.layer.index for entry in entries}
     rules = {"classes": _by_class(run, seen), "truth": _by_truth(studies, seen), "random": _by_depth(table, entries)}
     for rule, candidates in rules.items():
         chosen: dict[str, Candidate] = {}
@@ -94,7 +93,7 @@ def choose(run: Run, table: UnitTable, studies: Studies, entries: Sequence[Layer
             if len(chosen) < MOST and candidate.layer not in chosen and _row(table, candidate) is not None:
                 chosen[candidate.layer] = candidate
         if chosen:
-            return rule, sorted(chosen.values(), key=lambda candidate: order[candidate.layer])
+            return rule, list(chosen.values())
     return "", []
 
 
@@ -112,7 +111,7 @@ def write(
         examples: whether pictures of the data set may be shown.
 
     Returns:
-        How they were chosen, a sentence, and the channels in the order of the network.
+        How they were chosen, a sentence, and the channels, the most telling first.
     """
     rule, candidates = choose(run, table, studies, entries)
     pages = {entry.layer.name: entry for entry in entries}

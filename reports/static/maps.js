@@ -66,7 +66,7 @@ const heatmaps = (() => {
       ends(common ? "unless-common" : "", number(low) ?? "its own lowest", number(high) ?? "its own highest"),
       element("span", "heat-switches",
         common ? group("Scale of maps", button("common", "common scale"), button("own", "own scale")) : null,
-        group("Drawing of maps", button("smooth", "smooth"), button("pixels", "pixels"))));
+        group("Drawing of small pictures", button("smooth", "smooth"), button("pixels", "pixels"))));
   }
 
   // Tiles far from the screen are drawn without colours: filters of thousands would slow the scrolling down.

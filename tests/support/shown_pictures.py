@@ -20,7 +20,8 @@ PLAIN = """
   opacity: 1 !important; content-visibility: visible !important; mix-blend-mode: normal !important;
   filter: none !important; background-color: #fff !important; }
 .twin .field, .cells, .u i, input { visibility: hidden !important; }
-.map-heat, .ex .u::before { image-rendering: pixelated !important; }
+.map-heat, .ex .u::before, .pic { image-rendering: pixelated !important; }
+.patches .twin .overlay { position: relative !important; transform: none !important; }
 .ex .u b::before { content: none !important; }
 .architecture .canvas, .strip { overflow: visible !important; max-height: none !important; }
 """

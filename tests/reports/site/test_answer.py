@@ -50,7 +50,7 @@ def statistics(**more):
 def test_classes_are_named_with_what_tells_them_and_near_ones_with_them():
     lead = answer(facts(classes=[("frog", 0.94), ("deer", 0.9), ("cat", 0.85)], tuning="green spots")).lead
     assert lead == (
-        "Responds most to frog and deer: an image of frog excites it more than another one in 94 % of cases. "
+        "Responds most to frog and deer: 94 % of the time, an image of frog excites it more than another image. "
         "Of simple stimuli it prefers green spots."
     )
     assert "frog" not in answer(facts(classes=[("frog", 0.79)])).lead

@@ -65,7 +65,7 @@ def test_accuracy_names_the_best_class_the_worst_and_what_is_mixed_up():
     """A class of two images is neither the best nor the worst."""
     mixed = [Confusion(1, 1, 10), Confusion(1, 2, 8), Confusion(2, 1, 3), Confusion(3, 9, 2)]
     assert accuracy_sentences(CLASSES, mixed) == [
-        "It is right about 71 % of the 62 images of the data set; "
+        "It is right on 71 % of the 62 images of the data set; "
         "the right class is among its first five answers for 95 %.",
         "Best at plane (95 %), worst at cat (50 %).",
         "Most often mixed up: cat taken for dog, 8 of 20 times.",
@@ -74,7 +74,7 @@ def test_accuracy_names_the_best_class_the_worst_and_what_is_mixed_up():
 
 def test_accuracy_leaves_out_what_it_cannot_say():
     few = [replace(row, right_of_five=None, name=None) for row in CLASSES[:1]]
-    assert accuracy_sentences(few) == ["It is right about 95 % of the 20 images of the data set."]
+    assert accuracy_sentences(few) == ["It is right on 95 % of the 20 images of the data set."]
     assert accuracy_sentences([]) == []
 
 
@@ -170,7 +170,7 @@ def test_the_most_telling_channels_are_those_that_tell_classes_one_a_layer_and_o
 
 def test_the_overview_says_how_often_a_network_is_right(labelled):
     text = " ".join(read(render(labelled([]))).text.split())
-    assert "It is right about 71 % of the 62 images" in text
+    assert "It is right on 71 % of the 62 images" in text
     assert "cat taken for dog, 8 of 20 times" in text
 
 
