@@ -64,7 +64,7 @@ class Extent:
     classes: int | None = None  # at most; None for all
     png: bool = False  # whether each maximised picture is written as a PNG of its own, for which its page has a link
     lossless: int = LOSSLESS_PIXELS
-    pixels: float = MOST_PIXELS  # of all large pictures, beyond which they are reduced
+    pixels: float = math.inf  # of all large pictures, beyond which they are reduced
     least_side: int = LEAST_SIDE  # to which at most
 
 
@@ -90,7 +90,7 @@ def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool | N
     place = own if out is None else Path(out)
     with NewFolder(place, MARK, own=place.absolute() == own.absolute()) as folder:
         pictures_too = run.size_of_pictures() <= MOST_PNG_BYTES if png is None else png
-        Site(run, folder, Extent(images=images, png=pictures_too, lossless=LOSSLESS_PIXELS)).write()
+        Site(run, folder, Extent(images=images, png=pictures_too, lossless=LOSSLESS_PIXELS, pixels=MOST_PIXELS)).write()
     return place / "index.html"
 
 

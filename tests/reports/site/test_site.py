@@ -29,6 +29,7 @@ from filterscope.analyzer.run.writer import RunWriter
 from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, markup, sheets, words
 from filterscope.reports.page.folder import Files
+from filterscope.reports.page.units import UnitTable
 from filterscope.reports.site import definitions, details, pictures, single, site, summary
 from filterscope.reports.site.site import render, render_single
 from support.pages import Element, Page, read
@@ -733,6 +734,37 @@ def test_a_setting_in_a_sentence_is_shown_as_code():
     )
     assert markup.coded("one ` alone & <b>") == "one ` alone &amp; &lt;b&gt;"
     assert markup.coded(None) == ""
+
+
+@pytest.mark.parametrize("first", [(), ("conv0",)])
+def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_path, monkeypatch, first):
+    options = {"size": (300, 300), "picture": 270, "not_analysed": 0, "first": first}
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=2, images=0, **options))
+    slug = run.layers[0]["slug"]
+
+    def size() -> list[int]:
+        assets = render(run, png=False).parent / "assets"
+        assert called(assets / f"{slug}.js")[2]["kinds"][0]["pixels"] == [180, 180], "the picture is as large as it was"
+        return called(assets / f"{slug}.js")[2]["kinds"][0]["size"]
+
+    assert size() == [180, 180]
+    monkeypatch.setattr(site, "MOST_PIXELS", UnitTable(run).pixels() - 1)
+    assert size() == [179, 179]
+    monkeypatch.setattr(site, "MOST_PIXELS", 0)
+    assert size() == [144, 144]
+    folder = run.folder / "site"
+    assert "at no more than 144 pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
+    styles = Styles(folder / "assets" / f"{slug}.css")
+    page = read(folder / f"layer-{slug}.html")
+    for tile in page.select("a", "u"):
+        row = next(
+            r
+            for r in run.units.to_pylist()
+            if r["channel"] == int(tile.attributes["id"]) and r["objective"] == "channel"
+        )
+        shown = cut(styles, of_tile(styles, f".l{run.layers[0]['index']}-", "k0", tile))
+        expected = np.asarray(Image.fromarray(run.tile(row)).resize((144, 144), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(shown, expected)
 
 
 def test_each_picture_is_a_png_of_its_own_where_all_are_small_or_one_asks_for_it(tmp_path, monkeypatch):
