@@ -160,7 +160,7 @@ def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
         return
     ratio = natural_ratio(facts)
     if ratio is not None and ratio >= 1:
-        yield f"Its picture excites it {_times(ratio)} as much as the strongest natural image."
+        yield f"Its picture excites it {times(ratio)} as much as the strongest natural image."
     elif ratio is None and picture.kind.objective == "channel":
         yield from _against_images(activation, facts.unit)
     share = quantile(activation, facts.statistics) if facts.statistics else None
@@ -177,14 +177,14 @@ def _against_images(activation: float, unit: Unit) -> Iterator[str]:
     if not means or activation <= max(0.0, *means):
         return
     if max(means) > 0:
-        times = _times(activation / max(means))
-        yield f"Its picture excites it {times} as much as the strongest of {len(means)} of your images."
+        most = times(activation / max(means))
+        yield f"Its picture excites it {most} as much as the strongest of {len(means)} of your images."
     else:
         number = words.figure(activation)
         yield f"The mean of its map is {number} on its picture, and above 0 on none of {len(means)} of your images."
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
     """A ratio in words: beyond ten, the other side is near 0, and the number says nothing."""
     return f"{words.figure(ratio, 2)} times" if ratio <= MOST_TIMES else f"more than {MOST_TIMES} times"
 

@@ -201,10 +201,10 @@ DEFINITIONS = (
         "telling-rule",
         "The most telling channels",
         "At most five on the overview, at most one a layer and one a class: where the data has classes, those that "
-        "tell one class from all others best (AUC); else those whose pictures reach most times the strongest "
-        "natural image; else, in five layers spread over the depth, those that rise highest above random images, "
-        "of those above 0. Beside each stands what it saw where it was strongest on the data set, or else on your "
-        "images.",
+        "tell one class from all others best (AUC); else, in each fifth of the depth, the one whose picture "
+        "outdoes natural images most; else, in five layers spread over the depth, those that rise highest above "
+        "random images, of those above 0. Beside each stands what it saw where it was strongest on the data set, or "
+        "else on your images.",
     ),
     Definition(
         "field",

@@ -117,6 +117,26 @@ class ImagePage:
         """The image's name, short enough to stand beside every unit."""
         return words.shortened(str(self.facts.name))
 
+    def answer(self, labels: Sequence[str]) -> str:
+        """What the network answered, and whether that is right, in a sentence or two; empty where it gave no scores.
+
+        Args:
+            labels: names of the classes, in order.
+        """
+        prediction = self.facts.prediction
+        if not prediction or not prediction.top:
+            return ""
+        named = [one.label or f"class {one.index}" for one in prediction.top]
+        is_probability = prediction.kind == "probability"
+        scores = [words.percent(one.score) if is_probability else words.figure(one.score) for one in prediction.top]
+        text = f"Answered {words.shortened(named[0], 60)} ({'' if is_probability else 'score '}{scores[0]})"
+        text += f", then {words.shortened(named[1], 60)} ({scores[1]})." if len(named) > 1 else "."
+        label = self.facts.label
+        if label is None:
+            return text
+        own = labels[label] if 0 <= label < len(labels) else f"class {label}"
+        return f"{text} It is {words.shortened(own, 60)}: {'right' if label == prediction.top[0].index else 'wrong'}."
+
     def gather(self, layer: LayerInfo, on_page: set[int], maps: LayerMaps) -> None:
         """Note the channels of a layer that fire most on it."""
         channels = []

@@ -21,6 +21,7 @@ from filterscope.analyzer.run.tables import TABLES
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable, finite, highest_above_random
+from filterscope.reports.site import answer
 from filterscope.reports.site.details import Studies
 from filterscope.reports.site.layer_page import LayerEntry
 
@@ -28,7 +29,7 @@ MOST = 5
 SIDE = 224  # pixels and CSS pixels, of each picture
 RULES = {  # how they were chosen → the sentence above them
     "classes": "Those that tell one class of the data best from all others: one a layer, one a class.",
-    "truth": "Those whose pictures reach most times the activation of the strongest natural image, one a layer.",
+    "truth": "Spread over the depth of the network, in each part the one whose picture outdoes natural images most.",
     "random": "Spread over the depth of the network, in each layer the one that rises highest above random images.",
 }
 
@@ -159,16 +160,19 @@ def _by_class(run: Run, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
 
 
 def _by_truth(studies: Studies, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
-    """Units by their pictures' activation in times the strongest natural one, the highest first."""
-    best: dict[tuple[str, int], TruthRow] = {}
-    for layer, channels in seen.items():
+    """In each fifth of the depth the unit whose picture's activation is most times the strongest natural one."""
+    measured = [layer for layer in seen if studies.truth.has(layer)]
+    best: dict[int, TruthRow] = {}
+    for place, layer in enumerate(measured):
+        part = place * MOST // len(measured)
         for row in studies.truth.of(layer):
-            key = layer, row.channel
-            if finite(row.ratio) and row.channel in channels and (key not in best or row.objective == "channel"):
-                best[key] = row
-    for row in sorted(best.values(), key=lambda row: (-(row.ratio or 0), row.layer, row.channel)):
-        times = words.figure(row.ratio, 2)
-        yield Candidate(row.layer, row.channel, f"Its picture reaches {times} times the strongest natural image.")
+            there = best.get(part)
+            is_here = finite(row.ratio) and row.objective == "channel" and row.channel in seen[layer]
+            if is_here and (there is None or (row.ratio or 0) > (there.ratio or 0)):
+                best[part] = row
+    for row in best.values():
+        why = f"Its picture excites it {answer.times(row.ratio or 0)} as much as the strongest natural image."
+        yield Candidate(row.layer, row.channel, why)
 
 
 def _by_depth(table: UnitTable, entries: Sequence[LayerEntry]) -> Iterator[Candidate]:

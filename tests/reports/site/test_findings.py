@@ -158,13 +158,13 @@ def test_the_most_telling_channels_are_those_that_tell_classes_one_a_layer_and_o
         writer.write_table(name, pa.Table.from_pylist(whole, CLASS_TABLES[name]))
     shown = told(Run(run.folder))
     assert [link for link, _ in shown] == [
-        f"layer-{slugs[0]}.html#2",
         f"layer-{slugs[1]}.html#4",
+        f"layer-{slugs[0]}.html#2",
         f"layer-{slugs[2]}.html#3",
     ]
     assert [text.split(" Tuning")[0] for _, text in shown] == [
         f"An image of “{name}” raises it more than one of another class {share} % of the time (AUC)."
-        for name, share in (("plane", 81), ("cat", 99), ("dog", 75))
+        for name, share in (("cat", 99), ("plane", 81), ("dog", 75))
     ]
 
 
@@ -174,14 +174,24 @@ def test_the_overview_says_how_often_a_network_is_right(labelled):
     assert "cat taken for dog, 8 of 20 times" in text
 
 
-def test_without_classes_the_most_telling_rise_most_above_natural_images(tmp_path):
+def test_without_classes_the_most_telling_outdo_natural_images_each_in_its_part_of_the_depth(tmp_path):
     run = Run(synthetic_run(tmp_path / "run", images=1, studies=True, statuses={}))
+    with RunWriter(run.folder, "plan") as writer:
+        name = "examples/unit_classes.parquet"
+        writer.write_table(name, tables.TABLES[name].empty_table())
+    run = Run(run.folder)
     rows = [row for row in run.table("truth/units.parquet").to_pylist() if row["ratio"]]
     shown = told(run)
     assert 1 <= len(shown) <= 5
-    ratios = {row["layer"]: max(one["ratio"] for one in rows if one["layer"] == row["layer"]) for row in rows}
-    assert len(shown) == min(5, len(ratios))
-    assert all("times the strongest natural image" in text for _, text in shown)
+    layers = [layer for layer in run.layers if any(row["layer"] == layer.name for row in rows)]
+    assert len(shown) == min(5, len(layers))
+    for (link, _), layer in zip(shown, layers, strict=True):
+        best = max(
+            (row for row in rows if row["layer"] == layer.name and row["objective"] == "channel"),
+            key=lambda row: row["ratio"],
+        )
+        assert link == f"layer-{layer.slug}.html#{best['channel']}"
+    assert all("times as much as the strongest natural image" in text for _, text in shown)
 
 
 def test_without_data_they_are_spread_over_the_depth(tmp_path):

@@ -24,13 +24,13 @@ from PIL import Image
 
 from filterscope.analyzer.run.layout import TaskKey
 from filterscope.analyzer.run.reader import Run
-from filterscope.analyzer.run.records import LayerInfo, PreprocessingInfo, RunInfo
+from filterscope.analyzer.run.records import ImageInfo, LayerInfo, PreprocessingInfo, RunInfo
 from filterscope.analyzer.run.writer import RunWriter
 from filterscope.converters.errors import RunError
 from filterscope.reports.page import colours, markup, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable
-from filterscope.reports.site import definitions, details, pictures, single, site, summary
+from filterscope.reports.site import definitions, details, image_page, pictures, single, site, summary
 from filterscope.reports.site.site import render, render_single
 from support.pages import Element, Page, read
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
@@ -1120,3 +1120,20 @@ def test_a_channels_command_is_the_runs_with_its_layer_alone():
     assert line == "filterscope demo --quality draft --layers conv4 --out again --channels "
     info, layer = RunInfo.read({"model": {"name": "m.onnx"}}), LayerInfo.read({"name": "c"})
     assert summary.unit_command(info, layer).startswith("filterscope maximize m.onnx")
+
+
+def test_an_image_begins_with_the_networks_answer_and_whether_it_is_right():
+    top = [{"index": 5, "label": "dog", "score": 5.11}, {"index": 3, "label": None, "score": 4.79}]
+    facts = {"name": "a.png", "index": 0, "prediction": {"kind": "score", "top": top}}
+    labels = ["", "", "", "cat", "", "dog"]
+
+    def told(**more) -> str:
+        return image_page.ImagePage(0, ImageInfo.read(facts | more), (1, 1), (1, 1)).answer(labels)
+
+    assert told() == "Answered dog (score 5.11), then class 3 (4.79)."
+    assert told(label=3) == "Answered dog (score 5.11), then class 3 (4.79). It is cat: wrong."
+    assert told(label=5).endswith("It is dog: right.")
+    assert told(label=9).endswith("It is class 9: wrong.")
+    sure = {"kind": "probability", "top": [top[0] | {"score": 0.93}]}
+    assert told(prediction=sure) == "Answered dog (93 %)."
+    assert told(prediction=None) == ""
