@@ -33,6 +33,9 @@ NAME_LENGTH = 60  # of a class, characters
 WELL, PARTLY, WEAKLY = "well supported", "partly supported", "weakly supported"
 
 
+Strongest = Sequence[tuple[ExampleRow, str | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
     """What the run knows of one channel."""
@@ -41,7 +44,7 @@ class UnitFacts:
     unit: Unit
     images: int | None = None  # of the data set; null where that is not known
     classes: Sequence[tuple[str, float]] = ()  # name and AUC, best first
-    strongest: Sequence[tuple[ExampleRow, str | None]] = ()  # places of the data set, with the label of the image
+    strongest: Strongest = ()  # places of the data set, with the label of the image
     statistics: StatisticsRow | None = None
     tuning: str | None = None  # words
     truth: Sequence[TruthRow] = ()
@@ -68,7 +71,7 @@ def answer(facts: UnitFacts) -> Answer:
     lead = _silence(facts) if silent else _responds(facts)
     if picture is None:
         return Answer(lead, "", ["No picture of it is there yet."])
-    compared = natural_ratio(facts) is not None or bool(reasons)
+    compared = bool(reasons)
     if not (compared or doubts):
         doubts = ["Nothing in this run compares it with natural images."]
     says_nothing = str(picture.row.status) == "unraised" or silent
@@ -82,10 +85,24 @@ def main_picture(unit: Unit) -> Picture | None:
     return next((picture for picture in there if finite(picture.row.activation)), None)
 
 
-def natural_ratio(facts: UnitFacts) -> float | None:
-    """The maximised activation ÷ the strongest natural one, like against like; null where that was not measured."""
-    rows = sorted(facts.truth, key=lambda row: row.objective != "channel")
-    return next((row.ratio for row in rows if finite(row.ratio)), None)
+def natural_ratio(facts: UnitFacts, picture: Picture | None = None) -> float | None:
+    """The mean of the picture's map ÷ the highest on natural images; null where the latter is not above 0 or unknown.
+
+    Natural images are the cuts of the study of truth and the user's images, whichever is higher.
+    """
+    shown = picture or main_picture(facts.unit)
+    activation = shown.row.activation if shown else None
+    if shown is None or shown.kind.objective != "channel" or not finite(activation):
+        return None
+    natural = [row.natural for row in facts.truth if row.objective == "channel" and finite(row.natural)]
+    natural += [fact.mean for fact in facts.unit.maps if fact and math.isfinite(fact.mean)]
+    highest = max((float(value) for value in natural if value is not None), default=0.0)
+    return activation / highest if highest > 0 else None
+
+
+def neuron_ratio(facts: UnitFacts) -> float | None:
+    """The highest place of all its pictures' maps ÷ that of natural images, as the study of truth found it."""
+    return next((row.ratio for row in facts.truth if row.objective == "neuron" and finite(row.ratio)), None)
 
 
 def quantile(value: float, statistics: StatisticsRow) -> float | None:
@@ -113,22 +130,27 @@ def _odd(facts: UnitFacts) -> str:
 
 def _silence(facts: UnitFacts) -> str:
     images = f"{facts.images:,} images" if facts.images else "images"
-    return f"Silent on the data: none of its {images} raises it above 0. Its pictures show what would."
+    picture = main_picture(facts.unit)
+    raises = picture is not None and finite(picture.row.activation) and picture.row.activation > 0
+    rest = "Its picture shows what would." if raises else "The mean of its map is not above 0 on its picture either."
+    return f"Silent on the data: none of its {images} raises it above 0. {rest}"
 
 
 def _responds(facts: UnitFacts) -> str:
     """What it responds to, in words that the numbers carry."""
+    tied = len({row.activation for row, _ in facts.strongest}) == 1  # whichever came first, not what it prefers
+    strongest = () if tied else facts.strongest
     stimulus = f" Of simple stimuli it prefers {facts.tuning}." if facts.tuning else ""
-    place = _place(facts)
+    place = _place(facts.layer, strongest)
     best = [one for one in facts.classes[:MOST_CLASSES] if one[1] >= max(TELLING, facts.classes[0][1] - NEAR)]
     if best:
         named = words.listed([words.shortened(name, NAME_LENGTH) for name, _ in best])
         first, share = words.shortened(best[0][0], NAME_LENGTH), words.percent(best[0][1])
-        chance = f"{share} of the time, an image of {first} excites it more than another image"
+        chance = f"{share} of the time, an image of {first} excites it more than one of another class"
         return f"Responds most to {named}: {chance}.{stimulus}{place}"
-    labels = Counter(label for _, label in facts.strongest if label)
+    labels = Counter(label for _, label in strongest if label)
     label, often = labels.most_common(1)[0] if labels else ("", 0)
-    count = len(facts.strongest)
+    count = len(strongest)
     if often >= MAJORITY:
         name = words.shortened(label, NAME_LENGTH)
         return f"Responds to {name}: {often} of its {count} strongest images are labelled so.{stimulus}{place}"
@@ -139,13 +161,13 @@ def _responds(facts: UnitFacts) -> str:
     return f"What it responds to is shown below; nothing in this run names it.{place}"
 
 
-def _place(facts: UnitFacts) -> str:
+def _place(layer: LayerInfo, strongest: Strongest) -> str:
     """Where its strongest places lie, if they lie together; empty otherwise."""
-    rows, columns = facts.layer.output_shape[1:] if len(facts.layer.output_shape) == 3 else (1, 1)
-    if min(rows, columns) < 3 or len(facts.strongest) < MAJORITY:
+    rows, columns = layer.output_shape[1:] if len(layer.output_shape) == 3 else (1, 1)
+    if min(rows, columns) < 3 or len(strongest) < MAJORITY:
         return ""
-    enough = SAME_PLACE * len(facts.strongest)
-    thirds = [(3 * row.row // rows, 3 * row.column // columns) for row, _ in facts.strongest]
+    enough = SAME_PLACE * len(strongest)
+    thirds = [(3 * row.row // rows, 3 * row.column // columns) for row, _ in strongest]
     vertical, horizontal = (Counter(one[axis] for one in thirds).most_common(1)[0] for axis in (0, 1))
     parts = [("top", "", "bottom")[vertical[0]]] if vertical[1] >= enough else []
     parts += [("left", "", "right")[horizontal[0]]] if horizontal[1] >= enough else []
@@ -158,11 +180,11 @@ def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
     activation = picture.row.activation if picture else None
     if picture is None or not finite(activation):
         return
-    ratio = natural_ratio(facts)
+    ratio = natural_ratio(facts, picture)
     if ratio is not None and ratio >= 1:
-        yield f"Its picture excites it {times(ratio)} as much as the strongest natural image."
-    elif ratio is None and picture.kind.objective == "channel":
-        yield from _against_images(activation, facts.unit)
+        yield f"The mean of its map is {times(ratio)} that on the strongest natural image."
+    elif ratio is None and picture.kind.objective == "channel" and activation > 0 and _has_natural(facts):
+        yield f"The mean of its map is {words.figure(activation)} on its picture, and above 0 on no natural image."
     share = quantile(activation, facts.statistics) if facts.statistics else None
     if share is not None and share > 0.5:
         what = "The mean of its map" if picture.kind.objective == "channel" else "Its activation"
@@ -171,17 +193,8 @@ def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
     yield from _bounded(picture)
 
 
-def _against_images(activation: float, unit: Unit) -> Iterator[str]:
-    """The mean of the picture's map, against those of the user's images."""
-    means = [fact.mean for fact in unit.maps if fact and math.isfinite(fact.mean)]
-    if not means or activation <= max(0.0, *means):
-        return
-    if max(means) > 0:
-        most = times(activation / max(means))
-        yield f"Its picture excites it {most} as much as the strongest of {len(means)} of your images."
-    else:
-        number = words.figure(activation)
-        yield f"The mean of its map is {number} on its picture, and above 0 on none of {len(means)} of your images."
+def _has_natural(facts: UnitFacts) -> bool:
+    return any(facts.unit.maps) or any(row.objective == "channel" for row in facts.truth)
 
 
 def times(ratio: float) -> str:
@@ -206,7 +219,7 @@ def _doubts(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
     activation = picture.row.activation if picture else None
     if picture is None or not finite(activation):
         return
-    random, robust, ratio = picture.row.random, picture.row.robust, natural_ratio(facts)
+    random, robust, ratio = picture.row.random, picture.row.robust, natural_ratio(facts, picture)
     if str(picture.row.status) == "unraised":
         yield "Its picture does not beat random images, so it says nothing about what the channel responds to."
     elif finite(random) and 0 < random < activation < BARELY * random:
@@ -216,6 +229,9 @@ def _doubts(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
             f"Natural images excite it more: its picture reaches {words.percent(ratio)} of the strongest. "
             "Trust the natural patches first."
         )
+    highest = neuron_ratio(facts)
+    if highest is not None and highest < 1:
+        yield f"At its strongest place its pictures reach {words.percent(highest)} of the strongest natural one."
     if finite(robust) and activation > 0 and robust < ROBUST * activation:
         rest = words.percent(max(0.0, robust / activation))
         yield f"Shifted by a few pixels, its picture keeps {rest} of its activation."

@@ -183,7 +183,11 @@ class DataPage:
         of = words.count(self.images, "image")
         if self.right == self.images:
             return f"Right on all {of}."
-        five = "" if self.of_five is None else f", among five {tenths(self.of_five / self.images)}"
+        five = (
+            ""
+            if self.of_five is None
+            else f"; the right class is among its five best for {tenths(self.of_five / self.images)}"
+        )
         return f"Right on {tenths(self.right / self.images)} of {of}{five}{self._worst}."
 
     @property

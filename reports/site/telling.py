@@ -87,7 +87,11 @@ def choose(run: Run, table: UnitTable, studies: Studies, entries: Sequence[Layer
         entries: of all layers; only channels with a view and a picture that is fine are chosen.
     """
     seen = {entry.layer.name: entry.on_page for entry in entries if entry.page}
-    rules = {"classes": _by_class(run, seen), "truth": _by_truth(studies, seen), "random": _by_depth(table, entries)}
+    rules = {
+        "classes": _by_class(run, seen),
+        "truth": _by_truth(table, studies, seen),
+        "random": _by_depth(table, entries),
+    }
     for rule, candidates in rules.items():
         chosen: dict[str, Candidate] = {}
         for candidate in candidates:
@@ -159,19 +163,30 @@ def _by_class(run: Run, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
         )
 
 
-def _by_truth(studies: Studies, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
+def _by_truth(table: UnitTable, studies: Studies, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
     """In each fifth of the depth the unit whose picture's activation is most times the strongest natural one."""
     measured = [layer for layer in seen if studies.truth.has(layer)]
+    short = {
+        (row.layer, row.channel)
+        for layer in measured
+        for row in studies.truth.of(layer)
+        if row.objective == "neuron" and finite(row.ratio) and row.ratio < 1
+    }
     best: dict[int, TruthRow] = {}
     for place, layer in enumerate(measured):
         part = place * MOST // len(measured)
         for row in studies.truth.of(layer):
             there = best.get(part)
             is_here = finite(row.ratio) and row.objective == "channel" and row.channel in seen[layer]
-            if is_here and (there is None or (row.ratio or 0) > (there.ratio or 0)):
+            if (
+                is_here
+                and (layer, row.channel) not in short
+                and _is_robust(table, layer, row.channel)
+                and (there is None or (row.ratio or 0) > (there.ratio or 0))
+            ):
                 best[part] = row
     for row in best.values():
-        why = f"Its picture excites it {answer.times(row.ratio or 0)} as much as the strongest natural image."
+        why = f"The mean of its map is {answer.times(row.ratio or 0)} that on the strongest cut of a natural image."
         yield Candidate(row.layer, row.channel, why)
 
 
@@ -189,6 +204,14 @@ def _by_depth(table: UnitTable, entries: Sequence[LayerEntry]) -> Iterator[Candi
             yield Candidate(
                 row.layer, channel, f"Its picture reaches {reached}; the best of 16 random images, {random}."
             )
+
+
+def _is_robust(table: UnitTable, layer: str, channel: int) -> bool:
+    """Whether the picture that stands for a unit keeps most of its activation when it is shifted."""
+    row = _row(table, Candidate(layer, channel, ""))
+    if row is None or not finite(row.activation) or not finite(row.robust):
+        return row is not None
+    return row.robust >= answer.ROBUST * row.activation
 
 
 def _row(table: UnitTable, candidate: Candidate) -> UnitRow | None:

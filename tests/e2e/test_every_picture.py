@@ -206,7 +206,7 @@ def site_pictures(browser, run: Path, folder: Path, found: Count) -> None:
 def test_every_picture_of_a_site_is_the_one_that_it_claims_to_be(browser, small):
     found = Count(HeldPictures(small), exact=True)
     site_pictures(browser, small, site.render(Run(small)).parent, found)
-    found.check(*GRID, *VIEW, *IMAGE, "strip", "card", "class", "scores")
+    found.check(*GRID, *VIEW, *IMAGE, "strip", "card", "class", "mistake", "speaker")
 
 
 def test_every_picture_of_a_single_file_is_the_one_that_it_claims_to_be(browser, small):
@@ -223,14 +223,14 @@ def test_every_picture_of_a_single_file_is_the_one_that_it_claims_to_be(browser,
         else:
             looked_at(page, found, name)
     page.context.close()
-    found.check(*GRID, *VIEW, *IMAGE, "strip", "card", "class", "scores")
+    found.check(*GRID, *VIEW, *IMAGE, "strip", "card", "class", "mistake", "speaker")
 
 
 def test_every_large_picture_of_a_site_with_loss_is_the_one_that_it_claims_to_be(browser, large, monkeypatch):
     monkeypatch.setattr(site, "LOSSLESS_PIXELS", 0)
     found = Count(HeldPictures(large), exact=False)
     site_pictures(browser, large, site.render(Run(large)).parent, found)
-    found.check(*GRID, *VIEW, *IMAGE, "strip", "card", "class", "scores")
+    found.check(*GRID, *VIEW, *IMAGE, "strip", "card", "class", "mistake", "speaker")
 
 
 @pytest.mark.parametrize("look", [SMALL, LARGE], ids=["small", "large"])

@@ -1,6 +1,7 @@
 """The pictures that a run holds, by what a page may claim of them: read from its files as anybody could.
 
-Shares with filterscope only the colours of signed pictures. Knows docs/run-format.md; knows nothing of pages.
+Shares with filterscope only the colours of signed pictures, and how a picture is fitted into a square. Knows
+docs/run-format.md; knows nothing of pages.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from filterscope.reports.page import colours
+from filterscope.reports.site import data_page
 
 KINDS = {  # title on a page → objective, method, space
     "Channel": ("channel", "ascent", "image"),
@@ -80,6 +82,15 @@ class HeldPictures:
             others = [("example", row["name"]) for row in self.table("examples/pictures") if row["atlas"]]
         elif word in ("map", "heat", "patch"):
             others = [(word, facts[0], c, facts[2]) for c in self._layer(facts[0])["channels"]]
+        elif word == "mistake":
+            named = {row["image"]: row["name"] for row in self.table("examples/pictures")}
+            others = [
+                ("mistake", named[row["image"]]) for row in self.table("examples/mistakes") if row["image"] in named
+            ]
+        elif word == "speaker":
+            slug, channel = self._address(facts[0])
+            layer = next(layer for layer in self.layers if layer["slug"] == slug)
+            others = [("speaker", f"layer-{slug}.html#{c}") for c in layer["channels"] if c != channel]
         elif word == "thumb":
             others = [("thumb", name) for name in self.names]
         found = [self.picture(other) for other in others if self._holds(other)]
@@ -168,6 +179,15 @@ class HeldPictures:
 
     def _example(self, name: str, *_: Any) -> np.ndarray:
         return self._tile(self._row("examples/pictures", name=name))
+
+    def _mistake(self, name: str) -> np.ndarray:
+        image = self._row("examples/pictures", name=name)["image"]
+        return data_page.laid_over(self._example(name), self._tile(self._row("examples/mistakes", image=image)))
+
+    def _speaker(self, href: str) -> np.ndarray:
+        slug, channel = self._address(href)
+        layer = next(layer["name"] for layer in self.layers if layer["slug"] == slug)
+        return data_page.thumbnail(self._unit(layer, channel, "Channel"), data_page.UNIT_SIDE)  # type: ignore[arg-type]
 
     def _strongest(self, layer: str, channel: int, rank: int) -> Row:
         return self._row(f"examples/{self.slugs[layer]}", channel=channel, rank=rank)

@@ -44,6 +44,11 @@ async (pass) => {
       if (found) return [found[1] === "Inversion of" ? "inversion" : "caricature", image, found[2]];
       return ["unknown", element.outerHTML];
     }
+    if (has("data-page")) {
+      if (element.matches(".data-m")) return ["example", label(element)];
+      if (element.matches(".why-a")) return ["mistake", label(element.parentElement.querySelector(".data-m"))];
+      if (element.matches(".data-u")) return ["speaker", address(element.closest("a"))];
+    }
     if (has("classes")) return ["class", +element.closest("li").id.split("-").at(-1)];
     if (has("index")) {
       const shown = [...element.closest("li").querySelectorAll(".tally")].map(text).map((line) => /kind “(.*)”/.exec(line)?.[1]);
@@ -79,9 +84,10 @@ async (pass) => {
     }
     if (/^Kernel of channel/.test(label(element))) return ["unit", layer, channel, "Weights"];
     if (/^Best stimulus/.test(label(element))) return ["unit", layer, channel, "Best stimulus"];
+    if (/by formula$/.test(label(element))) return ["unit", layer, channel, "Analytic, own input"];
     const source = element.closest(".listens li");
     if (source) {
-      const [, name, number] = /^(.*), (\d+)$/.exec(text(source.querySelector("bdi").parentElement));
+      const [, name, number] = /^(.*) (\d+)$/.exec(text(source.querySelector("bdi").parentElement));
       return ["unit", name, +number, null];
     }
     const other = element.closest(".map");

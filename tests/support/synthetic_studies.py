@@ -227,7 +227,7 @@ def write_classes_of_data(
         answers.append(
             {
                 "image": number,
-                "name": f"example {number}",
+                "name": f"example {number // 10 if number % 10 == 0 else f'{number} of the data'}",
                 "label": None if place == 19 else label,
                 "best": list(dict.fromkeys(order))[:5],
                 "probability": shares[: min(5, classes)],

@@ -8,7 +8,7 @@ from filterscope.analyzer.run.records import LayerInfo
 from filterscope.analyzer.run.rows import ExampleRow, PathRow, StatisticsRow, TruthRow, UnitRow
 from filterscope.reports.page.sheets import grid_for
 from filterscope.reports.page.units import Kind, MapFact, Picture, Unit
-from filterscope.reports.site.answer import PARTLY, WEAKLY, WELL, UnitFacts, answer, quantile
+from filterscope.reports.site.answer import PARTLY, WEAKLY, WELL, UnitFacts, answer, natural_ratio, quantile
 
 LAYER = LayerInfo.read({"name": "conv4", "output_shape": [64, 12, 12], "nonlinearity": "relu"})
 KIND = Kind(0, "channel", "ascent", "image", title="Channel", meaning="", anchor="channel", pictured=True,
@@ -34,8 +34,8 @@ def places(labels, row=5, column=5):
     """Strongest places in the map, each with the label of its image."""
     return [
         (
-            ExampleRow(None, None, None, None, None, channel=7, rank=rank, example=rank, activation=3.0, row=row,
-                       column=column, top=0, left=0, field_height=24, field_width=24),
+            ExampleRow(None, None, None, None, None, channel=7, rank=rank, example=rank, activation=3.0 - rank / 10,
+                       row=row, column=column, top=0, left=0, field_height=24, field_width=24),
             label,
         )
         for rank, label in enumerate(labels)
@@ -50,7 +50,8 @@ def statistics(**more):
 def test_classes_are_named_with_what_tells_them_and_near_ones_with_them():
     lead = answer(facts(classes=[("frog", 0.94), ("deer", 0.9), ("cat", 0.85)], tuning="green spots")).lead
     assert lead == (
-        "Responds most to frog and deer: 94 % of the time, an image of frog excites it more than another image. "
+        "Responds most to frog and deer: 94 % of the time, an image of frog excites it more than one of another "
+        "class. "
         "Of simple stimuli it prefers green spots."
     )
     assert "frog" not in answer(facts(classes=[("frog", 0.79)])).lead
@@ -74,10 +75,10 @@ def test_the_place_is_told_where_the_strongest_share_it(row, column, words):
 
 def test_a_picture_is_well_supported_where_it_beats_nature_and_nothing_speaks_against_it():
     truth = [TruthRow("conv4", 7, "channel", 2.0, 0.5, 4.0)]
-    found = answer(facts(truth=truth, statistics=statistics()))
+    found = answer(facts(truth=truth, statistics=statistics(), maps=[MapFact(0, -1.0, 0.25, 3.0, 1, 1)]))
     assert found.level == WELL
     assert found.reasons == [
-        "Its picture excites it 4.0 times as much as the strongest natural image.",
+        "The mean of its map is 4.0 times that on the strongest natural image.",
         "The mean of its map lies above 99.5 % of the channel’s single activations on the data.",
     ]
 
@@ -96,12 +97,10 @@ def test_one_doubt_makes_it_partly_two_weakly_supported():
 
 def test_without_truth_it_is_compared_with_the_users_images():
     maps = [MapFact(0, -1.0, 0.5, 3.0, 1, 1), MapFact(1, -1.0, 0.25, 9.0, 1, 1), None]
-    assert answer(facts(maps=maps)).reasons == [
-        "Its picture excites it 4.0 times as much as the strongest of 2 of your images."
-    ]
+    assert answer(facts(maps=maps)).reasons == ["The mean of its map is 4.0 times that on the strongest natural image."]
     below = [replace(fact, mean=-fact.mean) for fact in maps if fact]
     assert answer(facts(maps=below)).reasons == [
-        "The mean of its map is 2.00 on its picture, and above 0 on none of 2 of your images."
+        "The mean of its map is 2.00 on its picture, and above 0 on no natural image."
     ]
     assert answer(facts(maps=[MapFact(0, 0.0, 5.0, 9.0, 1, 1)])).level == PARTLY, "an image does better: no support"
 
@@ -109,8 +108,23 @@ def test_without_truth_it_is_compared_with_the_users_images():
 def test_beyond_ten_times_the_number_is_left_out():
     truth = [TruthRow("conv4", 7, "channel", 2.0, 0.01, 200.0)]
     assert answer(facts(truth=truth)).reasons == [
-        "Its picture excites it more than 10 times as much as the strongest natural image."
+        "The mean of its map is more than 10 times that on the strongest natural image."
     ]
+
+
+def test_a_neuron_is_compared_with_neurons_alone():
+    truth = [TruthRow("conv4", 7, "channel", 2.0, 0.5, 4.0), TruthRow("conv4", 7, "neuron", 1.6, 2.0, 0.8)]
+    beaten = answer(facts(truth=truth))
+    assert beaten.level == PARTLY
+    assert beaten.reasons[-1] == "At its strongest place its pictures reach 80 % of the strongest natural one."
+    assert natural_ratio(facts(truth=truth[1:])) is None, "a neuron says nothing of the mean"
+
+
+def test_strongest_images_that_are_all_equally_strong_say_nothing():
+    tied = [(replace(row, activation=0.277), label) for row, label in places(["ship"] * 9, row=0)]
+    lead = answer(facts(strongest=tied)).lead
+    assert "ship" not in lead
+    assert "top" not in lead
 
 
 def test_a_bound_appears_only_where_it_says_something():
@@ -130,7 +144,13 @@ def test_another_path_than_that_of_natural_images_is_a_doubt_where_the_layer_tel
 
 def test_units_that_do_nothing_say_so_first():
     silent = answer(facts(statistics=statistics(dead=True), images=2000))
-    assert silent.lead.startswith("Silent on the data: none of its 2,000 images raises it above 0.")
+    assert (
+        silent.lead == "Silent on the data: none of its 2,000 images raises it above 0. Its picture shows what would."
+    )
+    below = answer(facts(statistics=statistics(dead=True), activation=-0.1, random=-1.0))
+    assert below.lead.endswith(
+        "none of its images raises it above 0. The mean of its map is not above 0 on its picture either."
+    )
     assert silent.level == WEAKLY
     assert answer(facts(status="dead")).lead.startswith("Dead: it is proven")
     assert answer(facts(status="diverged", activation=None)).lead.startswith("No result")

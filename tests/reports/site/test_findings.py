@@ -191,7 +191,7 @@ def test_without_classes_the_most_telling_outdo_natural_images_each_in_its_part_
             key=lambda row: row["ratio"],
         )
         assert link == f"layer-{layer.slug}.html#{best['channel']}"
-    assert all("times as much as the strongest natural image" in text for _, text in shown)
+    assert all("times that on the strongest cut of a natural image" in text for _, text in shown)
 
 
 def test_without_data_they_are_spread_over_the_depth(tmp_path):

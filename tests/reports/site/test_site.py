@@ -680,7 +680,7 @@ def test_a_run_of_an_older_version_has_the_drawing_of_its_convolutions_alone(tmp
     assert run.graph is None
     page = read(render(run))
     assert len(page.select("div", "canvas")) == 1
-    assert not [e for e in page.select("input") if e.attributes["name"] == "drawing"]
+    assert not [e for e in page.select("input") if e.attributes.get("name") == "drawing"]
 
 
 def test_an_image_page_shows_its_studies(sites):
