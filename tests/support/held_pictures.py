@@ -231,9 +231,3 @@ class HeldPictures:
 
     def _class(self, number: int) -> np.ndarray:
         return self._tile(self._row("classes/classes", klass=number))
-
-    def _scores(self) -> np.ndarray:
-        rows = sorted(self.table("classes/classes"), key=lambda row: row["klass"])
-        scores = np.array([row["distribution"] for row in rows])
-        shown = [c for c in range(scores.shape[1]) if scores[:, c].max() > 1e-3 or c in {r["klass"] for r in rows}]
-        return colours.scale(1 + np.log10(scores[:, shown].clip(1e-4, 1)) / 4)

@@ -22,7 +22,6 @@ async (pass) => {
       const alt = element.alt;
       const heading = element.closest(".firing")?.querySelector("h3 bdi");
       const image = has("image-page") ? +/Image (\d+)/.exec(text(main.querySelector(".over")))[1] - 1 : null;
-      if (element.closest(".heat")) return ["scores"];
       const telling = element.closest(".telling li");
       if (telling) {
         const channel = +/channel (\d+)/.exec(text(telling.querySelector("h3")))[1];
