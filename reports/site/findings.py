@@ -178,6 +178,8 @@ def findings(run: Run, studies: Studies, entries: Sequence[LayerEntry], saturate
     alike = [entry for entry in pictured if entry.looks_alike]
     is_assumed = bool(run.info.input and run.info.input.certain is False)
     proven = f"This is proven{', if the preprocessing is as assumed' if is_assumed else ''}"
+    data = studies.data_images
+    of_data = f"of {words.count(data, 'image')} of the data set" if data else "image of the data set"
     odd = [
         _of_channels(
             "Dead",
@@ -189,7 +191,7 @@ def findings(run: Run, studies: Studies, entries: Sequence[LayerEntry], saturate
         _of_channels(
             "Silent on the data",
             "silent",
-            "never above 0 on any image of the data set",
+            f"never above 0 on any {of_data}",
             seen,
             places=[(entry, entry.silent or ()) for entry in measured],
         ),
