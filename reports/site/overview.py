@@ -5,13 +5,15 @@ Knows the run's reader; knows nothing of HTML.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from filterscope.analyzer.run.reader import Run
-from filterscope.analyzer.run.rows import DepthRow, rows_of
+from filterscope.analyzer.run.rows import DepthRow, UnitClassRow, rows_of
 from filterscope.reports.site.layer_page import LayerEntry
 from filterscope.reports.site.plots import DepthPlot, by_depth
 
+CHANCE = 0.5  # AUC of a channel that says nothing of a class
 NEAR = 1 / 3  # share of a bound from which it tells something
 
 
@@ -28,6 +30,8 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
     dead = [(e.layer.index, e.layer.name, float(e.dead) if e.page and e.layer.analysed else None) for e in entries]
     sparsity, active = of_data(lambda row: row.sparsity), of_data(lambda row: row.active)
     silent = of_data(lambda row: row.dead)
+    telling = _telling(run)
+    classes = [(la.index, la.name, telling.get(la.name)) for la in layers]
     drawn = [
         by_depth(
             "Receptive field",
@@ -53,6 +57,13 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
             active,
             share=True,
         ),
+        by_depth(
+            "Tells classes",
+            "auc",
+            "The highest AUC that a channel of the layer has for a class, on average over the classes.",
+            classes,
+            share=True,
+        ),
         by_depth("Proven dead", "dead", "Channels that no image can raise above 0.", dead, bars=True)
         if any(value for *_, value in dead)
         else None,
@@ -65,6 +76,18 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
         ),
     ]
     return [plot for plot in drawn if plot is not None]
+
+
+def _telling(run: Run) -> dict[str, float]:
+    """For each layer the highest AUC of its channels for a class, averaged over the classes of the data.
+
+    A class that none of a layer's channels names among its best counts as one half: nothing tells it there.
+    """
+    best: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in rows_of(run.table("examples/unit_classes.parquet"), UnitClassRow):
+        best[row.layer][row.index] = max(row.auc, best[row.layer].get(row.index, CHANCE))
+    classes = {index for aucs in best.values() for index in aucs}
+    return {layer: sum(aucs.get(index, CHANCE) for index in classes) / len(classes) for layer, aucs in best.items()}
 
 
 def _says_something(entries: Sequence[LayerEntry]) -> bool:

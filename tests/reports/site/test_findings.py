@@ -241,3 +241,17 @@ def test_layers_that_were_not_analysed_are_one_line(tmp_path):
     (folded,) = page.select("details", "others")
     assert "40 more layers were not analysed" in page.select("summary", within=folded)[0].text
     assert len(page.select("li", within=folded)) == 40
+
+
+def test_a_plot_shows_from_which_depth_on_classes_are_told_apart(labelled):
+    run = labelled([], layers=3)
+    names = [layer.name for layer in run.layers]
+    rows = [best(names[0], 2, 0, "plane", 0.8), best(names[1], 4, 0, "plane", 0.9), best(names[1], 5, 1, "cat", 0.7)]
+    with RunWriter(run.folder, "plan") as writer:
+        name = "examples/unit_classes.parquet"
+        whole = [{"mean": 1.0, "images": 20} | row for row in rows]
+        writer.write_table(name, pa.Table.from_pylist(whole, CLASS_TABLES[name]))
+    plots = read(render(Run(run.folder))).select("figure", "plot")
+    plot = next(one for one in plots if "Tells classes" in one.text)
+    assert f"{names[0]}: 65 %" in plot.text, "0.8 and, for the class that nothing tells, 0.5"
+    assert f"{names[1]}: 80 %" in plot.text
