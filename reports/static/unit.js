@@ -475,7 +475,11 @@
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (by) {
         const next = view.step(by);
-        if (next !== undefined) { location.hash = view.address(next); event.preventDefault(); }
+        if (next !== undefined) {
+          view.channel = next; // a second key may come before the page follows
+          location.hash = view.address(next);
+          event.preventDefault();
+        }
       }
       if (event.key === "Escape") location.hash = view.grid.address();
     });
