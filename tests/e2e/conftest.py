@@ -1,4 +1,7 @@
-"""The command in this process, for modules whose fixture `place` is a folder to run it in."""
+"""What modules of these tests share: the command in this process, and Chromium.
+
+`ask` runs in the folder that a module's fixture `place` is.
+"""
 
 import signal
 
@@ -19,3 +22,14 @@ def ask(place, monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return asked
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for modules marked with `support.chromium.IN_CHROMIUM`."""
+    from support.chromium import CHROMIUM, sync_api  # skips a module that imports it: here only where it is used
+
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

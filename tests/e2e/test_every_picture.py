@@ -22,7 +22,7 @@ from filterscope.reports.compare.compare import compare
 from filterscope.reports.page import sheets
 from filterscope.reports.site import site
 from support import synthetic_run
-from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
+from support.chromium import IN_CHROMIUM
 from support.held_pictures import HeldPictures
 from support.shown_pictures import ShownPicture, shown_pictures
 
@@ -42,14 +42,6 @@ def blocks(seed: int, index: int, size: tuple[int, int], bands: int) -> np.ndarr
     codes = (70 + 115 * rng.integers(0, 2, (CELLS, CELLS, bands))).astype(np.uint8)
     rows, columns = (np.arange(side) * CELLS // side for side in size)
     return codes[rows][:, columns]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page.folder import Files
 from filterscope.reports.site.single import bundled
 from filterscope.reports.site.site import Extent, Site, render, render_single
-from support.chromium import CHROMIUM, IN_CHROMIUM, Visit, sync_api
+from support.chromium import IN_CHROMIUM, Visit
 from support.synthetic_run import synthetic_run
 
 pytestmark = IN_CHROMIUM
@@ -30,14 +30,6 @@ UNIT_CLASSES = pa.schema(
 )
 TWINS = {0: [4], 4: [0, 6], 6: [4], 9: [10], 10: [9]}  # channel → look-alikes
 FIRST = "features.0.conv"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

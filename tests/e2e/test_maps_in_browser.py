@@ -12,7 +12,7 @@ from PIL import Image
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page import heat
 from filterscope.reports.site.site import render, render_single
-from support.chromium import CHROMIUM, IN_CHROMIUM, sync_api
+from support.chromium import IN_CHROMIUM
 from support.synthetic_run import synthetic_run
 
 pytestmark = IN_CHROMIUM
@@ -25,14 +25,6 @@ NO_PHOTO = """() => {
 }"""
 FOCUSED = "() => document.activeElement.getAttribute('aria-label')"
 NO_STORAGE = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('none'); } })"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

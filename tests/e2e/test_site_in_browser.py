@@ -14,7 +14,7 @@ from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page import words
 from filterscope.reports.site import layer_page
 from filterscope.reports.site.site import render, render_single
-from support.chromium import CHROMIUM, IN_CHROMIUM, Visit, sync_api
+from support.chromium import IN_CHROMIUM, Visit
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
 
 pytestmark = IN_CHROMIUM
@@ -25,14 +25,6 @@ VISIBLE_SPRITES = """() => [...document.querySelectorAll('.px:not(.blank), .pic:
     .map(element => getComputedStyle(element, element.matches('.u') ? '::before' : null))
     .map(style => ({image: style.backgroundImage, width: parseFloat(style.width), height: parseFloat(style.height)}))
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
