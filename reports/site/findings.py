@@ -13,8 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import RunInfo
-from filterscope.analyzer.run.rows import WeightRow, rows_of
-from filterscope.analyzer.run.tables import TABLES
+from filterscope.analyzer.run.rows import ConfusionRow, DataClassRow, WeightRow, rows_of
 from filterscope.reports.page import words
 from filterscope.reports.page.units import finite
 from filterscope.reports.site.details import Studies
@@ -47,40 +46,12 @@ class Finding:
     places: tuple[Place, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClassResult:
-    """How often the network was right about a class of the data (examples/classes.parquet)."""
-
-    index: int
-    name: str | None
-    images: int
-    right: int
-    right_of_five: int | None
-    predicted: int | None
-
-    @property
-    def share(self) -> float:
-        """Of its images that the network was right about."""
-        return self.right / self.images
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """How often one class of the data was taken for another (examples/confusion.parquet)."""
-
-    label: int
-    predicted: int
-    images: int
-
-
-def class_results(run: Run) -> list[ClassResult]:
+def class_results(run: Run) -> list[DataClassRow]:
     """The classes of the run's data of which there are images; none where the data has none."""
-    name = "examples/classes.parquet"
-    rows = rows_of(run.table(name), ClassResult) if name in TABLES else []
-    return [row for row in rows if row.images]
+    return [row for row in rows_of(run.table("examples/classes.parquet"), DataClassRow) if row.images]
 
 
-def network_sentence(info: RunInfo, results: Sequence[ClassResult] = ()) -> str:
+def network_sentence(info: RunInfo, results: Sequence[DataClassRow] = ()) -> str:
     """What the network is: what it takes, what it answers, and how large it is.
 
     Args:
@@ -122,7 +93,7 @@ def _outputs(outputs: Sequence[tuple[int, ...]]) -> str:
     return f"A network with {words.count(len(outputs), 'output')}, of {words.listed(sizes)} numbers."
 
 
-def accuracy_sentences(results: Sequence[ClassResult], confusions: Sequence[Confusion] = ()) -> list[str]:
+def accuracy_sentences(results: Sequence[DataClassRow], confusions: Sequence[ConfusionRow] = ()) -> list[str]:
     """How often the network is right on the labelled data, in which classes most and least, and what it mixes up."""
     images = sum(row.images for row in results)
     if not images:
@@ -133,9 +104,9 @@ def accuracy_sentences(results: Sequence[ClassResult], confusions: Sequence[Conf
         among = sum(row.right_of_five or 0 for row in results) / images
         text += f"; the right class is among its first five answers for {words.percent(among)}"
     sentences = [f"{text}."]
-    ranked = sorted((row for row in results if row.images >= FEWEST), key=lambda row: (row.share, row.index))
-    if ranked and ranked[0].share < ranked[-1].share:
-        best, worst = (f"{_class(row)} ({words.percent(row.share)})" for row in (ranked[-1], ranked[0]))
+    ranked = sorted((row for row in results if row.images >= FEWEST), key=lambda row: (_share(row), row.index))
+    if ranked and _share(ranked[0]) < _share(ranked[-1]):
+        best, worst = (f"{_class(row)} ({words.percent(_share(row))})" for row in (ranked[-1], ranked[0]))
         sentences.append(f"Best at {best}, worst at {worst}.")
     of_index = {row.index: row for row in results}
     mixed = [one for one in confusions if one.label != one.predicted and one.label in of_index]
@@ -150,13 +121,17 @@ def accuracy_sentences(results: Sequence[ClassResult], confusions: Sequence[Conf
     return sentences
 
 
-def confusions(run: Run) -> list[Confusion]:
+def confusions(run: Run) -> list[ConfusionRow]:
     """How often each class of the run's data was taken for each; none where the data has none."""
-    name = "examples/confusion.parquet"
-    return rows_of(run.table(name), Confusion) if name in TABLES else []
+    return rows_of(run.table("examples/confusion.parquet"), ConfusionRow)
 
 
-def _class(row: ClassResult) -> str:
+def _share(row: DataClassRow) -> float:
+    """Of a class's images that the network was right about."""
+    return row.right / row.images
+
+
+def _class(row: DataClassRow) -> str:
     return words.shortened(row.name) if row.name else f"class {row.index}"
 
 

@@ -34,7 +34,7 @@ from filterscope.reports.page.units import (
 )
 from filterscope.reports.site import likeness, pictures, ranking
 from filterscope.reports.site.details import Details, Studies, short
-from filterscope.reports.site.search_index import Numbered, SearchIndex, Speaks, UnitClasses
+from filterscope.reports.site.search_index import Numbered, SearchIndex, Speaks, speaks
 
 CHUNK = 64  # units a file of details
 
@@ -114,7 +114,6 @@ class LayerSource:
     most: int | None  # channels a page, those that rise highest first; None for all
     lossless: bool  # whether large pictures are kept without loss
     side: int | None  # at which larger pictures are held; None for their own
-    classes: UnitClasses
     search: SearchIndex  # to which layers are added as they are written
 
     @property
@@ -271,7 +270,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         entry=_entry(layer, kinds, units, maps, source=source),
         fidelity=worst,
         ranking=ranking.ranking(units, kinds, details.truth, details.statistics),
-        classes=source.classes.of(layer.name),
+        classes=speaks(source.studies.unit_classes.of(layer.name)),
         no_diverse=_no_diverse(source, layer, kinds),
     )
     page.entry = replace(

@@ -9,35 +9,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
-from filterscope.analyzer.run.tables import TABLES
+from filterscope.analyzer.run.rows import UnitClassRow
 from filterscope.reports.page import words
 
 CLASSES = 3  # names a channel, those that it tells apart best
-TABLE = "examples/unit_classes.parquet"
 
 Speaks = Mapping[int, Sequence[tuple[str, float]]]  # channel → (name of a class, area under the curve), best first
 
 
-class UnitClasses:
-    """The classes that each unit tells apart best, where the run's data set has classes."""
-
-    def __init__(self, run: Run) -> None:
-        self._of: dict[str, dict[int, list[tuple[int, str, float]]]] = defaultdict(lambda: defaultdict(list))
-        if TABLE not in TABLES:
-            return
-        table = run.table(TABLE)
-        columns = (table[name].to_pylist() for name in ("layer", "channel", "rank", "name", "auc"))
-        for layer, channel, rank, name, auc in zip(*columns, strict=True):
-            if name and auc is not None and rank < CLASSES:
-                self._of[layer][channel].append((rank, words.shortened(str(name), 60), auc))
-
-    def of(self, layer: str) -> Speaks:
-        """The classes of a layer's channels; empty where there are none."""
-        return {
-            channel: [(name, auc) for _, name, auc in sorted(rows)] for channel, rows in self._of.get(layer, {}).items()
-        }
+def speaks(rows: Sequence[UnitClassRow]) -> Speaks:
+    """The classes that the channels of a layer tell apart best; empty where there are none."""
+    of_channel: dict[int, list[tuple[str, float]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.channel, row.rank)):
+        if row.name and row.rank < CLASSES:
+            of_channel[row.channel].append((words.shortened(row.name, 60), row.auc))
+    return of_channel
 
 
 class Numbered:

@@ -39,7 +39,7 @@ from filterscope.reports.site import (
 from filterscope.reports.site.details import Studies
 from filterscope.reports.site.image_page import ImagePage
 from filterscope.reports.site.layer_page import LayerEntry, LayerPage, LayerPlace
-from filterscope.reports.site.search_index import SearchIndex, UnitClasses
+from filterscope.reports.site.search_index import SearchIndex
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
@@ -147,7 +147,6 @@ class Site:
             most=extent.channels,
             lossless=self.lossless,
             side=self.side,
-            classes=UnitClasses(run),
             search=SearchIndex(),
         )
         self.environment = self._environment()

@@ -17,7 +17,6 @@ import numpy as np
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
 from filterscope.analyzer.run.rows import ExamplePictureRow, ExampleRow, MapRow, TruthRow, UnitRow, rows_of
-from filterscope.analyzer.run.tables import TABLES
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable, finite, highest_above_random
@@ -32,18 +31,6 @@ RULES = {  # how they were chosen → the sentence above them
     "truth": "Spread over the depth of the network, in each part the one whose picture outdoes natural images most.",
     "random": "Spread over the depth of the network, in each layer the one that rises highest above random images.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class UnitClass:
-    """How well a unit tells a class of the data from all others (examples/unit_classes.parquet)."""
-
-    layer: str
-    channel: int
-    rank: int
-    index: int
-    name: str | None
-    auc: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ def choose(run: Run, table: UnitTable, studies: Studies, entries: Sequence[Layer
     """
     seen = {entry.layer.name: entry.on_page for entry in entries if entry.page}
     rules = {
-        "classes": _by_class(run, seen),
+        "classes": _by_class(studies, seen),
         "truth": _by_truth(table, studies, seen),
         "random": _by_depth(table, entries),
     }
@@ -142,14 +129,14 @@ def write(
     return RULES.get(rule, ""), telling
 
 
-def _by_class(run: Run, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
+def _by_class(studies: Studies, seen: dict[str, frozenset[int]]) -> Iterator[Candidate]:
     """Units by how well they tell a class, the best first, each class once."""
-    name = "examples/unit_classes.parquet"
-    rows = rows_of(run.table(name), UnitClass) if name in TABLES else []
-    rows = [row for row in rows if finite(row.auc) and row.channel in seen.get(row.layer, ())]
+    rows = [
+        row for layer, channels in seen.items() for row in studies.unit_classes.of(layer) if row.channel in channels
+    ]
     classes: set[int] = set()
     layers: set[str] = set()
-    for row in sorted(rows, key=lambda row: (-(row.auc or 0), row.layer, row.channel)):
+    for row in sorted(rows, key=lambda row: (-row.auc, row.layer, row.channel)):
         if row.index in classes or row.layer in layers:
             continue
         classes.add(row.index)

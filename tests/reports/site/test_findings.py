@@ -9,9 +9,10 @@ import pytest
 from filterscope.analyzer.run import tables
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import RunInfo
+from filterscope.analyzer.run.rows import ConfusionRow, DataClassRow
 from filterscope.analyzer.run.writer import RunWriter
 from filterscope.reports.site import findings
-from filterscope.reports.site.findings import ClassResult, Confusion, accuracy_sentences, network_sentence
+from filterscope.reports.site.findings import accuracy_sentences, network_sentence
 from filterscope.reports.site.site import render
 from support.pages import read
 from support.synthetic_run import synthetic_run
@@ -54,16 +55,16 @@ def test_an_unfinished_run_may_know_nothing_of_its_network():
 
 
 CLASSES = [
-    ClassResult(0, "plane", 20, 19, 20, 21),
-    ClassResult(1, "cat", 20, 10, 18, 15),
-    ClassResult(2, "dog", 20, 15, 19, 24),
-    ClassResult(3, "emu", 2, 0, 2, 0),
+    DataClassRow(0, "plane", 20, 19, 20, 21, None),
+    DataClassRow(1, "cat", 20, 10, 18, 15, None),
+    DataClassRow(2, "dog", 20, 15, 19, 24, None),
+    DataClassRow(3, "emu", 2, 0, 2, 0, None),
 ]
 
 
 def test_accuracy_names_the_best_class_the_worst_and_what_is_mixed_up():
     """A class of two images is neither the best nor the worst."""
-    mixed = [Confusion(1, 1, 10), Confusion(1, 2, 8), Confusion(2, 1, 3), Confusion(3, 9, 2)]
+    mixed = [ConfusionRow(1, 1, 10), ConfusionRow(1, 2, 8), ConfusionRow(2, 1, 3), ConfusionRow(3, 9, 2)]
     assert accuracy_sentences(CLASSES, mixed) == [
         "It is right on 71 % of the 62 images of the data set; "
         "the right class is among its first five answers for 95 %.",
