@@ -5,7 +5,6 @@ Knows the run's reader; knows nothing of HTML.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +12,12 @@ import numpy as np
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import RunInfo
-from filterscope.analyzer.run.rows import ConfusionRow, DataClassRow, WeightRow, rows_of
+from filterscope.analyzer.run.rows import ConfusionRow, DataClassRow, rows_of
 from filterscope.reports.page import words
-from filterscope.reports.page.units import finite
+from filterscope.reports.site import doubles
 from filterscope.reports.site.details import Studies
 from filterscope.reports.site.layer_page import LayerEntry
 
-DOUBLE = 0.99  # correlation of activations, or cosine of kernels, above which two channels are one
 SATURATED = 0.5  # share of an image's values at 0 or 255, above which it is mostly black or white
 NAMED = 4  # classes named in a sentence
 FEWEST = 10  # images of a class, from which it is named as the best or the worst
@@ -34,6 +32,7 @@ class Place:
     channels: tuple[int, ...]  # in which it was found; empty where it is the layer as a whole
     on_page: frozenset[int]  # channels with a view
     note: str = ""
+    groups: tuple[doubles.Group, ...] = ()  # of channels, where it was found between channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,6 @@ def findings(run: Run, studies: Studies, entries: Sequence[LayerEntry], saturate
     pictures = sum(entry.pictures for entry in entries)
     measured = [entry for entry in entries if entry.silent is not None]
     seen = sum(len(studies.statistics.of(entry.layer.name)) for entry in measured)
-    doubles = duplicates(run, studies, entries)
     pictured = [entry for entry in entries if entry.likeness is not None]
     alike = [entry for entry in pictured if entry.looks_alike]
     is_assumed = bool(run.info.input and run.info.input.certain is False)
@@ -177,13 +175,7 @@ def findings(run: Run, studies: Studies, entries: Sequence[LayerEntry], saturate
             units,
             places=[(entry, entry.constant_channels) for entry in entries],
         ),
-        _of_channels(
-            "Double",
-            "double",
-            "do the same as another channel of their layer",
-            sum(compared for _, _, compared in doubles),
-            places=[(entry, channels) for entry, channels, _ in doubles],
-        ),
+        _doubles(entries),
         _of_layers("unraised", "did not rise above random images", pictures, [(e, e.unraised) for e in entries]),
         _of_layers("diverged", "diverged: there is no result", pictures, [(e, e.diverged) for e in entries]),
     ]
@@ -213,6 +205,20 @@ def _of_channels(
     return Finding(title, anchor, text, tuple(there)) if number else None
 
 
+def _doubles(entries: Sequence[LayerEntry]) -> Finding | None:
+    """Which channels do the same; None where no two do."""
+    there = [entry for entry in entries if entry.doubles.groups]
+    places = [Place(e.layer.name, e.page, (), e.on_page, groups=e.doubles.groups) for e in there]
+    number = sum(len(entry.doubles.double) for entry in there)
+    compared = sum(entry.doubles.compared for entry in entries)
+    groups = words.count(sum(len(place.groups) for place in places), "group")
+    text = (
+        f"{number:,} of {words.count(compared, 'channel')}: do the same as another channel of their layer, "
+        f"in {groups} (a correlation or cosine above {doubles.LIMIT}; in brackets the lowest that joins a group)."
+    )
+    return Finding("Double", "double", text, tuple(places)) if there else None
+
+
 def _whole(entry: LayerEntry, note: str) -> Place:
     """A layer as a whole."""
     return Place(layer=entry.layer.name, page=entry.page, channels=(), on_page=frozenset(), note=note)
@@ -224,28 +230,6 @@ def _of_layers(status: str, claim: str, total: int, numbers: Sequence[tuple[Laye
     number = sum(number for _, number in numbers)
     text = f"{number:,} of {words.count(total, 'picture')} {claim}."
     return Finding(status.capitalize(), status, text, tuple(places)) if number else None
-
-
-def duplicates(
-    run: Run, studies: Studies, entries: Sequence[LayerEntry]
-) -> list[tuple[LayerEntry, tuple[int, ...], int]]:
-    """The channels of each layer that do the same as another one there, and how many of it were compared.
-
-    They do where their activations on the data correlate above 0.99, or where their kernels read the same input and
-    point the same way: a cosine above 0.99.
-    """
-    listed = []
-    for entry in entries:
-        layer = entry.layer
-        likeness: dict[int, list[float | None]] = defaultdict(list)
-        for row in studies.statistics.of(layer.name):
-            likeness[row.channel].append(row.correlation)
-        if layer.analysed and layer.groups == 1:
-            for kernel in rows_of(run.weights(layer.slug), WeightRow):
-                likeness[kernel.channel].append(max(kernel.cosines, default=None))
-        double = (c for c, values in likeness.items() if any(finite(value) and value > DOUBLE for value in values))
-        listed.append((entry, tuple(sorted(double)), len(likeness)))
-    return listed
 
 
 def saturated_images(run: Run, images: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import WeightRow, rows_of
 from filterscope.analyzer.units.jitter import longest_shift
 from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
@@ -34,6 +35,7 @@ from filterscope.reports.page.units import (
 )
 from filterscope.reports.site import likeness, pictures, ranking
 from filterscope.reports.site.details import Details, Studies, short
+from filterscope.reports.site.doubles import LIMIT, Doubles, compares_kernels, doubles_of
 from filterscope.reports.site.search_index import Numbered, SearchIndex, Speaks, speaks
 
 CHUNK = 64  # units a file of details
@@ -78,6 +80,7 @@ class LayerEntry:
     groups: tuple[tuple[int, ...], ...] = ()  # channels that are look-alikes of each other
     dead_channels: tuple[int, ...] = ()
     constant_channels: tuple[int, ...] = ()
+    doubles: Doubles = field(default_factory=Doubles)
 
     @property
     def looks_alike(self) -> bool:
@@ -279,6 +282,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         planned=len(planned),
         silent=source.studies.silent(layer.name),
         measured=source.studies.measured(layer.name),
+        doubles=doubles_in(run, source.studies, layer),
         likeness=likeness.median_correlation(writer.thumbnails),
         groups=tuple(map(tuple, _groups(page))),
     )
@@ -287,6 +291,12 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     _write_numbers(folder, page, sets, heats=columns, inputs=source.input_names(layer))
     _add_to_search(source, page, places.get(layer.name))
     return page
+
+
+def doubles_in(run: Run, studies: Studies, layer: LayerInfo) -> Doubles:
+    """What is double in a layer, of all its channels that the run knows."""
+    weights = rows_of(run.weights(layer.slug), WeightRow) if layer.analysed else []
+    return doubles_of(layer, weights, studies.statistics.of(layer.name))
 
 
 def _groups(page: LayerPage) -> list[list[int]]:
@@ -476,6 +486,7 @@ def _write_numbers(
         "inputs": inputs,  # names of the layer's inputs where it reads a colour picture
         "likeness": short(page.entry.likeness),
         "groups": _group_places(page),
+        "double": [LIMIT, int(compares_kernels(layer))],  # and whether its kernels read the same inputs
     }
     folder.write(f"assets/{slug}.js", call("layer", slug, numbers))
     folder.write_json(f"assets/layer-{slug}.json", {"schema": 1, "layer": layer.json, **_columns(page)})

@@ -25,6 +25,7 @@ from filterscope.reports.site import (
     class_page,
     data_page,
     definitions,
+    doubles,
     findings,
     graph,
     image_page,
@@ -300,6 +301,7 @@ class Site:
             results=findings.class_results(self.run),
             confusions=findings.confusions(self.run),
             predictions=[page.facts.prediction for page in self.images],
+            no_doubles=doubles.none_sentence([entry.doubles for entry in entries]),
             odd=findings.findings(self.run, self.studies, entries, self._saturated()),
             drawing=graph.draw(self.run.layers, seen, summary.ends(self.run.info)),
             outline=graph.draw_outline(self.run.graph, self.run.layers, seen),
@@ -309,8 +311,13 @@ class Site:
 
     def _not_analysed(self, layer: LayerInfo) -> LayerEntry:
         """Write the page of a layer that the run did not analyse: what it is, and the command that would analyse it."""
-        brief = words.in_brief(layer, self.source.input_size)
-        entry = LayerEntry(layer, None, brief, silent=self.studies.silent(layer.name))
+        entry = LayerEntry(
+            layer,
+            None,
+            words.in_brief(layer, self.source.input_size),
+            silent=self.studies.silent(layer.name),
+            doubles=layer_page.doubles_in(self.run, self.studies, layer),
+        )
         pages = self._pages()
         self._page(
             f"layer-{layer.slug}.html",

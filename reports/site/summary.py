@@ -94,7 +94,7 @@ def nothing_odd(totals: Totals) -> str:
     if not totals.pictures:
         return ""
     data = "" if totals.silent is None else ", none is silent on the data"
-    return f"Nothing odd: every picture rose above random images, no channel is proven dead, constant or double{data}."
+    return f"Nothing odd: every picture rose above random images, no channel is proven dead or constant{data}."
 
 
 def first_sentence(first: int, pictures: int) -> str:

@@ -108,7 +108,7 @@
       const status = layer.status[index].split(" ").filter((word) => word && word !== "ok");
       const head = make("header", { class: "of-unit" }, this.steps(unit),
         make("h2", { tabindex: "-1" }, `Channel ${unit.c}`, ...status.map((word) => make("span", { class: `badge is-${word}` }, word))),
-        ...this.answer(unit));
+        ...this.answer(unit), this.double(unit));
       const examples = this.examples(unit, index), onImages = this.onImages(unit, index);
       return [
         head,
@@ -394,16 +394,45 @@
     }
 
     alike(unit) {
-      const near = unit.w ? unit.w[6].map((channel, rank) => [channel, unit.w[7][rank], "cosine"]) : [];
-      if (unit.s && unit.s[5] !== null) near.push([unit.s[5], unit.s[6], "correlation"]);
+      const near = this.nearest(unit);
       if (!near.length) return null;
+      const [limit] = this.layer.double;
       const kind = this.layer.kinds[0];
       const shown = near.map(([channel, value, what]) => {
         const place = this.grid.place.get(channel);
         const inner = [place === undefined || !kind || !kind.pictured || this.layer.unpictured.includes(channel) ? null : this.picture(kind.letter, place, kind.size, 72), make("b", {}, String(channel)), make("span", { class: "value" }, `${what} ${figure(value)}`)];
         return place === undefined ? make("span", { class: "map" }, inner) : make("a", { class: "map", href: this.address(channel), "aria-label": `Channel ${channel}, ${what} ${figure(value)}` }, inner);
       });
-      return make("section", {}, make("h3", {}, defined(unit.w ? "alike" : "active", "Most alike", this.link.bind(this))), make("div", { class: "row maps" }, shown));
+      return make("section", {}, make("h3", {}, defined(unit.w ? "alike" : "active", "Most alike", this.link.bind(this))), make("div", { class: "row maps" }, shown),
+        this.doubles(unit).length ? null : make("p", { class: "quiet" }, "No channel of this layer is its ", defined("double", "double", this.link.bind(this)), `: none of them is nearer than that, and a double has a ${this.measures(near)} above ${limit}.`));
+    }
+
+    // The channels most like one: [channel, how like, by what], by kernels and then on the data.
+    nearest(unit) {
+      const near = unit.w ? unit.w[6].map((channel, rank) => [channel, unit.w[7][rank], "cosine"]) : [];
+      if (unit.s && unit.s[5] !== null) near.push([unit.s[5], unit.s[6], "correlation"]);
+      return near;
+    }
+
+    measures(near) { return [...new Set(near.map(([, , what]) => what))].join(" or "); }
+
+    doubles(unit) {
+      const [limit, comparesKernels] = this.layer.double;
+      return this.nearest(unit).filter(([, value, what]) => value > limit && (what !== "cosine" || comparesKernels));
+    }
+
+    // Which channels do the same as this one: by its weights, and by its answers to the data.
+    double(unit) {
+      const all = this.doubles(unit);
+      if (!all.length) return null;
+      const sentence = (what, start) => {
+        const some = all.filter(([, , by]) => by === what);
+        if (!some.length) return [];
+        const links = some.flatMap(([channel, value], rank) => [rank ? ", " : "", this.grid.place.has(channel) ? make("a", { href: this.address(channel) }, `channel ${channel}`) : `channel ${channel}`, ` (${what} ${figure(value)})`]);
+        return [start, ...links, ". "];
+      };
+      return make("p", { class: "sure doubled" }, make("strong", {}, defined("double", "Double", this.link.bind(this)), ". "),
+        ...sentence("cosine", "Its weights double those of "), ...sentence("correlation", "On the data it does the same as "));
     }
 
     curve(values, label, unitText) {
