@@ -126,13 +126,20 @@ class Details:
         """How many of a unit's strongest places have a picture of the map."""
         return max((sum(row.has_picture for row in rows) for rows in self.examples.values()), default=0)
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether any unit has a class selectivity: where the data set has classes."""
+        return any(row.selectivity is not None for row in self.statistics.values())
+
     def columns(self, units: Sequence[Unit]) -> dict[str, Packed]:
         """What the channels can be ordered and filtered by, a number a unit."""
         columns: dict[str, Packed] = {}
+        rows = [self.statistics.get(unit.channel) for unit in units]
         if self.statistics:
-            rows = [self.statistics.get(unit.channel) for unit in units]
             columns["active"] = [row and short(row.active) for row in rows]
             columns["unseen"] = [int(bool(row and row.dead)) for row in rows]
+        if self.is_selective:
+            columns["selectivity"] = [short(row.selectivity) if row else None for row in rows]
         if self.weights or self.statistics:
             columns["alike"] = [self._nearest(unit.channel) for unit in units]
         if self.tuning:
@@ -252,7 +259,7 @@ def _statistics(row: StatisticsRow | None) -> Packed | None:
     numbers = [short(value) for value in (row.minimum, row.mean, row.maximum, row.active, row.active_images)]
     ends = [short(row.histogram_low), short(row.histogram_high)]
     nearest = [row.nearest, short(row.correlation), row.firsts, int(bool(row.dead))]
-    return [*numbers, *nearest, *ends, fewer(row.histogram or [])]
+    return [*numbers, *nearest, *ends, fewer(row.histogram or []), short(row.selectivity)]
 
 
 def fewer(histogram: Sequence[int], most: int = BINS) -> list[int]:

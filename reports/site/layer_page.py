@@ -156,10 +156,9 @@ class LayerPage:
         """The units in the order of the page, the most interesting first."""
         return [self.units[place] for place in self.ranking.places]
 
-    def strength(self, unit: Unit) -> float | None:
-        """How many times the strongest natural activation a unit's picture reaches; None where it is not told."""
-        strengths = self.ranking.strengths
-        return strengths[unit.index] if strengths else None
+    def ordered_by(self, unit: Unit) -> str:
+        """The number that a unit has its place on the page by, with its unit; empty where there is none."""
+        return ranking.number_of(self.ranking, unit)
 
     @property
     def statuses(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The order in which a layer's channels are shown: the most interesting first.
 
 Interesting is a channel whose picture reaches far beyond what natural images reach; where the run does not tell, one
-whose picture rises far above random images. Knows units and the studies' rows; knows no HTML.
+whose picture rises far above random images. The number that decides stands on each tile. Knows units and the studies' rows; knows no HTML.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from filterscope.analyzer.run.rows import StatisticsRow, TruthRow
-from filterscope.reports.page.units import Kind, Unit, finite
+from filterscope.reports.page import words
+from filterscope.reports.page.units import Kind, Picture, Unit, finite
 
 NATURE, LIFT = "nature", "lift"  # orders, as the page and its script name them
 TITLES = {NATURE: "strength against nature", LIFT: "height above random"}
@@ -57,13 +58,28 @@ def ranking(
 
     def key(unit: Unit) -> tuple[bool, bool, float, float, int]:
         strength = strengths[unit.index] if strengths else None
-        picture = next((picture for picture in unit.pictures if picture and not picture.kind.is_diverse), None)
+        picture = _first_picture(unit)
         is_fine = picture is not None and unit.status(picture) == "ok"
         lift = picture.lift if picture else -math.inf
         return not is_fine, strength is None, -(strength or 0), -lift, unit.channel
 
     places = [unit.index for unit in sorted(units, key=key)]
     return Ranking(NATURE if strengths else LIFT, places, strengths, position)
+
+
+def number_of(order: Ranking, unit: Unit) -> str:
+    """The number of a unit that its place in an order follows from, with what it is; empty where it has none."""
+    if order.strengths:
+        strength = order.strengths[unit.index]
+        return "not compared" if strength is None else f"{words.figure(strength, 2)} × nature"
+    picture = _first_picture(unit)
+    if picture is None or not math.isfinite(picture.lift):
+        return ""
+    return f"{words.figure(picture.lift, 2)} {'below' if picture.kind.objective == 'negative' else 'above'} random"
+
+
+def _first_picture(unit: Unit) -> Picture | None:
+    return next((picture for picture in unit.pictures if picture and not picture.kind.is_diverse), None)
 
 
 def strengths_against_nature(

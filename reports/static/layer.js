@@ -113,6 +113,31 @@ function startGrid(page) {
     return values ? order.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b || 0) : order;
   }
 
+  // The number that each tile is ordered by, with what it is; in the page's own order it stands there already.
+  const BY = {
+    activation: (value) => `activation ${figure(value)}`,
+    lift: (value, isLow) => `${figure(value)} ${isLow ? "below" : "above"} random`,
+    share: (value) => `${percent(value)} of bound`,
+    active: (value) => `${percent(value)} active`,
+    alike: (value) => `similarity ${figure(value)}`,
+    selectivity: (value) => `selectivity ${figure(value)}`,
+  };
+  const ownNumbers = tiles.map((tile) => tile.querySelector("small")?.textContent ?? "");
+  let numbered = standard;
+  function number(by, isOwn) {
+    const state = isOwn ? standard : `${by} ${mode()}`;
+    if (state === numbered) return;
+    numbered = state;
+    const values = isOwn || !BY[by] ? null : keys(by);
+    const isLow = layer.kinds[Number(/^k(\d+)$/.exec(mode())?.[1] ?? 0)]?.objective === "negative";
+    tiles.forEach((tile, index) => {
+      const text = isOwn ? ownNumbers[index] : values ? BY[by](values[index], isLow) : "";
+      let small = tile.querySelector("small");
+      if (!small && text) tile.firstElementChild.append(small = document.createElement("small"));
+      if (small && small.textContent !== text) small.textContent = text;
+    });
+  }
+
   // The channels of `kept` with look-alikes behind the first of them, which stands for them where they are folded.
   function grouped(kept) {
     const behind = new Map();
@@ -154,6 +179,7 @@ function startGrid(page) {
     shown = groups.map(({ index }) => layer.channels[index]);
     form.querySelector(".shown").textContent =
       kept.length < order.length ? `${kept.length.toLocaleString("en")} of ${order.length.toLocaleString("en")}` : "";
+    number(by, order === ranked);
     const note = page.querySelector(".in-order");
     if (note) note.hidden = by !== standard;
   }

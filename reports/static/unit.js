@@ -195,7 +195,7 @@
       return element;
     }
 
-    // All numbers of its pictures, by name.
+    // All numbers of its pictures by name, and those of the data set that stand nowhere else.
     numbers(unit) {
       const rows = this.layer.kinds.map((kind, position) => [this.asMade(position, unit.p?.[position]?.[7]), unit.p?.[position]]).filter(([kind, row]) => row && !this.isOfOwnInput(kind));
       if (!rows.length) return null;
@@ -206,9 +206,16 @@
         ["random", "best random", ([, , random]) => figure(random)],
         ...(rows.some(([, row]) => says(row)) ? [["bound", "at most", (row) => (says(row) ? figure(row[3]) : "–")]] : []),
       ];
-      return make("details", { class: "all-numbers" }, make("summary", {}, "All numbers of its pictures"), make("div", { class: "wide" }, make("table", { class: "paths" },
+      return make("details", { class: "all-numbers" }, make("summary", {}, "All numbers"), make("div", { class: "wide" }, make("table", { class: "paths" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "picture"), columns.map(([anchor, name]) => make("th", { scope: "col" }, defined(anchor, name, this.link.bind(this)))))),
-        make("tbody", {}, rows.map(([kind, row]) => make("tr", {}, make("th", { scope: "row" }, kind.title), columns.map(([, , text]) => make("td", {}, text(row, kind)))))))));
+        make("tbody", {}, rows.map(([kind, row]) => make("tr", {}, make("th", { scope: "row" }, kind.title), columns.map(([, , text]) => make("td", {}, text(row, kind))))))), this.measured(unit)));
+    }
+
+    // What the data set says of it in one number each.
+    measured(unit) {
+      const [, , , , , , , , , , , , selectivity] = unit.s ?? [];
+      if (selectivity === null || selectivity === undefined) return null;
+      return facts([[defined("selectivity", "class selectivity", this.link.bind(this)), figure(selectivity)]]);
     }
 
     // The pattern in the layer's own input that is best by formula; where the layer sees the image it stands above.

@@ -75,7 +75,8 @@ def test_channels_stand_in_order_of_their_height_above_random_where_nothing_is_k
     }
     page = read(folder / f"layer-{run.layers[0]['slug']}.html")
     assert "The pictures that rise highest above random images come first" in text_of(page)
-    assert not page.select("small")
+    numbers = [f"{words.figure(row['activation'] - row['random'], 2)} above random" for row in fine]
+    assert [small.text for small in page.select("small")][: len(fine)] == numbers
     options = [option.text for option in page.select("option")]
     assert options[0] == "height above random"
     assert options.count("height above random") == 1
@@ -95,7 +96,7 @@ def test_channels_stand_in_order_of_their_strength_against_nature_where_the_run_
     assert "The “Channel” pictures that outdo natural images most come first" in text_of(page)
     assert page.select("option")[0].text == "strength against nature"
     assert [small.text for small in page.select("small")][:2] == ["30 × nature", "9.0 × nature"]
-    assert "nature-k0" in page.select("ol", "units")[0].classes
+    assert page.select("small")[-1].text == "not compared"
 
 
 def test_without_that_study_a_neurons_picture_is_compared_with_the_highest_place_of_the_data(tmp_path):
@@ -111,7 +112,8 @@ def test_without_that_study_a_neurons_picture_is_compared_with_the_highest_place
     expected = sorted((c for c in range(6) if highest[c] > 0), key=lambda c: -best[c] / highest[c])
     folder = render(run).parent
     assert channels_of(folder, run.layers[0]["slug"]) == [*expected, 2], "what nature does not raise has no strength"
-    assert "nature-k1" in read(folder / f"layer-{run.layers[0]['slug']}.html").select("ol", "units")[0].classes
+    numbers = [small.text for small in read(folder / f"layer-{run.layers[0]['slug']}.html").select("small")]
+    assert numbers[0] == f"{words.figure(best[expected[0]] / highest[expected[0]], 2)} × nature"
 
 
 def test_a_strength_that_few_channels_have_makes_no_order(tmp_path):
