@@ -28,6 +28,7 @@ from filterscope.reports.page import colours, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable
 from filterscope.reports.site import matrices, pictures
+from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.image_page import METHODS
 from filterscope.reports.site.matrices import Matrix
 from filterscope.reports.site.pictures import ExampleSheets
@@ -441,7 +442,7 @@ def _speakers(
 ) -> tuple[list[tuple[DataClassRow, list[Speaker]]], sheets.Grid]:
     """The units with the highest AUC for each class, their pictures written."""
     of_class: dict[int, list[UnitClassRow]] = defaultdict(list)
-    for row in rows_of(run.table("examples/unit_classes.parquet"), UnitClassRow):
+    for row in rows_of(classes_of_channels(run), UnitClassRow):
         of_class[row.index].append(row)
     number = UNITS if len(rows) <= MANY else UNITS_OF_MANY
     best = {row.index: sorted(of_class[row.index], key=lambda unit: -unit.auc)[:number] for row in rows if row.images}

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from filterscope.analyzer.bounds.constant_units import is_constant
 from filterscope.analyzer.run.reader import Run
@@ -61,13 +62,26 @@ def short(value: float | None) -> float | None:
     return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
 
 
+def classes_of_channels(run: Run) -> pa.Table:
+    """The classes of the data that channels tell best, a row each (analyzer.run.rows.UnitClassRow).
+
+    Channels that are silent on the data are left out: of what stays below 0, no class can be said to raise it.
+    """
+    table = run.table("examples/unit_classes.parquet")
+    statistics = run.table("examples/units.parquet")
+    flags = (statistics[name].to_pylist() for name in ("layer", "channel", "dead"))
+    silent = {(layer, channel) for layer, channel, is_silent in zip(*flags, strict=True) if is_silent}
+    pairs = zip(table["layer"].to_pylist(), table["channel"].to_pylist(), strict=True)
+    return table.take(np.flatnonzero([pair not in silent for pair in pairs]).astype(np.int64))
+
+
 class Studies:
     """The tables of a run that have a row a unit, read once."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.statistics = ByLayer(run.table("examples/units.parquet"), StatisticsRow)
-        self.unit_classes = ByLayer(run.table("examples/unit_classes.parquet"), UnitClassRow)
+        self.unit_classes = ByLayer(classes_of_channels(run), UnitClassRow)
         self.tuning = ByLayer(run.table("tuning/units.parquet"), TuningRow)
         self.truth = ByLayer(run.table("truth/units.parquet"), TruthRow)
         self.paths = ByLayer(run.table("truth/paths.parquet"), PathRow)

@@ -36,7 +36,7 @@ from filterscope.reports.page.units import (
 from filterscope.reports.site import likeness, pictures, ranking
 from filterscope.reports.site.details import Details, Studies, short
 from filterscope.reports.site.doubles import LIMIT, Doubles, compares_kernels, doubles_of
-from filterscope.reports.site.search_index import Numbered, SearchIndex, Speaks, speaks
+from filterscope.reports.site.search_index import Numbered, Speaks, speaks
 
 CHUNK = 64  # units a file of details
 
@@ -117,7 +117,6 @@ class LayerSource:
     most: int | None  # channels a page, those that rise highest first; None for all
     lossless: bool  # whether large pictures are kept without loss
     side: int | None  # at which larger pictures are held; None for their own
-    search: SearchIndex  # to which layers are added as they are written
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -288,7 +287,6 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     if units:
         places[layer.name] = _place(page)
     _write_numbers(folder, page, sets, heats=columns, inputs=source.input_names(layer))
-    _add_to_search(source, page, places.get(layer.name))
     return page
 
 
@@ -302,17 +300,6 @@ def _groups(page: LayerPage) -> list[list[int]]:
     details = page.details
     channels = [unit.channel for unit in page.units]
     return likeness.groups_of(channels, page.layer, details.weights, details.statistics)
-
-
-def _add_to_search(source: LayerSource, page: LayerPage, place: LayerPlace | None) -> None:
-    source.search.add(
-        page.layer,
-        place.packed() if place else None,
-        channels=[unit.channel for unit in page.units],
-        tuning={channel: row.words or "" for channel, row in page.details.tuning.items()},
-        classes=page.classes,
-        best=next(iter(page.ranking.places), 0),
-    )
 
 
 def _no_diverse(source: LayerSource, layer: LayerInfo, kinds: Sequence[Kind]) -> str:

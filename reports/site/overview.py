@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.rows import DepthRow, UnitClassRow, rows_of
+from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.layer_page import LayerEntry
 from filterscope.reports.site.plots import DepthPlot, by_depth
 
@@ -84,7 +85,7 @@ def _telling(run: Run) -> dict[str, float]:
     A class that none of a layer's channels names among its best counts as one half: nothing tells it there.
     """
     best: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in rows_of(run.table("examples/unit_classes.parquet"), UnitClassRow):
+    for row in rows_of(classes_of_channels(run), UnitClassRow):
         best[row.layer][row.index] = max(row.auc, best[row.layer].get(row.index, CHANCE))
     classes = {index for aucs in best.values() for index in aucs}
     return {layer: sum(aucs.get(index, CHANCE) for index in classes) / len(classes) for layer, aucs in best.items()}

@@ -1,7 +1,8 @@
 """The order in which a layer's channels are shown: the most interesting first.
 
 Interesting is a channel whose picture reaches far beyond what natural images reach; where the run does not tell, one
-whose picture rises far above random images. The number that decides stands on each tile. Knows units and the studies' rows; knows no HTML.
+whose picture rises far above random images. The number that decides stands on each tile. Knows units and the studies'
+rows; knows no HTML.
 """
 
 from __future__ import annotations

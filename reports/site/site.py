@@ -32,6 +32,7 @@ from filterscope.reports.site import (
     layer_page,
     overview,
     pictures,
+    search_targets,
     setting_words,
     single,
     summary,
@@ -138,6 +139,7 @@ class Site:
         self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
         self.classes = class_page.write(run, folder, extent.classes)
         self.examples = pictures.examples(run, folder) if extent.examples else None
+        self.search = SearchIndex()
         self.places: dict[str, LayerPlace] = {}  # layer → where its channels' pictures are
         self.source = layer_page.LayerSource(
             run=run,
@@ -148,7 +150,6 @@ class Site:
             most=extent.channels,
             lossless=self.lossless,
             side=self.side,
-            search=SearchIndex(),
         )
         self.environment = self._environment()
 
@@ -180,8 +181,29 @@ class Site:
         if self.classes is not None:
             self._page("classes.html", "classes.html", classes=self.classes, in_data=in_data)
         self._index(entries)
-        self.folder.write("assets/search.js", layer_page.call("search", self.source.search.packed()))
+        self._write_search(entries)
         self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity, side=self.side)
+
+    def _write_search(self, entries: Sequence[LayerEntry]) -> None:
+        tiles = () if self.classes is None else self.classes.tiles
+        facts = [page.facts for page in self.images]
+        pages = search_targets.targets(facts, [tile.row for tile in tiles], self.run.info.labels, entries)
+        has_classes = any(self.studies.unit_classes.has(layer.name) for layer in self.with_page)
+        lacking = search_targets.lacks(self.run, entries, has_classes=has_classes)
+        plain = {name: summary.in_form(self.run.info, text).replace("`", "") for name, text in lacking.items()}
+        self.folder.write("assets/search.js", layer_page.call("search", self.search.packed(pages, plain)))
+
+    def _add_to_search(self, page: LayerPage) -> None:
+        place = self.places.get(page.layer.name)
+        self.search.add(
+            page.layer,
+            place.packed() if place else None,
+            channels=[unit.channel for unit in page.units],
+            tuning={channel: row.words or "" for channel, row in page.details.tuning.items()},
+            classes=page.classes,
+            best=next(iter(page.ranking.places), 0),
+            odd=search_targets.odd_of(page.entry),
+        )
 
     def _write_data(self, on_page: Mapping[str, tuple[str, set[int]]]) -> set[int]:
         """Write the page of the data set, where it has classes; the classes that have a row on it."""
@@ -328,7 +350,7 @@ class Site:
             feeding=[(name, pages.get(name)) for name in layer.predecessors],
             fed=[(other.name, pages.get(other.name)) for other in self.run.layers if layer.name in other.predecessors],
         )
-        self.source.search.add(layer, None, channels=(), tuning={}, classes={})
+        self.search.add(layer, None, channels=(), tuning={}, classes={})
         return entry
 
     def _pages(self) -> dict[str, str]:
@@ -342,6 +364,7 @@ class Site:
     def _layer(self, layer: LayerInfo, here: int) -> LayerPage:
         """Write a layer's page and its pictures; note what its images' pages will show of it."""
         page = layer_page.write(self.source, self.folder, layer, self.places)
+        self._add_to_search(page)
         self.fidelity = min(self.fidelity, page.fidelity)
         channels = {unit.channel for unit in page.units}
         if page.maps.neurons is not None and page.units:

@@ -1,4 +1,5 @@
-// The search field of every page: layers by name, channels by number, by class of the data, by words of the tuning.
+// The search field of every page: layers by name, channels by number, by class of the data, by words of the tuning, by
+// what is odd of them; images and classes by name.
 // Its index is read when the field is first used. Without script there is no field.
 "use strict";
 
@@ -57,8 +58,14 @@
       ...one,
       words: one.range ? [] : index.words.map((text) => fit(text.toLowerCase(), one.part)),
       names: one.range ? [] : index.names.map((text) => fit(text.toLowerCase(), one.part)),
+      traits: one.range || one.part.length < 3 ? [] : index.traits.map(([, , also]) => fit(also, one.part)),
     }));
-    const results = [];
+    const isOdd = parts.some(({ traits }) => traits.some((score) => score > 1));
+    const results = index.targets.flatMap(([title, why, page, text]) => {
+      // A list of all such channels stands before them, an image or a class behind.
+      const scores = parts.map(({ part, range }) => (range ? 0 : fit(text.toLowerCase(), part)));
+      return scores.every((score) => score > 0) ? [{ title, why, page, score: scores.reduce((a, b) => a + b, 0) * (page.startsWith("index") ? 3 : 1), number: -1 }] : [];
+    });
     index.layers.forEach((layer, number) => {
       const name = layer.name.toLowerCase();
       const own = parts.map(({ part }) => (name === part ? 4 : fit(name, part)));
@@ -70,6 +77,13 @@
         if (score) results.push({ layer, number, channel, place: index_, ...score });
         isThere ||= score !== null;
       });
+      if (isOdd) {
+        const shown = new Set(places(layer));
+        for (const channel of traitsOf(layer).keys()) {
+          const score = shown.has(channel) ? null : ofChannel(index, layer, { channel, parts, own });
+          if (score) results.push({ layer, number, channel, ...score, score: score.score - 0.5, why: `${score.why}; ${single ? "not in this file" : "not analysed in this run"}` });
+        }
+      }
       const [a, b] = parts.find(({ range }) => range)?.range ?? [];
       if (!isThere && a !== undefined && a === b && a < layer.count && parts.length > 1 && parts.every(({ range }, i) => range || own[i] > 2)) {
         results.push({ layer, number, channel: a, score: 1, why: single ? "not in this file" : "not analysed in this run" });
@@ -78,11 +92,33 @@
     return results.sort((a, b) => b.score - a.score || a.number - b.number || (a.channel ?? 0) - (b.channel ?? 0));
   }
 
+  // Channel → [trait, those that it is like]. Lists of a trait hold channels, or groups of channels that are alike.
+  const odd = new Map();
+  function traitsOf(layer) {
+    if (!odd.has(layer)) {
+      const of = new Map();
+      const add = (channel, ...one) => of.set(channel, [...(of.get(channel) ?? []), one]);
+      for (const [name, some] of Object.entries(layer.odd ?? {})) {
+        for (const one of some) {
+          if (Array.isArray(one)) one.forEach((channel) => add(channel, name, one.filter((other) => other !== channel)));
+          else add(one, name, []);
+        }
+      }
+      odd.set(layer, of);
+    }
+    return odd.get(layer);
+  }
+
+  function likes(others) {
+    const few = others.slice(0, 4).join(", ");
+    return others.length > 4 ? `${few} and ${others.length - 4} more` : few;
+  }
+
   // How well a channel fits all parts of a query, and why; null where it does not, or where its layer alone does.
   function ofChannel(index, layer, { channel, place, parts, own }) {
     let total = 0, isOwn = false;
     const why = new Set();
-    for (const [i, { range, words, names }] of parts.entries()) {
+    for (const [i, { range, words, names, traits }] of parts.entries()) {
       let best = own[i];
       const better = (score, reason) => { if (score > best) { best = score; isOwn = true; if (reason) why.add(reason); } };
       if (range && channel >= range[0] && channel <= range[1]) better(5, "");
@@ -92,13 +128,18 @@
       for (let k = 0; k < classes.length; k += 2) {
         if (names[classes[k]]) better(2 * names[classes[k]] + classes[k + 1] / 1000, `${index.names[classes[k]]}, AUC ${(classes[k + 1] / 1000).toFixed(2)}`);
       }
+      for (const [name, others] of layer.odd ? traitsOf(layer).get(channel) ?? [] : []) {
+        const at = index.traits.findIndex(([one]) => one === name);
+        if (traits[at] > 1) better(2 * traits[at], `${index.traits[at][1]}${others.length ? ` ${likes(others)}` : ""}`);
+      }
       if (!best) return null;
       total += best;
     }
     return isOwn ? { score: total, why: [...why].join("; ") } : null;
   }
 
-  function address({ layer, channel }) {
+  function address({ layer, channel, page: other }) {
+    if (other) return single ? `#${other.replace(".html", "").replace("#", ".")}` : other;
     const page = `layer-${layer.slug}`;
     if (single) return channel === undefined ? `#${page}` : `#${page}.${channel}`;
     return channel === undefined ? `${page}.html` : `${page}.html#${channel}`;
@@ -119,10 +160,10 @@
   }
 
   function option(hit, rank) {
-    const { layer, channel, why } = hit;
-    const name = make("bdi", {}, layer.name.length > 48 ? `${layer.name.slice(0, 23)}…${layer.name.slice(-24)}` : layer.name);
+    const { layer, channel, why, title } = hit;
+    const name = title ? make("bdi", {}, title) : make("bdi", {}, layer.name.length > 48 ? `${layer.name.slice(0, 23)}…${layer.name.slice(-24)}` : layer.name);
     return make("a", { class: "hit", role: "option", id: `hit-${rank}`, href: address(hit), tabindex: "-1", "aria-selected": "false" },
-      rank < PICTURED ? picture(hit) : make("span", { class: "shot" }),
+      layer && rank < PICTURED ? picture(hit) : make("span", { class: "shot" }),
       make("span", {}, make("b", {}, name, channel === undefined ? "" : `, channel ${channel}`), why ? make("bdi", { class: "why" }, why) : null));
   }
 
@@ -152,16 +193,20 @@
     list.replaceChildren(...hits.slice(0, MOST).map(option));
     list.hidden = !hits.length;
     status.textContent = !index ? "The index assets/search.js is missing: make the report again."
-      : !hits.length ? `No layer or channel fits “${query}”. ${lacks(index)}Try the name of a layer, or a number.`
+      : !hits.length ? `${reason(index, query) || `No layer, channel, image or class fits “${query}”. ${lacks(index)}Try the name of a layer, or a number.`}`
+      : hits.every(({ layer }) => !layer) ? `${hits.length} found. ${lacks(index)}`
       : hits.length > MOST ? `${MOST} of ${hits.length.toLocaleString("en")}: add a word or a layer.` : `${hits.length} found`;
     choose(-1);
     open(true);
   }
 
-  const lacks = ({ names, words }) => {
-    const missing = [names.length ? "" : "classes", words.length ? "" : "words of tuning"].filter(Boolean);
-    return missing.length ? `This run has no ${missing.join(" and no ")} to search by. ` : "";
-  };
+  // Why a word finds no channel: no channel is so, or the run does not know.
+  function reason({ traits, lacks: why }, query) {
+    const at = traits.findIndex(([, , also]) => query.length > 2 && fit(also, query.toLowerCase()) > 1);
+    return at < 0 ? "" : why[traits[at][0]] ?? "";
+  }
+
+  const lacks = ({ words, lacks: why }) => [why.classes, words.length ? "" : "This run has no words of tuning to search by."].filter(Boolean).map((text) => `${text} `).join("");
 
   let waiting = 0;
   form.hidden = false;

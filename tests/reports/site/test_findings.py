@@ -147,7 +147,7 @@ def test_the_most_telling_channels_are_those_that_tell_classes_one_a_layer_and_o
     names = [layer.name for layer in run.layers]
     slugs = [layer.slug for layer in run.layers]
     rows = [
-        best(names[0], 2, 0, "plane", 0.81),
+        best(names[0], 3, 0, "plane", 0.81),
         best(names[1], 4, 1, "cat", 0.99),
         best(names[1], 5, 2, "dog", 0.98),  # a layer that is there already
         best(names[2], 1, 1, "cat", 0.97),  # a class that is there already
@@ -160,7 +160,7 @@ def test_the_most_telling_channels_are_those_that_tell_classes_one_a_layer_and_o
     shown = told(Run(run.folder))
     assert [link for link, _ in shown] == [
         f"layer-{slugs[1]}.html#4",
-        f"layer-{slugs[0]}.html#2",
+        f"layer-{slugs[0]}.html#3",
         f"layer-{slugs[2]}.html#3",
     ]
     assert [text.split(" Tuning")[0] for _, text in shown] == [
@@ -249,7 +249,7 @@ def test_layers_that_were_not_analysed_are_one_line(tmp_path):
 def test_a_plot_shows_from_which_depth_on_classes_are_told_apart(labelled):
     run = labelled([], layers=3)
     names = [layer.name for layer in run.layers]
-    rows = [best(names[0], 2, 0, "plane", 0.8), best(names[1], 4, 0, "plane", 0.9), best(names[1], 5, 1, "cat", 0.7)]
+    rows = [best(names[0], 3, 0, "plane", 0.8), best(names[1], 4, 0, "plane", 0.9), best(names[1], 5, 1, "cat", 0.7)]
     with RunWriter(run.folder, "plan") as writer:
         name = "examples/unit_classes.parquet"
         whole = [{"mean": 1.0, "images": 20} | row for row in rows]
