@@ -147,6 +147,7 @@ class LayerPage:
     fidelity: float  # dB, of its worst sheet
     ranking: ranking.Ranking
     classes: Speaks  # channel → classes of the data that it tells apart
+    input_size: tuple[int, int] | None = None  # (height, width) of the network's input
     no_diverse: str = ""  # why it has no diverse pictures, a sentence
     image_modes: list[Mode] = field(default_factory=list)
 
@@ -272,6 +273,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         fidelity=worst,
         ranking=ranking.ranking(units, kinds, details.truth, details.statistics),
         classes=speaks(source.studies.unit_classes.of(layer.name)),
+        input_size=source.input_size,
         no_diverse=_no_diverse(source, layer, kinds),
     )
     page.entry = replace(

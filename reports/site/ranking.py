@@ -59,7 +59,7 @@ def ranking(
 
     def key(unit: Unit) -> tuple[bool, bool, float, float, int]:
         strength = strengths[unit.index] if strengths else None
-        picture = _first_picture(unit)
+        picture = first_picture(unit)
         is_fine = picture is not None and unit.status(picture) == "ok"
         lift = picture.lift if picture else -math.inf
         return not is_fine, strength is None, -(strength or 0), -lift, unit.channel
@@ -73,13 +73,14 @@ def number_of(order: Ranking, unit: Unit) -> str:
     if order.strengths:
         strength = order.strengths[unit.index]
         return "not compared" if strength is None else f"{words.figure(strength, 2)} × nature"
-    picture = _first_picture(unit)
+    picture = first_picture(unit)
     if picture is None or not math.isfinite(picture.lift):
         return ""
     return f"{words.figure(picture.lift, 2)} {'below' if picture.kind.objective == 'negative' else 'above'} random"
 
 
-def _first_picture(unit: Unit) -> Picture | None:
+def first_picture(unit: Unit) -> Picture | None:
+    """The picture that a unit is ordered by where nature is not known: its first one that is not diverse."""
     return next((picture for picture in unit.pictures if picture and not picture.kind.is_diverse), None)
 
 
@@ -106,6 +107,31 @@ def strengths_against_nature(
     of_neuron = [kind.position for kind in of_image if kind.objective == "neuron"]
     ratios = [_against_data(unit, of_neuron, statistics.get(unit.channel)) for unit in units]
     return next(iter(of_neuron), 0), ratios
+
+
+def outdoing(
+    units: Sequence[Unit],
+    kinds: Sequence[Kind],
+    truth: Mapping[int, Sequence[TruthRow]],
+    statistics: Mapping[int, StatisticsRow],
+) -> list[bool | None]:
+    """Whether each unit's picture excites it more than every natural image; None where the run does not tell.
+
+    As `strengths_against_nature`, but a natural value of 0 or less can be outdone too.
+    """
+    for kind in (kind for kind in kinds if kind.space == "image" and not kind.is_diverse):
+        higher = [_is_higher(truth.get(unit.channel, ()), kind.objective) for unit in units]
+        if any(one is not None for one in higher):
+            return higher
+    _, ratios = strengths_against_nature(units, kinds, {}, statistics)
+    return [None if ratio is None else ratio > 1 for ratio in ratios]
+
+
+def _is_higher(rows: Sequence[TruthRow], objective: str) -> bool | None:
+    for row in rows:
+        if row.objective == objective and finite(row.maximised) and finite(row.natural):
+            return row.maximised > row.natural
+    return None
 
 
 def _ratio(rows: Sequence[TruthRow], objective: str) -> float | None:

@@ -29,6 +29,7 @@ from filterscope.reports.site import (
     findings,
     graph,
     image_page,
+    layer_answer,
     layer_page,
     overview,
     pictures,
@@ -137,6 +138,7 @@ class Site:
         self.fidelity = math.inf  # dB, of the worst sheet
         self.images = self._images(min(extent.images, len(run.images)))
         self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
+        self.has_labels = any(self.studies.unit_classes.has(layer.name) for layer in self.with_page)  # of the data set
         self.classes = class_page.write(run, folder, extent.classes)
         self.examples = pictures.examples(run, folder) if extent.examples else None
         self.search = SearchIndex()
@@ -188,8 +190,7 @@ class Site:
         tiles = () if self.classes is None else self.classes.tiles
         facts = [page.facts for page in self.images]
         pages = search_targets.targets(facts, [tile.row for tile in tiles], self.run.info.labels, entries)
-        has_classes = any(self.studies.unit_classes.has(layer.name) for layer in self.with_page)
-        lacking = search_targets.lacks(self.run, entries, has_classes=has_classes)
+        lacking = search_targets.lacks(self.run, entries, has_classes=self.has_labels)
         plain = {name: summary.in_form(self.run.info, text).replace("`", "") for name, text in lacking.items()}
         self.folder.write("assets/search.js", layer_page.call("search", self.search.packed(pages, plain)))
 
@@ -379,6 +380,7 @@ class Site:
             entry=page.entry,
             layer=layer,
             page=page,
+            sentences=layer_answer.layer_answer(page, len(self.run.layers), has_classes=self.has_labels),
             before=self.with_page[max(0, here - 1) : here],
             after=self.with_page[here + 1 : here + 2],
             feeding=[(name, pages.get(name)) for name in layer.predecessors],
