@@ -39,11 +39,11 @@ def statements(
         yield "The runs analysed two different files."
     yield from _of_layers(matched)
     if by_index:
-        yield "Units were matched by their number."
+        yield "Channels were matched by their number."
     else:
-        yield "Units were matched by their responses to the same images, so that the sum of correlations is largest."
+        yield "Channels were matched by their responses to the same images, so that the sum of correlations is largest."
     if not images:
-        yield "The runs have no image in common, so their units’ responses could not be compared."
+        yield "The runs have no image in common, so their channels’ responses could not be compared."
     elif any(layer.images for layer in layers):
         of_places = any(layer.of_places for layer in layers)
         over = "the places of their maps" if of_places else "their mean and their maximum on each image"
@@ -138,7 +138,7 @@ def _plain(value: object) -> str:
 def verdict(comparison: Comparison) -> Iterator[str]:
     """The result of the comparison, in a few sentences."""
     pairs = [pair for _, pair in comparison.pairs]
-    of = f"{words.count(len(pairs), 'unit')} of {words.count(len(comparison.layers), 'layer')}"
+    of = f"{words.count(len(pairs), 'channel')} of {words.count(len(comparison.layers), 'layer')}"
     if comparison.unchanged:
         yield f"Nothing changed: every number and picture that both runs hold is the same, in {of}."
         return
@@ -158,7 +158,7 @@ def verdict(comparison: Comparison) -> Iterator[str]:
         if len(measured) > 1 and (worst.quantile(0.5) or 0.0) < (comparison.median or 0.0):
             yield (
                 f"The networks differ most in {words.shortened(worst.a.name)}, "
-                f"where half of the units stay below {alike(worst.quantile(0.5))}."
+                f"where half of the channels stay below {alike(worst.quantile(0.5))}."
             )
     changes = sorted(pair.change for pair in pairs if pair.change is not None)
     if changes:

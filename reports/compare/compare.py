@@ -54,7 +54,7 @@ def compare(a: Run, b: Run, match: str = "index") -> Comparison:
     layers = tuple(layer for layer in compared if layer.pairs)
     if not layers:
         raise SettingsError(
-            f"{setting('match', match)}: {a.folder} and {b.folder} have no unit in common; "
+            f"{setting('match', match)}: {a.folder} and {b.folder} have no channel in common; "
             "analyse the same channels in both" + ("" if by_index else f", with the same {setting('images')}"),
             field="match",
             value=match,

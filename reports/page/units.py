@@ -34,7 +34,7 @@ DIVERSE = 4  # pictures of a unit with the objective diversity
 KINDS = {  # objective, method, space: title, what it is, section of the method page
     ("channel", "ascent", "image"): ("Channel", "found by ascent: the highest mean of the whole map", "channel"),
     ("channel", "accentuation", "image"): (
-        "In your image",
+        "Accentuation",
         "what the channel likes, drawn into the patch of your images that excites it most",
         "accentuation",
     ),

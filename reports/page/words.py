@@ -137,6 +137,17 @@ def mebibytes(size: float) -> str:
     return f"{size / 1024:.1f} GiB" if size >= 1024 else f"{size:.0f} MiB"
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in rising order as a command takes them: 0,4,8-11."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
+
+
 def listed(words: Sequence[str], most: int = 6) -> str:
     """Words in a sentence: "a, b and c"; more than `most` end in "and 12 more"."""
     if len(words) > most:

@@ -6,6 +6,7 @@ Knows the run's reader, units and sheets; templates hold the markup.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
-from filterscope.analyzer.run.rows import WeightRow, rows_of
+from filterscope.analyzer.run.rows import UnitRow, WeightRow, rows_of
 from filterscope.analyzer.units.jitter import longest_shift
 from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
@@ -144,6 +145,7 @@ class LayerPage:
     details: Details
     modes: list[Mode]
     entry: LayerEntry
+    made_of: list[UnitRow]  # all of the layer's, also those of channels that the page does not show
     fidelity: float  # dB, of its worst sheet
     ranking: ranking.Ranking
     classes: Speaks  # channel → classes of the data that it tells apart
@@ -230,6 +232,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     """
     run, slug, images = source.run, layer.slug, source.images
     rows = source.table.of(layer.name)
+    made_of = rows
     planned = {*layer.channels, *(row.channel for row in rows)}
     channels: Sequence[int] = layer.channels
     if source.most is not None:
@@ -270,6 +273,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         details=details,
         modes=_modes(kinds, sets, units),
         entry=_entry(layer, kinds, units, maps, source=source),
+        made_of=made_of,
         fidelity=worst,
         ranking=ranking.ranking(units, kinds, details.truth, details.statistics),
         classes=speaks(source.studies.unit_classes.of(layer.name)),
@@ -474,10 +478,25 @@ def _write_numbers(
         "inputs": inputs,  # names of the layer's inputs where it reads a colour picture
         "likeness": short(page.entry.likeness),
         "groups": _group_places(page),
+        "together": _together(page.made_of),
         "double": [LIMIT, int(compares_kernels(layer))],  # and whether its kernels read the same inputs
     }
     folder.write(f"assets/{slug}.js", call("layer", slug, numbers))
     folder.write_json(f"assets/layer-{slug}.json", {"schema": 1, "layer": layer.json, **_columns(page)})
+
+
+def _together(rows: Sequence[UnitRow]) -> dict[str, list[int]]:
+    """Which channels of the first kind of picture climbed together: as a choice of channels → those channels.
+
+    With the same ones beside it a channel's picture comes out the same to the bit: arithmetic on a batch rounds by its
+    size. Those that climbed alone are left out.
+    """
+    first = next((row.kind for row in rows), None)
+    of_atlas: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        if row.kind == first and row.atlas is not None:
+            of_atlas[row.atlas].append(row.channel)
+    return {words.ranges(sorted(some)): sorted(some) for some in of_atlas.values() if len(some) > 1}
 
 
 def _group_places(page: LayerPage) -> list[list[int]]:

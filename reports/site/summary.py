@@ -41,11 +41,11 @@ STAGES = {  # key of run.json's timings, beside those of studies → what it is 
     "total": "All together",
 }
 OPTION = "--"  # with which a shell command's options begin
-OWN_OPTIONS = (  # of analyze, with a value: they do not decide what a picture is
+OWN_OPTIONS = (  # of analyze, with a value: they decide nothing that stands on a channel's page
     *("layers", "channels", "out", "time-budget"),
-    *("examples", "attribution", "classes", "inversion", "groups", "tuning", "values"),
+    *("attribution", "classes", "inversion", "groups", "values"),
 )
-OWN_FLAGS = ("sanity", "truth", "quiet", "json-log")
+OWN_FLAGS = ("sanity", "quiet", "json-log", "open")
 SHORT_FLAGS = ("-q",)
 SHORT_OPTIONS = ("-o",)
 SETTINGS = frozenset(  # that sentences of the pages and of a run may name between backticks
@@ -239,10 +239,11 @@ def version_facts(info: RunInfo) -> Facts:
 
 
 def unit_command(info: RunInfo, layer: LayerInfo) -> str:
-    """The command that repeats one channel's pictures, up to the channel's number, which follows it.
+    """The command that makes one channel's page again, up to the channel's number, which follows it.
 
-    It is the run's own command with this layer alone, since the user's images and options decide the pictures; for a
-    run that neither `analyze` nor `demo` made, it is the nearest `maximize` command.
+    It is the run's own command with this layer alone, since the user's images and options decide the pictures, and
+    data, truth and tuning the numbers; for a run that neither `analyze` nor `demo` made, it is the nearest `maximize`
+    command.
     """
     arguments = [str(part) for part in info.command]
     if arguments[1:2] in (["analyze"], ["demo"]):
@@ -306,7 +307,7 @@ def _option(name: str) -> str:
 
 
 def _without_choice_of_units(arguments: Sequence[str]) -> list[str]:
-    """A command's arguments without its choice of units, the place of the run, and the studies."""
+    """A command's arguments without its choice of units, the place of the run, and studies of other pages."""
     rest = iter(arguments)
     own = []
     for argument in rest:

@@ -218,15 +218,15 @@
       return facts([[defined("selectivity", "class selectivity", this.link.bind(this)), figure(selectivity)]]);
     }
 
-    // The pattern in the layer's own input that is best by formula; where the layer sees the image it stands above.
+    // The pattern in the layer's own input that is best by formula, as the layer's page calls it; where the layer sees the image it stands above.
     byFormula(unit, index) {
       const position = this.layer.kinds.findIndex((kind) => this.isOfOwnInput(kind));
       const row = unit.p?.[position];
       if (!row?.[6]) return null;
       const kind = this.layer.kinds[position];
-      return make("section", {}, make("h3", {}, defined(kind.anchor, "Best input by formula", this.link.bind(this))),
+      return make("section", {}, make("h3", {}, defined(kind.anchor, kind.title, this.link.bind(this))),
         make("p", { class: "quiet" }, "In the layer’s own input: a patch for each of its channels, white for high, black for low."),
-        this.picture(kind.letter, index, kind.size, 200, `Best input of channel ${unit.c} by formula`));
+        this.picture(kind.letter, index, kind.size, 200, `${kind.title} picture of channel ${unit.c}`));
     }
 
     // A kind with the size and the shift of one of its pictures: first ones may be smaller.
@@ -470,7 +470,17 @@
     again(unit) {
       const command = `${this.page.dataset.command}${unit.c}`;
       return make("section", { "aria-label": "Make it again" }, make("h3", {}, "Make it again"),
-        make("div", { class: "command" }, make("pre", { tabindex: "0" }, make("code", {}, command)), this.copy("Copy command", command)));
+        make("div", { class: "command" }, make("pre", { tabindex: "0" }, make("code", {}, command)), this.copy("Copy command", command)), this.howAlike(unit));
+    }
+
+    // How far the page that the command makes is this one. Channels that climb together round alike.
+    howAlike(unit) {
+      const { command } = this.page.dataset;
+      if (/^filterscope maximize /.test(command)) return null;
+      const beside = Object.entries(this.layer.together).find(([, channels]) => channels.includes(unit.c))?.[0];
+      const exact = beside ? [" Alone its picture may differ by rounding; beside those that it climbed with it is the same to the bit: ", make("code", {}, `${command.trim().split(" ").at(-1)} ${beside}`), "."] : [];
+      return make("p", { class: "quiet" }, "The same data, options and seed, in a new folder.", ...exact,
+        " Of one channel a run makes all that it makes of some among many, such as diverse pictures: that page may hold more.");
     }
 
     // A button that copies a text, or shows it to be copied by hand.

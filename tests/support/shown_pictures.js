@@ -70,7 +70,7 @@ async (pass) => {
       const channel = +text(element.querySelector("b"));
       if (photo) return ["map", layer, channel, text(photo.querySelector(".hide"))];
       const mode = text(radio.parentElement);
-      return mode === "Top patch" ? ["patch", layer, channel, 0] : ["unit", layer, channel, mode];
+      return mode === "Strongest on the data" ? ["patch", layer, channel, 0] : ["unit", layer, channel, mode];
     }
     if (element.closest(".on-image")) return ["thumb", text(element.closest(".on-image").querySelector(".hide"))];
     const channel = +/^Channel (\d+)/.exec(text(element.closest(".view").querySelector("h2")))[1];
@@ -83,7 +83,7 @@ async (pass) => {
     }
     if (/^Kernel of channel/.test(label(element))) return ["unit", layer, channel, "Weights"];
     if (/^Best stimulus/.test(label(element))) return ["unit", layer, channel, "Best stimulus"];
-    if (/by formula$/.test(label(element))) return ["unit", layer, channel, "Analytic, own input"];
+    if (/^Analytic, own input picture/.test(label(element))) return ["unit", layer, channel, "Analytic, own input"];
     const source = element.closest(".listens li");
     if (source) {
       const [, name, number] = /^(.*) (\d+)$/.exec(text(source.querySelector("bdi").parentElement));

@@ -151,20 +151,21 @@ class Survey:
             raise InputError(f"none of the {len(self.data)} images can be used; the first: {self.broken[0]}")
 
     def _measure(self, session: MeasuringSession, batch: Batch) -> None:
-        rng = np.random.default_rng([self.seed, self.next])
         sampled = {}
         for statistics in self.statistics:
             if statistics.places not in sampled:
-                sampled[statistics.places] = self._sample(rng, statistics.places)
+                sampled[statistics.places] = self._sample(statistics.places)
         measured, answered = session.measure(self.network.input.to_model(batch.pixels), sampled)
         for index, (layer, statistics) in enumerate(zip(self.layers, self.statistics, strict=True)):
             self.firing.add(index, batch.numbers, statistics.add(batch.numbers, measured[layer.value]))
         if self.classes is not None:
             self.classes.add(batch.numbers, measured, answered)
 
-    def _sample(self, rng: np.random.Generator, places: int) -> np.ndarray:
+    def _sample(self, places: int) -> np.ndarray:
+        """The places of maps of a size that are sampled of this batch, whichever other layers are measured."""
         if places <= self.sampled:
             return np.arange(places)
+        rng = np.random.default_rng([self.seed, self.next, places])
         return np.sort(rng.choice(places, self.sampled, replace=False, shuffle=False))
 
     def _remember(self, batch: Batch) -> None:

@@ -79,7 +79,7 @@ def test_a_run_has_not_changed_against_itself(original, other, match):
     assert all(pair.a == pair.b for _, pair in made.pairs)
     assert sum(1 for _ in made.pairs) == 3 * CHANNELS
     assert made.sentences == [
-        "Nothing changed: every number and picture that both runs hold is the same, in 27 units of 3 layers."
+        "Nothing changed: every number and picture that both runs hold is the same, in 27 channels of 3 layers."
     ]
 
 
@@ -100,12 +100,13 @@ def test_channels_in_another_order_are_found_by_what_they_answer(original, other
     assert by_index.median < 0.9
     chances = sorted(layer.chance for layer in by_index.layers)
     assert by_index.sentences[0] == (
-        "27 units of 3 layers were compared; half of them respond to the same images with a correlation of "
+        "27 channels of 3 layers were compared; half of them respond to the same images with a correlation of "
         f"{by_index.median:.3f} or more; by chance it would be {chances[1]:.2f}."
     )
     lowest = min(by_index.layers, key=lambda layer: layer.quantile(0.5))
     assert by_index.sentences[1] == (
-        f"The networks differ most in {lowest.a.name}, where half of the units stay below {lowest.quantile(0.5):.3f}."
+        f"The networks differ most in {lowest.a.name}, "
+        f"where half of the channels stay below {lowest.quantile(0.5):.3f}."
     )
 
 
@@ -200,7 +201,7 @@ def test_runs_of_other_channels_are_refused_in_one_line(original, other):
         rows = [row for row in table.to_pylist() if (row["channel"] == 0) == first]
         pq.write_table(pa.Table.from_pylist(rows, table.schema), copy / "units.parquet")
         shutil.rmtree(copy / "maps")
-    with pytest.raises(SettingsError, match=r"^`match=index`: .* have no unit in common; analyse the same channels"):
+    with pytest.raises(SettingsError, match=r"^`match=index`: .* have no channel in common; analyse the same channels"):
         fs.compare(other.parent / "rest", other)
 
 

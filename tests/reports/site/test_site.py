@@ -1109,10 +1109,12 @@ def test_maps_fill_their_tile(size, expected):
 
 def test_a_channels_command_is_the_runs_with_its_layer_alone():
     told = "filterscope analyze m.onnx --preprocess imagenet --images a --channels all --out=x --truth --tuning all"
+    told += " --examples data --groups auto --classes 3 --open"
     made = summary.unit_command(RunInfo.read({"command": told.split()}), LayerInfo.read({"name": "conv 1"}))
 
     assert (
-        made == "filterscope analyze m.onnx --preprocess imagenet --images a --layers 'conv 1' --out again --channels "
+        made == "filterscope analyze m.onnx --preprocess imagenet --images a --truth --tuning all --examples data "
+        "--layers 'conv 1' --out again --channels "
     )
     typed = "filterscope demo --out x -q --quality draft --layers conv1"
     demo = RunInfo.read({"command": typed.split()})
