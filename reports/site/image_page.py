@@ -6,7 +6,7 @@ Knows the run's reader and pixels; templates hold the markup.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +31,8 @@ MOST_ON_IMAGE = 8  # channels a layer
 VALUES = 12  # layers other than convolutions
 SIDE = 224  # pixels, of the pictures of studies: larger ones are reduced
 CELL = 48  # pixels, of a place in a grid
+
+RECTIFIERS = {"Relu", "Clip", "LeakyRelu", "PRelu"}  # keep the order of channels: behind a convolution they add nothing
 
 METHODS = {  # name in the run → as papers write it
     "saliency": "Gradient",
@@ -111,6 +113,7 @@ class ImagePage:
     )  # layer, its page, its groups
     grids: list[GridPart] = field(default_factory=list)
     values: list[ValueSummary] = field(default_factory=list)
+    repeated: int = 0  # values left out: the rectified maps of convolutions that are shown already
 
     @property
     def name(self) -> str:
@@ -162,7 +165,10 @@ class ImagePage:
         of_value: dict[str, list[ValueRow]] = {}
         for row in _of_image(table, self.index, ValueRow):
             of_value.setdefault(row.value, []).append(row)
-        for value, rows in sorted(of_value.items(), key=lambda item: item[1][0].order)[:VALUES]:
+        in_order = sorted(of_value.items(), key=lambda item: item[1][0].order)
+        others = [item for item, repeats in zip(in_order, self._repeats(in_order), strict=True) if not repeats]
+        self.repeated = len(in_order) - len(others)
+        for value, rows in others[:VALUES]:
             best = sorted(rows, key=lambda row: (-(row.maximum or 0.0), row.channel))[:MOST_ON_IMAGE]
             strongest = []
             for row in best:
@@ -181,6 +187,16 @@ class ImagePage:
                     strongest=tuple(strongest),
                 )
             )
+
+    def _repeats(self, in_order: Sequence[tuple[str, Sequence[ValueRow]]]) -> Iterator[bool]:
+        """Whether each value is the rectified map of a convolution whose channels are shown above it."""
+        widths = {on.layer.name: on.layer.out_channels for on in self.layers}
+        followed: set[str] = set()  # convolutions behind which a value stands already: what comes later is another's
+        for _, rows in in_order:
+            first = rows[0]
+            is_next = first.layer is not None and first.layer not in followed
+            yield is_next and first.op in RECTIFIERS and widths.get(str(first.layer)) == len(rows)
+            followed.add(str(first.layer))
 
 
 class ImageStudies:
