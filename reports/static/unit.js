@@ -467,20 +467,16 @@
         paths.length ? make("table", { class: "paths" }, make("caption", {}, "Similarity of activations in earlier layers"), make("thead", {}, make("tr", {}, ...["earlier layer", "maximised and natural", "natural and natural", "random and natural"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, paths)) : null);
     }
 
+    // The command that makes this page again. Channels that climb together round alike, so it names them all.
     again(unit) {
-      const command = `${this.page.dataset.command}${unit.c}`;
-      return make("section", { "aria-label": "Make it again" }, make("h3", {}, "Make it again"),
-        make("div", { class: "command" }, make("pre", { tabindex: "0" }, make("code", {}, command)), this.copy("Copy command", command)), this.howAlike(unit));
-    }
-
-    // How far the page that the command makes is this one. Channels that climb together round alike.
-    howAlike(unit) {
       const { command } = this.page.dataset;
-      if (/^filterscope maximize /.test(command)) return null;
-      const beside = Object.entries(this.layer.together).find(([, channels]) => channels.includes(unit.c))?.[0];
-      const exact = beside ? [" Alone its picture may differ by rounding; beside those that it climbed with it is the same to the bit: ", make("code", {}, `${command.trim().split(" ").at(-1)} ${beside}`), "."] : [];
-      return make("p", { class: "quiet" }, "The same data, options and seed, in a new folder.", ...exact,
-        " Of one channel a run makes all that it makes of some among many, such as diverse pictures: that page may hold more.");
+      const isRun = !/^filterscope maximize /.test(command); // which makes a picture alone
+      const beside = isRun ? Object.entries(this.layer.together).find(([, channels]) => channels.includes(unit.c))?.[0] : undefined;
+      const whole = `${command}${beside ?? unit.c}`;
+      const alone = beside ? ["It names the channels that climbed together: with them beside it, its picture is the same to the bit. Quicker, and perhaps with other roundings: ", make("code", {}, `${command.trim().split(" ").at(-1)} ${unit.c}`), " alone."] : [];
+      return make("section", { "aria-label": "Make it again" }, make("h3", {}, "Make it again"),
+        make("div", { class: "command" }, make("pre", { tabindex: "0" }, make("code", {}, whole)), this.copy("Copy command", whole)),
+        isRun ? make("p", { class: "quiet" }, "The same data, options and seed, in a new folder. ", ...alone) : null);
     }
 
     // A button that copies a text, or shows it to be copied by hand.

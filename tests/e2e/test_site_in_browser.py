@@ -272,7 +272,7 @@ def test_the_address_of_a_channel_opens_its_view_and_keys_walk_on(browser, folde
         )
         assert listens.locator("li").count() == 3
         assert feeds.locator("li b").all_inner_texts() == ["+", "−"]
-        assert "--channels 5" in view.locator("pre").inner_text()
+        assert "--channels 5" in view.get_by_label("Make it again").inner_text()
         sprites = page.evaluate(VISIBLE_SPRITES)
         assert all(sprite["image"].startswith('url("file:///') for sprite in sprites)
         page.keyboard.press("ArrowRight")
