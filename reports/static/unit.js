@@ -507,6 +507,17 @@
     }
     for (const view of views) view.follow();
   }
+  // On paper nothing is folded: what was opened for it is closed behind it.
+  function unfold(isPaper) {
+    for (const one of document.querySelectorAll(isPaper ? ".view details:not([open])" : ".view details.on-paper")) {
+      one.open = isPaper;
+      one.classList.toggle("on-paper", isPaper);
+    }
+  }
+  addEventListener("beforeprint", () => unfold(true));
+  addEventListener("afterprint", () => unfold(false));
+  matchMedia("print").addEventListener("change", (event) => unfold(event.matches));
+
   const typing = (target) => target.matches?.("input, select, textarea");
   function start() {
     addEventListener("hashchange", follow);

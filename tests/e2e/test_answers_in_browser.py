@@ -158,3 +158,39 @@ def test_where_no_channel_is_found_by_class_images_are_and_the_reason_is_said(br
         visit.page.wait_for_timeout(250)
         assert visit.page.locator("h2:visible", has_text="What fires on it").count() == 1
         assert visit.complaints == []
+
+
+APART = ".view .patches .twin, .view .row.maps > *, .view .listens li, .view .columns table"
+BOXES = """apart => [...document.querySelectorAll(apart)].map(e => {
+    const {left, right, top, bottom} = e.getBoundingClientRect();
+    return [left, right, top, bottom];
+})"""
+
+
+def overlap(one, other) -> bool:
+    return min(one[1], other[1]) - max(one[0], other[0]) > 1 and min(one[3], other[3]) - max(one[2], other[2]) > 1
+
+
+def test_a_channel_on_paper_overlaps_nothing_and_folds_nothing(browser, page_of):
+    sheet = {"width": 718, "height": 1000}  # A4 less its margins, CSS pixels
+    with Visit(browser, viewport=sheet) as visit:
+        visit.goto(*page_of(4))
+        view = visit.page.locator(".view:visible")
+        numbers = view.locator("details.all-numbers")
+        assert numbers.get_attribute("open") is None
+        visit.page.emulate_media(media="print")
+        visit.page.wait_for_timeout(200)
+        assert numbers.locator("table").is_visible()
+        assert not view.locator(".steps").is_visible()
+        boxes = visit.page.evaluate(BOXES, APART)
+        assert len(boxes) > 6
+        assert not any(overlap(one, other) for place, one in enumerate(boxes) for other in boxes[:place])
+        columns = visit.page.evaluate(BOXES, ".view .columns > section")
+        assert not any(overlap(one, other) for place, one in enumerate(columns) for other in columns[:place])
+        assert max(box[1] for box in boxes) <= sheet["width"]
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= sheet["width"]
+        assert visit.page.pdf(format="A4").count(b"/Type /Page\n") <= 3
+        visit.page.emulate_media(media="screen")
+        visit.page.wait_for_timeout(200)
+        assert numbers.get_attribute("open") is None
+        assert visit.complaints == []
