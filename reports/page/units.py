@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeGuard, TypeVar
@@ -421,17 +421,30 @@ def with_diverse(unit: Unit, run: Run) -> Unit:
     return replace(unit, diverse=tuple(one.kind.position for one in pictured))
 
 
-def leading(kinds: Sequence[Kind], units: Sequence[Unit], most: int) -> list[Picture]:
+def leading(
+    kinds: Sequence[Kind], units: Sequence[Unit], most: int, last: Collection[tuple[int, int]] = ()
+) -> list[Picture]:
     """The pictures that stand for a layer: those that rise highest above random images, of the first kind that has any.
 
     Units that are unraised, dead or diverged are left out. Ties go to the lower channel.
+
+    Args:
+        kinds: of the layer's pictures.
+        units: of the layer.
+        most: pictures.
+        last: kind and channel of pictures that tell little, and come behind all others.
     """
     for kind in kinds:
         of_kind = [unit.pictures[kind.position] for unit in units]
         pictured = [picture for picture in of_kind if picture and picture.sheet is not None]
         fine = [picture for picture in pictured if picture.row.status == "ok"]
         if fine:
-            return sorted(fine, key=lambda picture: (-picture.lift, picture.row.channel))[:most]
+
+            def order(picture: Picture) -> tuple[bool, float, int]:
+                channel = picture.row.channel
+                return (picture.kind.position, channel) in last, -picture.lift, channel
+
+            return sorted(fine, key=order)[:most]
     return []
 
 

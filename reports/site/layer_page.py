@@ -250,7 +250,9 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     writer = pictures.LayerSheets(run, folder, slug, source.lossless, compared=compared)
     written = [writer.kind_set(kind, units) for kind in kinds]
     worst = min((fidelity for _, fidelity in written), default=math.inf)
-    lead = leading(kinds, units, pictures.STRIP)
+    silent = source.studies.silent(layer.name) or ()
+    last = {*writer.plain, *((kind.position, channel) for kind in kinds for channel in silent)}
+    lead = leading(kinds, units, pictures.STRIP, last)
     if lead:
         worst = min(worst, writer.strip(lead))
     extra = [writer.weight_set(details, units, grid), writer.stimulus_set(details, units, grid)]

@@ -17,6 +17,7 @@ from filterscope.reports.page import sheets
 TWIN = 0.95  # cosine of kernels or correlation on the data above which channels are look-alikes
 SAME = 0.35  # median correlation of a layer's pictures above which they are said to look alike
 SIDE = 16  # pixels, at which pictures are compared: colours and coarse forms are left
+PLAIN = 8  # grey levels of standard deviation, in each colour, below which a picture is one plain colour
 FEWEST = 4  # pictures that a median is taken of
 
 
@@ -28,6 +29,17 @@ def thumbnail(picture: np.ndarray) -> np.ndarray:
     """
     step = max(1, min(picture.shape[:2]) // (4 * SIDE))  # of a large picture some pixels say enough
     return sheets.at_most(np.ascontiguousarray(picture[::step, ::step]), SIDE)
+
+
+def is_plain(picture: np.ndarray) -> bool:
+    """Whether a picture is hardly more than one colour all over.
+
+    Args:
+        picture: (H, W, bands) uint8.
+    """
+    step = max(1, min(picture.shape[:2]) // SIDE)
+    sample = picture[::step, ::step].reshape(-1, picture.shape[2])
+    return bool(sample.std(axis=0).max() < PLAIN)
 
 
 def median_correlation(thumbnails: Sequence[np.ndarray]) -> float | None:

@@ -130,6 +130,7 @@ class LayerSheets:
     lossless: bool  # whether large pictures are kept without loss
     compared: int = 0  # position of the kind whose pictures are compared with each other
     thumbnails: list[np.ndarray] = field(default_factory=list)  # of those of them that are fine, as they were written
+    plain: set[tuple[int, int]] = field(default_factory=set)  # kind and channel of pictures of one plain colour
 
     def kind_set(self, kind: Kind, units: Sequence[Unit]) -> tuple[SheetSet, float]:
         """Write the sheets of one kind of picture.
@@ -165,6 +166,8 @@ class LayerSheets:
         seen = sheets.visible(tile)
         is_of_kind = seen.shape[:2] == sheets.visible_size(*kind.pixels, kind.planes)
         shown = sheets.as_large(seen, *blank.shape[:2]) if picture.is_first or is_of_kind else seen
+        if likeness.is_plain(seen):
+            self.plain.add((kind.position, picture.row.channel))
         if picture.kind.position == self.compared and picture.row.status == "ok":
             self.thumbnails.append(likeness.thumbnail(shown))
         return shown
