@@ -84,7 +84,7 @@ def _against_nature(page: LayerPage) -> Iterator[str]:
 def _odd(page: LayerPage) -> Iterator[str]:
     """What is odd of its channels, and what was looked for in vain."""
     entry = page.entry
-    alike = sum(map(len, entry.groups))
+    alike = max(sum(map(len, entry.groups)), len(entry.doubles.double))  # doubles also of channels not on the page
     counts: list[tuple[str, str, int | None]] = [
         ("silent on the data", "silent on the data", None if entry.silent is None else len(entry.silent)),
         ("dead", "dead", entry.dead),

@@ -66,8 +66,8 @@ def _of_images(images: Sequence[ImageInfo], labels: Sequence[str]) -> Iterator[T
         best = image.prediction.top[0] if image.prediction and image.prediction.top else None
         answer = words.shortened(best.label, NAME) if best and best.label else ""
         own = labels[image.label] if image.label is not None and 0 <= image.label < len(labels) else ""
-        said = f"answered {answer}: " if answer else ""
-        why = f"{said}the channels that fire most on it"
+        answered = f"answered {answer}: " if answer else ""
+        why = f"{answered}the channels that fire most on it"
         yield Target(f"Image {name}", why, f"image-{index}.html#fire", f"{name} {answer} {own}".strip())
 
 

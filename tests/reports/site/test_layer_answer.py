@@ -80,3 +80,16 @@ def test_without_studies_pictures_are_compared_with_random_images(tmp_path):
     text = sentences(place, Run(place).layers[0].slug)
     assert text.startswith("Pictures of 4 channels rise above random images. None is dead or constant.")
     assert "class" not in text.partition("It is convolution")[0]
+
+
+def test_a_layer_with_doubles_has_look_alikes_also_where_the_page_shows_none_of_them(tmp_path):
+    place = synthetic_run(tmp_path / "run", layers=1, channels=4, images=1, studies=True, statuses={})
+    path = place / "examples/units.parquet"
+    table = pq.read_table(path)
+    unseen = [row | {"channel": 90 + row["channel"], "nearest": 90, "correlation": 0.999} for row in table.to_pylist()]
+    rows = [row | {"correlation": 0.1} for row in table.to_pylist()] + unseen
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    changed(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.1] * len(r["alike"]))
+    text = sentences(place)
+    assert "4 are look-alikes" in text
+    assert "like another" not in text
