@@ -298,7 +298,7 @@ def test_the_search_of_every_page_finds_classes_words_numbers_and_layers(browser
                 "features.2.conv | not analysed in this run",
             ]
             assert hits(visit, "zebra") == []
-            assert "No layer or channel fits “zebra”" in visit.page.locator(".hits").inner_text()
+            assert "No layer, channel, image or class fits “zebra”" in visit.page.locator(".hits").inner_text()
             assert hits(visit, "") == []
             assert not visit.page.locator(".hits").is_visible()
             assert visit.complaints == []

@@ -131,11 +131,15 @@ class HeldPictures:
         return slug, channel if number is None else int(number)
 
     def _lead(self, href: str) -> list[Row]:
-        """The pictures that stand for a layer: those that rise highest above random images."""
+        """The pictures that stand for a layer: those that rise highest above random images, silent channels last."""
         layer = next(layer for layer in self.layers if layer["slug"] == self._address(href)[0])
         rows = [row for row in self.table("units") if (row["layer"], row["objective"]) == (layer["name"], "channel")]
         fine = [row for row in rows if row["status"] == "ok"]
-        return sorted(fine, key=lambda row: (row["random"] - row["activation"], row["channel"]))
+        seen = self.table("examples/units")
+        silent = {row["channel"] for row in seen if row["layer"] == layer["name"] and row["dead"]}
+        return sorted(
+            fine, key=lambda row: (row["channel"] in silent, row["random"] - row["activation"], row["channel"])
+        )
 
     def _unit(self, layer: str, channel: int, title: str | None) -> np.ndarray:
         if title == "Weights":
