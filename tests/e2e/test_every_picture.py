@@ -2,8 +2,8 @@
 
 Chromium draws the page; what each picture claims is read from headings, captions and links, what it must show from the
 run's files. Small pictures, which pages enlarge by whole factors, are compared pixel by pixel. Lossy or reduced ones
-are compared in 6 × 6 cells, by the mean of each cell's middle: none may be off by more than 20 of 255 greys, and no
-other picture of the same kind may be as near. Of a lossy close-up of few pixels the mean is compared, within 40 greys,
+are compared in 6 × 6 cells, by the mean of each cell's middle: none may be off by more than 20 of 255 greys (40 in the
+strongly lossy thumbnails of the data's page), and no other picture of the same kind may be as near. Of a lossy close-up of few pixels the mean is compared, within 40 greys,
 since the colours of its edge mix with the next tile's. The runs' pictures are random blocks of eight colours, 115 greys
 apart.
 """
@@ -32,7 +32,7 @@ BLEND = 2  # greys that a browser's mixing of a half clear picture with white ma
 GREYS = 8  # greys lost where a single file keeps 32 of them
 MAPS = ("map", "heat", "firing", "value")
 CELLS = 6  # a side, of pictures that are not compared pixel by pixel
-EDGE = 40  # greys that the mean of a close-up may be off
+EDGE = 40  # greys that the mean of a close-up, or a cell of a thumbnail of the data's page, may be off
 OFF = 20  # greys that the mean of a cell may be off
 
 
@@ -104,7 +104,7 @@ class Count:
         own, pixels = min(((cells_off(pixels, expected), pixels) for pixels in one.pixels), key=lambda pair: pair[0])
         rivals = (on_white(rival)[0] for rival in self.held.rivals(one.claim))
         nearest = min((cells_off(pixels, rival) for rival in rivals), default=256.0)
-        if own > (EDGE if one.claim[0] == "patch" else OFF) or nearest <= own:
+        if own > (EDGE if one.claim[0] in ("patch", "speaker") else OFF) or nearest <= own:
             self.different.append(f"{where}: {one.claim}: a cell is off by {own:.0f}, of another by {nearest:.0f}")
 
     def check(self, *kinds: str) -> None:
