@@ -3,9 +3,9 @@
 Chromium draws the page; what each picture claims is read from headings, captions and links, what it must show from the
 run's files. Small pictures, which pages enlarge by whole factors, are compared pixel by pixel. Lossy or reduced ones
 are compared in 6 × 6 cells, by the mean of each cell's middle: none may be off by more than 20 of 255 greys (40 in the
-strongly lossy thumbnails of the data's page), and no other picture of the same kind may be as near. Of a lossy close-up of few pixels the mean is compared, within 40 greys,
-since the colours of its edge mix with the next tile's. The runs' pictures are random blocks of eight colours, 115 greys
-apart.
+strongly lossy thumbnails of the data's page), and no other picture of the same kind may be as near. Of a lossy close-up
+of few pixels the mean is compared, within 40 greys, since the colours of its edge mix with the next tile's. The runs'
+pictures are random blocks of eight colours, 115 greys apart.
 """
 
 from __future__ import annotations
