@@ -36,7 +36,7 @@ UNIT_SCHEMA = pa.schema(
     ]
 )
 LATER = frozenset(  # columns that tables of older versions lack: null there
-    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity"}
+    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity", "minus", "minus_label"}
 )
 
 MAP_SCHEMA = pa.schema(

@@ -324,6 +324,14 @@ DEFINITIONS = (
         "attribution",
     ),
     Definition(
+        "contrast",
+        "One class rather than another",
+        "Which pixels raise the answer’s score above that of one other class: the class that is next, or the image’s "
+        "label where the answer is wrong. A part of the image is named where a ninth of it holds two fifths or more of "
+        "all that speaks for the answer, or a third of it, across or down, three fifths or more.",
+        "attribution",
+    ),
+    Definition(
         "sanity",
         "Sanity check",
         "How similar an attribution stays when the network’s weights are replaced by random ones from the output "
