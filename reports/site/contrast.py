@@ -13,8 +13,8 @@ NINTH = 0.4  # share of what speaks for a class that one ninth of the image must
 THIRD = 0.6  # share that one third of it, a band across or down, must hold to be named
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 BANDS = (  # across, down
-    ("upper third", "middle third, between top and bottom,", "lower third"),
-    ("left third", "middle third, between left and right,", "right third"),
+    ("upper third of the image", "middle third of the image, between top and bottom", "lower third of the image"),
+    ("left third of the image", "middle third of the image, between left and right", "right third of the image"),
 )
 
 
@@ -41,7 +41,7 @@ def sentence(signed: np.ndarray, answer: str, other: str) -> str:
         return f"{words.percent(float(ninths.max()))} of what {speaks} lies in the {_ninth(row, column)} of the image."
     if thirds.max() >= THIRD:
         way, place = divmod(int(thirds.argmax()), 3)
-        return f"{words.percent(float(thirds.max()))} of what {speaks} lies in the {BANDS[way][place]} of the image."
+        return f"{words.percent(float(thirds.max()))} of what {speaks} lies in the {BANDS[way][place]}."
     return f"What {speaks} is spread over the image."
 
 

@@ -448,7 +448,7 @@ def _values(writer: RunWriter, layers: list[dict[str, Any]], images: int) -> Non
     for image in range(images):
         tiles = np.random.default_rng((5, image)).integers(0, 256, (2, height, width, 1)).astype(np.uint8)
         places = _put(writer, f"values/{image}.png", tiles)
-        for order, (op, with_places) in enumerate((("Relu", True), ("Gemm", False))):
+        for order, (op, with_places) in enumerate((("MaxPool", True), ("Gemm", False))):
             for channel in range(2):
                 picture = _tile(places[channel]) if with_places else dict.fromkeys(_tile(places[0]))
                 rows.append(

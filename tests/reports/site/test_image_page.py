@@ -37,20 +37,20 @@ def signed(places, shape=(9, 12)):
 
 ALL = slice(None)
 PLACES = {
-    "upper left ninth": [(slice(0, 3), slice(0, 4), 255)],
-    "middle right ninth": [(slice(3, 6), slice(8, 12), 200)],
-    "central ninth": [(slice(3, 6), slice(4, 8), 129), (slice(0, 3), ALL, 1)],
-    "lower third": [(slice(6, 9), ALL, 255)],
-    "left third": [(ALL, slice(0, 4), 255)],
-    "middle third, between top and bottom,": [(slice(3, 6), ALL, 255)],
-    "middle third, between left and right,": [(ALL, slice(4, 8), 255)],
+    "upper left ninth of the image": [(slice(0, 3), slice(0, 4), 255)],
+    "middle right ninth of the image": [(slice(3, 6), slice(8, 12), 200)],
+    "central ninth of the image": [(slice(3, 6), slice(4, 8), 129), (slice(0, 3), ALL, 1)],
+    "lower third of the image": [(slice(6, 9), ALL, 255)],
+    "left third of the image": [(ALL, slice(0, 4), 255)],
+    "middle third of the image, between top and bottom": [(slice(3, 6), ALL, 255)],
+    "middle third of the image, between left and right": [(ALL, slice(4, 8), 255)],
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_part_of_the_image_that_speaks_for_the_answer_is_named(place):
     sentence = contrast.sentence(signed(PLACES[place]), "cat", "dog")
-    assert sentence == f"100 % of what speaks for cat rather than dog lies in the {place} of the image."
+    assert sentence == f"100 % of what speaks for cat rather than dog lies in the {place}."
 
 
 def test_what_is_spread_is_not_given_a_place_and_what_is_not_there_no_sentence():
