@@ -14,7 +14,7 @@ ANSWERS = 5000  # images whose answer is listed, wrong answers first
 OF_A_CLASS = ("klass", "label", "score", "robust", "random", "probability", "rank", "entropy", "status")
 
 
-def of_data(run: Run) -> dict[str, Any]:
+def of_data(run: Run) -> dict[str, object]:
     """What the page of a data set with classes counts: its tables, with at most ANSWERS answers.
 
     Args:
@@ -35,7 +35,7 @@ def of_data(run: Run) -> dict[str, Any]:
     }
 
 
-def of_classes(rows: Sequence[ClassRow]) -> dict[str, Any]:
+def of_classes(rows: Sequence[ClassRow]) -> dict[str, object]:
     """What the page of the classes shows beside their pictures.
 
     Args:
@@ -50,5 +50,5 @@ def _order(row: AnswerRow) -> tuple[int, float, int]:
     return (0, -row.probability[0], row.image) if is_wrong else (1, 0.0, row.image)
 
 
-def _dicts(rows: Sequence[Any]) -> list[dict[str, Any]]:
+def _dicts(rows: Sequence[Any]) -> list[dict[str, object]]:
     return [asdict(row) for row in rows]

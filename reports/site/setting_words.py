@@ -181,7 +181,7 @@ def settings_facts(info: RunInfo) -> Facts:
 def study_facts(study: StudyInfo) -> Facts:
     """The settings of a study in plain words, and what it cost."""
     facts = _in_words(study.settings, STUDIES.get(str(study.name), {}))
-    return [*facts, ("Time", words.duration(study.seconds))]
+    return [*facts, ("Time it took", words.duration(study.seconds))]
 
 
 def _in_words(settings: Mapping[str, object], sayings: Mapping[str, SettingWords]) -> Facts:
