@@ -285,7 +285,9 @@ def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: in
         pairs=pairs[:PAIRS],
         wrong=images - sum(row.right for row in rows),
         mistakes=_mistakes(run, folder, answers, pictured),
-        answered=_answered(answers, confusion, pictured, shown=_led_to(lines, pairs, confusion if is_small else ())),
+        answered=_answered(
+            answers, confusion, pictured, shown=_led_to(lines, pairs[:PAIRS], confusion if is_small else ())
+        ),
         calibration=_calibration(rows_of(run.table("examples/reliability.parquet"), ReliabilityRow)),
         speakers=speakers,
         left_out=sum(row.images > 0 for row in rows) - sum(row.images > 0 for row in listed),
@@ -404,10 +406,10 @@ def _mistakes(run: Run, folder: Files, answers: Sequence[AnswerRow], pictured: P
     return [pictured.image(row, explained.get(row.image)) for row in surest]
 
 
-def _led_to(lines: Sequence[ClassLine], pairs: Sequence[Pair], cells: Sequence[ConfusionRow]) -> set[tuple[int, int]]:
+def _led_to(lines: Sequence[ClassLine], pairs: list[Pair], cells: Sequence[ConfusionRow]) -> set[tuple[int, int]]:
     """Label and answer of the images that the page leads to: from its matrix, its most frequent pairs, its classes."""
     rivals = [line.rival for line in lines if line.rival is not None]
-    return {(row.label, row.predicted) for row in (*cells, *pairs[:PAIRS], *rivals)}
+    return {(row.label, row.predicted) for row in cells} | {(pair.label, pair.predicted) for pair in pairs + rivals}
 
 
 def _answered(
