@@ -33,6 +33,7 @@ from filterscope.reports.site.matrices import Matrix
 from filterscope.reports.site.pictures import ExampleSheets
 
 MOST_CELLS = 30  # classes up to which the confusion matrix is a table with a number in each cell
+UNFIT = ("No label of the data set is", "The data set has labels, but")  # so begins the note of labels that do not fit
 PAIRS = 12  # of classes that are confused most
 IMAGES_OF_PAIR = 12  # shown of those that have the same label and the same answer, at most
 ANSWERED = 2000  # images shown so in all; two of each pair in any case
@@ -237,6 +238,13 @@ class Places:
     images: Mapping[str, ImagePage]  # file of one of the user's images → its page
     classes: set[int]  # with a picture on the page of classes
     examples: ExampleSheets | None
+
+
+def why_not(run: Run) -> str:
+    """Why a data set with labels has no page, in a sentence of the study; empty where there is nothing to say."""
+    study = run.study("examples")
+    notes = () if study is None or is_there(run) else study.notes
+    return next((note for note in notes if note.startswith(UNFIT)), "")
 
 
 def is_there(run: Run) -> bool:

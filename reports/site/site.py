@@ -234,6 +234,7 @@ class Site:
             "studies": studies,
             "has_classes": self.classes is not None,
             "has_data": data_page.is_there(self.run),
+            "why_no_data": data_page.why_not(self.run),
             "has_examples": self.examples is not None,
             "extent": self.extent,
             "map_side": MAP_SIDE,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.writer import RunWriter
+from filterscope.analyzer.studies.examples.class_survey import NO_LABEL_FITS, NO_SCORES
 from filterscope.reports.site import data_page, script_numbers
 from filterscope.reports.site.data_page import tenths
 from filterscope.reports.site.site import render, render_single
@@ -380,3 +381,22 @@ def test_many_class_pictures_have_a_matrix_with_named_axes(site, tmp_path):
 
 def test_per_cents_are_full_only_where_they_are():
     assert [tenths(share) for share in (0, 1, 0.9999, 0.0001, 0.8245)] == ["0 %", "100 %", "99.9 %", "0.1 %", "82.5 %"]
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_the_first_page_says_why_labels_that_fit_no_output_have_no_page(classes, site, tmp_path):
+    run, _ = site
+    note = NO_LABEL_FITS if classes is None else NO_SCORES
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    for name in TABLES:
+        path = folder / "examples" / f"{name}.parquet"
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+    path = folder / "examples" / "study.json"
+    study = json.loads(path.read_text())
+    unknown = "Classes of the data set that are none of the network's labels: yy."
+    path.write_text(json.dumps(study | {"notes": [unknown, "6 images were measured.", note]}))
+    first = read(render(Run(folder)))
+    (banner,) = [one for one in first.select("div", "banner") if note in one.text]
+    assert unknown in banner.text
+    assert not (folder / "site" / "data.html").exists()
+    assert not any(note in one.text for one in read(site[1] / "index.html").select("div", "banner"))
