@@ -138,6 +138,7 @@ STUDIES = {
         "methods": SettingWords("Methods", plain),
         "targets": SettingWords("What is explained", _or("the network’s own answer")),
         "layer": SettingWords("Layer of the targets", _or("none: classes are explained")),
+        "contrast": SettingWords("The answer against the class that is next", plain),
         "sanity": SettingWords("Sanity check", plain),
         "images": PHOTOS,
         "samples": SettingWords("Noisy copies of an image (SmoothGrad)", plain),
