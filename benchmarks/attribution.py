@@ -50,6 +50,7 @@ HEAD = """# Which pixels speak for it
 
     filterscope attribute model.onnx photo.jpg --target cat --labels labels.txt
     filterscope attribute model.onnx photo.jpg --target features.3:17@2,3 --method integrated-gradients --sanity
+    filterscope attribute model.onnx photo.jpg --target "cat - dog" --labels labels.txt
     filterscope analyze model.onnx --images photos/ --attribution default
 
     import filterscope as fs
@@ -57,7 +58,8 @@ HEAD = """# Which pixels speak for it
     answer = fs.attribute(model, "photo.jpg", "features.3:17")
     answer["grad-cam"].signed            # (H, W); the answer itself shows its pictures in a notebook
 
-A **target** is a class (its score before softmax), a channel (the sum of its map) or a neuron, of any value of the
+A **target** is a class (its score before softmax), one class rather than another (`cat - dog`: the difference of their
+scores; labels or numbers, with spaces around the sign), a channel (the sum of its map) or a neuron, of any value of the
 graph: LAYER is a convolution layer (then its pre-activation), a value or a node. By itself the class is taken that the
 network answers with; of a network without class scores, the channel of its last convolution that fires most.
 
@@ -67,6 +69,12 @@ the picture that the network reads as zeros (black, or the mean colour that the 
 one; the preprocessing cancels out. A signed map is the sum over the input's channels; the absolute view is the sum of
 the channels' absolute values. In the overlay red speaks for the target and blue against it, full colour from the 99th
 percentile on; the signed picture is exact: 128 is 0, 1 and 255 are ∓ the largest absolute value.
+
+**Why not the other class?** What speaks for cat often speaks for dog too. `--target "cat - dog"` explains the
+difference of the two scores, by every method; integrated gradients add up to how far the difference is above the
+baseline's, as ONNX Runtime computes both. `analyze --attribution` explains, beside each answer, the answer minus the
+class that is next, or minus the image's label where the answer is wrong: by Grad-CAM, or input × gradient where no
+layer has maps, one gradient an image (`fs.Attribution(contrast=False)` leaves it out).
 
 **ReLU** is found in every spelling (`analyzer/attribution/rectifiers.py` lists them), also as the rounding of an 8-bit
 network; {spellings} of them are compared with gradients written out by hand

@@ -248,8 +248,9 @@ def attribute(
     Args:
         model: from `open`, or a path.
         image: a file, folder, glob or array file; or (H, W, C) numbers in RGB order; or several of these.
-        target: a class by number or label, "LAYER:CHANNEL" or "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or
-            several of these; None: what the network answers with.
+        target: a class by number or label, "cat - dog" for one class rather than another, "LAYER:CHANNEL" or
+            "LAYER:CHANNEL@ROW,COLUMN" of any layer or value; or several of these; None: what the network answers
+            with.
         method: all, default, or saliency, input-x-gradient, integrated-gradients, smoothgrad, guided, deconvnet,
             grad-cam, occlusion; or several of these.
         layer: whose maps Grad-CAM weighs; None: the last convolution before the target.

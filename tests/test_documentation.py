@@ -114,7 +114,7 @@ def folder(tmp_path_factory):
     Image.fromarray(photo(24)).save(folder / "photo.jpg")
     names = imagenet()
     (folder / "names.txt").write_text("\n".join(names), encoding="utf-8")
-    (folder / "labels.txt").write_text("\n".join(["cat", *names[1:]]), encoding="utf-8")
+    (folder / "labels.txt").write_text("\n".join(["cat", "dog", *names[2:]]), encoding="utf-8")
     (folder / "mypackage").mkdir()
     for name in ("nets.py", "mypackage/nets.py"):
         (folder / name).write_text(NETS, encoding="utf-8")

@@ -16,6 +16,7 @@ from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.methods import METHODS, AttributionInput
 from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
 from filterscope.analyzer.network import scores
+from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import SettingsError, setting
 
@@ -38,6 +39,8 @@ class Explanation:
             "layer": self.target.layer,
             "target": self.target.channel,
             "label": self.target.label,
+            "minus": self.target.minus,
+            "minus_label": self.target.minus_label,
             "row": self.target.row,
             "column": self.target.column,
             "at": self.at,
@@ -83,11 +86,8 @@ class Explainer:
         """
         if text is not None:
             return self.values.target(text, self.labels)
-        try:
-            layer = scores.scores(self.network)
-        except SettingsError:
-            layer = None
-        if layer is not None and layer.value in self.network.twin.values:
+        layer = self._scores()
+        if layer is not None:
             answer = self.backpropagation.measured(pixels[None], layer.value)
             return self.values.klass(layer, int(answer.reshape(-1).argmax()), self.labels)
         last = self.values.last_layer()
@@ -97,6 +97,36 @@ class Explainer:
                 field="target",
             )
         return self.values.unit(last.name, strongest_channel(self.backpropagation.measured(pixels[None], last.value)))
+
+    def contrast(self, pixels: np.ndarray, label: int | None = None) -> Target | None:
+        """Why this answer rather than another one: the score of the answer minus that of one other class.
+
+        That class is the label, where the answer is wrong, and otherwise the class with the next highest score.
+
+        Args:
+            pixels: (H, W, C) uint8.
+            label: class that the image is known to have; None: unknown.
+
+        Returns:
+            The target; None where the network has no class scores, or they are not finite.
+        """
+        layer = self._scores()
+        if layer is None:
+            return None
+        answer = self.backpropagation.measured(pixels[None], layer.value).reshape(-1)
+        if not np.isfinite(answer).all():
+            return None
+        best, following = np.argsort(-answer, kind="stable")[:2].tolist()
+        is_wrong = label is not None and label != best and 0 <= label < answer.size
+        return self.values.klass(layer, best, self.labels, minus=label if is_wrong else following)
+
+    def _scores(self) -> ConvLayer | None:
+        """The class scores, where the network has any that a gradient leads to."""
+        try:
+            layer = scores.scores(self.network)
+        except SettingsError:
+            return None
+        return layer if layer.value in self.network.twin.values else None
 
     def maps(self, target: Target, layer: str | None = None) -> tuple[str, str] | None:
         """Value and name of the maps that Grad-CAM weighs: asked for, or the last layer before the target.

@@ -1,4 +1,4 @@
-"""What an attribution is toward: the score of a class, a channel of any value, or one neuron of it.
+"""What an attribution is toward: the score of a class, the difference of two, a channel of any value, or one neuron.
 
 Knows graphs and labels; computes nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.operator_facts import operators
 
 LAYER_ENDS = operators(lambda facts: facts.ends_layer)
+MINUS = " - "  # between two classes whose difference is meant
 UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTALL)
 
 
@@ -29,7 +30,8 @@ UNIT = re.compile(r"(.+):(\d{1,9})(?:@(\d{1,9}),(\d{1,9}))?", re.ASCII | re.DOTA
 class Target:
     """One number of the network for each picture.
 
-    Of a class its score before softmax; of a channel the sum of its map; of a neuron its value.
+    Of a class its score before softmax, or how far that is above another class's; of a channel the sum of its map; of a
+    neuron its value.
     """
 
     value: str  # of the graph, from which it is read; of a convolution layer, the pre-activation
@@ -39,17 +41,22 @@ class Target:
     row: int | None = None
     column: int | None = None
     axis: int = 1  # which of the value's axes counts channels
+    minus: int | None = None  # class whose score is subtracted
+    minus_label: str | None = None  # of that class, where known
 
     @property
     def name(self) -> str:
-        """As `target_of` reads it."""
+        """As `Values.target` reads it."""
         if self.layer is None:
-            return self.label or str(self.channel)
+            other = "" if self.minus is None else f"{MINUS}{self.minus_label or self.minus}"
+            return (self.label or str(self.channel)) + other
         return f"{self.layer}:{self.channel}" + ("" if self.row is None else f"@{self.row},{self.column}")
 
     def of(self, values: Any) -> Any:
         """The target's number, (N,), in the values (N, …) of N pictures: tensors or arrays."""
         unit = values[:, self.channel] if self.axis == 1 else values[..., self.channel]
+        if self.minus is not None:
+            unit = unit - values[:, self.minus]
         if self.row is not None:
             return unit[:, self.row, self.column]
         return unit.reshape(len(values), -1).sum(1)
@@ -63,25 +70,37 @@ class Values:
         self._walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
 
     def target(self, text: str, labels: Sequence[str] = ()) -> Target:
-        """What `cat`, `281`, `LAYER:CHANNEL` or `LAYER:CHANNEL@ROW,COLUMN` stands for.
+        """What `cat`, `281`, `cat - dog`, `LAYER:CHANNEL` or `LAYER:CHANNEL@ROW,COLUMN` stands for.
 
-        LAYER is a convolution layer (its pre-activation), a value of the graph or a node (its first output).
+        `cat - dog` is the score of one class minus that of another; spaces stand around the sign. LAYER is a
+        convolution layer (its pre-activation), a value of the graph or a node (its first output).
 
         Raises:
             SettingsError: no such class, layer, channel or place; near names are given.
         """
-        unit = None if text.lower() in {label.lower() for label in labels} else UNIT.fullmatch(text)
+        lowered = {label.lower() for label in labels}
+        pair = None if text.lower() in lowered else _two_classes(text, lowered)
+        unit = None if text.lower() in lowered or pair is not None else UNIT.fullmatch(text)
         if unit is not None:
             place = None if unit[3] is None else (int(unit[3]), int(unit[4]))
             return self.unit(unit[1], int(unit[2]), place)
         layer = scores.scores(self.network, "target", "give LAYER:CHANNEL")
-        index = scores.class_index(text, labels, layer.out_channels, field="target")
-        return self.klass(layer, index, labels)
+        classes = [scores.class_index(name, labels, layer.out_channels, field="target") for name in pair or (text,)]
+        if len(set(classes)) < len(classes):
+            raise _does_not_fit(text, "a class minus itself is 0; give two classes")
+        return self.klass(layer, classes[0], labels, minus=classes[1] if pair else None)
 
-    def klass(self, layer: ConvLayer, index: int, labels: Sequence[str]) -> Target:
-        """A class of `scores.scores`."""
-        has_labels = len(labels) == layer.out_channels
-        return Target(layer.value, None, index, labels[index] if has_labels else None)
+    def klass(self, layer: ConvLayer, index: int, labels: Sequence[str], minus: int | None = None) -> Target:
+        """A class of `scores.scores`; with `minus`, its score less that of another class."""
+        names = labels if len(labels) == layer.out_channels else [None] * layer.out_channels
+        return Target(
+            layer.value,
+            layer=None,
+            channel=index,
+            label=names[index],
+            minus=minus,
+            minus_label=None if minus is None else names[minus],
+        )
 
     def unit(self, layer: str, channel: int, place: tuple[int, int] | None = None) -> Target:
         """A channel of a value, or with a place (row, column) a neuron of it.
@@ -196,6 +215,21 @@ class Values:
         return node.op in ("Add", "Sum") and not any(
             name in self.network.model.graph.initializers for name in node.inputs
         )
+
+
+def _two_classes(text: str, lowered: Collection[str]) -> tuple[str, str] | None:
+    """The two names in `cat - dog`, either of which may hold the sign too; None: no difference of classes is meant.
+
+    Args:
+        text: a target.
+        lowered: the labels in small letters.
+    """
+    parts = text.split(MINUS)
+    splits = [(MINUS.join(parts[:i]).strip(), MINUS.join(parts[i:]).strip()) for i in range(1, len(parts))]
+    for pair in splits:
+        if all(name.lower() in lowered or (name.isascii() and name.isdigit()) for name in pair):
+            return pair
+    return splits[0] if splits and UNIT.fullmatch(text) is None else None
 
 
 def _does_not_fit(text: str, reason: str) -> SettingsError:

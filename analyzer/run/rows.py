@@ -251,6 +251,8 @@ class AttributionRow(StoredPicture):
     layer: str | None  # of the target; None: the class scores
     target: int  # class or channel
     label: str | None  # of the class
+    minus: int | None  # class whose score is subtracted from the target's; None: none, or an older run
+    minus_label: str | None  # of that class
     at: str | None  # layer whose maps are weighed; None for methods of the pixels
     score: float | None  # the target's value on the image
     total: float | None  # sum of the attributions

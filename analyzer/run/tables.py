@@ -36,7 +36,7 @@ UNIT_SCHEMA = pa.schema(
     ]
 )
 LATER = frozenset(  # columns that tables of older versions lack: null there
-    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity"}
+    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity", "minus", "minus_label"}
 )
 
 MAP_SCHEMA = pa.schema(
@@ -211,6 +211,8 @@ ATTRIBUTION_SCHEMA = pa.schema(  # attribution/attributions.parquet
         ("layer", pa.string()),  # of the target, or a value of the graph; null: the class scores
         ("target", pa.int32()),  # class or channel
         ("label", pa.string()),  # of the class, or null
+        ("minus", pa.int32()),  # class whose score is subtracted from the target's; null: none is
+        ("minus_label", pa.string()),  # of that class, or null
         ("row", pa.int32()),  # of a neuron; null: the sum of the channel's map, or a class
         ("column", pa.int32()),
         ("at", pa.string()),  # layer whose maps Grad-CAM weighs; null for methods of the pixels

@@ -21,6 +21,7 @@ from filterscope.analyzer.run.tables import ATTRIBUTION_SCHEMA, SANITY_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters import checks
 
+CONTRAST = ("grad-cam", "input-x-gradient")  # of one gradient each; the first that suits the network
 NO_CLASSES = "The network has no class scores; the strongest channel of its last convolution is explained."
 
 
@@ -28,12 +29,15 @@ NO_CLASSES = "The network has no class scores; the strongest channel of its last
 class Attribution:
     """Which pixels of the user's images speak for what the network answers.
 
-    Writes attribution/attributions.parquet, an atlas an image, and with `sanity` attribution/sanity.parquet.
+    With `contrast`, also which pixels speak for the answer rather than for the class that is next, or for the image's
+    label where the answer is wrong: by one gradient an image. Writes attribution/attributions.parquet, an atlas an
+    image, and with `sanity` attribution/sanity.parquet.
     """
 
     methods: tuple[str, ...] = DEFAULT  # of analyzer.attribution.methods.METHODS
     targets: tuple[str, ...] = ()  # as `Values.target` reads them; none: what the network answers with
     layer: str | None = None  # whose maps Grad-CAM weighs; None: the last before the target
+    contrast: bool = True  # where no targets are named
     sanity: bool = False
     most: int = 12  # images
 
@@ -42,6 +46,7 @@ class Attribution:
         object.__setattr__(self, "targets", checks.names("targets", self.targets))
         if self.layer is not None:
             checks.text("layer", self.layer)
+        checks.flag("contrast", self.contrast)
         checks.flag("sanity", self.sanity)
         object.__setattr__(self, "most", checks.whole("most", self.most, least=1))
 
@@ -56,6 +61,7 @@ class Attribution:
             "methods": list(self.methods),
             "targets": list(self.targets),
             "layer": self.layer,
+            "contrast": self.contrast and not self.targets,
             "sanity": self.sanity,
             "images": self.most,
             "samples": methods.SAMPLES,
@@ -84,6 +90,8 @@ class Attribution:
                 explanations += one
                 if one and len(explained) < PICTURES:
                     explained.append((pixels, one))
+            if self.contrast and not self.targets:
+                explanations += self._contrast(context, explainer, index)
             if explanations:
                 place = f"attribution/image-{index}.png"
                 tiles = np.stack([signed_tile(explanation.signed) for explanation in explanations])
@@ -118,4 +126,15 @@ class Attribution:
             layer=self.layer,
             notes=context.notes,
             done=lambda: context.progress.advance(),
+        )
+
+    def _contrast(self, context: Context, explainer: Explainer, index: int) -> list[Explanation]:
+        """Why an image is answered with its class rather than with another one."""
+        pixels = context.pictures[index]
+        target = explainer.contrast(pixels, context.photos[index].label)
+        if target is None:
+            return []
+        method = next(name for name in CONTRAST if explainer.why_not(name, target, self.layer) is None)
+        return explainer.explain_all(
+            pixels, target, (method,), layer=self.layer, notes=context.notes, done=lambda: None
         )

@@ -28,6 +28,7 @@ from filterscope.converters.plain_text import visible
 from filterscope.exit_codes import path_text, say_how_pictures_go
 
 if TYPE_CHECKING:
+    from filterscope.analyzer.attribution.explain import Explanation
     from filterscope.analyzer.attribution.explained import Answer
 
 
@@ -44,8 +45,8 @@ def attribute(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="A class by number or (with --labels) by name, LAYER:CHANNEL or LAYER:CHANNEL@ROW,COLUMN of any layer "
-            "or value. May be repeated.",
+            help="A class by number or (with --labels) by name, 'cat - dog' for one class rather than another, "
+            "LAYER:CHANNEL or LAYER:CHANNEL@ROW,COLUMN of any layer or value. May be repeated.",
             show_default="what the network answers with",
             rich_help_panel=RESULT,
         ),
@@ -123,8 +124,7 @@ def table(answer: Answer) -> str:
     lines = []
     for picture in answer.pictures:
         first = picture.explanations[0]
-        of = "score" if first.target.layer is None else "sum" if first.target.row is None else "value"
-        lines.append(f"{visible(picture.image)}: {visible(first.target.name)}, {of} {first.score:.4g}")
+        lines.append(f"{visible(picture.image)}: {visible(first.target.name)}, {_number(first)} {first.score:.4g}")
         lines.append(f"  {'method':<22}{'lowest':>12}{'highest':>12}{'total':>12}  at")
         for explanation in picture.explanations:
             row = explanation.to_json()
@@ -133,6 +133,14 @@ def table(answer: Answer) -> str:
     return "\n".join(
         [*lines, *_sanity_lines(answer.sanity), *(f"note: {visible(as_options(note))}" for note in answer.notes)]
     )
+
+
+def _number(explanation: Explanation) -> str:
+    """What the target's number is called."""
+    target = explanation.target
+    if target.layer is None:
+        return "score" if target.minus is None else "difference"
+    return "sum" if target.row is None else "value"
 
 
 def to_json(answer: Answer, files: Sequence[Path]) -> str:

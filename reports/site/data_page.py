@@ -6,7 +6,7 @@ Knows the run's reader, counts and sheets; templates hold the markup.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,15 @@ from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable
 from filterscope.reports.site import matrices, pictures
 from filterscope.reports.site.details import classes_of_channels
-from filterscope.reports.site.image_page import METHODS
+from filterscope.reports.site.image_page import METHODS, ImagePage
 from filterscope.reports.site.matrices import Matrix
 from filterscope.reports.site.pictures import ExampleSheets
 
 MOST_CELLS = 30  # classes up to which the confusion matrix is a table with a number in each cell
+UNFIT = ("No label of the data set is", "The data set has labels, but")  # so begins the note of labels that do not fit
 PAIRS = 12  # of classes that are confused most
+IMAGES_OF_PAIR = 12  # shown of those that have the same label and the same answer, at most
+ANSWERED = 2000  # images shown so in all; two of each pair in any case
 MISTAKES = 48  # images, the surest first
 UNITS = 6  # that speak for a class
 UNITS_OF_MANY = 3  # where there are more than MANY classes
@@ -92,8 +95,8 @@ class ClassLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """An image that was answered wrong."""
+class AnsweredImage:
+    """An image of the data set and what was answered."""
 
     row: AnswerRow
     label: str
@@ -101,12 +104,27 @@ class Mistake:
     own: float | None  # probability of the right class, where it is among the five highest
     place: int | None  # in the sheets of examples; None: no picture
     why: int | None  # in the sheet of attributions; None: it is not explained
-    page: str  # of the same image among the user's, with its attributions; empty where there is none
+    page: ImagePage | None  # of the same image among the user's
 
     @property
     def brief(self) -> str:
         """Its name; of an image in a file of many, its number."""
         return f"image {self.row.image:,}" if self.row.name.endswith("]") else self.row.name
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The images of one class that were answered with another, or with their own."""
+
+    label: int
+    predicted: int
+    images: int
+    shown: Sequence[AnsweredImage]  # a few: the surest of wrong answers, the least sure of right ones
+
+    @property
+    def anchor(self) -> str:
+        """Its place on the page."""
+        return f"answered-{self.label}-{self.predicted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +179,8 @@ class DataPage:
     matrix: Matrix | None
     pairs: Sequence[Pair]
     wrong: int  # images
-    mistakes: Sequence[Mistake]
+    mistakes: Sequence[AnsweredImage]
+    answered: Mapping[tuple[int, int], Answered]  # label, answer → the images; of pairs that the page leads to
     calibration: Calibration
     speakers: Sequence[tuple[DataClassRow, Sequence[Speaker]]]
     left_out: int  # classes that are not on the page
@@ -169,12 +188,12 @@ class DataPage:
     method: str  # that explains the mistakes, as papers write it; empty where none is
 
     @property
-    def explained(self) -> list[Mistake]:
+    def explained(self) -> list[AnsweredImage]:
         """The mistakes with attributions."""
         return [one for one in self.mistakes if one.why is not None]
 
     @property
-    def others(self) -> list[Mistake]:
+    def others(self) -> list[AnsweredImage]:
         """The mistakes without."""
         return [one for one in self.mistakes if one.why is None]
 
@@ -217,9 +236,16 @@ class Places:
     """Where what the page links to is."""
 
     on_page: Mapping[str, tuple[str, set[int]]]  # layer → its page and the channels on it
-    images: Mapping[str, str]  # file of one of the user's images → its page, where it has attributions
+    images: Mapping[str, ImagePage]  # file of one of the user's images → its page
     classes: set[int]  # with a picture on the page of classes
     examples: ExampleSheets | None
+
+
+def why_not(run: Run) -> str:
+    """Why a data set with labels has no page, in a sentence of the study; empty where there is nothing to say."""
+    study = run.study("examples")
+    notes = () if study is None or is_there(run) else study.notes
+    return next((note for note in notes if note.startswith(UNFIT)), "")
 
 
 def is_there(run: Run) -> bool:
@@ -252,7 +278,8 @@ def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: in
     lines = _lines(listed, pairs, places.classes)
     speakers, grid = _speakers(run, folder, table, places=places, rows=listed)
     of_five = [row.right_of_five for row in rows]
-    wrong = [row for row in rows_of(run.table("examples/answers.parquet"), AnswerRow) if _is_wrong(row)]
+    answers = [row for row in rows_of(run.table("examples/answers.parquet"), AnswerRow) if row.label is not None]
+    pictured = Pictured(run, names, places)
     is_small = len(shown) <= MOST_CELLS
     method = next(iter(run.table("examples/mistakes.parquet")["method"].to_pylist()), "")
     return DataPage(
@@ -266,7 +293,10 @@ def write(run: Run, folder: Files, table: UnitTable, places: Places, *, most: in
         matrix=None if is_small else _matrix(folder, listed, confusion, names=names),
         pairs=pairs[:PAIRS],
         wrong=images - sum(row.right for row in rows),
-        mistakes=_mistakes(run, folder, wrong, names=names, places=places),
+        mistakes=_mistakes(run, folder, answers, pictured),
+        answered=_answered(
+            answers, confusion, pictured, shown=_led_to(lines, pairs[:PAIRS], confusion if is_small else ())
+        ),
         calibration=_calibration(rows_of(run.table("examples/reliability.parquet"), ReliabilityRow)),
         speakers=speakers,
         left_out=sum(row.images > 0 for row in rows) - sum(row.images > 0 for row in listed),
@@ -342,30 +372,74 @@ def _is_wrong(row: AnswerRow) -> bool:
     return row.label is not None and row.best[0] != row.label
 
 
-def _mistakes(
-    run: Run, folder: Files, wrong: Sequence[AnswerRow], *, names: Mapping[int, str], places: Places
-) -> list[Mistake]:
+class Pictured:
+    """Finds the pictures and pages of images of the data set.
+
+    Args:
+        run: to read from.
+        names: of the classes.
+        places: what is there to lead to.
+    """
+
+    def __init__(self, run: Run, names: Mapping[int, str], places: Places) -> None:
+        table = run.table("examples/pictures.parquet")
+        images = table["image"].to_pylist()
+        self._example_of = dict(zip(images, table["example"].to_pylist(), strict=True))
+        self._source_of = dict(zip(images, table["source"].to_pylist(), strict=True))
+        self._in_sheets = {} if places.examples is None else places.examples.places
+        self._names, self._pages = names, places.images
+
+    def image(self, row: AnswerRow, why: int | None = None) -> AnsweredImage:
+        """An image with a label.
+
+        Args:
+            row: its answer.
+            why: its place in the sheet of attributions; None: it is not explained.
+        """
+        label = row.label or 0
+        return AnsweredImage(
+            row,
+            label=_name(self._names, label),
+            answer=_name(self._names, row.best[0]),
+            own=dict(zip(row.best, row.probability, strict=True)).get(label),
+            place=self._in_sheets.get(self._example_of.get(row.image, -1)),
+            why=why,
+            page=self._pages.get(self._source_of.get(row.image, "")),
+        )
+
+
+def _mistakes(run: Run, folder: Files, answers: Sequence[AnswerRow], pictured: Pictured) -> list[AnsweredImage]:
+    wrong = (row for row in answers if _is_wrong(row))
     surest = sorted(wrong, key=lambda row: (-row.probability[0], row.image))[:MISTAKES]
     explained = _write_attributions(run, folder, {row.image for row in surest})
-    table = run.table("examples/pictures.parquet")
-    example_of = dict(zip(table["image"].to_pylist(), table["example"].to_pylist(), strict=True))
-    source_of = dict(zip(table["image"].to_pylist(), table["source"].to_pylist(), strict=True))
-    in_sheets = {} if places.examples is None else places.examples.places
-    mistakes = []
-    for row in surest:
-        own = dict(zip(row.best, row.probability, strict=True)).get(row.label or 0)
-        mistakes.append(
-            Mistake(
-                row,
-                label=_name(names, row.label or 0),
-                answer=_name(names, row.best[0]),
-                own=own,
-                place=in_sheets.get(example_of.get(row.image, -1)),
-                why=explained.get(row.image),
-                page=places.images.get(source_of.get(row.image, ""), ""),
-            )
-        )
-    return mistakes
+    return [pictured.image(row, explained.get(row.image)) for row in surest]
+
+
+def _led_to(lines: Sequence[ClassLine], pairs: list[Pair], cells: Sequence[ConfusionRow]) -> set[tuple[int, int]]:
+    """Label and answer of the images that the page leads to: from its matrix, its most frequent pairs, its classes."""
+    rivals = [line.rival for line in lines if line.rival is not None]
+    return {(row.label, row.predicted) for row in cells} | {(pair.label, pair.predicted) for pair in pairs + rivals}
+
+
+def _answered(
+    answers: Sequence[AnswerRow],
+    confusion: Sequence[ConfusionRow],
+    pictured: Pictured,
+    shown: Set[tuple[int, int]],
+) -> dict[tuple[int, int], Answered]:
+    """Some images of each pair of label and answer, the surest of wrong answers and the least sure of right ones."""
+    rows: dict[tuple[int, int], list[AnswerRow]] = defaultdict(list)
+    for row in answers:
+        rows[row.label or 0, row.best[0]].append(row)
+    counts = {(row.label, row.predicted): row.images for row in confusion}
+    pairs = sorted(shown & rows.keys())
+    most = min(IMAGES_OF_PAIR, max(2, ANSWERED // max(1, len(pairs))))
+    answered = {}
+    for pair in pairs:
+        way = 1 if pair[0] == pair[1] else -1
+        few = sorted(rows[pair], key=lambda row: (way * row.probability[0], row.image))[:most]
+        answered[pair] = Answered(*pair, images=counts[pair], shown=[pictured.image(row) for row in few])
+    return answered
 
 
 def _write_attributions(run: Run, folder: Files, images: set[int]) -> dict[int, int]:

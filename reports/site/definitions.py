@@ -59,31 +59,32 @@ DEFINITIONS = (
     Definition(
         "diversity",
         "Diversity pictures",
-        "Four images of one channel, found together, with a penalty where they look alike to the layer: where they "
-        "differ, the channel responds to more than one thing. Where each two agree in colour and form (a concordance "
-        "correlation of 0.75 or more at 32 pixels, Lin 1989), the highest alone is shown.",
+        "Four images of one channel, found together and pushed to differ; where they do, the channel responds to "
+        "more than one thing. Of four that agree in colour and form (each two with a concordance correlation of "
+        "0.75 or more at 32 pixels, Lin 1989), only the highest is shown.",
     ),
     Definition(
         "lift",
         "Height above random",
-        "The activation of the layer’s first kind of picture less the best of 16 random images. A layer’s channels "
-        "come in this order where the run holds no natural images to compare with; those that are unraised, constant, "
-        "dead or diverged come last.",
+        "How much more the picture excites the channel than chance does: the activation of the channel’s first "
+        "picture minus the highest one among 16 random images. A layer’s channels stand in this order, the highest "
+        "first, where the run has no natural images to compare with; unraised, constant, dead and diverged ones "
+        "come last.",
     ),
     Definition(
         "nature",
         "Strength against nature",
-        "The picture’s activation as a multiple of the strongest natural one, like compared with like: the ratio of "
-        "“maximised against natural”, or without that study a neuron picture against the highest place of the data "
-        "set. A layer’s channels come in this order where at least half of them have it; below 1, natural images "
-        "excite the channel more than the picture does.",
+        "How many times as strongly as the strongest natural image the picture excites the channel; below 1, the "
+        "natural image is stronger. The number is from “Maximised against natural”, or without that study a neuron "
+        "picture’s against the highest place of the data set, and a layer’s channels stand in this order where at "
+        "least half of them have it.",
     ),
     Definition(
         "likeness",
         "Pictures that look alike",
-        "The median, over all pairs of a layer’s pictures, of the correlation of their pixels at 16 pixels, colours "
-        "included; above 0.35 the layer’s page says so. Such pictures may show what the method prefers more than what "
-        "tells the channels apart.",
+        "How alike the pictures of a layer are: the correlation of two of them in colour at 16 pixels, the median "
+        "over all pairs. Above 0.35 the layer’s page warns of it, since they may show what the method prefers more "
+        "than what tells the channels apart.",
     ),
     Definition(
         "first",
@@ -94,18 +95,19 @@ DEFINITIONS = (
     Definition(
         "analytic",
         "Analytic picture",
-        "Where a layer sees the image directly, one neuron is a linear function of the pixels, so its best image is "
-        "known by formula: the high end of the range where the weight is positive, the low end where it is negative. "
-        "For deeper layers the same rule gives the pattern in the layer’s own input that excites the neuron most: one "
-        "patch per input channel, in rows, white for high, black for low, grey where the weight is 0.",
+        "Where a layer sees the image directly, the image that excites a neuron most is known by formula: each "
+        "pixel at the high end of its range where its weight is positive, at the low end where it is negative. For "
+        "deeper layers the formula gives the pattern in the layer’s own input: one patch per input channel, in "
+        "rows, white for high, black for low, grey where the weight is 0.",
     ),
     Definition(
         "sure",
         "Well, partly, weakly supported",
-        f"Well: the picture was compared with natural images or data, and nothing speaks against it; partly: one "
-        f"doubt, or no comparison; weakly: two doubts or more, silent on the data, or no better than random images. "
-        f"Doubts are: natural images excite the channel more; a few pixels of shift cost more than "
-        f"{1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "
+        "How far the picture can be trusted: well, where it was compared with natural images or data and nothing "
+        "speaks against it; partly, with one doubt or no comparison; weakly, with two doubts or more, silent on the "
+        "data, or no better than random images. Doubts are: natural images excite the channel more; shifts by a few "
+        "pixels cost more "
+        f"than {1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "
         f"correlation of {answer.APART} or more in a layer that tells natural paths apart; less than {answer.BARELY} "
         "times the best random image; a first picture; pictures of the layer that look alike.",
     ),
@@ -126,16 +128,16 @@ DEFINITIONS = (
     Definition(
         "random",
         "Best random",
-        "The highest value that the same number, mean or neuron, has on 16 random images of the same size. A picture "
-        "must exceed it to mean anything.",
+        "The highest value of the same number, the mean of the map or the neuron, on 16 random images of the same "
+        "size. A picture that does not exceed it means nothing.",
     ),
     Definition(
         "bound",
         "At most",
-        "What no picture of the same size can exceed, in the mean of the map for a channel picture (one place may go "
-        "higher) or in the one neuron for a neuron picture: proven by interval arithmetic (usually far too high), by "
-        "linear relaxations where those are cheap (closer), or exact where a formula is known. Shown where the picture "
-        "reaches a third of it or more; whether the rest can be reached is unknown.",
+        "The most that any picture of the same size could reach, in the mean of the map for a channel picture, in "
+        "the neuron for a neuron picture: exact where a formula is known, otherwise a proven limit, close by linear "
+        "relaxations or usually far too high by interval arithmetic. It is shown where the picture reaches a third "
+        "of it or more; whether the rest can be reached is unknown.",
     ),
     Definition(
         "unraised",
@@ -224,17 +226,17 @@ DEFINITIONS = (
     Definition(
         "listens",
         "Listens to",
-        "The channels of earlier layers that feed this one with the largest kernels, by Euclidean norm; where "
-        "several layers are added, the last of them is named; + raises, − lowers: the sign of the kernel’s sum; per "
-        "cent: its share of the norm of all the channel’s weights. A large weight on a channel that hardly varies "
-        "moves little, so this is what the channel could listen to, not what it does on your images.",
+        "The channels of earlier layers that feed this one with the largest kernels: + raises it, − lowers it (the "
+        "sign of the kernel’s sum), per cent is the kernel’s share of all the channel’s weights (by Euclidean "
+        "norm), and of several layers that are added the last is named. It says what the channel could listen to, "
+        "not what it does on your images: a large weight on a channel that hardly varies moves little.",
         "weights",
     ),
     Definition(
         "feeds",
         "Feeds",
-        "The channels of later layers of whose kernels this one is the largest share, by Euclidean norm. + raises "
-        "them, − lowers them: the sign of the kernel’s sum.",
+        "The channels of later layers that take in this one most: those of whose kernels it is the largest share, "
+        "by Euclidean norm. + raises them, − lowers them: the sign of the kernel’s sum.",
         "weights",
     ),
     Definition(
@@ -324,6 +326,14 @@ DEFINITIONS = (
         "attribution",
     ),
     Definition(
+        "contrast",
+        "One class rather than another",
+        "Which pixels raise the answer’s score above that of one other class: the class that is next, or the image’s "
+        "label where the answer is wrong. A part of the image is named where a ninth of it holds two fifths or more of "
+        "all that speaks for the answer, or a third of it, across or down, three fifths or more.",
+        "attribution",
+    ),
+    Definition(
         "sanity",
         "Sanity check",
         "How similar an attribution stays when the network’s weights are replaced by random ones from the output "
@@ -341,8 +351,8 @@ DEFINITIONS = (
     Definition(
         "inversion",
         "Inversion",
-        "An image found from nothing but a layer’s activations on the original (Mahendran and Vedaldi 2015). Details "
-        "that it lacks are not represented in those activations; the distance is between the activations of the two "
+        "An image found from nothing but a layer’s activations on the original (Mahendran and Vedaldi 2015); "
+        "details that it lacks are not in those activations. The distance is between the activations of the two "
         "images, as a share of the original’s.",
         "inversion",
     ),
@@ -379,10 +389,10 @@ DEFINITIONS = (
     Definition(
         "truth",
         "Maximised against natural",
-        "The highest activation anywhere on the maximised pictures against that on natural images (highest place), "
-        "and the mean on the channel picture against that on natural images cut to its size around their strongest "
-        "places (mean of the map). A large multiple means that the picture lies far from what the network meets; the "
-        "paths compare which earlier channels lead there (Geirhos et al. 2024).",
+        "Two comparisons of maximised pictures with natural images: their highest activation at any place, and the "
+        "mean of the map on the channel picture against that on natural images cut to its size around their "
+        "strongest places. A large multiple means that the picture lies far from what the network meets; the paths "
+        "compare which earlier channels lead there (Geirhos et al. 2024).",
         "truth",
     ),
     Definition(

@@ -6,6 +6,7 @@ Knows the run's reader and pixels; templates hold the markup.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -20,7 +21,7 @@ from filterscope.analyzer.run.rows import AttributionRow, GridRow, GroupRow, Inv
 from filterscope.reports.page import colours, heat, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import LayerMaps, MapFact
-from filterscope.reports.site import pictures
+from filterscope.reports.site import contrast, pictures
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -90,9 +91,20 @@ class ValueSummary:
     value: str
     op: str
     layer: str | None
+    page: str  # of that layer; empty where it is on none
     channels: int
     blank: int
     strongest: tuple[tuple[int, float | None, int | None], ...]  # channel, maximum, tile
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Which pixels speak for the answer rather than for another class."""
+
+    picture: StudyPicture
+    answer: str
+    other: str
+    sentence: str  # where they are; empty where nothing speaks for the answer
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +118,7 @@ class ImagePage:
     layers: list[OnLayer] = field(default_factory=list)
     tiles: list[pictures.MapTile] = field(default_factory=list)
     attributions: list[StudyPicture] = field(default_factory=list)
+    contrast: Contrast | None = None
     inversions: list[StudyPicture] = field(default_factory=list)
     caricatures: list[StudyPicture] = field(default_factory=list)
     groups: list[tuple[str, str | None, list[StudyPicture]]] = field(
@@ -119,6 +132,23 @@ class ImagePage:
     def name(self) -> str:
         """The image's name, short enough to stand beside every unit."""
         return words.shortened(str(self.facts.name))
+
+    @property
+    def source(self) -> str:
+        """The file it came from; of an image in a file of many, with its number there, as a data set names it."""
+        number = re.search(r"\[\d+\]$", self.facts.name)
+        file = str(self.facts.source)
+        return file if number is None or file.endswith(number[0]) else file + number[0]
+
+    @property
+    def page(self) -> str:
+        """The file of its page."""
+        return f"image-{self.index}.html"
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether its page shows which pixels speak for its answer."""
+        return bool(self.attributions) or self.contrast is not None
 
     def answer(self, labels: Sequence[str]) -> str:
         """What the network answered, and whether that is right, in a sentence or two; empty where it gave no scores.
@@ -134,11 +164,22 @@ class ImagePage:
         scores = [words.percent(one.score) if is_probability else words.figure(one.score) for one in prediction.top]
         text = f"Answered {words.shortened(named[0], 60)} ({'' if is_probability else 'score '}{scores[0]})"
         text += f", then {words.shortened(named[1], 60)} ({scores[1]})." if len(named) > 1 else "."
+        own = self.truth(labels)
+        if not own:
+            return text
+        is_right = self.facts.label == prediction.top[0].index
+        return f"{text} It is {words.shortened(own, 60)}: {'right' if is_right else 'wrong'}."
+
+    def truth(self, labels: Sequence[str]) -> str:
+        """The class that the data set gives it; empty where it gives none.
+
+        Args:
+            labels: names of the classes, in order.
+        """
         label = self.facts.label
         if label is None:
-            return text
-        own = labels[label] if 0 <= label < len(labels) else f"class {label}"
-        return f"{text} It is {words.shortened(own, 60)}: {'right' if label == prediction.top[0].index else 'wrong'}."
+            return ""
+        return labels[label] if 0 <= label < len(labels) else f"class {label}"
 
     def gather(self, layer: LayerInfo, on_page: set[int], maps: LayerMaps) -> None:
         """Note the channels of a layer that fire most on it."""
@@ -161,7 +202,8 @@ class ImagePage:
         return len(self.tiles) - 1
 
     def gather_values(self, run: Run, table: pa.Table) -> None:
-        """Note what layers other than convolutions answered."""
+        """Note what layers other than convolutions answered, but for rectified maps that repeat a convolution's."""
+        page_of = {on.layer.name: on.page for on in self.layers}
         of_value: dict[str, list[ValueRow]] = {}
         for row in _of_image(table, self.index, ValueRow):
             of_value.setdefault(row.value, []).append(row)
@@ -182,6 +224,7 @@ class ImagePage:
                     value=value,
                     op=rows[0].op,
                     layer=rows[0].layer,
+                    page=page_of.get(rows[0].layer or "", ""),
                     channels=len(rows),
                     blank=blank,
                     strongest=tuple(strongest),
@@ -219,9 +262,9 @@ class ImageStudies:
     def add(self, page: ImagePage) -> None:
         """Write an image's pictures and note them on its page."""
         image = sheets.visible(self._run.image(page.index))
-        page.attributions = self._attributions(
-            page.index, _of_image(self._attribution_table, page.index, AttributionRow)
-        )
+        explained = _of_image(self._attribution_table, page.index, AttributionRow)
+        page.attributions = self._attributions(page.index, [row for row in explained if row.minus is None])
+        page.contrast = self._contrast(page.index, [row for row in explained if row.minus is not None])
         for row in _of_image(self._inversion_table, page.index, InversionRow):
             drawn = self._inversion(page.index, row)
             if drawn is not None:
@@ -250,6 +293,20 @@ class ImageStudies:
             facts += [("sum", words.figure(row.total))]
             drawings.append(StudyPicture(file, size, METHODS.get(row.method, row.method), tuple(facts)))
         return drawings
+
+    def _contrast(self, image: int, rows: Sequence[AttributionRow]) -> Contrast | None:
+        """The first attribution of a difference of two classes, drawn."""
+        drawn = ((row, self._run.tile(row)) for row in rows)
+        row, tile = next(((row, tile) for row, tile in drawn if tile is not None), (None, None))
+        if row is None or tile is None:
+            return None
+        file, size = self._put(f"image-{image}-contrast", colours.overlay(tile))
+        classes = ((row.label, row.target), (row.minus_label, row.minus))
+        answer, other = (words.shortened(label or f"class {number}") for label, number in classes)
+        facts = [("difference of scores", words.figure(row.score))]
+        facts += [("at", words.shortened(row.at))] if row.at else []
+        picture = StudyPicture(file, size, METHODS.get(row.method, row.method), tuple(facts))
+        return Contrast(picture, answer, other, contrast.sentence(tile, answer, other))
 
     def _inversion(self, image: int, row: InversionRow) -> StudyPicture | None:
         tile = self._run.tile(row)

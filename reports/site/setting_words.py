@@ -138,6 +138,7 @@ STUDIES = {
         "methods": SettingWords("Methods", plain),
         "targets": SettingWords("What is explained", _or("the network’s own answer")),
         "layer": SettingWords("Layer of the targets", _or("none: classes are explained")),
+        "contrast": SettingWords("The answer against the class that is next", plain),
         "sanity": SettingWords("Sanity check", plain),
         "images": PHOTOS,
         "samples": SettingWords("Noisy copies of an image (SmoothGrad)", plain),
@@ -181,7 +182,7 @@ def settings_facts(info: RunInfo) -> Facts:
 def study_facts(study: StudyInfo) -> Facts:
     """The settings of a study in plain words, and what it cost."""
     facts = _in_words(study.settings, STUDIES.get(str(study.name), {}))
-    return [*facts, ("Time", words.duration(study.seconds))]
+    return [*facts, ("Time it took", words.duration(study.seconds))]
 
 
 def _in_words(settings: Mapping[str, object], sayings: Mapping[str, SettingWords]) -> Facts:

@@ -33,6 +33,7 @@ from filterscope.reports.site import (
     layer_page,
     overview,
     pictures,
+    script_numbers,
     search_targets,
     setting_words,
     single,
@@ -178,10 +179,14 @@ class Site:
         for image in self.images:
             studies.add(image)
             pictures.image_maps(self.folder, image.index, image.tiles, [part.columns for part in image.grids])
-            self._page(f"image-{image.index}.html", "image.html", page=image, most=image_page.MOST_ON_IMAGE)
         in_data = self._write_data(on_page)
+        for image in self.images:
+            most = image_page.MOST_ON_IMAGE
+            self._page(image.page, "image.html", page=image, most=most, class_pages=self._class_pages(in_data))
         if self.classes is not None:
             self._page("classes.html", "classes.html", classes=self.classes, in_data=in_data)
+            numbers = script_numbers.of_classes([tile.row for tile in self.classes.tiles])
+            self.folder.write_json("assets/classes.json", numbers)
         self._index(entries)
         self._write_search(entries)
         self._page("method.html", "method.html", lossless=self.lossless, fidelity=self.fidelity, side=self.side)
@@ -210,7 +215,7 @@ class Site:
         """Write the page of the data set, where it has classes; the classes that have a row on it."""
         places = data_page.Places(
             on_page=on_page,
-            images={str(page.facts.source): f"image-{page.index}.html" for page in self.images if page.attributions},
+            images={page.source: page for page in self.images},
             classes=set() if self.classes is None else {tile.row.klass for tile in self.classes.tiles},
             examples=self.examples,
         )
@@ -218,7 +223,14 @@ class Site:
         if page is None:
             return set()
         self._page("data.html", "data.html", page=page, examples=self.examples, plot=data_page.PLOT)
+        self.folder.write_json("assets/data.json", script_numbers.of_data(self.run))
         return set(page.shown)
+
+    def _class_pages(self, in_data: set[int]) -> dict[int, str]:
+        """Class → where it stands: in the table of the data's classes, else among the pictures of classes."""
+        pictured = [] if self.classes is None else [tile.row.klass for tile in self.classes.tiles]
+        of_pictures = {klass: f"classes.html#class-{klass}" for klass in pictured}
+        return of_pictures | {klass: f"data.html#class-{klass}" for klass in in_data}
 
     def _images(self, number: int) -> list[ImagePage]:
         sizes = pictures.input_images(self.run, self.folder, number)
@@ -246,6 +258,7 @@ class Site:
             "studies": studies,
             "has_classes": self.classes is not None,
             "has_data": data_page.is_there(self.run),
+            "why_no_data": data_page.why_not(self.run),
             "has_examples": self.examples is not None,
             "extent": self.extent,
             "map_side": MAP_SIDE,

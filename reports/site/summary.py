@@ -220,7 +220,7 @@ def run_facts(info: RunInfo) -> Facts:
         [
             ("Quality", info.settings.quality),
             ("Seed", info.seed),
-            ("Time", total and words.duration(total)),
+            ("Time of the last session", total and words.duration(total)),
             ("Peak memory", memory and words.mebibytes(memory)),
             ("Machine", machine),
             ("Started", words.moment(info.started)),
@@ -229,8 +229,9 @@ def run_facts(info: RunInfo) -> Facts:
 
 
 def timing_facts(info: RunInfo) -> Facts:
-    """Seconds by part of the work."""
-    return [(STAGES.get(name) or STUDIES.get(name, name), words.duration(s)) for name, s in info.timings.items()]
+    """What each stage of the run's last session took; not its total, nor studies, whose own section says it."""
+    stages = ((name, seconds) for name, seconds in info.timings.items() if name not in (*STUDIES, "total"))
+    return [(STAGES.get(name, name), words.duration(seconds)) for name, seconds in stages]
 
 
 def version_facts(info: RunInfo) -> Facts:

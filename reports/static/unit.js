@@ -289,7 +289,8 @@
 
     litSentence(lit, all) {
       if (!lit) return "";
-      return lit === all ? "Over that image lies the channel's map. " : `Over ${lit} of the ${all} images lies the channel's map; the run holds no others. `;
+      if (lit === all) return `Over ${all > 1 ? "each" : "that"} image lies the channel's map. `;
+      return `Over the ${lit > 1 ? `${["two", "three"][lit - 2] ?? lit} strongest` : "strongest"} lies the channel's map. `;
     }
 
     photos() { return [...this.page.querySelectorAll(".on-image .hide")].map((element) => element.textContent); }

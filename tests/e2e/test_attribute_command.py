@@ -1,6 +1,7 @@
 """`filterscope attribute` as its user runs it: pictures, numbers, and a line for whatever does not fit."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -73,6 +74,17 @@ def test_json_names_the_files_and_agrees_with_the_python_interface(ask, place):
             tile = np.asarray(picture).astype(int)
         largest = np.abs(one.signed).max()
         np.testing.assert_allclose((tile - 128) / 127 * largest, one.signed, atol=largest / 200)
+
+
+def test_one_class_rather_than_another_is_a_target(ask, place):
+    options = ("--target", "zebra - 0", "--method", "saliency", "--out", "d")
+    code, out, err = ask(*RUN, "--labels", "labels.txt", *options)
+    assert (code, err) == (0, "")
+    assert re.match(r"photo é\.png: zebra - crane, difference -?[\d.e-]+\n", out), out
+    code, out, _ = ask(*RUN, "--labels", "labels.txt", *options, "--json")
+    (row,) = json.loads(out)["attributions"]
+    assert (row["label"], row["minus"], row["minus_label"]) == ("zebra", 0, "crane")
+    assert row["files"][0].endswith("-saliency.png")
 
 
 def test_the_randomisation_test_is_printed_with_the_methods(ask):
@@ -154,7 +166,9 @@ def test_analyze_adds_attributions_to_its_run(ask, place):
     code, _, err = ask("analyze", "net.onnx", *options, "--attribution", "saliency,grad-cam", "--sanity")
     assert (code, err) == (0, "")
     run = fs.Run(place / "run")
-    assert len(run.table("attribution/attributions.parquet")) == 4
+    rows = run.table("attribution/attributions.parquet").to_pylist()
+    assert [row["method"] for row in rows if row["minus"] is None] == ["saliency", "grad-cam"] * 2
+    assert [row["method"] for row in rows if row["minus"] is not None] == ["grad-cam"] * 2
     assert len(run.table("attribution/sanity.parquet")) == 4
     code, _, err = ask("analyze", "net.onnx", *options, "--attribution", "lime")
     assert (code, err[:27]) == (2, "error: --attribution lime: ")

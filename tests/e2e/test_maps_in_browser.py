@@ -189,7 +189,7 @@ def test_the_choice_of_scale_is_remembered_on_the_next_page(visit, folder, store
 def test_a_strongest_place_opens_large_with_its_field_and_escape_stays_with_the_channel(visit, folder):
     page = visit(layer_page(folder)[1], "#1")
     section = page.locator("section[aria-label='Strongest on the data']")
-    assert "Over 3 of the 4 images lies the channel's map" in section.inner_text()
+    assert "Over the three strongest lies the channel's map" in section.inner_text()
     assert section.locator(".map-heat").count() == 3
     small = section.locator(".twin").nth(1)
     before = small.locator(".overlay").bounding_box()["width"]

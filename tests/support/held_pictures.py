@@ -206,8 +206,9 @@ class HeldPictures:
         top, left = row["top"], row["left"]
         return picture[max(0, top) : top + row["field_height"], max(0, left) : left + row["field_width"]]
 
-    def _attribution(self, image: int, title: str, *_: Any) -> np.ndarray:
-        row = self._row("attribution/attributions", image=image, method=METHODS[title])
+    def _attribution(self, image: int, title: str, alt: str, *_: Any) -> np.ndarray:
+        minus = 4 if "rather than" in alt else None
+        row = self._row("attribution/attributions", image=image, method=METHODS[title], minus=minus)
         return colours.overlay(self._tile(row))
 
     def _lit(self, image: int, layer: str, group: int) -> np.ndarray:

@@ -59,7 +59,7 @@ async (pass) => {
       const place = element.closest(".firing");
       const channel = +text(element.closest("figure").querySelector("b"));
       if (element.matches(".thumb")) return ["image", image];
-      const link = place.querySelector("h3 a");
+      const link = place.querySelector("h3 > a");
       return link ? ["firing", image, text(link), channel] : ["value", image, text(place.querySelector("h3 bdi")), channel];
     }
     if (!has("layer-page")) return ["unknown", element.outerHTML];

@@ -260,7 +260,10 @@ def _attribution(writer: RunWriter, images: int, size: tuple[int, int]) -> None:
     rows: list[dict[str, Any]] = []
     for image in range(images):
         tiles = rng.integers(1, 256, (len(METHODS), *size, 1)).astype(np.uint8)
-        for method, place in zip(METHODS, _put(writer, f"attribution/{image}.png", tiles), strict=True):
+        contrast = tiles[-1:, ::-1]  # of the last method, the answer rather than the next class
+        targets = [*((method, None) for method in METHODS), (METHODS[-1], 4)]
+        places = _put(writer, f"attribution/{image}.png", np.concatenate([tiles, contrast]))
+        for (method, minus), place in zip(targets, places, strict=True):
             rows.append(
                 {
                     "image": image,
@@ -268,6 +271,8 @@ def _attribution(writer: RunWriter, images: int, size: tuple[int, int]) -> None:
                     "layer": None,
                     "target": 3,
                     "label": "the class",
+                    "minus": minus,
+                    "minus_label": None if minus is None else "the next <class>",
                     "row": None,
                     "column": None,
                     "at": "features.2.conv" if method == "grad-cam" else None,
@@ -443,7 +448,7 @@ def _values(writer: RunWriter, layers: list[dict[str, Any]], images: int) -> Non
     for image in range(images):
         tiles = np.random.default_rng((5, image)).integers(0, 256, (2, height, width, 1)).astype(np.uint8)
         places = _put(writer, f"values/{image}.png", tiles)
-        for order, (op, with_places) in enumerate((("Relu", True), ("Gemm", False))):
+        for order, (op, with_places) in enumerate((("MaxPool", True), ("Gemm", False))):
             for channel in range(2):
                 picture = _tile(places[channel]) if with_places else dict.fromkeys(_tile(places[0]))
                 rows.append(

@@ -23,6 +23,9 @@ from filterscope.converters.reductions import MEASURES, Measured
 MAXIMUM, RECTIFIED = MEASURES.index("maximum"), MEASURES.index("rectified")
 PARTS = ("answers", "units")
 
+NO_SCORES = "The data set has labels, but no output of the network is a list of class scores"
+NO_LABEL_FITS = "No label of the data set is a class of the network's output"
+
 
 class ClassSurvey:
     """What is said of classes, so far.
@@ -106,9 +109,6 @@ def why_not(network: Network, data: DataSet, names: Sequence[str]) -> str:
     if not data.is_labelled():
         return ""
     if output is None:
-        return "The data set has labels, but no output of the network is a list of class scores: none were compared."
+        return f"{NO_SCORES}: none were compared."
     of = "the names given" if len(names) == output.count else f"{output.count:,} classes without names"
-    return (
-        f"No label of the data set is a class of the network's output ({of}): accuracy and all that is said of classes "
-        "were not measured."
-    )
+    return f"{NO_LABEL_FITS} ({of}): accuracy and all that is said of classes were not measured."

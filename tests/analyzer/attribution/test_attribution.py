@@ -179,6 +179,49 @@ def test_integrated_gradients_add_up_to_the_difference_of_the_scores(network, ex
     assert abs(found.signed.sum() - (found.score - grey)) < 0.01 * found.strength.sum()
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations", "ignore:Converting a tensor with")
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "smoothgrad"])
+def test_one_class_rather_than_another_is_captums_of_the_difference(method, original, network, explainer, pixels):
+    class Difference(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.whole = original
+
+        def forward(self, x):
+            scores = self.whole(x)
+            return scores[:, 3:4] - scores[:, 1:2]
+
+    x = torch.from_numpy(network.input.to_model(pixels[None]))
+    found = explainer.explain(pixels, explainer.target(pixels, "gasmask - dog"), method)
+    assert_same(found, by_captum(method, Difference(), x, 0, original.relu3))
+
+
+def test_a_difference_of_classes_adds_up_to_what_onnx_runtime_says(network, explainer, pixels):
+    target = explainer.target(pixels, "cat - sea lion")
+    found = explainer.explain(pixels, target, "integrated-gradients")
+    session = network.session([target.value])
+    scores, nothing = (
+        session.run(images)[target.value][0].astype(np.float64)
+        for images in (network.input.to_model(pixels[None]), np.zeros((1, 3, SIDE, SIDE), np.float32))
+    )
+    assert found.score == pytest.approx(scores[0] - scores[2], rel=1e-6)
+    change = scores[0] - scores[2] - (nothing[0] - nothing[2])
+    assert abs(found.signed.sum() - change) < 0.01 * found.strength.sum()
+    alone = [
+        explainer.explain(pixels, explainer.target(pixels, name), "saliency").signed for name in ("0", "2", "0 - 2")
+    ]
+    np.testing.assert_allclose(alone[2], alone[0] - alone[1], atol=1e-5 * np.abs(alone[0]).max())
+
+
+def test_the_contrast_of_an_answer_is_the_next_class_or_the_label_that_it_missed(network, explainer, pixels):
+    (scores,) = network.session([]).run(network.input.to_model(pixels[None])).values()
+    best, following, third = np.argsort(-scores.reshape(-1))[:3].tolist()
+    for label, minus in ((None, following), (best, following), (third, third), (99, following)):
+        target = explainer.contrast(pixels, label)
+        assert (target.channel, target.minus) == (best, minus)
+        assert target == explainer.target(pixels, target.name)
+
+
 def test_grad_cam_of_pooled_maps_is_class_activation_mapping(tmp_path):
     """Zhou et al. 2016: with a mean and a dense layer behind the maps, the weights are the dense layer's own."""
     constants = {"k": normal(6, 3, 3, 3), "m": normal(6, 4)}
@@ -253,7 +296,28 @@ def test_targets_are_found_by_number_name_layer_and_place(explainer, pixels):
     assert explainer.target(pixels).channel == int(next(iter(best.values())).argmax())
 
 
+def test_a_difference_is_told_from_a_label_that_holds_its_sign(network, pixels):
+    labels = ["cat", "black - tan", "dog - cat", "dog", "t-shirt"]
+    explainer = Explainer(network, labels)
+    classes = {
+        "cat - t-shirt": (0, 4),
+        "3 - 1": (3, 1),
+        "dog - cat": (2, None),
+        "Black - Tan - dog": (1, 3),
+        "dog - black - tan": (3, 1),
+        "dog - cat - black - tan": (2, 1),
+    }
+    for text, (channel, minus) in classes.items():
+        target = explainer.target(pixels, text)
+        assert (target.channel, target.minus, target.layer) == (channel, minus, None)
+        assert target.label == labels[channel]
+        assert target.minus_label == (None if minus is None else labels[minus])
+
+
 WRONG = {
+    "cat - gas mask": r"^`target=gas mask`: no label is called that; did you mean gasmask\?$",
+    "cat - 5": "^`target=5`: the network has classes 0 to 4$",
+    "cat - 0": "^`target=cat - 0`: a class minus itself is 0; give two classes$",
     "gas mask": r"^`target=gas mask`: no label is called that; did you mean gasmask\?$",
     "5": "^`target=5`: the network has classes 0 to 4$",
     "conv4:1": "^`target`: no layer or value is called 'conv4'; near: conv",

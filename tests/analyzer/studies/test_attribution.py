@@ -13,7 +13,7 @@ from filterscope.analyzer.execution.plan import Settings
 from filterscope.analyzer.network.preprocessing import PRESETS
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.writer import remove
-from filterscope.analyzer.studies.attribution import NO_CLASSES, Attribution
+from filterscope.analyzer.studies.attribution import CONTRAST, NO_CLASSES, Attribution
 from support.networks import build, normal
 from support.opened import opened
 
@@ -83,6 +83,33 @@ def test_a_run_holds_each_attribution_with_its_picture(place, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("method", CONTRAST)
+def test_each_answer_is_held_against_the_class_that_is_next(method, place, tmp_path, monkeypatch):
+    network = network_of(tmp_path, BODY + HEAD)
+    if method != "grad-cam":
+        monkeypatch.setattr(Explainer, "maps", lambda *_: None)  # no layer with maps stands before the scores
+    study = Attribution(("saliency",))
+    run = api.analyze(network, [place / "*.png"], tmp_path / "run", device="cpu", labels=LABELS, studies=[study])
+    rows = [row for row in run.table("attribution/attributions.parquet").to_pylist() if row["minus"] is not None]
+    assert [row["image"] for row in rows] == [0, 1, 2]
+    explainer = Explainer(network, LABELS)
+    for row in rows:
+        pixels = run.image(row["image"])
+        (scores,) = network.session(["y"]).run(network.input.to_model(pixels[None])).values()
+        best, following = np.argsort(-scores[0])[:2].tolist()
+        assert row["method"] == method
+        assert (row["target"], row["label"], row["minus"], row["minus_label"]) == (
+            *(best, LABELS[best]),
+            *(following, LABELS[following]),
+        )
+        assert row["score"] == pytest.approx(float(scores[0, best]) - float(scores[0, following]), rel=1e-6)
+        found = explainer.explain(pixels, explainer.contrast(pixels), row["method"])
+        assert row["total"] == pytest.approx(float(found.signed.sum()), rel=1e-3, abs=1e-5)
+    quiet = Attribution(("saliency",), contrast=False)
+    run = api.analyze(network, [place / "*.png"], tmp_path / "run", device="cpu", labels=LABELS, studies=[quiet])
+    assert [row["minus"] for row in run.table("attribution/attributions.parquet").to_pylist()] == [None] * 3
+
+
 def test_a_network_without_classes_or_relu_says_so(place, tmp_path):
     run = analysed(place, network_of(tmp_path, SILU), Attribution(), tmp_path / "run", labels=())
     rows = run.table("attribution/attributions.parquet").to_pylist()
@@ -105,7 +132,7 @@ def test_it_is_added_to_a_finished_run_and_done_again_when_asked_otherwise(place
     for names in (("saliency",), ("saliency",), ("guided", "grad-cam")):
         analysed(place, network, Attribution(names), tmp_path / "run", "0.png", labels=())
         rows = Run(tmp_path / "run").table("attribution/attributions.parquet").to_pylist()
-        assert [row["method"] for row in rows] == list(names)
+        assert [row["method"] for row in rows if row["minus"] is None] == list(names)
     assert len(pq.read_table(tmp_path / "run" / "units.parquet")) > 0
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.writer import RunWriter
-from filterscope.reports.site import data_page
+from filterscope.analyzer.studies.examples.class_survey import NO_LABEL_FITS, NO_SCORES
+from filterscope.reports.site import data_page, script_numbers
 from filterscope.reports.site.data_page import tenths
 from filterscope.reports.site.site import render, render_single
 from support.pages import read
@@ -108,7 +109,8 @@ def test_the_surest_mistakes_come_first_with_their_pictures(site):
     run, folder = site
     page = read(folder / "data.html")
     wrong = [r for r in rows(run, "answers") if r["label"] is not None and r["best"][0] != r["label"]]
-    shown = [item for one in page.select("ol", "mistakes") for item in page.select("li", within=one)]
+    lists = [one for one in page.select("ol", "mistakes") if "of-pair" not in one.classes]
+    shown = [item for one in lists for item in page.select("li", within=one)]
     assert len(shown) == len(wrong)
     explained = [row["image"] for row in rows(run, "mistakes")]
     wrong.sort(key=lambda row: row["image"] not in explained)
@@ -136,6 +138,81 @@ def test_a_mistake_that_is_one_of_the_users_images_leads_to_its_attributions(sit
     page = read(render(copy).parent / "data.html")
     links = [link for one in page.select("ol", "mistakes") for link in page.select("a", within=one)]
     assert {link.attributes["href"] for link in links} == {"image-1.html", "image-1.html#why"}
+
+
+def test_each_number_of_the_matrix_leads_to_its_images(site):
+    run, folder = site
+    page = read(folder / "data.html")
+    cells = [td for td in page.select("td", within=page.select("table", "confusion")[0]) if td.text]
+    of_pair = {(row["label"], row["predicted"]): row["images"] for row in rows(run, "confusion")}
+    assert len(cells) == len(of_pair)
+    answers = {}
+    for row in rows(run, "answers"):
+        if row["label"] is not None:
+            answers.setdefault((row["label"], row["best"][0]), []).append(row)
+    for cell in cells:
+        (link,) = page.select("a", within=cell)
+        anchor = link.attributes["href"].removeprefix("#")
+        label, predicted = map(int, anchor.removeprefix("answered-").split("-"))
+        assert int(cell.text) == of_pair[label, predicted]
+        (section,) = [one for one in page.select("section", "answered") if one.attributes["id"] == anchor]
+        way = 1 if label == predicted else -1
+        expected = sorted(answers[label, predicted], key=lambda row: (way * row["probability"][0], row["image"]))
+        items = page.select("li", within=section)
+        assert len(items) == min(len(expected), data_page.IMAGES_OF_PAIR)
+        assert all(row["name"] in item.text for item, row in zip(items, expected, strict=False))
+    heads = [a.attributes["href"] for th in page.select("th") for a in page.select("a", within=th)]
+    assert set(page.ids) >= {head.removeprefix("#") for head in heads if head.startswith("#")}
+    assert {f"#class-{row['index']}" for row in rows(run, "classes")} <= set(heads)
+
+
+def test_many_pairs_show_few_images_each(site, monkeypatch):
+    monkeypatch.setattr(data_page, "ANSWERED", 1)
+    page = read(render(site[0]).parent / "data.html")
+    assert {len(page.select("li", within=one)) for one in page.select("section", "answered")} <= {1, 2}
+    monkeypatch.undo()
+    render(site[0])
+
+
+def test_a_mistake_in_a_file_of_many_leads_to_the_page_of_its_image(site, tmp_path):
+    run, _ = site
+    wrong = next(r["image"] for r in rows(run, "answers") if r["label"] is not None and r["best"][0] != r["label"])
+    copy = changed(run, tmp_path / "run", "pictures", lambda all_rows: [
+        row | ({"source": "/data/many.npz[7]"} if row["image"] == wrong else {}) for row in all_rows
+    ])  # fmt: skip
+    for number in (0, 1):  # both in one file
+        path = copy.folder / "images" / f"{number}.json"
+        facts = json.loads(path.read_text()) | {"source": "/data/many.npz", "name": f"many.npz[{8 - number}]"}
+        path.write_text(json.dumps(facts))
+    page = read(render(Run(copy.folder)).parent / "data.html")
+    links = {link.attributes["href"] for one in page.select("ol", "mistakes") for link in page.select("a", within=one)}
+    assert links == {"image-1.html", "image-1.html#why"}
+
+
+def test_scripts_get_the_numbers_of_the_page(site, monkeypatch):
+    run, folder = site
+    numbers = json.loads((folder / "assets" / "data.json").read_text())
+    assert numbers["classes"] == rows(run, "classes")
+    assert numbers["confusion"] == rows(run, "confusion")
+    assert [row["images"] for row in numbers["reliability"]] == [row["images"] for row in rows(run, "reliability")]
+    assert (numbers["images"], numbers["right"]) == tuple(
+        sum(row[name] for row in rows(run, "classes")) for name in ("images", "right")
+    )
+    by_image = {row["image"]: row for row in rows(run, "answers")}
+    assert {row["image"] for row in numbers["answers"]} == by_image.keys()
+    assert numbers["answers_left_out"] == 0
+    for row in numbers["answers"]:
+        assert row == by_image[row["image"]]
+    page = read(folder / "data.html")
+    assert "assets/data.json" in [link.attributes.get("href") for link in page.select("a")]
+    monkeypatch.setattr(script_numbers, "ANSWERS", 3)
+    few = script_numbers.of_data(run)
+    assert len(few["answers"]) == 3
+    assert few["answers_left_out"] == len(by_image) - 3
+    assert all(row["label"] not in (None, row["best"][0]) for row in few["answers"]), "wrong answers first"
+    classes = json.loads((folder / "assets" / "classes.json").read_text())["classes"]
+    of_run = run.table("classes/classes.parquet").to_pylist()
+    assert [{name: row[name] for name in classes[0]} for row in of_run] == classes
 
 
 def test_what_speaks_for_a_mistake_is_laid_over_it(site):
@@ -310,3 +387,22 @@ def test_many_class_pictures_have_a_matrix_with_named_axes(site, tmp_path):
 
 def test_per_cents_are_full_only_where_they_are():
     assert [tenths(share) for share in (0, 1, 0.9999, 0.0001, 0.8245)] == ["0 %", "100 %", "99.9 %", "0.1 %", "82.5 %"]
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_the_first_page_says_why_labels_that_fit_no_output_have_no_page(classes, site, tmp_path):
+    run, _ = site
+    note = NO_LABEL_FITS if classes is None else NO_SCORES
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    for name in TABLES:
+        path = folder / "examples" / f"{name}.parquet"
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+    path = folder / "examples" / "study.json"
+    study = json.loads(path.read_text())
+    unknown = "Classes of the data set that are none of the network's labels: yy."
+    path.write_text(json.dumps(study | {"notes": [unknown, "6 images were measured.", note]}))
+    first = read(render(Run(folder)))
+    (banner,) = [one for one in first.select("div", "banner") if note in one.text]
+    assert unknown in banner.text
+    assert not (folder / "site" / "data.html").exists()
+    assert not any(note in one.text for one in read(site[1] / "index.html").select("div", "banner"))

@@ -691,7 +691,7 @@ def test_an_image_page_shows_its_studies(sites):
     rows = [r for r in run.table("attribution/attributions.parquet").to_pylist() if r["image"] == 0]
     stacks = page.select("figure", "stack")
     assert len(stacks) == len(rows)
-    overlaid = page.select("img", "over", stacks[0])[0].attributes["src"]
+    overlaid = page.select("img", "over", stacks[1])[0].attributes["src"]  # behind that of the contrast
     with Image.open(folder / overlaid) as picture:
         shown = np.asarray(picture)
     tile = run.tile(rows[0])
