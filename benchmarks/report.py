@@ -134,8 +134,8 @@ def resnet50(source: Run) -> tuple[list[dict[str, Any]], dict[str, str]]:
             key=lambda la: (abs(la["output_shape"][1] - side), abs(la["index"] / len(source.layers) - share)),
         )
         layers.append(
-            like
-            | {
+            {
+                **like.json,
                 "index": len(layers),
                 "name": name,
                 "slug": name.replace(".", "-"),
