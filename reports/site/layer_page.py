@@ -14,6 +14,7 @@ import numpy as np
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo
+from filterscope.analyzer.run.rows import UnitRow
 from filterscope.analyzer.units.jitter import longest_shift
 from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
@@ -231,7 +232,8 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     planned = {*layer.channels, *(row.channel for row in rows)}
     channels: Sequence[int] = layer.channels
     if source.most is not None:
-        chosen = set(highest_above_random(rows, source.most) or channels[: source.most])
+        chosen = chosen_channels(layer, rows, source.most)
+        _write_left_out(source, folder, layer, planned - chosen)
         channels = [channel for channel in channels if channel in chosen]
         rows = [row for row in rows if row.channel in chosen]
     kinds = kinds_of(channels, rows, source.objectives, side=source.side)
@@ -287,6 +289,28 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     _write_numbers(folder, page, sets, heats=columns, inputs=source.input_names(layer))
     _add_to_search(source, page, places.get(layer.name))
     return page
+
+
+def chosen_channels(layer: LayerInfo, rows: Sequence[UnitRow], most: int) -> set[int]:
+    """The channels of a layer that an excerpt shows: those whose pictures rise highest above random images."""
+    return set(highest_above_random(rows, most) or layer.channels[:most])
+
+
+def _write_left_out(source: LayerSource, folder: Files, layer: LayerInfo, channels: set[int]) -> None:
+    """The first sentences of the channels that an excerpt leaves out, for whoever opens their addresses.
+
+    Equal sentences are written once: texts, and channel → its text.
+    """
+    if not channels:
+        return
+    rows = [row for row in source.table.of(layer.name) if row.channel in channels]
+    kinds = kinds_of(sorted(channels), rows, source.objectives, side=source.side)
+    maps = LayerMaps(source.run, layer.slug, source.images)
+    units = units_of(sorted(channels), rows, kinds=kinds, maps=maps, images=source.images, tiles=1)
+    details = Details(source.studies, layer, sorted(channels))
+    texts = Numbered()
+    of_channel = {unit.channel: texts.number(details.lead(details.with_constancy(unit))) for unit in units}
+    folder.write(f"assets/{layer.slug}-left.js", call("left", layer.slug, texts.texts, of_channel))
 
 
 def _groups(page: LayerPage) -> list[list[int]]:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, StudyInfo
+from filterscope.analyzer.run.rows import ExamplePictureRow, ExampleRow, rows_of
 from filterscope.reports.page import heat, markup, sheets, words
 from filterscope.reports.page.folder import Files, NewFolder
 from filterscope.reports.page.units import MAP_SIDE, UnitTable
@@ -25,6 +26,7 @@ from filterscope.reports.site import (
     class_page,
     data_page,
     definitions,
+    details,
     findings,
     graph,
     image_page,
@@ -66,6 +68,8 @@ class Extent:
     lossless: int = LOSSLESS_PIXELS
     pixels: float = math.inf  # of all large pictures, beyond which they are reduced
     least_side: int = LEAST_SIDE  # to which at most
+    thrifty: bool = False  # whether photos, maps on images' pages and pictures of the data set are smaller
+    patches: int = details.EXAMPLES  # strongest places of the data set shown of a channel, at most
 
 
 def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool | None = None) -> Path:
@@ -108,17 +112,31 @@ def render_single(run: Run, out: Path | None = None) -> Path:
         RunError: the file cannot be written, or a file of the run is damaged.
     """
 
-    def rendered(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+    def rendered(excerpt: single.Excerpt) -> dict[str, bytes]:
         files = Files()
-        extent = Extent(images, channels, examples, classes=100, lossless=0, pixels=0, least_side=SINGLE_SIDE)
-        Site(run, files, extent).write()
+        Site(run, files, extent_of(excerpt)).write()
         return files.contents
 
     file = run.folder / "report.html" if out is None else Path(out)
     sizes = [len(layer.channels) for layer in run.layers if layer.analysed]
-    first = max(4, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
-    single.write(file, single.fitted(rendered, first, run.holds("examples")))
+    first = max(single.FEW_CHANNELS, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
+    single.write(file, single.fitted(rendered, single.Excerpt(first, examples=run.holds("examples"))))
     return file
+
+
+def extent_of(excerpt: single.Excerpt) -> Extent:
+    """How much of a run an excerpt for one file holds."""
+    return Extent(
+        excerpt.images,
+        excerpt.channels,
+        excerpt.examples,
+        classes=100,
+        lossless=0,
+        pixels=0,
+        least_side=SINGLE_SIDE,
+        thrifty=excerpt.thrifty,
+        patches=excerpt.patches,
+    )
 
 
 class Site:
@@ -129,14 +147,16 @@ class Site:
         self.folder = folder
         self.extent = extent
         self.table = UnitTable(run)
-        self.studies = Studies(run)
+        self.studies = Studies(run, extent.patches)
         self.lossless = self.table.pixels() <= extent.lossless
         self.side = self.table.largest_side(extent.pixels, extent.least_side)
         self.fidelity = math.inf  # dB, of the worst sheet
         self.images = self._images(min(extent.images, len(run.images)))
         self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
         self.classes = class_page.write(run, folder, extent.classes)
-        self.examples = pictures.examples(run, folder) if extent.examples else None
+        self.examples = (
+            pictures.examples(run, folder, self._examples_shown(), thrifty=extent.thrifty) if extent.examples else None
+        )
         self.places: dict[str, LayerPlace] = {}  # layer → where its channels' pictures are
         self.source = layer_page.LayerSource(
             run=run,
@@ -170,10 +190,12 @@ class Site:
                 entries.append(self._not_analysed(layer))
         ways = {name: way.packed() for name, way in self.places.items()}
         self.folder.write("assets/ways.js", layer_page.call("ways", ways))
-        studies = image_page.ImageStudies(self.run, self.folder, on_page)
+        thrifty = self.extent.thrifty
+        studies = image_page.ImageStudies(self.run, self.folder, on_page, thrifty=thrifty)
         for image in self.images:
             studies.add(image)
-            pictures.image_maps(self.folder, image.index, image.tiles, [part.columns for part in image.grids])
+            columns = [part.columns for part in image.grids]
+            pictures.image_maps(self.folder, image.index, image.tiles, columns, thrifty=thrifty)
             self._page(f"image-{image.index}.html", "image.html", page=image, most=image_page.MOST_ON_IMAGE)
         in_data = self._write_data(on_page)
         if self.classes is not None:
@@ -196,8 +218,21 @@ class Site:
         self._page("data.html", "data.html", page=page, examples=self.examples, plot=data_page.PLOT)
         return set(page.shown)
 
+    def _examples_shown(self) -> set[int] | None:
+        """The examples on the pages of an excerpt: of its channels, and those answered wrongly; None for all."""
+        if self.extent.channels is None:
+            return None
+        wrong = set(self.run.table("examples/mistakes.parquet")["image"].to_pylist())
+        rows = rows_of(self.run.table("examples/pictures.parquet"), ExamplePictureRow)
+        shown = {row.example for row in rows if row.image in wrong}
+        for layer in self.with_page:
+            channels = set(layer_page.chosen_channels(layer, self.table.of(layer.name), self.extent.channels))
+            strongest = rows_of(self.run.examples(layer.slug), ExampleRow)
+            shown |= {row.example for row in strongest if row.channel in channels and row.rank < self.extent.patches}
+        return shown
+
     def _images(self, number: int) -> list[ImagePage]:
-        sizes = pictures.input_images(self.run, self.folder, number)
+        sizes = pictures.input_images(self.run, self.folder, number, thrifty=self.extent.thrifty)
         return [
             ImagePage(index, self.run.images[index], size, sheets.shown_size(*size, 320))
             for index, size in enumerate(sizes)
@@ -305,6 +340,18 @@ class Site:
             outline=graph.draw_outline(self.run.graph, self.run.layers, seen),
             plots=overview.plots(self.run, entries),
             lacking=overview.missing(self.run, entries),
+            left_out=self._left_out(entries),
+        )
+
+    def _left_out(self, entries: Sequence[LayerEntry]) -> list[str]:
+        """What an excerpt lacks, in words."""
+        extent, has_examples = self.extent, self.run.holds("examples")
+        return overview.left_out(
+            entries,
+            channels=extent.channels or 0,
+            images=(len(self.images), len(self.run.images)),
+            patches=extent.patches if has_examples and extent.patches < details.EXAMPLES else None,
+            examples=has_examples and not extent.examples,
         )
 
     def _not_analysed(self, layer: LayerInfo) -> LayerEntry:
