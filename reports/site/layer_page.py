@@ -20,6 +20,7 @@ from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.folder import Files, as_json
 from filterscope.reports.page.units import (
+    DIVERSITY,
     Kind,
     LayerMaps,
     Picture,
@@ -114,7 +115,8 @@ class LayerSource:
     images: int  # shown by the site
     most: int | None  # channels a page, those that rise highest first; None for all
     lossless: bool  # whether large pictures are kept without loss
-    side: int | None  # at which larger pictures are held; None for their own
+    side: int | None  # at which larger channel pictures are held, others at a share of it; None for their own
+    diverse: int | None  # channels a page whose diverse pictures are shown, those that rise highest; None for all
     search: SearchIndex  # to which layers are added as they are written
 
     @property
@@ -236,6 +238,7 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
         _write_left_out(source, folder, layer, planned - chosen)
         channels = [channel for channel in channels if channel in chosen]
         rows = [row for row in rows if row.channel in chosen]
+    rows = _shown_rows(rows, source.diverse)
     kinds = kinds_of(channels, rows, source.objectives, side=source.side)
     maps = LayerMaps(run, slug, images)
     count = len({*channels, *(row.channel for row in rows)})
@@ -296,6 +299,14 @@ def chosen_channels(layer: LayerInfo, rows: Sequence[UnitRow], most: int) -> set
     return set(highest_above_random(rows, most) or layer.channels[:most])
 
 
+def _shown_rows(rows: list[UnitRow], diverse: int | None) -> list[UnitRow]:
+    """The rows without diverse pictures of all but so many channels, those whose pictures rise highest above random."""
+    if diverse is None:
+        return rows
+    chosen = set(highest_above_random(rows, diverse))
+    return [row for row in rows if row.channel in chosen or not row.objective.startswith(DIVERSITY)]
+
+
 def _write_left_out(source: LayerSource, folder: Files, layer: LayerInfo, channels: set[int]) -> None:
     """The first sentences of the channels that an excerpt leaves out, for whoever opens their addresses.
 
@@ -331,7 +342,12 @@ def _add_to_search(source: LayerSource, page: LayerPage, place: LayerPlace | Non
 
 
 def _no_diverse(source: LayerSource, layer: LayerInfo, kinds: Sequence[Kind]) -> str:
-    """Why a layer has no diverse pictures; empty where it has them, or the page says that they are missing."""
+    """Why a layer has no diverse pictures, or few; empty where it has all, or the page says that they are missing."""
+    if source.diverse is not None and any(kind.is_diverse for kind in kinds) and layer.channels[source.diverse :]:
+        return (
+            f"Diverse pictures of {source.diverse:,} channels at most are shown, those whose pictures rise highest "
+            "above random images: with all of them this report would be too large. The run holds them all."
+        )
     if any(kind.is_diverse for kind in kinds) or "diversity" in source.objectives or "channel" not in source.objectives:
         return ""
     if source.run.info.settings.quality == "draft":
@@ -364,6 +380,7 @@ def _entry(
     lacking = [
         f"“{title}” pictures of {'all' if number == len(units) else f'{number:,} of'} {of_all}"
         for title, number in absent(units, kinds, source.objectives)
+        if source.diverse is None or title != "Diversity"
     ]
     if source.images and not len(maps):
         lacking.append("all activation maps")

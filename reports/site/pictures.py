@@ -41,7 +41,7 @@ DIVERSE_GAP = 2  # CSS pixels between them, as in static/site.css
 HEAT_SIDE = 32  # pixels, of a map over a whole example
 EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
 THRIFTY_EXAMPLE, THRIFTY_MAP = 112, 56  # pixels, of whole examples and of maps on an image's page, where space is short
-MAP_LOSSY = {"quality": 70, "method": 1}
+MAP_LOSSY = {"quality": 70, "method": 4}
 EXAMPLE_LOSSY = {"quality": 82, "method": 1}
 NO_PICTURE = f"{{background:none;border:1px dashed {sheets.custom_value('quiet')}}}"
 UNDER_MAP = ".ex:has([value^=m]:checked) .u b::before"  # the photo below a map in the grid of a layer
@@ -158,7 +158,8 @@ class LayerSheets:
                 raise RunError(
                     f"{self.run.folder}: pictures of one layer and kind differ in size; delete the run and run again"
                 )
-            content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact)
+            is_reduced = kind.size != sheets.visible_size(*kind.pixels, kind.planes)
+            content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact, is_reduced=is_reduced)
             worst = min(worst, fidelity)
             self.folder.write(f"assets/{self.slug}-k{kind.position}-{number}.webp", content)
             used.append(number)
@@ -377,7 +378,9 @@ class MapTile:
     shared: str  # CSS filter functions that take it to the scale of its channel; empty where there is none
 
 
-def image_maps(folder: Files, image: int, tiles: Sequence[MapTile], grids: Sequence[int], *, thrifty: bool) -> None:
+def image_maps(
+    folder: Files, image: int, tiles: Sequence[MapTile], grids: Sequence[int], *, side: float, lossless: bool
+) -> None:
     """Write the maps shown on one image's page, a sheet for each size, and the rules that lay them out.
 
     Args:
@@ -385,12 +388,13 @@ def image_maps(folder: Files, image: int, tiles: Sequence[MapTile], grids: Seque
         image: its number.
         tiles: maps, in order of their numbers on the page.
         grids: columns of each activation grid on the page.
-        thrifty: whether space is short: then large maps are smaller and stored with a small loss.
+        side: pixels, to which larger maps are reduced.
+        lossless: whether large maps are kept without loss.
     """
     of_size: dict[tuple[int, ...], list[int]] = {}
     for number, tile in enumerate(tiles):
         height, width = tile.picture.shape[:2]
-        size = sheets.within(height, width, THRIFTY_MAP) if thrifty else (height, width)
+        size = sheets.within(height, width, int(min(side, max(height, width))))
         of_size.setdefault(size, []).append(number)
     space = f"o{image}-"
     rules = [f".px.{space}m{{{GRAIN};background-position:{sheets.custom_value('x')} {sheets.custom_value('y')}}}"]
@@ -398,7 +402,7 @@ def image_maps(folder: Files, image: int, tiles: Sequence[MapTile], grids: Seque
         grid = sheets.grid_for(len(numbers), height, width, most=len(numbers))
         sheet = grid.sheet([sheets.reduced(tiles[number].picture, height, width) for number in numbers])
         name = f"maps-{image}-{height}x{width}.webp"
-        exact = not thrifty or max(height, width) < SMOOTH_MAP
+        exact = lossless or max(height, width) < SMOOTH_MAP
         folder.write(f"assets/{name}", sheets.compact(sheet, exact, MAP_LOSSY))
         selectors = ",".join(f".{space}t{number}" for number in numbers)
         rules.append(f"{selectors}{{background-image:url({name});background-size:{grid.size}}}")

@@ -45,8 +45,9 @@ from filterscope.reports.site.search_index import SearchIndex
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
-MOST_PIXELS = 380_000_000  # of all large pictures together, about 70 MB; beyond it they are reduced
-LEAST_SIDE, SINGLE_SIDE = 144, 112  # pixels, to which at most: in a folder, and in a single file
+MOST_PIXELS = 320_000_000  # of all large pictures together, about 65 MB; beyond it they are reduced
+LEAST_SIDE = 112  # pixels, to which at most; in a single file always
+MOST_DIVERSE = 32  # channels a layer with diverse pictures, where all of them would be too many even so
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
@@ -133,7 +134,6 @@ def extent_of(excerpt: single.Excerpt) -> Extent:
         classes=100,
         lossless=0,
         pixels=0,
-        least_side=SINGLE_SIDE,
         thrifty=excerpt.thrifty,
         patches=excerpt.patches,
     )
@@ -149,7 +149,9 @@ class Site:
         self.table = UnitTable(run)
         self.studies = Studies(run, extent.patches)
         self.lossless = self.table.pixels() <= extent.lossless
-        self.side = self.table.largest_side(extent.pixels, extent.least_side)
+        has_many = extent.channels is None and self.table.pixels_at(extent.least_side) > max(extent.pixels, MOST_PIXELS)
+        self.diverse = MOST_DIVERSE if has_many else None
+        self.side = self.table.largest_side(extent.pixels, extent.least_side, diverse=self.diverse)
         self.fidelity = math.inf  # dB, of the worst sheet
         self.images = self._images(min(extent.images, len(run.images)))
         self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
@@ -167,6 +169,7 @@ class Site:
             most=extent.channels,
             lossless=self.lossless,
             side=self.side,
+            diverse=self.diverse,
             search=SearchIndex(),
         )
         self.environment = self._environment()
@@ -195,7 +198,10 @@ class Site:
         for image in self.images:
             studies.add(image)
             columns = [part.columns for part in image.grids]
-            pictures.image_maps(self.folder, image.index, image.tiles, columns, thrifty=thrifty)
+            side = pictures.THRIFTY_MAP if thrifty else pictures.FIRING_SIDE
+            pictures.image_maps(
+                self.folder, image.index, image.tiles, columns, side=side, lossless=self.lossless and not thrifty
+            )
             self._page(f"image-{image.index}.html", "image.html", page=image, most=image_page.MOST_ON_IMAGE)
         in_data = self._write_data(on_page)
         if self.classes is not None:

@@ -748,12 +748,12 @@ def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_
         return called(assets / f"{slug}.js")[2]["kinds"][0]["size"]
 
     assert size() == [180, 180]
-    monkeypatch.setattr(site, "MOST_PIXELS", UnitTable(run).pixels() - 1)
-    assert size() == [179, 179]
+    monkeypatch.setattr(site, "MOST_PIXELS", UnitTable(run).pixels_at(170))
+    assert size() == [170, 170]
     monkeypatch.setattr(site, "MOST_PIXELS", 0)
-    assert size() == [144, 144]
+    assert size() == [112, 112]
     folder = run.folder / "site"
-    assert "at no more than 144 pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
+    assert "at no more than 112 pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
     styles = Styles(folder / "assets" / f"{slug}.css")
     page = read(folder / f"layer-{slug}.html")
     for tile in page.select("a", "u"):
@@ -763,8 +763,34 @@ def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_
             if r["channel"] == int(tile.attributes["id"]) and r["objective"] == "channel"
         )
         shown = cut(styles, of_tile(styles, f".l{run.layers[0]['index']}-", "k0", tile))
-        expected = np.asarray(Image.fromarray(run.tile(row)).resize((144, 144), Image.Resampling.BICUBIC))
+        expected = np.asarray(Image.fromarray(run.tile(row)).resize((112, 112), Image.Resampling.BICUBIC))
         np.testing.assert_array_equal(shown, expected)
+
+
+def test_where_there_are_too_many_pictures_the_second_kinds_shrink_first(tmp_path, monkeypatch):
+    run = Run(synthetic_run(tmp_path / "run", layers=2, channels=6, images=0, diverse=6, picture=150, size=(300, 300)))
+    slug = run.layers[1]["slug"]
+    table = UnitTable(run)
+    whole = table.pixels_at(10**6)
+    assert table.pixels_at(10**6, diverse=6) == whole >= table.pixels()
+    fewer = table.pixels_at(10**6, diverse=2)
+    assert whole - fewer == 4 * 4 * 150**2, "four channels lose their four diverse pictures"
+
+    def kinds() -> dict[str, tuple[list[int], int]]:
+        folder = render(run, png=False).parent
+        layer, units = (called(folder / "assets" / f"{slug}{end}.js") for end in ("", "-u0"))
+        pictured = [[bool(unit["p"][k]) for unit in units[3]] for k in range(len(layer[2]["kinds"]))]
+        return {kind["objective"]: (kind["size"], sum(pictured[k])) for k, kind in enumerate(layer[2]["kinds"])}
+
+    assert kinds()["diversity-1"] == ([150, 150], 6)
+    monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(120))
+    assert (kinds()["channel"], kinds()["diversity-1"]) == (([120, 120], 6), ([70, 70], 6))
+    monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(112) - 1)
+    monkeypatch.setattr(site, "MOST_DIVERSE", 2)
+    assert kinds()["channel"][0][0] >= 112
+    assert kinds()["diversity-1"][1] == 2, "those of the channels that rise highest"
+    page = read(run.folder / "site" / f"layer-{slug}.html").text
+    assert "Diverse pictures of 2 channels at most are shown" in page
 
 
 def test_each_picture_is_a_png_of_its_own_where_all_are_small_or_one_asks_for_it(tmp_path, monkeypatch):
