@@ -4,7 +4,8 @@
 
 RUN is a real run of MobileNetV2 (some channels of every layer are enough). Two large runs are made of its pictures and
 maps: MobileNetV2 with all its 17,056 channels, and a network of ResNet-50's shape with 26,560; channels beyond those of
-RUN get the picture of another, mirrored or turned, so that files are as hard to compress as real ones. Both are
+RUN get the picture of another, mirrored or turned, so that files are as hard to compress as real ones. Channels of the
+later half of the layers have four diverse pictures each, as the default plan makes them. Both are
 rendered in processes of their own and visited with Chromium. Figures go to docs/performance-report.md.
 """
 
@@ -22,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.layout import TaskKey
 from filterscope.analyzer.run.reader import Run
-from filterscope.analyzer.run.tables import MAP_SCHEMA
+from filterscope.analyzer.run.tables import MAP_SCHEMA, UNIT_SCHEMA
 from filterscope.analyzer.run.writer import RunWriter
 
 TASK = 256
@@ -85,7 +87,8 @@ def inflate(source: Run, layers: list[dict[str, Any]], of: dict[str, str], out: 
         for layer in layers:
             of_kind: dict[tuple[str, str], list[dict[str, Any]]] = {}
             for row in rows[of[layer["name"]]]:
-                of_kind.setdefault((row["objective"], row["method"]), []).append(row)
+                if not row["objective"].startswith("diversity"):
+                    of_kind.setdefault((row["objective"], row["method"]), []).append(row)
             for (objective, method), known in of_kind.items():
                 tiles = [source.tile(row) for row in known]
                 for first in range(0, len(layer["channels"]), TASK):
@@ -93,9 +96,30 @@ def inflate(source: Run, layers: list[dict[str, Any]], of: dict[str, str], out: 
                     made = np.stack([altered(tiles[c % len(tiles)], c // len(tiles)) for c in part])
                     told = [known[c % len(known)] | {"layer": layer["name"], "channel": c} for c in part]
                     writer.write_task(TaskKey(layer["slug"], f"{objective}-{method}", part[0], part[-1]), told, made)
+            if layer["index"] >= len(layers) / 2:
+                write_diverse(writer, layer)
             write_maps(writer, source, slugs[of[layer["name"]]], layer)
         writer.write_info({**source.info.json} | {"status": "complete"})
         writer.write_units()
+
+
+def write_diverse(writer: RunWriter, layer: dict[str, Any]) -> None:
+    """Give each channel of a layer four diverse pictures, as a run of the default plan has in its later half.
+
+    They are the pictures of four other channels of its task, so that no file grows by them but those of the report.
+    """
+    folder = writer.folder / "tasks" / layer["slug"]
+    for path in sorted(folder.glob("channel-ascent-*.parquet")):
+        rows = pq.read_table(path).to_pylist()
+        diverse = [
+            row
+            | {"objective": f"diversity-{number}"}
+            | {name: rows[(index + 7 * number) % len(rows)][name] for name in ("atlas", "tile")}
+            for index, row in enumerate(rows)
+            for number in range(1, 5)
+        ]
+        name = path.name.replace("channel-ascent", "diversity-ascent")
+        writer.write_table(f"tasks/{layer['slug']}/{name}", pa.Table.from_pylist(diverse, UNIT_SCHEMA))
 
 
 def write_maps(writer: RunWriter, source: Run, slug: str, layer: dict[str, Any]) -> None:
@@ -134,8 +158,8 @@ def resnet50(source: Run) -> tuple[list[dict[str, Any]], dict[str, str]]:
             key=lambda la: (abs(la["output_shape"][1] - side), abs(la["index"] / len(source.layers) - share)),
         )
         layers.append(
-            like
-            | {
+            {
+                **like.json,
                 "index": len(layers),
                 "name": name,
                 "slug": name.replace(".", "-"),

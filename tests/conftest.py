@@ -17,6 +17,7 @@ SLOW = (
     "e2e/test_every_picture.py",
     "e2e/test_process.py",
     "e2e/test_site_in_browser.py",
+    "e2e/test_site_in_firefox.py",
     "examples/test_examples.py",
     "test_documentation.py",
     "test_installed.py",

@@ -34,7 +34,7 @@ class ReportRequest:
         if self.png is not None:
             checks.flag("png", self.png)
         if self.single_file and self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
-            checks.refuse("out", self.out, "the single file is HTML; give a name that ends in .html")
+            checks.refuse("out", str(self.out), "the single file is HTML; give a name that ends in .html")
         if self.single_file and self.png:
             raise SettingsError(f"{setting('png')}: a single file holds no files; make the folder for them")
 

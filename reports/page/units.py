@@ -29,7 +29,9 @@ AnyRow = TypeVar("AnyRow", bound="DataclassInstance")
 MAP_SIDE = 48  # pixels, of a map beside a unit: larger ones are reduced
 GRID_SIDE = 112  # CSS pixels, of a picture in the grid of a layer
 
+DIVERSITY = "diversity-"  # with which the objectives of diverse pictures begin
 DIVERSE = 4  # pictures of a unit with the objective diversity
+OTHERS_SHARE, DIVERSE_SHARE = 0.68, 0.58  # of the side at which channel pictures are held, where pictures are reduced
 
 KINDS = {  # objective, method, space: title, what it is, section of the method page
     ("channel", "ascent", "image"): ("Channel", "found by ascent: the highest mean of the whole map", "channel"),
@@ -83,7 +85,7 @@ class Kind:
     @property
     def is_diverse(self) -> bool:
         """Whether it is one of the four of the objective diversity, which pages show together."""
-        return self.objective.startswith("diversity-")
+        return self.objective.startswith(DIVERSITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,22 +215,63 @@ class UnitTable(ByLayer[UnitRow]):
     def __init__(self, run: Run) -> None:
         super().__init__(run.units, UnitRow)
 
-    def largest_side(self, pixels: float, least: int) -> int | None:
+    def largest_side(self, pixels: float, least: int, *, diverse: int | None = None) -> int | None:
         """The side at which all pictures together have at most so many pixels; None where they have no more.
+
+        It is that of the channel pictures; others are held at a share of it.
 
         Args:
             pixels: of all large pictures, three bands counted as one.
             least: side below which they are not reduced, whatever they have then.
+            diverse: channels a layer whose diverse pictures count, at most; None for all.
         """
         if self.pixels() <= pixels:
             return None
-        height, width = (np.nan_to_num(self._table[name].to_numpy().astype(np.float64)) for name in ("height", "width"))
-        longest = np.maximum(height, width)
-        shape = height * width / np.maximum(longest, 1) ** 2
-        for side in range(int(longest.max()), least, -1):
-            if np.sum(shape * np.minimum(longest, side) ** 2) <= pixels:
+        for side in range(int(max(map(np.max, self._sides()))), least, -1):
+            if self.pixels_at(side, diverse=diverse) <= pixels:
                 return side
         return least
+
+    def pixels_at(self, side: int, *, diverse: int | None = None) -> float:
+        """Pixels of all pictures where channel pictures are held at a side, and others at their share of it.
+
+        Args:
+            side: pixels.
+            diverse: channels a layer whose diverse pictures count, at most; None for all.
+        """
+        height, width = self._sides()
+        longest = np.maximum(np.maximum(height, width), 1)
+        kinds, of_kind = self._kinds
+        sides = np.array([share_side(kind, side) for kind in kinds], np.float64)[of_kind]
+        pixels = height * width * (np.minimum(longest, sides) / longest) ** 2
+        return float(pixels[self._counted(diverse)].sum())
+
+    @cached_property
+    def _kinds(self) -> tuple[list[tuple[str, str]], np.ndarray]:
+        """The kinds of picture there are, as (objective, method), and the number of each row's kind."""
+        keys = list(zip(self._table["objective"].to_pylist(), self._table["method"].to_pylist(), strict=True))
+        kinds = sorted(set(keys))
+        number = {kind: index for index, kind in enumerate(kinds)}
+        return kinds, np.array([number[key] for key in keys], np.intp)
+
+    def _counted(self, diverse: int | None) -> np.ndarray:
+        """Which rows count where a layer has diverse pictures of so many channels at most: (rows,) bool."""
+        kinds, of_kind = self._kinds
+        if diverse is None:
+            return np.ones(len(of_kind), bool)
+        seen: Counter[tuple[str, str]] = Counter()
+        counted = np.ones(len(of_kind), bool)
+        is_diverse = np.array([objective.startswith(DIVERSITY) for objective, _ in kinds], bool)[of_kind]
+        layers, objectives = self._table["layer"], self._table["objective"]
+        for row in np.flatnonzero(is_diverse).tolist():
+            key = layers[row].as_py(), objectives[row].as_py()
+            seen[key] += 1
+            counted[row] = seen[key] <= diverse
+        return counted
+
+    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
+        height, width = (np.nan_to_num(self._table[name].to_numpy().astype(np.float64)) for name in ("height", "width"))
+        return height, width
 
     def pixels(self) -> int:
         """Pixels of all pictures large enough for a lossy file, three bands counted as one."""
@@ -320,14 +363,15 @@ def kinds_of(
         channels: that the run analyses.
         rows: of the unit table.
         objectives: that the run's settings ask for: they have a kind even before the first row is there.
-        side: at which the pages hold larger pictures; None for their own.
+        side: at which the pages hold larger channel pictures, others at a share of it; None for their own.
     """
     present = {row.kind for row in rows}
     several = {"diversity": [f"diversity-{k}" for k in range(1, DIVERSE + 1)]}
     present |= {(kind, "ascent", "image") for objective in objectives for kind in several.get(objective, [objective])}
     order = [*(key for key in KINDS if key in present), *sorted(present - KINDS.keys())]
     pixels = {key: _pixels(key, rows) for key in order}
-    sizes = [_on_pages(*size, side) for size in pixels.values() if size]
+    sides = {key: None if side is None else share_side(key[:2], side) for key in order}
+    sizes = [_on_pages(*size, sides[key]) for key, size in pixels.items() if size]
     tallest, widest = (max((size[axis] for size in sizes), default=1) for axis in (0, 1))
     grid = sheets.grid_for(len({*channels, *(row.channel for row in rows)}), tallest, widest)
     kinds = []
@@ -344,7 +388,7 @@ def kinds_of(
                 meaning=meaning,
                 anchor=anchor,
                 pictured=pixels[key] is not None,
-                size=_on_pages(height, width, planes, side),
+                size=_on_pages(height, width, planes, sides[key]),
                 bands=3 if planes == 3 else 1,
                 pixels=(height, width),
                 planes=planes,
@@ -352,6 +396,17 @@ def kinds_of(
             )
         )
     return kinds
+
+
+def share_side(kind: tuple[str, str], side: int) -> int:
+    """The side at which pages hold pictures of a kind (objective, method), where they hold channel pictures at `side`.
+
+    Diverse pictures are shown four a tile, and other kinds stand second: they stay recognisable at less. None gets so
+    small that its pixels are shown.
+    """
+    is_diverse, is_main = kind[0].startswith(DIVERSITY), kind == ("channel", "ascent")
+    share = DIVERSE_SHARE if is_diverse else 1 if is_main else OTHERS_SHARE
+    return min(side, max(sheets.PIXELATED, round(share * side)))
 
 
 def _on_pages(height: int, width: int, planes: int, side: int | None) -> tuple[int, int]:

@@ -76,10 +76,15 @@ def classes_of_channels(run: Run) -> pa.Table:
 
 
 class Studies:
-    """The tables of a run that have a row a unit, read once."""
+    """The tables of a run that have a row a unit, read once.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    Args:
+        run: to read from.
+        patches: strongest places of a unit that its page shows, at most.
+    """
+
+    def __init__(self, run: Run, patches: int = EXAMPLES) -> None:
+        self.run, self.patches = run, patches
         self.statistics = ByLayer(run.table("examples/units.parquet"), StatisticsRow)
         self.unit_classes = ByLayer(classes_of_channels(run), UnitClassRow)
         self.tuning = ByLayer(run.table("tuning/units.parquet"), TuningRow)
@@ -138,7 +143,8 @@ class Details:
     @property
     def heat_ranks(self) -> int:
         """How many of a unit's strongest places have a picture of the map."""
-        return max((sum(row.has_picture for row in rows) for rows in self.examples.values()), default=0)
+        most = max((sum(row.has_picture for row in rows) for rows in self.examples.values()), default=0)
+        return min(most, self.studies.patches)
 
     @property
     def is_selective(self) -> bool:
@@ -184,7 +190,7 @@ class Details:
             "d": list(unit.diverse),
             "m": [_map(fact) if fact else 0 for fact in unit.maps],
             "g": [strongest.image, *_map(strongest)[1:4], *self._image_name(unit)] if strongest else None,
-            "e": [_example(row) for row in self.examples.get(channel, [])],
+            "e": [_example(row) for row in self.examples.get(channel, [])[: self.studies.patches]],
             "s": _statistics(self.statistics.get(channel)),
             "k": [[row.name, short(row.auc), short(row.mean)] for row in self._best_classes(channel)],
             "w": self._weights(self.weights.get(channel)),
@@ -203,11 +209,19 @@ class Details:
         }
         return {name: value for name, value in packed.items() if value or name == "c"}
 
+    def lead(self, unit: Unit) -> str:
+        """The first sentence of its view: what it responds to."""
+        return self._answered(unit).lead
+
     def _answer(self, unit: Unit) -> Packed:
         """The first sentences of its view: what it responds to, how sure that is, and why."""
+        one = self._answered(unit)
+        return [one.lead, one.level, " ".join(one.reasons)]
+
+    def _answered(self, unit: Unit) -> answer.Answer:
         channel = unit.channel
         tuned = self.tuning.get(channel)
-        one = answer.answer(
+        return answer.answer(
             answer.UnitFacts(
                 self.layer,
                 unit,
@@ -220,7 +234,6 @@ class Details:
                 paths=self.paths.get(channel, []),
             )
         )
-        return [one.lead, one.level, " ".join(one.reasons)]
 
     def _best_classes(self, channel: int) -> list[UnitClassRow]:
         """The classes of the data that a unit tells best, the best first."""

@@ -249,10 +249,13 @@ class ImageStudies:
         run: to read from.
         folder: of the site.
         pages: layer → its page and the channels on it.
+        thrifty: whether space is short: then what lies over an image is stored with a small loss.
     """
 
-    def __init__(self, run: Run, folder: Files, pages: dict[str, tuple[str, set[int]]]) -> None:
-        self._run, self._folder, self._pages = run, folder, pages
+    def __init__(
+        self, run: Run, folder: Files, pages: dict[str, tuple[str, set[int]]], *, thrifty: bool = False
+    ) -> None:
+        self._run, self._folder, self._pages, self._thrifty = run, folder, pages, thrifty
         self._attribution_table = run.table("attribution/attributions.parquet")
         self._inversion_table = run.table("inversion/inversions.parquet")
         self._group_table = run.table("groups/groups.parquet")
@@ -285,7 +288,7 @@ class ImageStudies:
             tile = self._run.tile(row)
             if tile is None:
                 continue
-            file, size = self._put(f"image-{image}-a{number}", colours.overlay(tile))
+            file, size = self._put(f"image-{image}-a{number}", colours.overlay(tile), lossless=not self._thrifty)
             target = row.label or (f"class {row.target}" if row.layer is None else f"channel {row.target}")
             where = f" of {words.shortened(row.layer)}" if row.layer else ""
             facts = [("for", f"{words.shortened(target)}{where}"), ("score", words.figure(row.score))]

@@ -21,6 +21,7 @@ from filterscope.converters.plain_text import visible_values
 from filterscope.reports.page import sheets, words
 from filterscope.reports.page.folder import Files, as_json
 from filterscope.reports.page.units import (
+    DIVERSITY,
     Kind,
     LayerMaps,
     Picture,
@@ -117,7 +118,8 @@ class LayerSource:
     images: int  # shown by the site
     most: int | None  # channels a page, those that rise highest first; None for all
     lossless: bool  # whether large pictures are kept without loss
-    side: int | None  # at which larger pictures are held; None for their own
+    side: int | None  # at which larger channel pictures are held, others at a share of it; None for their own
+    diverse: int | None  # channels a page whose diverse pictures are shown, those that rise highest; None for all
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -236,9 +238,11 @@ def write(source: LayerSource, folder: Files, layer: LayerInfo, places: dict[str
     planned = {*layer.channels, *(row.channel for row in rows)}
     channels: Sequence[int] = layer.channels
     if source.most is not None:
-        chosen = set(highest_above_random(rows, source.most) or channels[: source.most])
+        chosen = chosen_channels(layer, rows, source.most)
+        _write_left_out(source, folder, layer, planned - chosen)
         channels = [channel for channel in channels if channel in chosen]
         rows = [row for row in rows if row.channel in chosen]
+    rows = _shown_rows(rows, source.diverse)
     kinds = kinds_of(channels, rows, source.objectives, side=source.side)
     maps = LayerMaps(run, slug, images)
     count = len({*channels, *(row.channel for row in rows)})
@@ -304,6 +308,36 @@ def doubles_in(run: Run, studies: Studies, layer: LayerInfo) -> Doubles:
     return doubles_of(layer, weights, studies.statistics.of(layer.name))
 
 
+def chosen_channels(layer: LayerInfo, rows: Sequence[UnitRow], most: int) -> set[int]:
+    """The channels of a layer that an excerpt shows: those whose pictures rise highest above random images."""
+    return set(highest_above_random(rows, most) or layer.channels[:most])
+
+
+def _shown_rows(rows: list[UnitRow], diverse: int | None) -> list[UnitRow]:
+    """The rows without diverse pictures of all but so many channels, those whose pictures rise highest above random."""
+    if diverse is None:
+        return rows
+    chosen = set(highest_above_random(rows, diverse))
+    return [row for row in rows if row.channel in chosen or not row.objective.startswith(DIVERSITY)]
+
+
+def _write_left_out(source: LayerSource, folder: Files, layer: LayerInfo, channels: set[int]) -> None:
+    """The first sentences of the channels that an excerpt leaves out, for whoever opens their addresses.
+
+    Equal sentences are written once: texts, and channel → its text.
+    """
+    if not channels:
+        return
+    rows = [row for row in source.table.of(layer.name) if row.channel in channels]
+    kinds = kinds_of(sorted(channels), rows, source.objectives, side=source.side)
+    maps = LayerMaps(source.run, layer.slug, source.images)
+    units = units_of(sorted(channels), rows, kinds=kinds, maps=maps, images=source.images, tiles=1)
+    details = Details(source.studies, layer, sorted(channels))
+    texts = Numbered()
+    of_channel = {unit.channel: texts.number(details.lead(details.with_constancy(unit))) for unit in units}
+    folder.write(f"assets/{layer.slug}-left.js", call("left", layer.slug, texts.texts, of_channel))
+
+
 def _groups(page: LayerPage) -> list[list[int]]:
     details = page.details
     channels = [unit.channel for unit in page.units]
@@ -311,7 +345,12 @@ def _groups(page: LayerPage) -> list[list[int]]:
 
 
 def _no_diverse(source: LayerSource, layer: LayerInfo, kinds: Sequence[Kind]) -> str:
-    """Why a layer has no diverse pictures; empty where it has them, or the page says that they are missing."""
+    """Why a layer has no diverse pictures, or few; empty where it has all, or the page says that they are missing."""
+    if source.diverse is not None and any(kind.is_diverse for kind in kinds) and layer.channels[source.diverse :]:
+        return (
+            f"Diverse pictures of {source.diverse:,} channels at most are shown, those whose pictures rise highest "
+            "above random images: with all of them this report would be too large. The run holds them all."
+        )
     if any(kind.is_diverse for kind in kinds) or "diversity" in source.objectives or "channel" not in source.objectives:
         return ""
     if source.run.info.settings.quality == "draft":
@@ -344,6 +383,7 @@ def _entry(
     lacking = [
         f"“{title}” pictures of {'all' if number == len(units) else f'{number:,} of'} {of_all}"
         for title, number in absent(units, kinds, source.objectives)
+        if source.diverse is None or title != "Diversity"
     ]
     if source.images and not len(maps):
         lacking.append("all activation maps")

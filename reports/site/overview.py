@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.rows import DepthRow, UnitClassRow, rows_of
+from filterscope.reports.page import words
 from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.layer_page import LayerEntry
 from filterscope.reports.site.plots import DepthPlot, by_depth
@@ -95,6 +96,34 @@ def _says_something(entries: Sequence[LayerEntry]) -> bool:
     """Whether at least half of the layers come within a factor of three of their bounds: others are far too high."""
     shares = [entry.reached for entry in entries if entry.reached is not None]
     return 2 * sum(share >= NEAR for share in shares) >= len(shares)
+
+
+def left_out(
+    entries: Sequence[LayerEntry], *, channels: int, images: tuple[int, int], patches: int | None, examples: bool
+) -> list[str]:
+    """What an excerpt in one file lacks of its run, in words; nothing where it holds everything.
+
+    Args:
+        entries: of the layers.
+        channels: a layer, at most.
+        images: with a page, and in all.
+        patches: of the data a channel, at most, where there are fewer than the folder has.
+        examples: whether pictures of the data set are left out.
+    """
+    shown, planned = sum(entry.shown for entry in entries), sum(entry.planned for entry in entries)
+    parts = []
+    if shown < planned:
+        parts.append(
+            f"{shown:,} of {planned:,} channels, at most {words.count(channels, 'channel')} a layer: those whose "
+            "pictures rise highest above random images; of all others the first sentence"
+        )
+    if images[0] < images[1]:
+        parts.append(f"{images[0]:,} of {images[1]:,} images")
+    if examples:
+        parts.append("no pictures of the data set")
+    elif patches is not None:
+        parts.append(f"{patches} strongest places of the data a channel")
+    return parts
 
 
 def missing(run: Run, entries: Sequence[LayerEntry]) -> list[LayerEntry]:

@@ -9,7 +9,7 @@ images-, strip-), so that no rule of one can place a picture of another. Knows u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,7 +40,8 @@ DIVERSE_SIDE = 84  # CSS pixels, of each of the four diverse pictures in the gri
 DIVERSE_GAP = 2  # CSS pixels between them, as in static/site.css
 HEAT_SIDE = 32  # pixels, of a map over a whole example
 EXAMPLE_SIDE = 224  # pixels, of a whole example: larger ones are reduced
-MAP_LOSSY = {"quality": 70, "method": 1}
+THRIFTY_EXAMPLE, THRIFTY_MAP = 112, 56  # pixels, of whole examples and of maps on an image's page, where space is short
+MAP_LOSSY = {"quality": 70, "method": 4}
 EXAMPLE_LOSSY = {"quality": 82, "method": 1}
 NO_PICTURE = f"{{background:none;border:1px dashed {sheets.custom_value('quiet')}}}"
 UNDER_MAP = ".ex:has([value^=m]:checked) .u b::before"  # the photo below a map in the grid of a layer
@@ -91,20 +92,28 @@ class SheetSet:
         return f"{{background-image:url({stem}-{self.letter}-{sheet}.webp)}}"
 
 
-def input_images(run: Run, folder: Files, images: int) -> list[tuple[int, int]]:
+def input_images(run: Run, folder: Files, images: int, *, thrifty: bool) -> list[tuple[int, int]]:
     """Write the images as the network saw them and a sheet of their thumbnails.
+
+    Args:
+        run: to read from.
+        folder: of the site.
+        images: how many.
+        thrifty: whether space is short: then large images are stored with a small loss.
 
     Returns:
         (height, width) of each in pixels.
     """
     visible = [sheets.visible(run.image(index)) for index in range(images)]
     for index, picture in enumerate(visible):
-        folder.write(f"assets/image-{index}.webp", sheets.webp(picture, lossless=True)[0])
+        exact = not thrifty or max(picture.shape[:2]) < sheets.PIXELATED
+        folder.write(f"assets/image-{index}.webp", sheets.webp(picture, lossless=exact)[0])
     if visible:
         size = sheets.within(visible[0].shape[0], visible[0].shape[1], THUMB_SIDE)
         thumbs = sheets.Grid(images, 1).sheet([sheets.reduced(picture, *size) for picture in visible])
-        folder.write("assets/images.webp", sheets.webp(thumbs, lossless=True)[0])
-        folder.write("assets/images-grey.webp", sheets.webp(colours.luma(thumbs), lossless=True)[0])
+        exact = not thrifty or max(size) < sheets.PIXELATED
+        folder.write("assets/images.webp", sheets.webp(thumbs, lossless=exact)[0])
+        folder.write("assets/images-grey.webp", sheets.webp(colours.luma(thumbs), lossless=exact)[0])
         rendering = sheets.rendering(*size)
         high, wide = (f"{side / max(size):.6g}" for side in size)
         over = sheets.filled_size(*size, OVER_SIDE)
@@ -150,7 +159,8 @@ class LayerSheets:
                 raise RunError(
                     f"{self.run.folder}: pictures of one layer and kind differ in size; delete the run and run again"
                 )
-            content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact)
+            is_reduced = kind.size != sheets.visible_size(*kind.pixels, kind.planes)
+            content, fidelity = sheets.webp(kind.grid.sheet(tiles), lossless=exact, is_reduced=is_reduced)
             worst = min(worst, fidelity)
             self.folder.write(f"assets/{self.slug}-k{kind.position}-{number}.webp", content)
             used.append(number)
@@ -371,7 +381,9 @@ class MapTile:
     shared: str  # CSS filter functions that take it to the scale of its channel; empty where there is none
 
 
-def image_maps(folder: Files, image: int, tiles: Sequence[MapTile], grids: Sequence[int]) -> None:
+def image_maps(
+    folder: Files, image: int, tiles: Sequence[MapTile], grids: Sequence[int], *, side: float, lossless: bool
+) -> None:
     """Write the maps shown on one image's page, a sheet for each size, and the rules that lay them out.
 
     Args:
@@ -379,17 +391,22 @@ def image_maps(folder: Files, image: int, tiles: Sequence[MapTile], grids: Seque
         image: its number.
         tiles: maps, in order of their numbers on the page.
         grids: columns of each activation grid on the page.
+        side: pixels, to which larger maps are reduced.
+        lossless: whether large maps are kept without loss.
     """
     of_size: dict[tuple[int, ...], list[int]] = {}
     for number, tile in enumerate(tiles):
-        of_size.setdefault(tile.picture.shape[:2], []).append(number)
+        height, width = tile.picture.shape[:2]
+        size = sheets.within(height, width, int(min(side, max(height, width))))
+        of_size.setdefault(size, []).append(number)
     space = f"o{image}-"
     rules = [f".px.{space}m{{{GRAIN};background-position:{sheets.custom_value('x')} {sheets.custom_value('y')}}}"]
     for (height, width), numbers in of_size.items():
         grid = sheets.grid_for(len(numbers), height, width, most=len(numbers))
-        sheet = grid.sheet([tiles[number].picture for number in numbers])
+        sheet = grid.sheet([sheets.reduced(tiles[number].picture, height, width) for number in numbers])
         name = f"maps-{image}-{height}x{width}.webp"
-        folder.write(f"assets/{name}", sheets.webp(sheet, lossless=True)[0])
+        exact = lossless or max(height, width) < SMOOTH_MAP
+        folder.write(f"assets/{name}", sheets.compact(sheet, exact, MAP_LOSSY))
         selectors = ",".join(f".{space}t{number}" for number in numbers)
         rules.append(f"{selectors}{{background-image:url({name});background-size:{grid.size}}}")
         for index, number in enumerate(numbers):
@@ -411,17 +428,27 @@ class ExampleSheets:
     names: dict[int, tuple[str, str | None]]  # example → name, label
 
 
-def examples(run: Run, folder: Files) -> ExampleSheets | None:
-    """Write the sheets of example pictures; None where the run has none."""
+def examples(
+    run: Run, folder: Files, shown_ones: Collection[int] | None = None, *, thrifty: bool
+) -> ExampleSheets | None:
+    """Write the sheets of example pictures; None where the run has none.
+
+    Args:
+        run: to read from.
+        folder: of the site.
+        shown_ones: examples that some page shows; None for all.
+        thrifty: whether space is short: then they are smaller.
+    """
     table = run.table("examples/pictures.parquet")
     rows = [row for row in rows_of(table, ExamplePictureRow) if row.has_picture]
+    rows = [row for row in rows if shown_ones is None or row.example in shown_ones]
     if not rows:
         return None
     height, width, planes = rows[0].size
     size = height, width
     rows = [row for row in rows if row.size[:2] == size]
     bands = 3 if planes == 3 else 1  # of many bands the first alone: fields are cut out of it
-    shown = sheets.within(*size, EXAMPLE_SIDE)
+    shown = sheets.within(*size, THRIFTY_EXAMPLE if thrifty else EXAMPLE_SIDE)
     grid = sheets.grid_for(len(rows), *shown)
     for number, first in enumerate(range(0, len(rows), grid.tiles)):
         tiles = []

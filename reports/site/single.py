@@ -10,6 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filterscope.converters.errors import RunError
@@ -17,41 +18,71 @@ from filterscope.reports.page.folder import write_whole
 
 LIMIT = 20_000_000  # bytes of the file
 IMAGES = 12
+SPARE = 0.95  # share of the limit that a smaller excerpt aims at
 SCRIPTS = ("layer.js", "maps.js", "unit.js", "enlarge.js", "graph.js", "image.js", "data.js", "find.js")
 TYPES = {"webp": "image/webp", "svg": "image/svg+xml", "png": "image/png"}
 
+FEW_CHANNELS, FEW_IMAGES = 4, 6  # a layer, and of the user: below them other things are left out first
+PATCHES, FEW_PATCHES = 9, 4  # strongest places of the data set a channel
+TRIES = 16
+
 Contents = dict[str, bytes]  # file of a site → what is in it
-Make = Callable[[int, int, bool], Contents]  # channels a layer, images, whether examples → a site's files
 
 
-def fitted(make: Make, first: int, examples: bool, limit: int = LIMIT) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """How much of a site goes into one file."""
+
+    channels: int  # a layer
+    images: int = IMAGES
+    examples: bool = True  # whether pictures of the data set do
+    thrifty: bool = False  # whether photos, maps on images' pages and pictures of the data set are small
+    patches: int = PATCHES  # strongest places of the data set a channel
+
+    def smaller(self, share: float) -> Excerpt | None:
+        """What to try next; None where nothing can be left out.
+
+        What nobody misses goes first: the fineness of photos and maps, then all but a few patches. Then channels, then
+        images, then the pictures of the data set: a few channels with them say more than many without.
+
+        Args:
+            share: of its size that it may have.
+        """
+        fewer = max(1, min(self.channels - 1, int(self.channels * share)))
+        if not self.thrifty:
+            return replace(self, thrifty=True)
+        if self.examples and self.patches > FEW_PATCHES:
+            return replace(self, patches=FEW_PATCHES)
+        if self.channels > FEW_CHANNELS:
+            return replace(self, channels=max(FEW_CHANNELS, fewer))
+        if self.images > FEW_IMAGES:
+            return replace(self, images=max(FEW_IMAGES, min(self.images - 1, int(self.images * share))))
+        if self.examples:
+            return replace(self, examples=False)
+        if self.channels > 1:
+            return replace(self, channels=fewer)
+        return replace(self, images=self.images - 1) if self.images > 1 else None
+
+
+def fitted(make: Callable[[Excerpt], Contents], first: Excerpt, limit: int = LIMIT) -> bytes:
     """The largest excerpt of a site that fits.
 
     Args:
         make: renders a site in memory.
-        first: channels a layer to begin with; where they do not fit, fewer are tried.
-        examples: whether there are pictures of a data set, which are left out before channels are.
+        first: to begin with; where it does not fit, smaller ones are tried.
         limit: bytes.
 
     Raises:
         RunError: even one channel per layer is too large.
     """
-    channels, images = first, IMAGES
-    for _ in range(12):
-        page = bundled(make(channels, images, examples))
+    excerpt: Excerpt | None = first
+    for _ in range(TRIES):
+        if excerpt is None:
+            break
+        page = bundled(make(excerpt))
         if len(page) <= limit:
             return page
-        share = 0.9 * limit / len(page)
-        if examples and share < 0.5:
-            examples = False
-        elif channels > 1:
-            channels = max(1, min(channels - 1, int(channels * share)))
-        elif images > 1:
-            images -= 1
-        elif examples:
-            examples = False
-        else:
-            break
+        excerpt = excerpt.smaller(SPARE * limit / len(page))
     raise RunError(f"one file of {limit // 10**6} MB does not hold this network; send the folder instead")
 
 
@@ -124,12 +155,30 @@ def _styles(files: Contents) -> Iterator[str]:
     for name in sorted(files, key=_natural):
         if name.endswith(".css") and name != "assets/site.css":
             yield re.sub(
-                r"url\(([^)]+)\)", lambda m: f"url({_data(m[1], files[f'assets/{m[1]}'])})", files[name].decode()
+                r"url\(([^)]+)\)",
+                lambda m: f"url({_data(m[1], files[f'assets/{m[1]}'])})",
+                _once(files[name].decode()),
             )
     yield ".page:not(:target,:has(:target)){display:none}"
     yield "#main:not(:has(:target)) .page:first-child{display:block}"
     yield "#main:has(>.chosen)>.page:not(.chosen){display:none}"  # by script, where an address is no element's
     yield "#main>.page.chosen{display:block}"
+
+
+def _once(style: str) -> str:
+    """A style sheet in which rules that show one picture are one rule, since it stands in the file itself.
+
+    They set nothing but the picture, and no rule of the same weight takes it away: their order does not matter.
+    """
+    selectors: dict[str, list[str]] = {}
+    rest = []
+    for line in style.splitlines():
+        rule = re.fullmatch(r"([^{}]+)(\{background-image:url\([^()]+\)\})", line)
+        if rule:
+            selectors.setdefault(rule[2], []).append(rule[1])
+        else:
+            rest.append(line)
+    return "\n".join([*rest, *(",".join(of) + picture for picture, of in selectors.items())])
 
 
 def _as_list(call: str) -> str:

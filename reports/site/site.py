@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.records import LayerInfo, StudyInfo
+from filterscope.analyzer.run.rows import ExamplePictureRow, ExampleRow, rows_of
 from filterscope.reports.page import heat, markup, sheets, words
 from filterscope.reports.page.folder import Files, NewFolder
 from filterscope.reports.page.units import MAP_SIDE, UnitTable
@@ -25,6 +26,7 @@ from filterscope.reports.site import (
     class_page,
     data_page,
     definitions,
+    details,
     doubles,
     findings,
     graph,
@@ -47,8 +49,9 @@ from filterscope.reports.site.search_index import SearchIndex
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
-MOST_PIXELS = 380_000_000  # of all large pictures together, about 70 MB; beyond it they are reduced
-LEAST_SIDE, SINGLE_SIDE = 144, 112  # pixels, to which at most: in a folder, and in a single file
+MOST_PIXELS = 320_000_000  # of all large pictures together, about 65 MB; beyond it they are reduced
+LEAST_SIDE = 112  # pixels, to which at most; in a single file always
+MOST_DIVERSE = 24  # channels a layer with diverse pictures, where all of them would be too many even so
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default
 MOST_SINGLE = 1500  # channels in a single file to begin with: about what 20 MB hold
 MARK = "assets/index.json"  # every site has it
@@ -70,6 +73,8 @@ class Extent:
     lossless: int = LOSSLESS_PIXELS
     pixels: float = math.inf  # of all large pictures, beyond which they are reduced
     least_side: int = LEAST_SIDE  # to which at most
+    thrifty: bool = False  # whether photos, maps on images' pages and pictures of the data set are smaller
+    patches: int = details.EXAMPLES  # strongest places of the data set shown of a channel, at most
 
 
 def render(run: Run, out: Path | None = None, images: int = 12, *, png: bool | None = None) -> Path:
@@ -112,17 +117,30 @@ def render_single(run: Run, out: Path | None = None) -> Path:
         RunError: the file cannot be written, or a file of the run is damaged.
     """
 
-    def rendered(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+    def rendered(excerpt: single.Excerpt) -> dict[str, bytes]:
         files = Files()
-        extent = Extent(images, channels, examples, classes=100, lossless=0, pixels=0, least_side=SINGLE_SIDE)
-        Site(run, files, extent).write()
+        Site(run, files, extent_of(excerpt)).write()
         return files.contents
 
     file = run.folder / "report.html" if out is None else Path(out)
     sizes = [len(layer.channels) for layer in run.layers if layer.analysed]
-    first = max(4, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
-    single.write(file, single.fitted(rendered, first, run.holds("examples")))
+    first = max(single.FEW_CHANNELS, min(MOST_SINGLE // max(1, len(sizes)), max(sizes, default=1)))
+    single.write(file, single.fitted(rendered, single.Excerpt(first, examples=run.holds("examples"))))
     return file
+
+
+def extent_of(excerpt: single.Excerpt) -> Extent:
+    """How much of a run an excerpt for one file holds."""
+    return Extent(
+        excerpt.images,
+        excerpt.channels,
+        excerpt.examples,
+        classes=100,
+        lossless=0,
+        pixels=0,
+        thrifty=excerpt.thrifty,
+        patches=excerpt.patches,
+    )
 
 
 class Site:
@@ -133,15 +151,19 @@ class Site:
         self.folder = folder
         self.extent = extent
         self.table = UnitTable(run)
-        self.studies = Studies(run)
+        self.studies = Studies(run, extent.patches)
         self.lossless = self.table.pixels() <= extent.lossless
-        self.side = self.table.largest_side(extent.pixels, extent.least_side)
+        has_many = extent.channels is None and self.table.pixels_at(extent.least_side) > max(extent.pixels, MOST_PIXELS)
+        self.diverse = MOST_DIVERSE if has_many else None
+        self.side = self.table.largest_side(extent.pixels, extent.least_side, diverse=self.diverse)
         self.fidelity = math.inf  # dB, of the worst sheet
         self.images = self._images(min(extent.images, len(run.images)))
         self.with_page = [layer for layer in run.layers if layer.analysed or self.table.has(layer.name)]
         self.has_labels = any(self.studies.unit_classes.has(layer.name) for layer in self.with_page)  # of the data set
         self.classes = class_page.write(run, folder, extent.classes)
-        self.examples = pictures.examples(run, folder) if extent.examples else None
+        self.examples = (
+            pictures.examples(run, folder, self._examples_shown(), thrifty=extent.thrifty) if extent.examples else None
+        )
         self.search = SearchIndex()
         self.places: dict[str, LayerPlace] = {}  # layer → where its channels' pictures are
         self.source = layer_page.LayerSource(
@@ -153,6 +175,7 @@ class Site:
             most=extent.channels,
             lossless=self.lossless,
             side=self.side,
+            diverse=self.diverse,
         )
         self.environment = self._environment()
 
@@ -175,10 +198,15 @@ class Site:
                 entries.append(self._not_analysed(layer))
         ways = {name: way.packed() for name, way in self.places.items()}
         self.folder.write("assets/ways.js", layer_page.call("ways", ways))
-        studies = image_page.ImageStudies(self.run, self.folder, on_page)
+        thrifty = self.extent.thrifty
+        studies = image_page.ImageStudies(self.run, self.folder, on_page, thrifty=thrifty)
         for image in self.images:
             studies.add(image)
-            pictures.image_maps(self.folder, image.index, image.tiles, [part.columns for part in image.grids])
+            columns = [part.columns for part in image.grids]
+            side = pictures.THRIFTY_MAP if thrifty else pictures.FIRING_SIDE
+            pictures.image_maps(
+                self.folder, image.index, image.tiles, columns, side=side, lossless=self.lossless and not thrifty
+            )
         in_data = self._write_data(on_page)
         for image in self.images:
             most = image_page.MOST_ON_IMAGE
@@ -232,8 +260,21 @@ class Site:
         of_pictures = {klass: f"classes.html#class-{klass}" for klass in pictured}
         return of_pictures | {klass: f"data.html#class-{klass}" for klass in in_data}
 
+    def _examples_shown(self) -> set[int] | None:
+        """The examples on the pages of an excerpt: of its channels, and those answered wrongly; None for all."""
+        if self.extent.channels is None:
+            return None
+        wrong = set(self.run.table("examples/mistakes.parquet")["image"].to_pylist())
+        rows = rows_of(self.run.table("examples/pictures.parquet"), ExamplePictureRow)
+        shown = {row.example for row in rows if row.image in wrong}
+        for layer in self.with_page:
+            channels = set(layer_page.chosen_channels(layer, self.table.of(layer.name), self.extent.channels))
+            strongest = rows_of(self.run.examples(layer.slug), ExampleRow)
+            shown |= {row.example for row in strongest if row.channel in channels and row.rank < self.extent.patches}
+        return shown
+
     def _images(self, number: int) -> list[ImagePage]:
-        sizes = pictures.input_images(self.run, self.folder, number)
+        sizes = pictures.input_images(self.run, self.folder, number, thrifty=self.extent.thrifty)
         return [
             ImagePage(index, self.run.images[index], size, sheets.shown_size(*size, 320))
             for index, size in enumerate(sizes)
@@ -343,6 +384,18 @@ class Site:
             outline=graph.draw_outline(self.run.graph, self.run.layers, seen),
             plots=overview.plots(self.run, entries),
             lacking=overview.missing(self.run, entries),
+            left_out=self._left_out(entries),
+        )
+
+    def _left_out(self, entries: Sequence[LayerEntry]) -> list[str]:
+        """What an excerpt lacks, in words."""
+        extent, has_examples = self.extent, self.run.holds("examples")
+        return overview.left_out(
+            entries,
+            channels=extent.channels or 0,
+            images=(len(self.images), len(self.run.images)),
+            patches=extent.patches if has_examples and extent.patches < details.EXAMPLES else None,
+            examples=has_examples and not extent.examples,
         )
 
     def _not_analysed(self, layer: LayerInfo) -> LayerEntry:

@@ -304,9 +304,12 @@ function startGrid(page) {
 
 // What is said of a channel that the page does not have: [heading, sentence, command or nothing].
 function absentChannel(page, channel) {
-  const { name, count, command, excerpt } = page.dataset;
+  const { name, slug, count, command, excerpt } = page.dataset;
   if (channel >= Number(count)) return [`No channel ${channel}`, Number(count) === 1 ? `${name} has channel 0 alone.` : `${name} has channels 0 to ${Number(count) - 1}.`, ""];
-  if (excerpt !== undefined) return [`Channel ${channel}`, "This file is an excerpt of the report, without this channel. This command analyses it:", `${command}${channel}`];
+  const left = document.querySelector(`script[data-file="${slug}-left.js"]`);
+  const [, , texts, places] = left ? JSON.parse(left.textContent) : [null, null, [], {}];
+  const lead = texts[places[channel]];
+  if (excerpt !== undefined && lead) return [`Channel ${channel}`, `${lead} This file is an excerpt of the report, without its pictures and numbers. This command analyses it:`, `${command}${channel}`];
   return [`Channel ${channel}`, `Channel ${channel} was not analysed in this run. This command analyses it:`, `${command}${channel}`];
 }
 

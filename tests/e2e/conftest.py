@@ -1,4 +1,4 @@
-"""What modules of these tests share: the command in this process, and Chromium.
+"""What modules of these tests share: the command in this process, Chromium and Firefox.
 
 `ask` runs in the folder that a module's fixture `place` is.
 """
@@ -33,3 +33,14 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def firefox(tmp_path_factory):
+    """Firefox; where there is none, the test is skipped."""
+    from support.firefox import FIREFOX, Firefox
+
+    if FIREFOX is None:
+        pytest.skip("needs a Firefox on the PATH, or its path in FILTERSCOPE_FIREFOX")
+    with Firefox(tmp_path_factory.mktemp("firefox")) as browser:
+        yield browser

@@ -259,11 +259,11 @@ def test_a_channel_that_a_single_file_leaves_out_is_said_to_be_left_out(browser,
         visit.goto(tmp_path / "report.html", f"#layer-features-0-conv.{left_out}")
         settle(visit)
         view = visit.page.locator(".view:visible")
-        assert (
-            view.locator(".lead")
-            .inner_text()
-            .startswith("This file is an excerpt of the report, without this channel.")
+        lead = view.locator(".lead").inner_text()
+        assert lead.endswith(
+            "This file is an excerpt of the report, without its pictures and numbers. This command analyses it:"
         )
+        assert len(lead.split(". ")) > 2, "its own first sentence comes first"
         assert view.locator("code").inner_text().endswith(f"--channels {left_out}")
 
 

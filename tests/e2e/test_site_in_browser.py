@@ -362,8 +362,8 @@ def test_a_single_file_is_whole_in_itself(browser, single, folder, script):
         assert requests == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation(browser, small, scheme):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+def test_axe_finds_no_violation(browser, small, scheme, width):
     folder = small
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python (extra dev)")
     source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -371,7 +371,7 @@ def test_axe_finds_no_violation(browser, small, scheme):
     pages = [(path, "") for path in one_of_each_kind(folder)] + [(layer[2], "#5")]
     pages += [(folder.parent / "report.html", "")]
     for path, anchor in pages:
-        with Visit(browser, color_scheme=scheme, viewport={"width": 1200, "height": 900}) as visit:
+        with Visit(browser, color_scheme=scheme, viewport={"width": width, "height": 900}) as visit:
             visit.goto(path, anchor)
             visit.page.evaluate(LAY_OUT)
             visit.page.evaluate(source)

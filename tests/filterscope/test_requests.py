@@ -1,6 +1,7 @@
 """What a request refuses, and the files that it reads."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ RECIPE = Recipe.named("filterscope", "draft")
     ("make", "words"),
     [
         (lambda: ReportRequest(single_file=True, png=True), "`png`: a single file holds no files"),
+        (lambda: ReportRequest(single_file=True, out=Path("folder")), "`out=folder`: the single file is HTML"),
         (
             lambda: MaximizeRequest(recipe=RECIPE, layer="conv1", class_name="cat"),
             "maximize: give `layer`, or `class` for the network's own scores",

@@ -748,12 +748,12 @@ def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_
         return called(assets / f"{slug}.js")[2]["kinds"][0]["size"]
 
     assert size() == [180, 180]
-    monkeypatch.setattr(site, "MOST_PIXELS", UnitTable(run).pixels() - 1)
-    assert size() == [179, 179]
+    monkeypatch.setattr(site, "MOST_PIXELS", UnitTable(run).pixels_at(170))
+    assert size() == [170, 170]
     monkeypatch.setattr(site, "MOST_PIXELS", 0)
-    assert size() == [144, 144]
+    assert size() == [112, 112]
     folder = run.folder / "site"
-    assert "at no more than 144 pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
+    assert "at no more than 112 pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
     styles = Styles(folder / "assets" / f"{slug}.css")
     page = read(folder / f"layer-{slug}.html")
     for tile in page.select("a", "u"):
@@ -763,8 +763,34 @@ def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_
             if r["channel"] == int(tile.attributes["id"]) and r["objective"] == "channel"
         )
         shown = cut(styles, of_tile(styles, f".l{run.layers[0]['index']}-", "k0", tile))
-        expected = np.asarray(Image.fromarray(run.tile(row)).resize((144, 144), Image.Resampling.BICUBIC))
+        expected = np.asarray(Image.fromarray(run.tile(row)).resize((112, 112), Image.Resampling.BICUBIC))
         np.testing.assert_array_equal(shown, expected)
+
+
+def test_where_there_are_too_many_pictures_the_second_kinds_shrink_first(tmp_path, monkeypatch):
+    run = Run(synthetic_run(tmp_path / "run", layers=2, channels=6, images=0, diverse=6, picture=150, size=(300, 300)))
+    slug = run.layers[1]["slug"]
+    table = UnitTable(run)
+    whole = table.pixels_at(10**6)
+    assert table.pixels_at(10**6, diverse=6) == whole >= table.pixels()
+    fewer = table.pixels_at(10**6, diverse=2)
+    assert whole - fewer == 4 * 4 * 150**2, "four channels lose their four diverse pictures"
+
+    def kinds() -> dict[str, tuple[list[int], int]]:
+        folder = render(run, png=False).parent
+        layer, units = (called(folder / "assets" / f"{slug}{end}.js") for end in ("", "-u0"))
+        pictured = [[bool(unit["p"][k]) for unit in units[3]] for k in range(len(layer[2]["kinds"]))]
+        return {kind["objective"]: (kind["size"], sum(pictured[k])) for k, kind in enumerate(layer[2]["kinds"])}
+
+    assert kinds()["diversity-1"] == ([150, 150], 6)
+    monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(120))
+    assert (kinds()["channel"], kinds()["diversity-1"]) == (([120, 120], 6), ([70, 70], 6))
+    monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(112) - 1)
+    monkeypatch.setattr(site, "MOST_DIVERSE", 2)
+    assert kinds()["channel"][0][0] >= 112
+    assert kinds()["diversity-1"][1] == 2, "those of the channels that rise highest"
+    page = read(run.folder / "site" / f"layer-{slug}.html").text
+    assert "Diverse pictures of 2 channels at most are shown" in page
 
 
 def test_each_picture_is_a_png_of_its_own_where_all_are_small_or_one_asks_for_it(tmp_path, monkeypatch):
@@ -809,56 +835,126 @@ def test_a_single_file_holds_the_whole_report(name, sites, tmp_path):
 def test_a_single_file_that_would_be_too_large_is_an_excerpt_and_says_so(tmp_path):
     run = Run(synthetic_run(tmp_path / "run", layers=2, channels=40, images=3, size=(96, 96), picture=60))
 
-    def made(channels: int, images: int, examples: bool) -> dict[str, bytes]:
+    def made(excerpt: single.Excerpt) -> dict[str, bytes]:
         files = Files()
-        site.Site(run, files, site.Extent(images, channels, examples, lossless=0)).write()
+        site.Site(run, files, site.extent_of(excerpt)).write()
         return files.contents
 
-    whole = single.bundled(made(40, 3, True))
-    limit = len(whole) // 2
-    page = single.fitted(made, 40, False, limit)
+    whole = single.Excerpt(40, examples=False)
+    limit = len(single.bundled(made(whole))) // 2
+    page = single.fitted(made, whole, limit)
     assert len(page) <= limit
     (tmp_path / "page.html").write_bytes(page)
     shown = read(tmp_path / "page.html")
     kept = len(shown.select("a", "u")) // 2
     assert 1 <= kept < 40
-    assert f"at most {kept} channel" in " ".join(shown.text.split())
+    assert f"{2 * kept} of 80 channels, at most {kept} channels a layer" in " ".join(shown.text.split())
     with pytest.raises(RunError, match="send the folder instead"):
-        single.fitted(made, 40, False, 1000)
+        single.fitted(made, whole, 1000)
 
 
-@pytest.mark.parametrize(
-    ("images", "fits", "tries"),
-    [
-        (3, 1000, [(4, 3, True), (3, 3, True)]),  # by little: channels
-        (3, 300, [(4, 3, True), (4, 3, False), (2, 3, False)]),  # by far: examples, then channels
-        (1, 550, [(4, 1, True), (4, 1, False)]),
-        (3, 60, [(4, 3, True), (4, 3, False), (1, 3, False), (1, 2, False), (1, 1, False)]),  # nothing fits
-    ],
-)
-def test_what_is_left_out_of_a_single_file_first(monkeypatch, images, fits, tries):
-    """Sites of a hundred bytes a channel and, with examples, of seven hundred more."""
+WEIGHTS = {  # of a made-up site, in bytes: each is a part of what an excerpt holds
+    "channels": lambda excerpt: 100 * excerpt.channels,
+    "images": lambda excerpt: (10 if excerpt.thrifty else 40) * excerpt.images,
+    "patches": lambda excerpt: 80 * excerpt.patches * excerpt.examples,
+}
+LADDER = [  # bytes that fit, excerpts tried: channels, images, patches (0: none), whether the rest is fine
+    (2400, [(12, 12, 9, True)]),
+    (2100, [(12, 12, 9, True), (12, 12, 9, False)]),
+    (1700, [(12, 12, 9, True), (12, 12, 9, False), (12, 12, 4, False)]),
+    (1500, [(12, 12, 9, True), (12, 12, 9, False), (12, 12, 4, False), (10, 12, 4, False)]),
+]
+
+
+@pytest.mark.parametrize(("fits", "tries"), LADDER)
+def test_what_nobody_misses_is_left_out_of_a_single_file_first(monkeypatch, fits, tries):
     made = []
 
-    def make(channels: int, images: int, examples: bool) -> dict[str, bytes]:
-        made.append((channels, images, examples))
-        return {"page": bytes(100 * channels + 700 * examples)}
+    def make(excerpt: single.Excerpt) -> dict[str, bytes]:
+        made.append(excerpt)
+        return {"page": bytes(sum(weight(excerpt) for weight in WEIGHTS.values()))}
 
     monkeypatch.setattr(single, "bundled", lambda contents: contents["page"])
-    monkeypatch.setattr(single, "IMAGES", images)
-    if fits < 100:
-        with pytest.raises(RunError, match="does not hold this network; send the folder instead"):
-            single.fitted(make, 4, True, fits)
-    else:
-        assert len(single.fitted(make, 4, True, fits)) <= fits
-    assert made == tries
+    assert len(single.fitted(make, single.Excerpt(12), fits)) <= fits
+    assert [(one.channels, one.images, one.patches * one.examples, not one.thrifty) for one in made] == tries
 
 
-def test_one_channel_and_one_image_lose_their_examples_before_the_file_is_given_up(monkeypatch):
+def test_the_last_channels_and_images_go_only_when_nothing_else_is_left(monkeypatch):
+    made = []
+
+    def make(excerpt: single.Excerpt) -> dict[str, bytes]:
+        made.append(excerpt)
+        return {"page": bytes(1000)}
+
     monkeypatch.setattr(single, "bundled", lambda contents: contents["page"])
-    monkeypatch.setattr(single, "IMAGES", 1)
-    page = single.fitted(lambda channels, images, examples: {"page": bytes(500 + 300 * examples)}, 1, True, 600)
-    assert len(page) == 500
+    with pytest.raises(RunError, match="does not hold this network; send the folder instead"):
+        single.fitted(make, single.Excerpt(8), 990)
+    order = [(one.channels, one.images, one.examples) for one in made]
+    assert order[2:] == sorted(order[2:], key=lambda one: (not one[2], -one[0] - one[1])), "less and less"
+    assert order.index((4, 6, False)) > order.index((4, 6, True)) > order.index((4, 12, True))
+
+
+def test_a_sheet_of_pictures_stands_once_in_a_single_file(tmp_path):
+    files = Files()
+    run = Run(synthetic_run(tmp_path / "run", layers=2, channels=6, images=2, studies=True))
+    site.Site(run, files, site.extent_of(single.Excerpt(6))).write()
+    text = single.bundled(files.contents).decode()
+    sheets_of_layers = {
+        name: files.contents[name] for name in files.contents if re.search(r"-[kwbmh]\d*-\d+.webp$", name)
+    }
+    assert len(sheets_of_layers) > 8
+    for name, content in sheets_of_layers.items():
+        same = list(sheets_of_layers.values()).count(content)
+        assert text.count(single._data(name, content)) <= same, name
+
+
+def test_a_thrifty_single_file_is_smaller_and_shows_the_same(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=6, images=2, size=(128, 128), studies=True))
+    pages = []
+    for thrifty in (False, True):
+        files = Files()
+        site.Site(run, files, site.extent_of(single.Excerpt(6, thrifty=thrifty))).write()
+        pages.append(files.contents)
+    fine, small = pages
+    assert {name for name in fine if "maps-" not in name} == {name for name in small if "maps-" not in name}
+    assert len(small["assets/image-0.webp"]) < len(fine["assets/image-0.webp"])
+    maps = [sum(len(files[name]) for name in files if "maps-" in name) for files in (fine, small)]
+    assert maps[1] < maps[0]
+    for name in (name for name in fine if name.endswith(".html") and name != "index.html"):
+        assert small[name] == fine[name], name
+
+
+def test_an_excerpt_keeps_the_first_sentence_of_what_it_leaves_out(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=12, images=1, studies=True))
+    layer = run.layers[0]
+    everything, excerpt = Files(), Files()
+    site.Site(run, everything, site.extent_of(single.Excerpt(12))).write()
+    site.Site(run, excerpt, site.extent_of(single.Excerpt(3))).write()
+    name = f"assets/{layer.slug}-left.js"
+    assert name not in everything.contents
+    _, slug, texts, places = json.loads(single._as_list(excerpt.contents[name].decode()))
+    _, _, _, units = json.loads(single._as_list(everything.contents[f"assets/{layer.slug}-u0.js"].decode()))
+    assert slug == layer.slug
+    assert len(places) == 9
+    assert len(texts) == len(set(texts))
+    leads = {unit["c"]: unit["a"][0] for unit in units}
+    assert {int(channel): texts[place] for channel, place in places.items()} == {
+        channel: lead for channel, lead in leads.items() if str(channel) in places
+    }
+
+
+def test_an_excerpt_shows_the_patches_of_its_own_channels_alone(tmp_path):
+    run = Run(synthetic_run(tmp_path / "run", layers=1, channels=12, images=1, studies=True))
+    layer = run.layers[0]
+    files = Files()
+    site.Site(run, files, site.extent_of(single.Excerpt(2, patches=1))).write()
+    units = json.loads(single._as_list(files.contents[f"assets/{layer.slug}-u0.js"].decode()))[3]
+    examples = json.loads(single._as_list(files.contents["assets/examples.js"].decode()))[1]
+    assert [len(unit["e"]) for unit in units] == [1, 1]
+    wrong = set(run.table("examples/mistakes.parquet")["image"].to_pylist())
+    rows = run.table("examples/pictures.parquet").to_pylist()
+    shown = {row["example"] for row in rows if row["image"] in wrong} | {unit["e"][0][0] for unit in units}
+    assert set(map(int, examples["places"])) == {row["example"] for row in rows if row["example"] in shown}
 
 
 PICTURES = [  # table, assets that hold its pictures
