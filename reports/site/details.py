@@ -284,21 +284,26 @@ def _statistics(row: StatisticsRow | None) -> Packed | None:
     if row is None:
         return None
     numbers = [short(value) for value in (row.minimum, row.mean, row.maximum, row.active, row.active_images)]
-    ends = [short(row.histogram_low), short(row.histogram_high)]
+    bins, beyond = fewer(row.histogram or [])
+    low, high = row.histogram_low, row.histogram_high
+    end = high if low is None or high is None else high + beyond * (high - low)
     nearest = [row.nearest, short(row.correlation), row.firsts, int(bool(row.dead))]
-    return [*numbers, *nearest, *ends, fewer(row.histogram or []), short(row.selectivity)]
+    return [*numbers, *nearest, short(low), short(end), bins, short(row.selectivity)]
 
 
-def fewer(histogram: Sequence[int], most: int = BINS) -> list[int]:
-    """A histogram in at most `most` equal bins, each as a whole per mille of the highest; a bin with any has 1."""
+def fewer(histogram: Sequence[int], most: int = BINS) -> tuple[list[int], float]:
+    """A histogram in at most `most` equal bins, each as a whole per mille of the highest; a bin with any has 1.
+
+    Returns:
+        The bins, and by how much the last one ends beyond the histogram, in widths of the whole of it.
+    """
     counts = np.asarray(histogram, np.float64)
     if not counts.size or counts.max() <= 0:
-        return []
+        return [], 0.0
     step = -(-counts.size // most)
-    while counts.size % step:
-        step += 1
-    joined = counts.reshape(-1, step).sum(1)
-    return [int(value) for value in np.ceil(1000 * joined / joined.max())]
+    lacking = -counts.size % step  # a number of bins that is prime is no reason to show one
+    joined = np.pad(counts, (0, lacking)).reshape(-1, step).sum(1)
+    return [int(value) for value in np.ceil(1000 * joined / joined.max())], lacking / counts.size
 
 
 def _tuning(row: TuningRow | None) -> Packed | None:

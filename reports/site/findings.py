@@ -110,7 +110,7 @@ def accuracy_sentences(results: Sequence[DataClassRow], confusions: Sequence[Con
     of_index = {row.index: row for row in results}
     mixed = [one for one in confusions if one.label != one.predicted and one.label in of_index]
     most = max(mixed, key=lambda one: (one.images, -one.label, -one.predicted), default=None)
-    if most:
+    if most and most.images > 1:  # once says nothing of how often
         answer = of_index.get(most.predicted)
         other = _class(answer) if answer else f"class {most.predicted}"
         sentences.append(

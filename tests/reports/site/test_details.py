@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
 
 from filterscope.analyzer.run.reader import Run
+from filterscope.reports.site.details import BINS, fewer
 from filterscope.reports.site.site import render
 from support.synthetic_run import synthetic_run
 
@@ -65,3 +67,16 @@ def test_first_pictures_are_marked_for_the_view(tmp_path):
         first, *others = unit["p"]
         assert first[7:] == [[13, 13, 1]]
         assert all(row[7:] == [] for row in others)
+
+
+@pytest.mark.parametrize("count", range(1, 65))
+def test_a_histogram_of_any_number_of_bins_keeps_its_form(count):
+    histogram = [bin + 1 for bin in range(count)]
+
+    bins, beyond = fewer(histogram)
+
+    assert min(count, 20) < len(bins) + 1 <= BINS + 1
+    per_bin = count * (1 + beyond) / len(bins)  # of the histogram's own bins
+    assert per_bin == pytest.approx(round(per_bin))
+    sums = [sum(histogram[first : first + round(per_bin)]) for first in range(0, count, round(per_bin))]
+    assert bins == [math.ceil(1000 * total / max(sums)) for total in sums]

@@ -76,6 +76,7 @@ def test_accuracy_names_the_best_class_the_worst_and_what_is_mixed_up():
 def test_accuracy_leaves_out_what_it_cannot_say():
     few = [replace(row, right_of_five=None, name=None) for row in CLASSES[:1]]
     assert accuracy_sentences(few) == ["It is right on 95 % of the 20 images of the data set."]
+    assert accuracy_sentences(few, [ConfusionRow(0, 1, 1)]) == accuracy_sentences(few)
     assert accuracy_sentences([]) == []
 
 
