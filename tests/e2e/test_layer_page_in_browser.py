@@ -19,15 +19,7 @@ from support.synthetic_run import synthetic_run
 pytestmark = IN_CHROMIUM
 SHOWN = """() => [...document.querySelectorAll('.units li')].filter(e => e.checkVisibility())
     .map(e => Number(e.firstChild.id.split('.').at(-1)))"""
-TEXTS, WHOLE, REAL = ("layer", "name"), ("channel", "rank", "index", "images"), ("auc", "mean")
 CHANNELS = "() => [...document.querySelectorAll('.units .u')].map(e => Number(e.id.split('.').at(-1)))"
-UNIT_CLASSES = pa.schema(
-    [
-        (name, kind)
-        for names, kind in ((TEXTS, pa.string()), (WHOLE, pa.int32()), (REAL, pa.float64()))
-        for name in names
-    ]
-)
 TWINS = {0: [4], 4: [0, 6], 6: [4], 9: [10], 10: [9]}  # channel → look-alikes
 FIRST = "features.0.conv"
 
@@ -50,11 +42,10 @@ def folder(tmp_path_factory):
         {"layer": layer, "channel": channel, "rank": 0, "index": 0, "name": name, "auc": auc, "mean": 1.0, "images": 4}
         for layer, channel, name, auc in classes
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tables.TABLES, "examples/unit_classes.parquet", UNIT_CLASSES)
-        pq.write_table(pa.Table.from_pylist(rows, UNIT_CLASSES), place / "examples/unit_classes.parquet")
-        render_single(Run(place))
-        return render(Run(place)).parent
+    name = "examples/unit_classes.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, tables.TABLES[name]), place / name)
+    render_single(Run(place))
+    return render(Run(place)).parent
 
 
 @pytest.fixture(params=["folder", "single file"])

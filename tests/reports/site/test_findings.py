@@ -90,28 +90,9 @@ def test_only_images_of_black_and_white_are_saturated():
     assert findings.saturation(half) > findings.SATURATED
 
 
-CLASS_TABLES = {  # what a labelled data set adds to the study `examples`
-    "examples/classes.parquet": pa.schema(
-        [
-            *(("index", pa.int32()), ("name", pa.string()), ("images", pa.int32()), ("right", pa.int32())),
-            *(("right_of_five", pa.int32()), ("predicted", pa.int32()), ("probability", pa.float64())),
-        ]
-    ),
-    "examples/confusion.parquet": pa.schema([("label", pa.int32()), ("predicted", pa.int32()), ("images", pa.int32())]),
-    "examples/unit_classes.parquet": pa.schema(
-        [
-            *(("layer", pa.string()), ("channel", pa.int32()), ("rank", pa.int32()), ("index", pa.int32())),
-            *(("name", pa.string()), ("auc", pa.float64()), ("mean", pa.float64()), ("images", pa.int32())),
-        ]
-    ),
-}
-
-
 @pytest.fixture
-def labelled(monkeypatch, tmp_path):
+def labelled(tmp_path):
     """Writes a run whose data set has classes."""
-    for name, schema in CLASS_TABLES.items():
-        monkeypatch.setitem(tables.TABLES, name, schema)
 
     def write(unit_classes, **more):
         folder = synthetic_run(tmp_path / "run", images=1, studies=True, statuses={}, **more)
@@ -126,7 +107,7 @@ def labelled(monkeypatch, tmp_path):
         }
         with RunWriter(folder, "plan") as writer:
             for name, values in rows.items():
-                writer.write_table(name, pa.Table.from_pylist(values, CLASS_TABLES[name]))
+                writer.write_table(name, pa.Table.from_pylist(values, tables.TABLES[name]))
         return Run(folder)
 
     return write
@@ -157,7 +138,7 @@ def test_the_most_telling_channels_are_those_that_tell_classes_one_a_layer_and_o
     with RunWriter(run.folder, "plan") as writer:
         name = "examples/unit_classes.parquet"
         whole = [{"mean": 1.0, "images": 20} | row for row in rows]
-        writer.write_table(name, pa.Table.from_pylist(whole, CLASS_TABLES[name]))
+        writer.write_table(name, pa.Table.from_pylist(whole, tables.TABLES[name]))
     shown = told(Run(run.folder))
     assert [link for link, _ in shown] == [
         f"layer-{slugs[1]}.html#4",
@@ -254,7 +235,7 @@ def test_a_plot_shows_from_which_depth_on_classes_are_told_apart(labelled):
     with RunWriter(run.folder, "plan") as writer:
         name = "examples/unit_classes.parquet"
         whole = [{"mean": 1.0, "images": 20} | row for row in rows]
-        writer.write_table(name, pa.Table.from_pylist(whole, CLASS_TABLES[name]))
+        writer.write_table(name, pa.Table.from_pylist(whole, tables.TABLES[name]))
     plots = read(render(Run(run.folder))).select("figure", "plot")
     plot = next(one for one in plots if "Tells classes" in one.text)
     assert f"{names[0]}: 65 %" in plot.text, "0.8 and, for the class that nothing tells, 0.5"
