@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 PATIENCE = 0.1  # seconds between two looks at a lock
+LONG = 5.0  # seconds after which it is looked whether the file can be there at all
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks answer
 
 
@@ -40,8 +41,8 @@ def wait_for_lock(path: Path, message: str) -> Iterator[None]:
     lock = try_lock(path)
     if lock is None:
         logging.getLogger("filterscope").warning(message)
-        lock = _acquired(path, timeout=-1)
-    assert lock is not None
+        while lock is None:
+            lock = _acquired(path, timeout=LONG)
     try:
         yield
     finally:
@@ -67,6 +68,7 @@ def _acquired(path: Path, timeout: float) -> BaseFileLock | None:
     try:
         lock.acquire(timeout=timeout)
     except Timeout:
+        path.touch()  # where no file can be made, /proc among others, filelock would wait for ever
         return None
     except OSError as error:
         if error.errno not in NO_LOCKS:

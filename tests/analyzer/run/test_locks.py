@@ -4,9 +4,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from filterscope.analyzer.run import locks
 from filterscope.analyzer.run.layout import LOCKS
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.run_locks import is_being_written, reporting
@@ -129,3 +131,12 @@ def test_locks_belong_to_the_run(folder):
         assert all((folder / name).is_file() for name in LOCKS)
     remove(folder)
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has a folder that takes no file at all")
+def test_where_no_file_can_be_made_no_lock_is_waited_for():
+    path = Path("/proc/filterscope.lock")
+    with pytest.raises(OSError, match="No such file"):
+        locks.try_lock(path)
+    with pytest.raises(OSError, match="No such file"), locks.wait_for_lock(path, "waiting"):
+        pass
