@@ -97,6 +97,9 @@ def _no_classes(run: Run) -> str:
     """Why no channel is found by a class of the data, and what would do it."""
     how = "a data set with a folder a class (`examples`)"
     if run.holds("examples"):
-        return f"No channel is found by class here: the images of the data set have no labels that fit. It takes {how}."
+        has_labels = len(run.table("examples/classes.parquet")) > 0
+        unfit = "the images of the data set have no labels that fit"
+        why = "no channel tells a class, or no class has enough images" if has_labels else unfit
+        return f"No channel is found by class here: {why}. It takes {how}, three images of each or more."
     names = "" if run.info.labels else " Images are found by their answers where the classes have names (`labels`)."
     return f"No channel is found by class here: that takes {how}, for the classes that each channel tells.{names}"
