@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from filterscope.analyzer.run import tables
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.site import render
@@ -107,10 +106,5 @@ def test_data_without_labels_says_that_labels_are_missing(place):
 
 def test_labelled_data_whose_classes_no_channel_tells_is_not_said_to_lack_labels(place):
     (place / "examples/unit_classes.parquet").unlink()
-    rows = [
-        {"index": 0, "name": "cat", "images": 1, "right": 1, "right_of_five": 1, "predicted": 1, "probability": 1.0}
-    ]
-    name = "examples/classes.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, tables.TABLES[name]), place / name)
     lacks = index_of(render(Run(place)).parent)["lacks"]
     assert "no channel tells a class, or no class has enough images" in lacks["classes"]
