@@ -31,7 +31,7 @@ GRID_SIDE = 112  # CSS pixels, of a picture in the grid of a layer
 
 DIVERSITY = "diversity-"  # with which the objectives of diverse pictures begin
 DIVERSE = 4  # pictures of a unit with the objective diversity
-OTHERS_SHARE, DIVERSE_SHARE = 0.68, 0.58  # of the side at which channel pictures are held, where pictures are reduced
+OTHERS_SHARE, DIVERSE_SHARE = 0.62, 0.58  # of the side at which channel pictures are held, where pictures are reduced
 
 KINDS = {  # objective, method, space: title, what it is, section of the method page
     ("channel", "ascent", "image"): ("Channel", "found by ascent: the highest mean of the whole map", "channel"),
