@@ -94,7 +94,10 @@ STATISTICS_SCHEMA = pa.schema(  # examples/units.parquet
         ("histogram_low", pa.float32()),
         ("histogram_high", pa.float32()),
         ("firsts", pa.int64()),  # images in which it is the layer's channel with the highest mean
-        ("nearest", pa.int32()),  # the layer's channel that is most correlated with it; null where it is constant
+        (
+            "nearest",
+            pa.int32(),
+        ),  # the layer's channel most correlated with it, behind a ReLU where one follows; null: none
         ("correlation", pa.float64()),  # with that channel
         ("selectivity", pa.float64()),  # class selectivity index (Morcos et al. 2018), 0 to 1; null without classes
     ]

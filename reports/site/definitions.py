@@ -161,9 +161,9 @@ DEFINITIONS = (
     Definition(
         "double",
         "Double",
-        "A channel that does the same as another one of its layer: on the data their activations correlate above "
-        "0.99, or their kernels read the same input and point the same way (a cosine above 0.99). One of the two "
-        "could be left out; kernels of grouped convolutions read different inputs and are not compared.",
+        "A channel that does the same as another one of its layer: their activations on the data, behind a ReLU where "
+        "one follows, correlate above 0.99, or their kernels read the same input and have a cosine above 0.99. Kernels "
+        "of grouped convolutions read different inputs and are not compared.",
     ),
     Definition(
         "diverged",
@@ -243,7 +243,8 @@ DEFINITIONS = (
         "twins",
         "Look-alikes",
         "Channels of one layer whose kernels have a cosine above 0.95 and read the same inputs, or whose activations "
-        "on the data set correlate above 0.95; groups are chained, so that each is like another of its group. With "
+        "on the data, behind a ReLU where one follows, correlate above 0.95; groups are chained, so that each is like "
+        "another of its group. With "
         "script a group is one tile, which a click unfolds, as does the order by similarity.",
     ),
     Definition(

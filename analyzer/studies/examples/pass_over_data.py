@@ -27,6 +27,7 @@ PLACES = 1 << 14  # sampled places of a unit, about
 FEWEST_PLACES, MOST_PLACES = 4, 64  # sampled of a map
 CORRELATION_BYTES = 1 << 28  # of all covariances together
 FIRING_ROWS = 1 << 22  # of "which channel fires most": what a data set without end may fill
+PASSED = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}  # by what follows a layer; others let all through
 NAMED = 20  # broken images that are named
 
 
@@ -113,7 +114,8 @@ class Survey:
             own = 4 * layer.out_channels**2
             correlated = own <= room
             room -= own if correlated else 0
-            self.statistics.append(LayerStatistics(layer.out_channels, _places(layer), top, correlated))
+            passed = PASSED.get(layer.nonlinearity, (-math.inf, math.inf))
+            self.statistics.append(LayerStatistics(layer.out_channels, _places(layer), top, correlated, passed=passed))
 
     @property
     def measured(self) -> int:

@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ BINS = 128  # of a histogram while it is counted; a quarter of them or more are 
 MOST_BINS = 64  # of a histogram that is given; there are at least 32
 ROWS = 1024  # sampled places that are gathered before the covariance takes them
 DUPLICATE = 0.99  # correlation above which a unit counts as another's duplicate
-FEWEST = 30  # sampled places below which a correlation says nothing
+FEWEST = 30  # sampled places, other than 0, below which a correlation says nothing
 FLAT = 1e-6  # of the mean: a deviation below it is rounding
 
 State = dict[str, np.ndarray]
@@ -124,6 +125,7 @@ class Covariance:
     def __init__(self, channels: int) -> None:
         self.count = 0
         self.mean = np.zeros(channels)
+        self.nonzero = np.zeros(channels, np.int64)  # places; a correlation of two that share one place says nothing
         self.products = np.zeros((channels, channels), np.float32)
         self._waiting: list[np.ndarray] = []
 
@@ -139,6 +141,7 @@ class Covariance:
             return
         rows = np.concatenate(self._waiting)
         self._waiting.clear()
+        self.nonzero += np.count_nonzero(rows, axis=0)
         mean = rows.mean(axis=0, dtype=np.float64)
         centred = (rows - mean).astype(np.float32)
         total = self.count + len(rows)
@@ -152,12 +155,14 @@ class Covariance:
         """For each unit the other one that is most correlated with it, and their correlation.
 
         Returns:
-            (C,) int64, −1 where the unit is constant or the layer has no other; (C,) float64, NaN there.
+            (C,) int64, −1 where the unit is constant, is 0 but for a few places, or the layer has no other; (C,)
+            float64, NaN there.
         """
         self.settle()
         channels = len(self.mean)
         spread = np.sqrt(np.diag(self.products).astype(np.float64))
         varies = spread > FLAT * np.abs(self.mean) * np.sqrt(max(self.count, 1))
+        varies &= self.nonzero >= FEWEST
         near, how = np.full(channels, -1, np.int64), np.full(channels, np.nan)
         if self.count < FEWEST or varies.sum() < 2:
             return near, how
@@ -189,10 +194,21 @@ class LayerStatistics:
         places: H · W of a map.
         top: strongest places kept of each unit.
         correlated: whether there is room for the covariance.
+        passed: lowest and highest value that a ReLU behind the layer lets through. Units are alike where what they
+            pass on is: outliers far below 0 would make units alike that answer to different things.
     """
 
-    def __init__(self, channels: int, places: int, top: int, correlated: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        places: int,
+        top: int,
+        correlated: bool,
+        *,
+        passed: tuple[float, float] = (-math.inf, math.inf),
+    ) -> None:
         self.places = places
+        self.passed = passed
         self.images = 0  # with finite answers
         self.broken = 0  # images to which the layer's answer was not finite
         self.minimum = np.full(channels, np.inf, np.float32)
@@ -245,7 +261,7 @@ class LayerStatistics:
         self.histograms.widen(low, high)
         self.histograms.add(np.moveaxis(samples, 1, 0).reshape(len(low), -1))
         if self.covariance is not None:
-            self.covariance.add(samples)
+            self.covariance.add(np.clip(samples, *self.passed))
         return strongest
 
     def end_batch(self) -> tuple[int, int, float] | None:
@@ -267,7 +283,7 @@ class LayerStatistics:
             state |= {f"histogram_{name}": getattr(self.histograms, name) for name in ("low", "width", "counts")}
         if self.covariance is not None:
             self.covariance.settle()
-            state |= {f"covariance_{name}": getattr(self.covariance, name) for name in ("mean", "products")}
+            state |= {f"covariance_{name}": getattr(self.covariance, name) for name in COVARIANCE}
             state["covariance_count"] = np.array(self.covariance.count)
         return state
 
@@ -288,12 +304,13 @@ class LayerStatistics:
             for name in ("low", "width", "counts"):
                 getattr(self.histograms, name)[...] = state[f"histogram_{name}"]
         if self.covariance is not None:
-            self.covariance.mean[...] = state["covariance_mean"]
-            self.covariance.products[...] = state["covariance_products"]
+            for name in COVARIANCE:
+                getattr(self.covariance, name)[...] = state[f"covariance_{name}"]
             self.covariance.count = int(state["covariance_count"])
 
 
 ARRAYS = ("minimum", "maximum", "total", "active", "active_images", "firsts", "batch_total")
+COVARIANCE = ("mean", "nonzero", "products")
 
 
 def treves_rolls(rectified: np.ndarray, squares: np.ndarray) -> np.ndarray:

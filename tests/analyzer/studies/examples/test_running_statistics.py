@@ -1,5 +1,7 @@
 """What is kept of a stream equals what NumPy finds in all of it at once."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,30 @@ def test_a_batch_tells_its_strongest_unit_once():
     assert (images, channel) == (8, means.argmax())
     assert mean == pytest.approx(means.max(), rel=1e-5)
     assert tally.end_batch() is None
+
+
+def test_units_are_alike_where_what_a_relu_passes_on_is_alike():
+    """Both are far below 0 at the same places, which a ReLU does not let through; above 0 they are independent."""
+    maps = normal(40, 3, 50)
+    low = normal(40, 50) > 1
+    maps[:, :2][np.repeat(low[:, None], 2, axis=1)] = -40
+    maps[:, 2] = 2 * np.maximum(maps[:, 0], 0)
+    raw, behind = LayerStatistics(3, 50, 4, True), LayerStatistics(3, 50, 4, True, passed=(0, math.inf))
+    for tally in (raw, behind):
+        tally.add(np.arange(40), measured(maps, np.arange(50)))
+    near, how = raw.covariance.nearest()
+    assert near[0] == 1
+    assert how[0] > 0.99
+    near, how = behind.covariance.nearest()
+    assert near[0] == 2
+    assert how[0] == pytest.approx(1)
+    assert how[1] < 0.5
+
+
+def test_units_that_are_0_but_for_a_few_places_are_like_none():
+    maps = -np.abs(normal(40, 3, 50)) - 1
+    maps[3, :2, 7] = 9
+    maps[:, 2] = normal(40, 50)
+    tally = LayerStatistics(3, 50, 4, True, passed=(0, 6))
+    tally.add(np.arange(40), measured(maps, np.arange(50)))
+    assert tally.covariance.nearest()[0].tolist() == [-1, -1, -1]
