@@ -57,7 +57,7 @@ class Answer:
 
     lead: str  # what it responds to
     level: str  # how well its picture is supported; empty where the lead says it
-    reasons: list[str] = field(default_factory=list)  # sentences, doubts last
+    reasons: list[str] = field(default_factory=list)  # sentences: doubts last, but first where it is weakly supported
 
 
 def answer(facts: UnitFacts) -> Answer:
@@ -74,9 +74,11 @@ def answer(facts: UnitFacts) -> Answer:
     compared = bool(reasons)
     if not (compared or doubts):
         doubts = ["Nothing in this run compares it with natural images."]
+    if silent:
+        doubts.insert(0, "No image of the data raises it above 0, so none can say whether its picture is right.")
     says_nothing = str(picture.row.status) == "unraised" or silent
     level = WEAKLY if says_nothing else (WELL, PARTLY, WEAKLY)[min(2, len(doubts))]
-    return Answer(lead, level, reasons + doubts)
+    return Answer(lead, level, doubts + reasons if level == WEAKLY else reasons + doubts)
 
 
 def main_picture(unit: Unit) -> Picture | None:

@@ -61,6 +61,7 @@ class ClassPage:
     cells: tuple[MatrixRow, ...]  # empty where there are too many classes, or no probabilities
     matrix: Matrix | None  # the same as a picture, where there are many
     left_out: int  # classes without a column: no picture is theirs, and none raises them
+    not_pictured: int  # classes of the network without a picture in the run
 
 
 def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
@@ -107,6 +108,7 @@ def write(run: Run, folder: Files, most: int | None) -> ClassPage | None:
         cells=_cells(rows, scores, columns, names=names) if is_small and columns else (),
         matrix=None if is_small else _matrix(folder, rows, scores, names=named),
         left_out=scores.shape[1] - len(columns),
+        not_pictured=max(len(run.info.labels), scores.shape[1], len(rows)) - len(rows),
     )
 
 

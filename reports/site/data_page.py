@@ -5,6 +5,7 @@ Knows the run's reader, counts and sheets; templates hold the markup.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ UNITS_OF_MANY = 3  # where there are more than MANY classes
 MANY = 100
 UNIT_SIDE = 64  # pixels and CSS pixels, of a unit's picture
 MISTAKE_SIDE = 112  # CSS pixels, of an image that was answered wrong
+CERTAIN = 2  # standard errors of a share of right answers, within which it may be any
 CALIBRATED = 0.02  # difference of confidence and accuracy up to which a network is called honest
 DIAGONAL = (0.2, 0.4, 0.6, 0.8)  # shares of a class that was answered right, where the colour steps
 MISTAKEN = (0.05, 0.1, 0.2, 0.5)  # shares of a class that was taken for another
@@ -154,14 +156,20 @@ class Calibration:
     confidence: float  # mean of the highest probability
     accuracy: float
     points: tuple[Point, ...]
+    images: int
 
     @property
     def sentence(self) -> str:
         """What the difference means, in a sentence."""
         sure, right = tenths(self.confidence), tenths(self.accuracy)
         apart = f"its highest probability is {sure} on average, and {right} of its answers are right"
-        if abs(self.confidence - self.accuracy) <= CALIBRATED:
+        gap = abs(self.confidence - self.accuracy)
+        if gap <= CALIBRATED:
             return f"Its probabilities are about right: {apart}."
+        chance = CERTAIN * math.sqrt(self.accuracy * (1 - self.accuracy) / max(1, self.images))
+        if gap <= chance:
+            images = words.count(self.images, "image")
+            return f"So few images do not tell whether its probabilities are right: {apart}, of {images}."
         return f"It is {'over' if self.confidence > self.accuracy else 'under'}-confident: {apart}."
 
 
@@ -508,6 +516,7 @@ def _calibration(bins: Sequence[ReliabilityRow]) -> Calibration:
             )
             for count, sure, right in measured
         ),
+        images=images,
     )
 
 

@@ -86,22 +86,27 @@ def partners(doubles: Doubles) -> Mapping[int, tuple[int, ...]]:
     return {c: tuple(o for o in group.channels if o != c) for group in doubles.groups for c in group.channels}
 
 
-def none_sentence(layers: Sequence[Doubles]) -> str:
-    """What was compared where no two channels are doubles; empty where some are, or nothing was compared."""
-    closest = [(one.closest.value, one.closest) for one in layers if one.closest]
-    if not closest or any(one.groups for one in layers):
+def none_sentence(layers: Mapping[str, Doubles]) -> str:
+    """What was compared where no two channels are doubles; empty where some are, or nothing was compared.
+
+    Args:
+        layers: name → what is double in it.
+    """
+    closest = [(one.closest.value, one.closest, name) for name, one in layers.items() if one.closest]
+    if not closest or any(one.groups for one in layers.values()):
         return ""
     rules = {
         CORRELATION: f"a correlation above {LIMIT} of their activations on the data",
         COSINE: f"a cosine above {LIMIT} of their kernels",
     }
-    used = frozenset().union(*(one.measures for one in layers))
+    used = frozenset().union(*(one.measures for one in layers.values()))
     rule = " or ".join(text for measure, text in rules.items() if measure in used)
-    nearest = max(closest, key=lambda one: one[0])[1]
-    count = words.count(sum(one.compared for one in layers), "channel")
+    _, nearest, where = max(closest, key=lambda one: one[0])
+    count = words.count(sum(one.compared for one in layers.values()), "channel")
     return (
         f"No two channels are doubles: of {count}, no two of a layer have {rule}. "
-        f"The closest pair has a {nearest.in_words}."
+        f"The closest pair, {nearest.channel} and {nearest.other} of {words.shortened(where)}, "
+        f"has a {nearest.in_words}."
     )
 
 

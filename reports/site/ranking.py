@@ -17,6 +17,7 @@ from filterscope.reports.page.units import Kind, Picture, Unit, finite
 
 NATURE, LIFT = "nature", "lift"  # orders, as the page and its script name them
 TITLES = {NATURE: "strength against nature", LIFT: "height above random"}
+NO_RATIO = "no ratio"  # of a unit that no natural image raises above 0, or that was not compared
 ENOUGH = 0.5  # of the units must have a strength; otherwise the order would be that of a few
 
 
@@ -72,7 +73,7 @@ def number_of(order: Ranking, unit: Unit) -> str:
     """The number of a unit that its place in an order follows from, with what it is; empty where it has none."""
     if order.strengths:
         strength = order.strengths[unit.index]
-        return "not compared" if strength is None else f"{words.figure(strength, 2)} × nature"
+        return NO_RATIO if strength is None else f"{words.figure(strength, 2)} × nature"
     picture = first_picture(unit)
     if picture is None or not math.isfinite(picture.lift):
         return ""

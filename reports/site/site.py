@@ -378,7 +378,7 @@ class Site:
             results=findings.class_results(self.run),
             confusions=findings.confusions(self.run),
             predictions=[page.facts.prediction for page in self.images],
-            no_doubles=doubles.none_sentence([entry.doubles for entry in entries]),
+            no_doubles=doubles.none_sentence({entry.layer.name: entry.doubles for entry in entries}),
             odd=findings.findings(self.run, self.studies, entries, self._saturated()),
             drawing=graph.draw(self.run.layers, seen, summary.ends(self.run.info)),
             outline=graph.draw_outline(self.run.graph, self.run.layers, seen),

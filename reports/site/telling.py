@@ -27,7 +27,7 @@ from filterscope.reports.site.layer_page import LayerEntry
 MOST = 5
 SIDE = 224  # pixels and CSS pixels, of each picture
 RULES = {  # how they were chosen → the sentence above them
-    "classes": "Those that tell one class of the data best from all others: one a layer, one a class.",
+    "classes": "Of the channels analysed, those that tell one class of the data best: one a layer, one a class.",
     "truth": "Spread over the depth of the network, in each part the one whose picture outdoes natural images most.",
     "random": "Spread over the depth of the network, in each layer the one that rises highest above random images.",
 }

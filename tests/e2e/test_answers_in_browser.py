@@ -77,7 +77,7 @@ def test_each_tile_has_the_number_that_the_page_orders_by(browser, folder, scrip
         tiles = visit.page.locator(".units small")
         assert tiles.count() == 8
         assert sum(tiles.nth(place).is_visible() for place in range(8)) == (7 if script else 8), "a double is folded"
-        assert all(text.endswith(("× nature", "above random", "not compared")) for text in tiles.all_inner_texts())
+        assert all(text.endswith(("× nature", "above random", "no ratio")) for text in tiles.all_inner_texts())
 
 
 def test_each_order_writes_its_number_on_the_tiles_and_the_first_order_comes_back(browser, folder):

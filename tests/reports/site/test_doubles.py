@@ -38,13 +38,13 @@ def test_doubles_are_chained_into_groups_with_the_weakest_link_that_joins_them()
     assert double.double == (0, 3, 6, 7), "of 5, whose kernel was not compared, nothing is counted"
     assert double.compared == 7
     assert partners(double)[3] == (0, 5)
-    assert none_sentence([double]) == ""
+    assert none_sentence({"conv": double}) == ""
 
 
 def test_kernels_of_groups_read_different_inputs_and_are_not_compared():
     double = doubles_of(GROUPED, [kernel(0, (1, 1.0))], [])
     assert (double.groups, double.compared, double.closest) == ((), 0, None)
-    assert none_sentence([double]) == ""
+    assert none_sentence({"conv": double}) == ""
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
@@ -53,15 +53,14 @@ def test_what_is_no_number_makes_no_double(value):
 
 
 def test_where_none_are_doubles_the_rule_and_the_closest_pair_are_named():
-    layers = [
-        doubles_of(DENSE, [kernel(0, (1, 0.3)), kernel(1, (0, 0.3))], []),
-        doubles_of(DENSE, [], [answers(0, 1, 0.987)]),
-    ]
+    kernels = doubles_of(DENSE, [kernel(0, (1, 0.3)), kernel(1, (0, 0.3))], [])
+    layers = {"conv1": kernels, "conv2": doubles_of(DENSE, [], [answers(0, 1, 0.987)])}
     assert none_sentence(layers) == (
         "No two channels are doubles: of 3 channels, no two of a layer have a correlation above 0.99 of their "
-        "activations on the data or a cosine above 0.99 of their kernels. The closest pair has a correlation 0.987."
+        "activations on the data or a cosine above 0.99 of their kernels. "
+        "The closest pair, 0 and 1 of conv2, has a correlation 0.987."
     )
-    assert "on the data" not in none_sentence(layers[:1])
+    assert "on the data" not in none_sentence({"conv1": kernels})
 
 
 def test_the_overview_and_the_layer_say_whose_double_a_channel_is(tmp_path):
@@ -94,4 +93,4 @@ def test_the_overview_says_that_no_two_are_doubles(tmp_path):
     pq.write_table(pa.Table.from_pylist([r | {"correlation": 0.4} for r in table.to_pylist()], table.schema), path)
     text = " ".join(read(render(Run(place)).parent / "index.html").text.split())
     assert "No two channels are doubles: of 12 channels" in text
-    assert "The closest pair has a cosine 0.900." in text
+    assert "has a cosine 0.900." in text

@@ -96,7 +96,7 @@ def test_channels_stand_in_order_of_their_strength_against_nature_where_the_run_
     assert "The “Channel” pictures that outdo natural images most come first" in text_of(page)
     assert page.select("option")[0].text == "strength against nature"
     assert [small.text for small in page.select("small")][:2] == ["30 × nature", "9.0 × nature"]
-    assert page.select("small")[-1].text == "not compared"
+    assert page.select("small")[-1].text == "no ratio"
 
 
 def test_without_that_study_a_neurons_picture_is_compared_with_the_highest_place_of_the_data(tmp_path):

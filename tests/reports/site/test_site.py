@@ -1149,11 +1149,11 @@ def test_the_import_is_said_to_agree_as_well_as_it_does(node, image, expected):
 @pytest.mark.parametrize(
     ("histogram", "expected"),
     [
-        ([], []),
-        ([0, 0], []),
-        ([4, 0, 1], [1000, 0, 250]),
-        ([1, 1, 0, 4, 0, 0, 0, 0, 8], [250, 500, 1000]),  # 9 bins in at most 4: three, as 9 = 3 · 3
-        ([3, 3, 1, 0, 2, 1, 0], [1000]),  # 7 in at most 4: one, as 7 is prime
+        ([], ([], 0)),
+        ([0, 0], ([], 0)),
+        ([4, 0, 1], ([1000, 0, 250], 0)),
+        ([1, 1, 0, 4, 0, 0, 0, 0, 8], ([250, 500, 1000], 0)),  # 9 bins in at most 4: three by three
+        ([3, 3, 1, 0, 2, 1, 0], ([1000, 167, 500, 0], 1 / 7)),  # 7 in at most 4: two by two, the last with nothing
     ],
 )
 def test_a_histogram_has_few_equal_bins(histogram, expected):
