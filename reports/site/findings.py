@@ -103,6 +103,12 @@ def accuracy_sentences(results: Sequence[DataClassRow], confusions: Sequence[Con
         among = sum(row.right_of_five or 0 for row in results) / images
         text += f"; the right class is among its first five answers for {words.percent(among)}"
     sentences = [f"{text}."]
+    largest = max(results, key=lambda row: (row.images, -row.index))
+    if share <= largest.images / images < 1:
+        sentences.append(
+            f"Always answering {_class(largest)} would be right as often: "
+            "the preprocessing may be wrong, or the labels."
+        )
     ranked = sorted((row for row in results if row.images >= FEWEST), key=lambda row: (_share(row), row.index))
     if ranked and _share(ranked[0]) < _share(ranked[-1]):
         best, worst = (f"{_class(row)} ({words.percent(_share(row))})" for row in (ranked[-1], ranked[0]))

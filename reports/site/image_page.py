@@ -181,6 +181,11 @@ class ImagePage:
             return ""
         return labels[label] if 0 <= label < len(labels) else f"class {label}"
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether any map of a convolution on it is stored."""
+        return any(tile is not None for on in self.layers for *_, tile in on.channels)
+
     def gather(self, layer: LayerInfo, on_page: set[int], maps: LayerMaps) -> None:
         """Note the channels of a layer that fire most on it."""
         channels = []

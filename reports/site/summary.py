@@ -9,7 +9,8 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from itertools import pairwise
+from pathlib import PurePosixPath, PureWindowsPath
 
 from filterscope.analyzer.run.records import (
     ErrorInfo,
@@ -45,14 +46,15 @@ OWN_OPTIONS = (  # of analyze, with a value: they decide nothing that stands on 
     *("layers", "channels", "out", "time-budget"),
     *("attribution", "classes", "inversion", "groups", "values"),
 )
+FILES = ("images", "examples", "weights")  # options of analyze that name files
 OWN_FLAGS = ("sanity", "quiet", "json-log", "open")
 SHORT_FLAGS = ("-q",)
 SHORT_OPTIONS = ("-o",)
 SETTINGS = frozenset(  # that sentences of the pages and of a run may name between backticks
     (
         *("attribution", "channels", "classes", "examples", "feed", "groups", "high", "images", "input"),
-        *("input_channels", "input_size", "inversion", "labels", "layers", "mean", "order", "preprocess", "quality"),
-        *("resize", "seed", "std", "time_budget", "trust", "truth", "tuning", "values", "white"),
+        *("input_channels", "input_size", "inversion", "labels", "layers", "maps", "mean", "order", "preprocess"),
+        *("quality", "resize", "seed", "std", "time_budget", "trust", "truth", "tuning", "values", "white"),
     )
 )
 
@@ -257,6 +259,18 @@ def unit_command(info: RunInfo, layer: LayerInfo) -> str:
     if info.seed is not None:
         parts += [_option("seed"), str(info.seed)]
     return f"{shlex.join(parts)} {_option('channel')} "
+
+
+def names_relative_files(info: RunInfo) -> bool:
+    """Whether the command of a run names files from the folder in which it was run: a model, or a folder of images."""
+    arguments = [str(part) for part in info.command]
+    if arguments[1:2] != ["analyze"]:
+        return False
+    options = [_option(name) for name in FILES]
+    named = [value for option, value in pairwise(arguments[2:]) if option in options]
+    return not all(
+        any(kind(part).is_absolute() for kind in (PurePosixPath, PureWindowsPath)) for part in (*arguments[2:3], *named)
+    )
 
 
 def pngs_command() -> str:

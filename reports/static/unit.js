@@ -477,7 +477,7 @@
       const alone = beside ? ["It names the channels that climbed together: with them beside it, its picture is the same to the bit. Quicker, and perhaps with other roundings: ", make("code", {}, `${command.trim().split(" ").at(-1)} ${unit.c}`), " alone."] : [];
       return make("section", { "aria-label": "Make it again" }, make("h3", {}, "Make it again"),
         make("div", { class: "command" }, make("pre", { tabindex: "0" }, make("code", {}, whole)), this.copy("Copy command", whole)),
-        isRun ? make("p", { class: "quiet" }, "The same data, options and seed, in a new folder. ", ...alone) : null);
+        isRun ? make("p", { class: "quiet" }, this.page.dataset.relative === undefined ? "The same data, options and seed, in a new folder. " : "The same data, options and seed. It names files as the run’s own command did: run it where that was run. ", ...alone) : null);
     }
 
     // A button that copies a text, or shows it to be copied by hand.

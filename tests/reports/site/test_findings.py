@@ -80,6 +80,12 @@ def test_accuracy_leaves_out_what_it_cannot_say():
     assert accuracy_sentences([]) == []
 
 
+@pytest.mark.parametrize(("right", "is_chance"), [((0, 0), True), ((0, 2), True), ((1, 2), False)])
+def test_a_network_no_better_than_one_answer_for_all_is_doubted(right, is_chance):
+    rows = [DataClassRow(index, f"class {index}", 2, one, None, 2, None) for index, one in enumerate(right)]
+    assert ("Always answering class" in " ".join(accuracy_sentences(rows))) == is_chance
+
+
 def test_only_images_of_black_and_white_are_saturated():
     grey = np.full((8, 8, 3), 128, np.uint8)
     half = grey.copy()

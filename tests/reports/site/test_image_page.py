@@ -148,3 +148,22 @@ def test_without_its_convolution_it_is_shown(shown):
     page.gather_values(SimpleNamespace(tile=lambda row: None), table(BEHIND[0]))
     assert [row.value for row in page.values] == ["a"]
     assert page.repeated == 0
+
+
+@pytest.mark.parametrize(("tile", "expected"), [(None, False), (3, True)])
+def test_a_page_knows_whether_it_has_maps(tile, expected):
+    layer = OnLayer(LayerInfo.read({"name": "conv"}), "", [(0, None, True, None), (1, None, True, tile)])
+    page = ImagePage(0, ImageInfo.read({"name": "a.png"}), (8, 8), (8, 8), layers=[layer])
+    assert page.has_maps is expected
+
+
+def test_an_image_without_maps_has_numbers_and_a_reason(tmp_path):
+    place = synthetic_run(tmp_path / "run", layers=1, channels=3, images=2)
+    for path in (place / "maps").glob("*.parquet"):
+        without = {"atlas": None, "tile": None}
+        rows = [row | (without if row["image"] == 1 else {}) for row in pq.read_table(path).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows, tables.MAP_SCHEMA), path)
+    page = read(render(Run(place)).parent / "image-1.html")
+    assert "no map" not in page.text
+    assert "measured and not stored" in page.text
+    assert page.select("section", "firing")[0].text.count("highest") == 3

@@ -1220,6 +1220,22 @@ def test_a_channels_command_is_the_runs_with_its_layer_alone():
     assert summary.unit_command(info, layer).startswith("filterscope maximize m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("filterscope analyze m.onnx", True),
+        ("filterscope analyze /m.onnx --images a", True),
+        ("filterscope analyze /m.onnx --images /a --examples b --seed 1", True),
+        ("filterscope analyze /m.onnx --images /a --channels all", False),
+        (r"filterscope analyze C:\m.onnx", False),
+        ("filterscope demo --out x", False),
+        ("", False),
+    ],
+)
+def test_a_command_that_names_files_from_its_folder_is_recognised(typed, expected):
+    assert summary.names_relative_files(RunInfo.read({"command": typed.split()})) is expected
+
+
 def test_an_image_begins_with_the_networks_answer_and_whether_it_is_right():
     top = [{"index": 5, "label": "dog", "score": 5.11}, {"index": 3, "label": None, "score": 4.79}]
     facts = {"name": "a.png", "index": 0, "prediction": {"kind": "score", "top": top}}
