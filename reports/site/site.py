@@ -49,7 +49,7 @@ from filterscope.reports.site.search_index import SearchIndex
 
 SCHEMA = 2  # of the JSON files beside the pages
 LOSSLESS_PIXELS = 32 * 2**20  # of all large pictures together, about 70 MB; beyond it they are lossy
-MOST_PIXELS = 320_000_000  # of all large pictures together, about 65 MB; beyond it they are reduced
+MOST_PIXELS = 300_000_000  # of all large pictures together, about 60 MB; beyond it they are reduced
 LEAST_SIDE = 112  # pixels, to which at most; in a single file always
 MOST_DIVERSE = 24  # channels a layer with diverse pictures, where all of them would be too many even so
 MOST_PNG_BYTES = 50_000_000  # of all maximised pictures, up to which each is a file of its own by default

@@ -751,9 +751,9 @@ def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_
     monkeypatch.setattr(site, "MOST_PIXELS", UnitTable(run).pixels_at(170))
     assert size() == [170, 170]
     monkeypatch.setattr(site, "MOST_PIXELS", 0)
-    assert size() == [112, 112]
+    assert size() == [site.LEAST_SIDE] * 2
     folder = run.folder / "site"
-    assert "at no more than 112 pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
+    assert f"at no more than {site.LEAST_SIDE} pixels a side" in (folder / "method.html").read_text(encoding="utf-8")
     styles = Styles(folder / "assets" / f"{slug}.css")
     page = read(folder / f"layer-{slug}.html")
     for tile in page.select("a", "u"):
@@ -763,7 +763,9 @@ def test_pictures_beyond_the_most_pixels_are_reduced_and_the_method_says_so(tmp_
             if r["channel"] == int(tile.attributes["id"]) and r["objective"] == "channel"
         )
         shown = cut(styles, of_tile(styles, f".l{run.layers[0]['index']}-", "k0", tile))
-        expected = np.asarray(Image.fromarray(run.tile(row)).resize((112, 112), Image.Resampling.BICUBIC))
+        expected = np.asarray(
+            Image.fromarray(run.tile(row)).resize((site.LEAST_SIDE, site.LEAST_SIDE), Image.Resampling.BICUBIC)
+        )
         np.testing.assert_array_equal(shown, expected)
 
 
@@ -785,9 +787,9 @@ def test_where_there_are_too_many_pictures_the_second_kinds_shrink_first(tmp_pat
     assert kinds()["diversity-1"] == ([150, 150], 6)
     monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(120))
     assert (kinds()["channel"], kinds()["diversity-1"]) == (([120, 120], 6), ([70, 70], 6))
-    monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(112) - 1)
+    monkeypatch.setattr(site, "MOST_PIXELS", table.pixels_at(site.LEAST_SIDE) - 1)
     monkeypatch.setattr(site, "MOST_DIVERSE", 2)
-    assert kinds()["channel"][0][0] >= 112
+    assert kinds()["channel"][0][0] >= site.LEAST_SIDE
     assert kinds()["diversity-1"][1] == 2, "those of the channels that rise highest"
     page = read(run.folder / "site" / f"layer-{slug}.html").text
     assert "Diverse pictures of 2 channels at most are shown" in page
