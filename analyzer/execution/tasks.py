@@ -21,6 +21,7 @@ from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.nonlinearity import PASSED
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 from filterscope.analyzer.units.measure import Meter
 from filterscope.analyzer.units.objectives import OBJECTIVES, objective_for
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from filterscope.analyzer.maximize.engine import Ascent
 
 CLOSER = 1 << 17  # numbers in all values up to a layer, on a unit's canvas, up to which bounds are drawn closer
-RECTIFIED = ("relu", "relu6")  # after these, a unit that can never exceed 0 is dead
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ class Workshop:
 
     def dead(self, layer: ConvLayer) -> np.ndarray:
         """Which units of a layer are proven never to pass the ReLU behind it: (C,) bool."""
-        if layer.nonlinearity not in RECTIFIED:
+        if layer.nonlinearity not in PASSED:  # behind these alone, a unit that can never exceed 0 is dead
             return np.zeros(layer.out_channels, bool)
         if layer.name not in self._dead:
             from filterscope.analyzer.bounds.dead_units import never_positive

@@ -16,6 +16,7 @@ from filterscope.converters.normal_form.nonlinearities import is_hard_sigmoid
 from filterscope.converters.operator_facts import OPERATORS, Numbers, operators
 
 ACTIVATION_NAMES = {name: facts.activation for name, facts in OPERATORS.items() if facts.activation}
+PASSED = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}  # lowest and highest number that these let through
 KEEPS_NUMBERS = operators(  # what leaves each number as it is
     lambda facts: facts.numbers in (Numbers.SAME, Numbers.SAME_IN_INFERENCE, Numbers.RESTORED)
 )

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from filterscope.analyzer.data.dataset import DataSet, open_dataset
 from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.nonlinearity import PASSED
 from filterscope.analyzer.run.tables import (
     DEPTH_SCHEMA,
     EXAMPLE_PICTURE_SCHEMA,
@@ -43,7 +44,6 @@ MOST_TOP = 1000
 PICTURE_BYTES = 1 << 27  # of pixels that are kept, before compression
 MAP_RANKS = 3  # strongest examples of a unit whose maps are kept
 MISTAKES = 48  # images whose picture is kept because the network is wrong about them, and surest of it
-RECTIFIED = ("relu", "relu6")  # after these, a unit that never exceeds 0 does nothing
 CHECKPOINT = "examples/checkpoint.npz"
 PAUSE = 20.0  # seconds between two checkpoints at least
 PATIENCE = 20  # times what writing one takes
@@ -318,7 +318,7 @@ def _unit_rows(layer: ConvLayer, statistics: LayerStatistics) -> list[dict[str, 
     if statistics.covariance is not None:
         near, how = statistics.covariance.nearest()
     counts, low, high = statistics.histograms.within(statistics.minimum, statistics.maximum)
-    dead = (statistics.maximum <= 0) & (layer.nonlinearity in RECTIFIED)
+    dead = (statistics.maximum <= 0) & (layer.nonlinearity in PASSED)  # nothing of it is let through
     for channel, row in enumerate(rows):
         row |= {
             "minimum": statistics.minimum[channel],

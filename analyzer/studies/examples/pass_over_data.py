@@ -15,6 +15,7 @@ from filterscope.analyzer.data.dataset import Batch, DataSet, batches
 from filterscope.analyzer.data.white import Levels
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.nonlinearity import PASSED
 from filterscope.analyzer.studies.examples.class_survey import class_survey
 from filterscope.analyzer.studies.examples.running_statistics import LayerStatistics, State, StrongestUnits
 from filterscope.converters.errors import InputError
@@ -27,7 +28,6 @@ PLACES = 1 << 14  # sampled places of a unit, about
 FEWEST_PLACES, MOST_PLACES = 4, 64  # sampled of a map
 CORRELATION_BYTES = 1 << 28  # of all covariances together
 FIRING_ROWS = 1 << 22  # of "which channel fires most": what a data set without end may fill
-PASSED = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}  # by what follows a layer; others let all through
 NAMED = 20  # broken images that are named
 
 
