@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from filterscope.analyzer.run.reader import Run
@@ -29,7 +30,6 @@ from filterscope.reports.page import colours, sheets, words
 from filterscope.reports.page.folder import Files
 from filterscope.reports.page.units import UnitTable
 from filterscope.reports.site import matrices, pictures
-from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.image_page import METHODS, ImagePage
 from filterscope.reports.site.matrices import Matrix
 from filterscope.reports.site.pictures import ExampleSheets
@@ -241,12 +241,13 @@ class DataPage:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where what the page links to is."""
+    """Where what the page links to is, and which channels it may link to for each class."""
 
     on_page: Mapping[str, tuple[str, set[int]]]  # layer → its page and the channels on it
     images: Mapping[str, ImagePage]  # file of one of the user's images → its page
     classes: set[int]  # with a picture on the page of classes
     examples: ExampleSheets | None
+    channel_classes: pa.Table  # that channels tell best, as `details.classes_of_channels` gives them
 
 
 def why_not(run: Run) -> str:
@@ -525,7 +526,7 @@ def _speakers(
 ) -> tuple[list[tuple[DataClassRow, list[Speaker]]], sheets.Grid]:
     """The units with the highest AUC for each class, their pictures written."""
     of_class: dict[int, list[UnitClassRow]] = defaultdict(list)
-    for row in rows_of(classes_of_channels(run), UnitClassRow):
+    for row in rows_of(places.channel_classes, UnitClassRow):
         of_class[row.index].append(row)
     number = UNITS if len(rows) <= MANY else UNITS_OF_MANY
     best = {row.index: sorted(of_class[row.index], key=lambda unit: -unit.auc)[:number] for row in rows if row.images}

@@ -86,7 +86,8 @@ class Studies:
     def __init__(self, run: Run, patches: int = EXAMPLES) -> None:
         self.run, self.patches = run, patches
         self.statistics = ByLayer(run.table("examples/units.parquet"), StatisticsRow)
-        self.unit_classes = ByLayer(classes_of_channels(run), UnitClassRow)
+        self.channel_classes = classes_of_channels(run)
+        self.unit_classes = ByLayer(self.channel_classes, UnitClassRow)
         self.tuning = ByLayer(run.table("tuning/units.parquet"), TuningRow)
         self.truth = ByLayer(run.table("truth/units.parquet"), TruthRow)
         self.paths = ByLayer(run.table("truth/paths.parquet"), PathRow)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import pyarrow as pa
+
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.rows import DepthRow, UnitClassRow, rows_of
 from filterscope.reports.page import words
-from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.layer_page import LayerEntry
 from filterscope.reports.site.plots import DepthPlot, by_depth
 
@@ -19,8 +20,14 @@ CHANCE = 0.5  # AUC of a channel that says nothing of a class
 NEAR = 1 / 3  # share of a bound from which it tells something
 
 
-def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
-    """One plot a quantity that at least two layers have."""
+def plots(run: Run, entries: Sequence[LayerEntry], channel_classes: pa.Table) -> list[DepthPlot]:
+    """One plot a quantity that at least two layers have.
+
+    Args:
+        run: to read from.
+        entries: of all layers.
+        channel_classes: as `details.classes_of_channels` gives them.
+    """
     layers = [entry.layer for entry in entries]
     rows = {row.layer: row for row in rows_of(run.table("examples/layers.parquet"), DepthRow)}
 
@@ -32,7 +39,7 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
     dead = [(e.layer.index, e.layer.name, float(e.dead) if e.page and e.layer.analysed else None) for e in entries]
     sparsity, active = of_data(lambda row: row.sparsity), of_data(lambda row: row.active)
     silent = of_data(lambda row: row.dead)
-    telling = _telling(run)
+    telling = _telling(channel_classes)
     classes = [(la.index, la.name, telling.get(la.name)) for la in layers]
     drawn = [
         by_depth(
@@ -80,13 +87,13 @@ def plots(run: Run, entries: Sequence[LayerEntry]) -> list[DepthPlot]:
     return [plot for plot in drawn if plot is not None]
 
 
-def _telling(run: Run) -> dict[str, float]:
+def _telling(channel_classes: pa.Table) -> dict[str, float]:
     """For each layer the highest AUC of its channels for a class, averaged over the classes of the data.
 
     A class that none of a layer's channels names among its best counts as one half: nothing tells it there.
     """
     best: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in rows_of(classes_of_channels(run), UnitClassRow):
+    for row in rows_of(channel_classes, UnitClassRow):
         best[row.layer][row.index] = max(row.auc, best[row.layer].get(row.index, CHANCE))
     classes = {index for aucs in best.values() for index in aucs}
     return {layer: sum(aucs.get(index, CHANCE) for index in classes) / len(classes) for layer, aucs in best.items()}

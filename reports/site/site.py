@@ -246,6 +246,7 @@ class Site:
             images={page.source: page for page in self.images},
             classes=set() if self.classes is None else {tile.row.klass for tile in self.classes.tiles},
             examples=self.examples,
+            channel_classes=self.studies.channel_classes,
         )
         page = data_page.write(self.run, self.folder, self.table, places, most=self.extent.classes)
         if page is None:
@@ -382,7 +383,7 @@ class Site:
             odd=findings.findings(self.run, self.studies, entries, self._saturated()),
             drawing=graph.draw(self.run.layers, seen, summary.ends(self.run.info)),
             outline=graph.draw_outline(self.run.graph, self.run.layers, seen),
-            plots=overview.plots(self.run, entries),
+            plots=overview.plots(self.run, entries, self.studies.channel_classes),
             lacking=overview.missing(self.run, entries),
             left_out=self._left_out(entries),
         )
