@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.site.site import render, render_single
+from support.changed_tables import change_rows
 from support.chromium import IN_CHROMIUM, Visit
 from support.synthetic_run import synthetic_run
 
@@ -30,14 +29,11 @@ def folder(tmp_path_factory):
     place = synthetic_run(
         tmp_path_factory.mktemp("answers") / "run", layers=2, channels=8, images=2, studies=True, statuses={5: "dead"}
     )
-    path = place / "weights/features-0-conv.parquet"
-    table = pq.read_table(path)
     others = {0: 4, 4: 0}
-    rows = [
-        row | {"alike": [others[row["channel"]], 6], "cosines": [0.996, 0.5]} if row["channel"] in others else row
-        for row in table.to_pylist()
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    change_rows(
+        place / "weights/features-0-conv.parquet",
+        lambda row: {"alike": [others[row["channel"]], 6], "cosines": [0.996, 0.5]} if row["channel"] in others else {},
+    )
     render_single(Run(place))
     return render(Run(place)).parent
 

@@ -13,6 +13,7 @@ from filterscope.analyzer.run.reader import Run
 from filterscope.reports.page.folder import Files
 from filterscope.reports.site.single import bundled
 from filterscope.reports.site.site import Extent, Site, render, render_single
+from support.changed_tables import change_rows
 from support.chromium import IN_CHROMIUM, Visit
 from support.synthetic_run import synthetic_run
 
@@ -30,13 +31,11 @@ def folder(tmp_path_factory):
     place = synthetic_run(
         tmp_path_factory.mktemp("layer") / "run", layers=2, channels=12, images=2, studies=True, statuses={5: "dead"}
     )
-    path = place / "weights/features-0-conv.parquet"
-    table = pq.read_table(path)
-    rows = [
-        row | {"alike": TWINS.get(row["channel"], []), "cosines": [0.99] * len(TWINS.get(row["channel"], []))}
-        for row in table.to_pylist()
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    twins = {channel: TWINS.get(channel, []) for channel in range(12)}
+    change_rows(
+        place / "weights/features-0-conv.parquet",
+        lambda row: {"alike": twins[row["channel"]], "cosines": [0.99] * len(twins[row["channel"]])},
+    )
     classes = [("features.1.conv", 7, "great dane", 0.98), (FIRST, 1, "great dane", 0.75), (FIRST, 3, "eyed hawk", 0.9)]
     rows = [
         {"layer": layer, "channel": channel, "rank": 0, "index": 0, "name": name, "auc": auc, "mean": 1.0, "images": 4}

@@ -14,8 +14,6 @@ import xml.etree.ElementTree as ET
 import zlib
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -26,6 +24,7 @@ from filterscope.cli import app
 from filterscope.converters.errors import SettingsError
 from filterscope.reports.figures import figures, pdf
 from filterscope.reports.figures.figures import Figure
+from support.changed_tables import change_rows
 from support.synthetic_run import HOSTILE_NAMES, synthetic_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -211,10 +210,7 @@ def test_a_unit_without_a_picture_is_named(run, monkeypatch):
 
 def changed(folder, change, **info):
     """The run with other rows of its unit table, and other settings."""
-    path = folder / "units.parquet"
-    table = pq.read_table(path)
-    rows = [row | change(row) for row in table.to_pylist()]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    change_rows(folder / "units.parquet", change)
     told = json.loads((folder / "run.json").read_text("utf-8"))
     told["settings"] |= info
     (folder / "run.json").write_text(json.dumps(told), encoding="utf-8")

@@ -2,8 +2,6 @@
 
 from dataclasses import fields
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from filterscope.analyzer.run.reader import Run
@@ -11,6 +9,7 @@ from filterscope.analyzer.run.records import LayerInfo
 from filterscope.analyzer.run.rows import StatisticsRow, WeightRow
 from filterscope.reports.site.doubles import doubles_of, none_sentence, partners
 from filterscope.reports.site.site import render
+from support.changed_tables import change_rows
 from support.pages import read
 from support.synthetic_run import synthetic_run
 
@@ -65,12 +64,10 @@ def test_where_none_are_doubles_the_rule_and_the_closest_pair_are_named():
 
 def test_the_overview_and_the_layer_say_whose_double_a_channel_is(tmp_path):
     place = synthetic_run(tmp_path / "run", layers=2, channels=6, images=1, studies=True, statuses={})
-    path = place / "weights/features-0-conv.parquet"
-    table = pq.read_table(path)
-    rows = [
-        row | ({"cosines": [0.997, *row["cosines"][1:]]} if row["channel"] == 4 else {}) for row in table.to_pylist()
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    rows = change_rows(
+        place / "weights/features-0-conv.parquet",
+        lambda row: {"cosines": [0.997, *row["cosines"][1:]]} if row["channel"] == 4 else {},
+    )
     other = rows[4]["alike"][0]
     folder = render(Run(place)).parent
     for page in ("index.html", "layer-features-0-conv.html"):
@@ -88,9 +85,7 @@ def test_the_overview_and_the_layer_say_whose_double_a_channel_is(tmp_path):
 
 def test_the_overview_says_that_no_two_are_doubles(tmp_path):
     place = synthetic_run(tmp_path / "run", layers=2, channels=6, images=1, studies=True, statuses={})
-    path = place / "examples/units.parquet"
-    table = pq.read_table(path)
-    pq.write_table(pa.Table.from_pylist([r | {"correlation": 0.4} for r in table.to_pylist()], table.schema), path)
+    change_rows(place / "examples/units.parquet", lambda row: {"correlation": 0.4})
     text = " ".join(read(render(Run(place)).parent / "index.html").text.split())
     assert "No two channels are doubles: of 12 channels" in text
     assert "has a cosine 0.900." in text

@@ -17,6 +17,7 @@ from filterscope.reports.page import colours
 from filterscope.reports.site import contrast
 from filterscope.reports.site.image_page import ImagePage, OnLayer
 from filterscope.reports.site.site import render
+from support.changed_tables import change_rows
 from support.pages import read
 from support.synthetic_run import synthetic_run
 
@@ -160,9 +161,7 @@ def test_a_page_knows_whether_it_has_maps(tile, expected):
 def test_an_image_without_maps_has_numbers_and_a_reason(tmp_path):
     place = synthetic_run(tmp_path / "run", layers=1, channels=3, images=2)
     for path in (place / "maps").glob("*.parquet"):
-        without = {"atlas": None, "tile": None}
-        rows = [row | (without if row["image"] == 1 else {}) for row in pq.read_table(path).to_pylist()]
-        pq.write_table(pa.Table.from_pylist(rows, tables.MAP_SCHEMA), path)
+        change_rows(path, lambda row: {"atlas": None, "tile": None} if row["image"] == 1 else {})
     page = read(render(Run(place)).parent / "image-1.html")
     assert "no map" not in page.text
     assert "measured and not stored" in page.text

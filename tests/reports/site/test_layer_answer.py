@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,16 +10,11 @@ import pytest
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.site.site import render
+from support.changed_tables import change_columns
 from support.pages import read
 from support.synthetic_run import synthetic_run
 
 FIRST = "features.0.conv"
-
-
-def changed(path: Path, **values: Any) -> None:
-    table = pq.read_table(path)
-    rows = [row | {name: value(row) for name, value in values.items()} for row in table.to_pylist()]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
 
 
 def sentences(place: Path, slug: str = "features-0-conv") -> str:
@@ -36,8 +30,8 @@ def place(tmp_path):
 def test_it_begins_with_the_classes_that_its_channels_tell(place):
     aucs = {0: 0.95, 1: 0.9, 4: 0.85}
     names = {0: "frog", 1: "frog", 4: "ship"}
-    changed(place / "examples/units.parquet", dead=lambda r: False)
-    changed(
+    change_columns(place / "examples/units.parquet", dead=lambda r: False)
+    change_columns(
         place / "examples/unit_classes.parquet",
         auc=lambda r: aucs.get(r["channel"], 0.6) - r["rank"] / 10,
         name=lambda r: names.get(r["channel"], "cat") if r["rank"] == 0 else "cat",
@@ -46,9 +40,9 @@ def test_it_begins_with_the_classes_that_its_channels_tell(place):
 
 
 def test_a_layer_that_no_class_names_begins_with_the_stimuli_that_it_prefers(place):
-    changed(place / "examples/unit_classes.parquet", auc=lambda r: 0.6)
+    change_columns(place / "examples/unit_classes.parquet", auc=lambda r: 0.6)
     best = ["edge", "edge", "colour", "edge", "colour", None]
-    changed(place / "tuning/units.parquet", best=lambda r: best[r["channel"]])
+    change_columns(place / "tuning/units.parquet", best=lambda r: best[r["channel"]])
     assert sentences(place).startswith(
         "Of simple stimuli most prefer edges (3) and plain colours (2). "
         "None of its 6 channels tells a class of the data well (an AUC of 0.8)."
@@ -57,14 +51,14 @@ def test_a_layer_that_no_class_names_begins_with_the_stimuli_that_it_prefers(pla
 
 def test_pictures_are_compared_with_nature_also_where_nature_stays_below_0(place):
     natural = [-1.0, 0.0, 5.0, 50.0, None, 1.0]
-    changed(place / "truth/units.parquet", maximised=lambda r: 10.0, natural=lambda r: natural[r["channel"]])
+    change_columns(place / "truth/units.parquet", maximised=lambda r: 10.0, natural=lambda r: natural[r["channel"]])
     text = "4 of 5 pictures that were compared excite their channels more than any natural image."
     assert text in sentences(place)
 
 
 def test_what_is_odd_is_counted_and_what_was_looked_for_in_vain_is_said(place):
-    changed(place / "examples/units.parquet", dead=lambda r: r["channel"] < 2, correlation=lambda r: 0.1)
-    changed(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.1] * 5)
+    change_columns(place / "examples/units.parquet", dead=lambda r: r["channel"] < 2, correlation=lambda r: 0.1)
+    change_columns(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.1] * 5)
     assert "2 are silent on the data, 1 is dead and none is constant or like another." in sentences(place)
 
 
@@ -89,7 +83,7 @@ def test_a_layer_with_doubles_has_look_alikes_also_where_the_page_shows_none_of_
     unseen = [row | {"channel": 90 + row["channel"], "nearest": 90, "correlation": 0.999} for row in table.to_pylist()]
     rows = [row | {"correlation": 0.1} for row in table.to_pylist()] + unseen
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
-    changed(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.1] * len(r["alike"]))
+    change_columns(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.1] * len(r["alike"]))
     text = sentences(place)
     assert "4 are look-alikes" in text
     assert "like another" not in text

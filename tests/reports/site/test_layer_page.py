@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from filterscope.analyzer.run.rows import StatisticsRow, WeightRow
 from filterscope.reports.page import words
 from filterscope.reports.site import likeness, summary
 from filterscope.reports.site.site import render, render_single
+from support.changed_tables import change_rows
 from support.pages import Page, read
 from support.synthetic_run import gabor, synthetic_run
 
@@ -36,12 +36,6 @@ UNIT_CLASSES = pa.schema(
         ("images", pa.int32()),
     ]
 )
-
-
-def changed(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Write a table again, each row with what `change` says of it."""
-    table = pq.read_table(path)
-    pq.write_table(pa.Table.from_pylist([row | change(row) for row in table.to_pylist()], table.schema), path)
 
 
 def handed(folder: Path, file: str) -> Any:
@@ -85,7 +79,7 @@ def test_channels_stand_in_order_of_their_height_above_random_where_nothing_is_k
 def test_channels_stand_in_order_of_their_strength_against_nature_where_the_run_has_it(tmp_path):
     place = synthetic_run(tmp_path / "run", layers=1, channels=8, images=1, studies=True, statuses={})
     ratios = [1.5, None, 9.0, 0.25, 4.0, 4.0, 30.0, 2.0]
-    changed(place / "truth/units.parquet", lambda row: {"ratio": ratios[row["channel"]]})
+    change_rows(place / "truth/units.parquet", lambda row: {"ratio": ratios[row["channel"]]})
     run = Run(place)
     folder = render(run).parent
     slug = run.layers[0]["slug"]
@@ -105,7 +99,7 @@ def test_without_that_study_a_neurons_picture_is_compared_with_the_highest_place
         path.unlink()
     (place / "truth").rmdir()
     highest = [8.0, 1.0, 0.0, 2.0, 4.0, 16.0]
-    changed(place / "examples/units.parquet", lambda row: {"maximum": highest[row["channel"]]})
+    change_rows(place / "examples/units.parquet", lambda row: {"maximum": highest[row["channel"]]})
     run = Run(place)
     rows = [r for r in run.units.to_pylist() if r["objective"] == "neuron" and r["space"] == "image"]
     best = [max(r["activation"] for r in rows if r["channel"] == channel) for channel in range(6)]
@@ -118,8 +112,8 @@ def test_without_that_study_a_neurons_picture_is_compared_with_the_highest_place
 
 def test_a_strength_that_few_channels_have_makes_no_order(tmp_path):
     place = synthetic_run(tmp_path / "run", layers=1, channels=8, images=1, studies=True, statuses={})
-    changed(place / "truth/units.parquet", lambda row: {"ratio": 2.0 if row["channel"] < 3 else None})
-    changed(place / "examples/units.parquet", lambda row: {"maximum": 0.0})
+    change_rows(place / "truth/units.parquet", lambda row: {"ratio": 2.0 if row["channel"] < 3 else None})
+    change_rows(place / "examples/units.parquet", lambda row: {"maximum": 0.0})
     page = read(render(Run(place)).parent / "layer-features-0-conv.html")
     assert page.select("option")[0].text == "height above random"
 
@@ -185,7 +179,7 @@ def test_the_page_and_its_numbers_say_how_many_are_alike(tmp_path):
         others, values = cosines.get(row["channel"], ([], []))
         return {"alike": others, "cosines": values}
 
-    changed(place / "weights/features-0-conv.parquet", twins)
+    change_rows(place / "weights/features-0-conv.parquet", twins)
     folder = render(Run(place)).parent
     page = text_of(read(folder / "layer-features-0-conv.html"))
     assert "2 of 6 channels are look-alikes, in 1 group" in page

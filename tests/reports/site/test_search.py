@@ -7,24 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from filterscope.analyzer.run.reader import Run
 from filterscope.reports.site.details import classes_of_channels
 from filterscope.reports.site.site import render
+from support.changed_tables import change_columns
 from support.pages import read
 from support.synthetic_run import synthetic_run
 
 FIRST = "features.0.conv"
-
-
-def changed(path: Path, **values: Any) -> None:
-    """Write a table again with other values in some columns, where `values` has a function of the row."""
-    table = pq.read_table(path)
-    rows = [row | {name: value(row) for name, value in values.items()} for row in table.to_pylist()]
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
 
 
 def index_of(folder: Path) -> dict[str, Any]:
@@ -38,8 +31,10 @@ def place(tmp_path):
 
 
 def test_channels_are_found_by_what_is_odd_of_them(place):
-    changed(place / "examples/units.parquet", dead=lambda r: r["channel"] == 1, correlation=lambda r: 0.1)
-    changed(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.995 if r["channel"] == 5 else 0.5] * 5)
+    change_columns(place / "examples/units.parquet", dead=lambda r: r["channel"] == 1, correlation=lambda r: 0.1)
+    change_columns(
+        place / "weights/features-0-conv.parquet", cosines=lambda r: [0.995 if r["channel"] == 5 else 0.5] * 5
+    )
     other = pq.read_table(place / "weights/features-0-conv.parquet").to_pylist()[5]["alike"]
     index = index_of(render(Run(place)).parent)
     odd = index["layers"][0]["odd"]
@@ -58,12 +53,12 @@ def test_channels_are_found_by_what_is_odd_of_them(place):
 
 
 def test_a_channel_that_is_silent_on_the_data_speaks_for_no_class(place):
-    changed(place / "examples/units.parquet", dead=lambda r: False)
+    change_columns(place / "examples/units.parquet", dead=lambda r: False)
     before = classes_of_channels(Run(place)).to_pylist()
     speaks = {(row["layer"], row["channel"]) for row in before}
     chosen = max(before, key=lambda row: row["auc"])
     silent = chosen["layer"], chosen["channel"]
-    changed(place / "examples/units.parquet", dead=lambda r: (r["layer"], r["channel"]) == silent)
+    change_columns(place / "examples/units.parquet", dead=lambda r: (r["layer"], r["channel"]) == silent)
     run = Run(place)
     assert {(row["layer"], row["channel"]) for row in classes_of_channels(run).to_pylist()} == speaks - {silent}
     folder = render(run).parent
