@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from filterscope.analyzer.network.gradient_paths import FLOATS, has_gradient
-from filterscope.analyzer.network.labels import from_metadata
+from filterscope.analyzer.network.labels import ClassFinder, from_metadata, spelling
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import SettingsError, setting
@@ -137,13 +137,17 @@ def class_index(name: str, labels: Sequence[str], count: int, field: str = "clas
             return int(name)
         fault = f"the network has classes 0 to {count - 1}"
         raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
-    lowered = [label.lower() for label in labels]
-    if name.lower() in lowered:
-        return lowered.index(name.lower())
+    index = ClassFinder(labels, count).index(name)
+    if index is not None:
+        return index
     if not labels:
         names = f"{setting('labels', 'FILE')} or {setting('labels', 'imagenet')}"
         fault = f"give a number from 0 to {count - 1}, or names with {names}"
         raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
+    if sum(spelling(label) == spelling(name) for label in labels) > 1:
+        fault = "several classes are called that; give the number of one"
+        raise SettingsError(f"{setting(field, name)}: {fault}", field=field, value=name)
+    lowered = [label.lower() for label in labels]
     near = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)
     meant = f"; did you mean {', '.join(labels[lowered.index(label)] for label in near)}?" if near else ""
     raise SettingsError(f"{setting(field, name)}: no label is called that{meant}", field=field, value=name)

@@ -189,7 +189,7 @@ class Examples:
                 tiles=map_places.get(layer.name, []),
             )
             context.writer.write_table(f"examples/{context.slugs[layer.name]}.parquet", table)
-        table = self._picture_table(context, examples, shown)
+        table = self._picture_table(context, examples, shown, survey)
         context.writer.write_table("examples/pictures.parquet", table)
         strange = sorted({label for label in table["label"].to_pylist() if label is not None} - set(context.labels))
         if context.labels and strange:
@@ -226,11 +226,15 @@ class Examples:
         np.minimum.at(best, which, np.concatenate(ranks))
         return np.asarray(images[np.lexsort((images, -counts, best))[:most]])
 
-    def _picture_table(self, context: Context, examples: np.ndarray, shown: dict[int, AtlasTile]) -> pa.Table:
+    def _picture_table(
+        self, context: Context, examples: np.ndarray, shown: dict[int, AtlasTile], survey: Survey
+    ) -> pa.Table:
         bands = context.network.input.channels
         rows = []
         for example, image in enumerate(examples.tolist()):
-            source, label = self.data.source(image), self.data.label(image, context.labels)
+            source = self.data.source(image)
+            label = survey.classes.labels.own_name(image) if survey.classes is not None else None
+            label = label or self.data.label(image, context.labels)
             tile = shown.get(image)
             rows.append(
                 {

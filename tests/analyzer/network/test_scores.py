@@ -96,7 +96,7 @@ def test_a_network_without_scores_is_refused(nodes, tmp_path):
 
 @pytest.mark.parametrize(
     ("wanted", "labels", "expected"),
-    [("0", [], 0), ("4", LABELS, 4), ("Dog", LABELS, 1), ("golden retriever", LABELS, 2), ("SNAIL", LABELS, 4)],
+    [("0", [], 0), ("4", LABELS, 4), ("Dog", LABELS, 1), ("golden_retriever", LABELS, 2), ("SNAIL", LABELS, 4)],
 )
 def test_a_class_is_its_number_or_its_label(wanted, labels, expected):
     assert class_index(wanted, labels, 5) == expected
@@ -107,6 +107,7 @@ def test_a_class_is_its_number_or_its_label(wanted, labels, expected):
     [
         ("5", LABELS, "`class=5`: the network has classes 0 to 4"),
         ("Snale", LABELS, "did you mean Snail, Sail?"),
+        ("CRANE", ["crane", "b", "Crane", "d", "e"], "several classes are called that; give the number of one"),
         ("zebra", LABELS, "`class=zebra`: no label is called that$"),
         ("Dog", [], "`class=Dog`: give a number from 0 to 4, or names with `labels=FILE` or `labels=imagenet`"),
         ("-1", [], "give a number from 0 to 4"),

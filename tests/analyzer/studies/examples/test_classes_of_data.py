@@ -176,12 +176,15 @@ def test_some_numbers_outside_the_range_and_an_unlabelled_image_are_left_out(tmp
 
 def test_folders_name_classes(tmp_path):
     _, network = opened(tmp_path)
-    for number, label in enumerate(("cat", "cat", "dog", "mouse")):
+    for number, label in enumerate(("cat", "Cat_", "1", "mouse")):
         (tmp_path / "set" / label).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (12, 12), (60 * number, 99, 20)).save(tmp_path / "set" / label / f"{number}.png")
     run, _ = performed(tmp_path, network, Examples(tmp_path / "set"), labels=NAMES)
     assert {row["name"]: row["label"] for row in rows(run, "answers")} == {
-        "cat/0.png": 0, "cat/1.png": 0, "dog/2.png": 1, "mouse/3.png": None
+        "cat/0.png": 0, "Cat_/1.png": 0, "1/2.png": 1, "mouse/3.png": None
+    }  # fmt: skip
+    assert {row["name"]: row["label"] for row in rows(run, "pictures")} == {
+        "cat/0.png": "cat", "Cat_/1.png": "cat", "1/2.png": "dog", "mouse/3.png": "mouse"
     }  # fmt: skip
 
 
