@@ -11,6 +11,7 @@ import contextlib
 import glob
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -104,8 +105,9 @@ def find(sources: Iterable[str | Path], white: float | None = None) -> list[Imag
     """The images that some names stand for, in order, each once; nothing is decoded.
 
     Args:
-        sources: files; folders (their own images, then those of their sub-folders, sorted; hidden files and other
-            kinds of file are passed over); globs, with ** for any depth; array files, with a range of images as in
+        sources: files; folders (their own images, then those of their sub-folders in turn: the first of each, then the
+            second, so that the first dozen are not all of one class; hidden files and other kinds of file are passed
+            over); globs, with ** for any depth, in the same order; array files, with a range of images as in
             "digits.npz:0-99" (both ends belong to it) or "digits.npz:17".
         white: the number that is white in pixels of more than 8 bits and in arrays, where a file does not say it; None:
             the most that their type holds, of floats 1, or 255 for all float arrays where one of them goes beyond 1.
@@ -340,7 +342,10 @@ def _find_one(text: str) -> list[ImageSource]:
     if glob.has_magic(text):
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 (absolute too)
-        images = [ImageSource(match, match.relative_to(root).as_posix()) for match in matches if is_image(match)]
+        images = [
+            ImageSource(match, match.relative_to(root).as_posix())
+            for match in _in_turn([match for match in matches if is_image(match)], root)
+        ]
         if not images:
             raise InputError(f"{text}: no image matches; looked for {_suffixes()} among {len(matches)} matches")
         return images
@@ -351,13 +356,24 @@ def _find_in_folder(folder: Path) -> list[ImageSource]:
     entries = sorted(folder.iterdir())
     inner = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     files = [*entries, *(file for subfolder in inner for file in sorted(subfolder.iterdir()))]
-    images = [ImageSource(file, file.relative_to(folder).as_posix()) for file in files if is_image(file)]
+    pictures = _in_turn([file for file in files if is_image(file)], folder)
+    images = [ImageSource(file, file.relative_to(folder).as_posix()) for file in pictures]
     if not images:
         raise InputError(
             f"{folder}: no images in this folder or its sub-folders; looked for {_suffixes()} "
             f"(array files are named themselves: {setting('images', 'file.npz')}; deeper folders by a glob: folder/**)"
         )
     return images
+
+
+def _in_turn(files: Sequence[Path], root: Path) -> list[Path]:
+    """The files of the root itself, then the first of each other folder, the second of each, and so on."""
+    seen: Counter[Path] = Counter()
+    turns: list[tuple[int, Path]] = []
+    for file in files:
+        seen[file.parent] += file.parent != root
+        turns.append((seen[file.parent], file))
+    return [file for _, file in sorted(turns, key=lambda turn: turn[0])]
 
 
 def _find_in_array(path: Path, ends: tuple[int, int] | None) -> list[ImageSource]:

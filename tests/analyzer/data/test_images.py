@@ -66,7 +66,7 @@ def folder(tmp_path):
 
 
 FIND_CASES = [  # sources, names found
-    (["."], ["a.JPG", "b.png", "cat/1.webp", "cat/2.png", "dog/4.tiff"]),
+    (["."], ["a.JPG", "b.png", "cat/1.webp", "dog/4.tiff", "cat/2.png"]),
     (["cat"], ["1.webp", "2.png", "deep/3.png"]),
     (["b.png", "a.JPG", "b.png"], ["b.png", "a.JPG"]),
     (["*.png"], ["b.png"]),
@@ -80,6 +80,14 @@ FIND_CASES = [  # sources, names found
 @pytest.mark.parametrize(("sources", "names"), FIND_CASES)
 def test_names_stand_for_images_in_order_and_each_once(folder, sources, names):
     assert [source.name for source in find([folder / source for source in sources])] == names
+
+
+@pytest.mark.parametrize("source", [".", "*/*", "**"])
+def test_of_a_folder_a_class_the_first_images_are_of_different_classes(tmp_path, source):
+    for name in ("cat/1.png", "cat/2.png", "cat/3.png", "dog/1.png", "emu/1.png", "emu/2.png"):
+        save(tmp_path / name)
+    found = [image.name for image in find([tmp_path / source])]
+    assert found == ["cat/1.png", "dog/1.png", "emu/1.png", "cat/2.png", "emu/2.png", "cat/3.png"]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_a_file(tmp_path):
