@@ -35,7 +35,8 @@ from filterscope.converters.errors import SettingsError, setting
 
 STRONGEST = 4  # natural images of a unit, at most
 RANDOM = 8  # natural cuts that are nobody's strongest
-PATH_UNITS = {"draft": 4, "standard": 8, "fine": 16}  # of a layer, evenly spaced among those analysed
+PATH_UNITS = {"draft": 4, "standard": 8, "fine": 16}  # of a layer at least, evenly spaced among those analysed
+PATH_TOTAL = {"draft": 64, "standard": 256, "fine": 1024}  # of a run: of a small network all units are measured
 PATH_LAYERS = {"draft": 3, "standard": 4, "fine": 6}  # earlier ones, evenly spaced, the first and the last among them
 
 
@@ -69,7 +70,8 @@ class TruthStudy:
                 field="truth",
             )
         quality = context.settings.quality
-        return {"units": PATH_UNITS[quality], "layers": PATH_LAYERS[quality], "examples": examples}
+        units = _path_units(quality, len(context.channels))
+        return {"units": units, "layers": PATH_LAYERS[quality], "examples": examples}
 
     def run(self, context: Context) -> None:
         """Write truth/units.parquet and truth/paths.parquet."""
@@ -92,7 +94,8 @@ class TruthStudy:
             "images with the strongest neurons, cut around them to the picture's size."
         )
         context.notes.append(
-            f"Paths are of {PATH_UNITS[quality]} units a layer through {PATH_LAYERS[quality]} layers before it."
+            f"Paths are of at most {_path_units(quality, len(layers))} units a layer through {PATH_LAYERS[quality]} "
+            "layers before it."
         )
         if any(layer.is_global for layer in layers):
             context.notes.append(
@@ -196,7 +199,8 @@ class _LayerComparison:
         """Rows of PATH_SCHEMA."""
         through = self._earlier_layers()
         with_pictures = [channel for channel in self.channels if channel in self.responses]
-        few = evenly_spaced(len(with_pictures), PATH_UNITS[self.context.settings.quality])
+        most = _path_units(self.context.settings.quality, len(self.context.channels))
+        few = evenly_spaced(len(with_pictures), most)
         rows: list[dict[str, Any]] = []
         for index in few if through else ():
             rows += self._unit_paths(with_pictures[index], through)
@@ -269,6 +273,11 @@ class _LayerComparison:
                 first = round((position - (response.row, response.column)[axis]) * jump[axis])
             firsts.append(min(max(0, first), pixels.shape[axis] - size[axis]))
         return pixels[firsts[0] : firsts[0] + size[0], firsts[1] : firsts[1] + size[1]]
+
+
+def _path_units(quality: str, layers: int) -> int:
+    """Units of a layer whose paths are measured, at most, where so many layers are analysed."""
+    return max(PATH_UNITS[quality], PATH_TOTAL[quality] // max(1, layers))
 
 
 def _ascent(responses: Sequence[StrongestResponse]) -> StrongestResponse | None:
