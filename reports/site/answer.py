@@ -78,6 +78,10 @@ def answer(facts: UnitFacts) -> Answer:
         doubts.insert(0, "No image of the data raises it above 0, so none can say whether its picture is right.")
     says_nothing = str(picture.row.status) == "unraised" or silent
     level = WEAKLY if says_nothing else (WELL, PARTLY, WEAKLY)[min(2, len(doubts))]
+    unknown = _unknown_way(facts, picture) if level == WELL else ""
+    if unknown:
+        level = PARTLY
+        doubts.append(unknown)
     return Answer(lead, level, doubts + reasons if level == WEAKLY else reasons + doubts)
 
 
@@ -193,6 +197,9 @@ def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
         most = "all" if share >= 1 else words.percent(share)
         yield f"{what} lies above {most} of the channel’s single activations on the data."
     yield from _bounded(picture)
+    natural = _natural_way(facts.paths)
+    if natural is not None:
+        yield f"Its picture takes the path of natural images: {_compared(natural)}."
 
 
 def _has_natural(facts: UnitFacts) -> bool:
@@ -239,22 +246,45 @@ def _doubts(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
         yield f"Shifted by a few pixels, its picture keeps {rest} of its activation."
     other = _other_way(facts.paths)
     if other is not None:
-        numbers = f"{words.figure(other.maximised_natural, 2)} against {words.figure(other.natural_natural, 2)}"
-        yield (
-            f"Its picture takes another path than natural images: their rank correlation in "
-            f"{words.shortened(other.through)} is {numbers} among natural images."
-        )
+        yield f"Its picture takes another path than natural images: {_compared(other)}."
     if picture.is_first:
         yield "It is a first picture, quickly made; a finer one follows when the run goes on."
 
 
+def _unknown_way(facts: UnitFacts, picture: Picture) -> str:
+    """Why a picture of which nothing is doubted may still show something else than photos do; empty where it cannot.
+
+    A high activation can be reached by patterns that no photo holds, so it alone says nothing of likeness.
+    """
+    if picture.row.bound_kind == "exact" or not facts.layer.depth or any(True for _ in _telling_ways(facts.paths)):
+        return ""
+    if facts.paths:
+        return "No earlier layer tells whether its picture takes the path of natural images."
+    how = "a higher quality measures more channels" if facts.truth else "--truth does"
+    return f"Whether it takes the path of natural images through the network was not measured; {how}."
+
+
 def _other_way(paths: Sequence[PathRow]) -> PathRow | None:
     """The last layer before it in which the picture's way falls short, where that layer tells natural ways apart."""
-    short = None
+    return next((row for row, share in reversed(list(_telling_ways(paths))) if share < -APART), None)
+
+
+def _natural_way(paths: Sequence[PathRow]) -> PathRow | None:
+    """The last layer that tells natural ways apart, where the picture's way falls short in none."""
+    ways = list(_telling_ways(paths))
+    return ways[-1][0] if ways and _other_way(paths) is None else None
+
+
+def _telling_ways(paths: Sequence[PathRow]) -> Iterator[tuple[PathRow, float]]:
+    """The layers that tell natural ways apart, each with how far the picture's correlation lies above natural ones'."""
     for row in paths:
         numbers = (row.maximised_natural, row.natural_natural, row.random_natural)
         if all(map(finite, numbers)):
             picture, natural, random = (float(number) for number in numbers if number is not None)
-            if picture < natural - APART and natural > random + APART / 2:
-                short = row
-    return short
+            if natural > random + APART / 2:
+                yield row, picture - natural
+
+
+def _compared(row: PathRow) -> str:
+    numbers = f"{words.figure(row.maximised_natural, 2)} against {words.figure(row.natural_natural, 2)}"
+    return f"their rank correlation in {words.shortened(row.through)} is {numbers} among natural images"

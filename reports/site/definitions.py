@@ -103,8 +103,9 @@ DEFINITIONS = (
     Definition(
         "sure",
         "Well, partly, weakly supported",
-        "How far the picture can be trusted: well, where it was compared with natural images or data and nothing "
-        "speaks against it; partly, with one doubt or no comparison; weakly, with two doubts or more, silent on the "
+        "How far the picture can be trusted: well, where it was compared with natural images or data, takes their path "
+        "through the network (or is proven to be the highest there is), and nothing speaks against it; partly, with "
+        "one doubt, or where one of these was not measured; weakly, with two doubts or more, silent on the "
         "data, or no better than random images. Doubts are: natural images excite the channel more; shifts by a few "
         "pixels cost more "
         f"than {1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "

@@ -10,7 +10,7 @@ from filterscope.reports.page.sheets import grid_for
 from filterscope.reports.page.units import Kind, MapFact, Picture, Unit
 from filterscope.reports.site.answer import PARTLY, WEAKLY, WELL, UnitFacts, answer, natural_ratio, quantile
 
-LAYER = LayerInfo.read({"name": "conv4", "output_shape": [64, 12, 12], "nonlinearity": "relu"})
+LAYER = LayerInfo.read({"name": "conv4", "depth": 3, "output_shape": [64, 12, 12], "nonlinearity": "relu"})
 KIND = Kind(0, "channel", "ascent", "image", title="Channel", meaning="", anchor="channel", pictured=True,
             size=(32, 32), bands=3, pixels=(32, 32), planes=3, grid=grid_for(1, 32, 32))  # fmt: skip
 
@@ -73,14 +73,45 @@ def test_the_place_is_told_where_the_strongest_share_it(row, column, words):
     assert (f"lie {words}" in lead) if words else ("Its strongest places" not in lead)
 
 
-def test_a_picture_is_well_supported_where_it_beats_nature_and_nothing_speaks_against_it():
+def test_a_picture_is_well_supported_where_it_beats_nature_on_natures_path_and_nothing_speaks_against_it():
     truth = [TruthRow("conv4", 7, "channel", 2.0, 0.5, 4.0)]
-    found = answer(facts(truth=truth, statistics=statistics(), maps=[MapFact(0, -1.0, 0.25, 3.0, 1, 1)]))
+    path = PathRow("conv4", 7, "conv3", 0.45, 0.5, 0.3)
+    maps = [MapFact(0, -1.0, 0.25, 3.0, 1, 1)]
+    found = answer(facts(truth=truth, statistics=statistics(), maps=maps, paths=[path]))
     assert found.level == WELL
     assert found.reasons == [
         "The mean of its map is 4.0 times that on the strongest natural image.",
         "The mean of its map lies above 99.5 % of the channel’s single activations on the data.",
+        "Its picture takes the path of natural images: their rank correlation in conv3 is 0.45 against 0.50 among "
+        "natural images.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "level", "last"),
+    [
+        ([], PARTLY, "Whether it takes the path of natural images through the network was not measured; a higher"),
+        ([PathRow("conv4", 7, "conv3", 0.2, 0.32, 0.3)], PARTLY, "No earlier layer tells whether"),
+        ([PathRow("conv4", 7, "conv3", None, 0.5, 0.3)], PARTLY, "No earlier layer tells whether"),
+    ],
+)
+def test_a_high_activation_alone_does_not_support_a_picture_well(paths, level, last):
+    found = answer(facts(truth=[TruthRow("conv4", 7, "channel", 2.0, 0.5, 4.0)], paths=paths))
+    assert found.level == level
+    assert found.reasons[-1].startswith(last)
+
+
+def test_without_the_study_of_truth_it_is_named_and_a_first_layer_needs_none():
+    maps = [MapFact(0, -1.0, 0.25, 3.0, 1, 1)]
+    assert answer(facts(maps=maps)).reasons[-1].endswith("was not measured; --truth does.")
+    assert answer(replace(facts(maps=maps), layer=replace(LAYER, depth=0))).level == WELL
+
+
+def test_what_is_proven_to_be_the_highest_needs_no_natural_path():
+    best = facts(bound=2.0, truth=[TruthRow("conv4", 7, "channel", 2.0, 0.5, 4.0)])
+    picture = best.unit.pictures[0]
+    exact = replace(picture, row=replace(picture.row, bound_kind="exact"))
+    assert answer(replace(best, unit=replace(best.unit, pictures=(exact,)))).level == WELL
 
 
 def test_one_doubt_makes_it_partly_two_weakly_supported():
@@ -97,9 +128,11 @@ def test_one_doubt_makes_it_partly_two_weakly_supported():
 
 def test_without_truth_it_is_compared_with_the_users_images():
     maps = [MapFact(0, -1.0, 0.5, 3.0, 1, 1), MapFact(1, -1.0, 0.25, 9.0, 1, 1), None]
-    assert answer(facts(maps=maps)).reasons == ["The mean of its map is 4.0 times that on the strongest natural image."]
+    assert answer(facts(maps=maps)).reasons[:-1] == [
+        "The mean of its map is 4.0 times that on the strongest natural image."
+    ]
     below = [replace(fact, mean=-fact.mean) for fact in maps if fact]
-    assert answer(facts(maps=below)).reasons == [
+    assert answer(facts(maps=below)).reasons[:-1] == [
         "The mean of its map is 2.00 on its picture, and above 0 on no natural image."
     ]
     assert answer(facts(maps=[MapFact(0, 0.0, 5.0, 9.0, 1, 1)])).level == PARTLY, "an image does better: no support"
@@ -107,7 +140,7 @@ def test_without_truth_it_is_compared_with_the_users_images():
 
 def test_beyond_ten_times_the_number_is_left_out():
     truth = [TruthRow("conv4", 7, "channel", 2.0, 0.01, 200.0)]
-    assert answer(facts(truth=truth)).reasons == [
+    assert answer(facts(truth=truth)).reasons[:-1] == [
         "The mean of its map is more than 10 times that on the strongest natural image."
     ]
 
