@@ -13,6 +13,8 @@ from filterscope.reports.site import ranking
 from filterscope.reports.site.answer import NAME_LENGTH, TELLING
 from filterscope.reports.site.layer_page import LayerPage
 
+Count = tuple[str, str, int | None]  # what one channel is, what several are, how many; null where unknown
+
 NAMED = 3  # classes in a sentence
 STIMULI = 2  # kinds of simple stimulus
 PLURALS = {"opponent": "opposed colours", "colour": "plain colours"}  # of kinds of stimulus; others end in s
@@ -82,22 +84,30 @@ def _against_nature(page: LayerPage) -> Iterator[str]:
 
 
 def _odd(page: LayerPage) -> Iterator[str]:
-    """What is odd of its channels, and what was looked for in vain."""
+    """What is odd of its channels, and what was looked for in vain; of all of them, then of those analysed alone."""
     entry = page.entry
     alike = max(sum(map(len, entry.groups)), len(entry.doubles.double))  # doubles also of channels not on the page
-    counts: list[tuple[str, str, int | None]] = [
+    of_all: list[Count] = [
         ("silent on the data", "silent on the data", None if entry.silent is None else len(entry.silent)),
-        ("dead", "dead", entry.dead),
-        ("constant", "constant", entry.constant),
         ("like another", "look-alikes", alike if page.details.weights or page.details.statistics else None),
     ]
+    of_analysed: list[Count] = [("dead", "dead", entry.dead), ("constant", "constant", entry.constant)]
+    analysed, total = len(page.units), page.layer.out_channels
+    if analysed == total:
+        texts = [_counted([of_all[0], *of_analysed, *of_all[1:]])]
+    else:
+        texts = [f"of its {total:,} channels {_counted(of_all)}" if _counted(of_all) else ""]
+        texts.append(f"of the {analysed:,} analysed {_counted(of_analysed)}")
+    text = "; ".join(filter(None, texts))
+    if text:
+        yield f"{text[0].upper()}{text[1:]}."
+
+
+def _counted(counts: Sequence[Count]) -> str:
+    """How many are so, and what none is; empty where nothing is known."""
     some = [f"{number:,} {'is' if number == 1 else 'are'} {many}" for _, many, number in counts if number]
     none = [one for one, _, number in counts if number == 0]
-    if none:
-        some.append(f"none is {_or(none)}")
-    if some:
-        text = words.listed(some)
-        yield f"{text[0].upper()}{text[1:]}."
+    return words.listed([*some, *([f"none is {_or(none)}"] if none else [])])
 
 
 def _or(some: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,3 +88,13 @@ def test_a_layer_with_doubles_has_look_alikes_also_where_the_page_shows_none_of_
     text = sentences(place)
     assert "4 are look-alikes" in text
     assert "like another" not in text
+
+
+def test_counts_of_all_channels_and_of_those_analysed_are_kept_apart(place):
+    change_columns(place / "examples/units.parquet", dead=lambda r: r["channel"] < 2, correlation=lambda r: 0.1)
+    change_columns(place / "weights/features-0-conv.parquet", cosines=lambda r: [0.1] * 5)
+    layers = json.loads((place / "layers.json").read_text())
+    next(layer for layer in layers["layers"] if layer["slug"] == "features-0-conv")["out_channels"] = 960
+    (place / "layers.json").write_text(json.dumps(layers))
+    text = "Of its 960 channels 2 are silent on the data and none is like another; of the 6 analysed 1 is dead and "
+    assert f"{text}none is constant." in sentences(place)
