@@ -200,8 +200,9 @@
     open(true);
   }
 
-  // Why a word finds no channel: no channel is so, or the run does not know.
+  // Why a word finds no channel: no channel is so, or the run does not know; a number: of the channels that are there.
   function reason({ traits, lacks: why }, query) {
+    if (/^\d+(-\d+)?$/.test(query)) return `No channel ${single ? "in this file" : "analysed in this run"} has the number ${query}. Add a layer’s name: its page says what would analyse it.`;
     const at = traits.findIndex(([, , also]) => query.length > 2 && fit(also, query.toLowerCase()) > 1);
     return at < 0 ? "" : why[traits[at][0]] ?? "";
   }

@@ -178,12 +178,12 @@
         const label = `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "its neuron" : "mean of the map"} ${figure(activation)}`;
         return make("figure", { class: `${position ? "lesser" : "main"} is-${status}` },
           pictured ? this.tile(kind.letter, index, kind.size, label) : make("span", { class: "pic blank" }, "no picture"),
-          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), make("span", { class: "value" }, figure(activation)),
+          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), make("span", { class: "value" }, `${isOfNeuron(kind) ? "place" : "mean"} ${figure(activation)}`),
             status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null, image === undefined ? null : this.photo(image)));
       });
       if (unit.d) shown.splice(1, 0, ...this.diverse(unit, index)); // beside the channel's own
       const content = shown.some(Boolean) ? make("div", { class: "tiles" }, shown) : make("p", {}, "No picture of this channel is made yet: the same command goes on with it.");
-      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it most"), make("p", { class: "quiet" }, "Made by maximising it. Each number is its activation there: the mean of its map, or one neuron where the name says so."), content);
+      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it most"), make("p", { class: "quiet" }, "Made by maximising it. A mean is over its whole map there, a place is one neuron of it: compare like with like."), content);
     }
 
     isOfOwnInput(kind) { return kind.space === "input"; }
@@ -248,7 +248,7 @@
         const title = isOne ? `Diversity: ${all === 4 ? "four" : all} ascents, one picture` : `Diversity ${number + 1}`;
         return make("figure", { class: `is-${status}` },
           this.tile(kind.letter, index, kind.size, `${title}, of channel ${unit.c}: mean of the map ${figure(activation)}`),
-          make("figcaption", {}, make("b", {}, defined("diversity", title, this.link.bind(this))), make("span", { class: "value" }, figure(activation)), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null));
+          make("figcaption", {}, make("b", {}, defined("diversity", title, this.link.bind(this))), make("span", { class: "value" }, `mean ${figure(activation)}`), status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null));
       });
     }
 
@@ -283,7 +283,7 @@
           make("figcaption", {}, make("b", {}, figure(activation)), make("bdi", { title: name }, text)));
       });
       return make("section", { "aria-label": "Strongest on the data" }, make("h3", {}, defined("examples", "Strongest on the data", this.link.bind(this))),
-        make("p", { class: "quiet" }, `What the neuron sees, and in the corner the whole image with that field framed. ${this.litSentence(lit, unit.e.length)}The number is the activation at that place.`),
+        make("p", { class: "quiet" }, `What the neuron sees, and in the corner the whole image with that field framed. ${this.litSentence(lit, unit.e.length)}The number is the activation at that one place.`),
         lit && highest > 0 ? heatmaps.key([0, highest], [0, null]) : null, make("div", { class: "patches" }, shown));
     }
 
