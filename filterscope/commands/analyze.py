@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from filterscope.requests.analyze import AnalyzeRequest
 
 TUNINGS = ("auto", "all", "none")
+AUTO_ATTRIBUTION = ("grad-cam",)  # beside which the study explains why not the next class
 Layers = Annotated[
     list[str] | None,
     typer.Option(
@@ -134,14 +135,14 @@ def analyze(
         ),
     ] = None,
     attribution: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help=f"Which pixels speak for the answer, by methods separated by commas: {', '.join(ATTRIBUTIONS)}.",
-            **one_of(*ATTRIBUTIONS, metavar="<methods>"),
-            show_default="none",
+            help="Which pixels of your images speak for a classifier's answer: auto (by Grad-CAM), none, or methods "
+            f"separated by commas: {', '.join(ATTRIBUTIONS)}.",
+            **one_of("auto", "none", *ATTRIBUTIONS, metavar="<methods>"),
             rich_help_panel=DATA,
         ),
-    ] = None,
+    ] = "auto",
     sanity: Annotated[
         bool,
         typer.Option(
@@ -299,7 +300,7 @@ class StudyOptions:
     classes: Sequence[str] = ()
     inversion: Sequence[str] = ()
     groups: Sequence[str] = ()
-    attribution: str | None = None
+    attribution: str = "auto"
     sanity: bool = False
     tuning: str = "auto"
     truth: bool = False
@@ -321,8 +322,8 @@ class StudyOptions:
             raise SettingsError("--truth: compares pictures with natural images; give --images or --examples")
         if self.values and not self.has_images:
             raise SettingsError("--values: shows values on your images; give --images")
-        if self.sanity and self.attribution is None:
-            raise SettingsError("--sanity: is of attributions; give --attribution too")
+        if self.sanity and self.attribution in ("auto", "none"):
+            raise SettingsError("--sanity: is of the attributions you choose; give --attribution default too")
 
     def of_data(self) -> list[Study]:
         """The studies that need no network to be checked.
@@ -331,7 +332,7 @@ class StudyOptions:
             FilterscopeError: a data set that cannot be read, or no such method.
         """
         studies: list[Study] = []
-        if self.attribution is not None:
+        if self.attribution not in ("auto", "none"):
             from filterscope.analyzer.attribution.methods import methods_named
             from filterscope.analyzer.studies.attribution import Attribution
 
@@ -344,7 +345,7 @@ class StudyOptions:
         return studies
 
     def of_network(self, network: Network, labels: Sequence[str]) -> list[Study]:
-        """The studies of classes, layers and values.
+        """The studies of classes, layers and values, and those that fit the network by themselves.
 
         Args:
             labels: class names in order; none: the network's own.
@@ -352,11 +353,15 @@ class StudyOptions:
         Raises:
             SettingsError: a class, layer or value that the network does not have, or no images where one needs them.
         """
+        from filterscope.analyzer.network.scores import classifier_output
+        from filterscope.analyzer.studies.attribution import Attribution
         from filterscope.analyzer.studies.truth import TruthStudy
         from filterscope.analyzer.studies.tuning.tuning import TuningStudy
         from filterscope.analyzer.studies.values import ValueStudy, chosen_values
 
         studies = self._of_classes_and_layers(network, labels)
+        if self.attribution == "auto" and self.has_images and classifier_output(network):
+            studies.append(Attribution(AUTO_ATTRIBUTION))
         if self.values:
             chosen_values(network, self.values)
             studies.append(ValueStudy(tuple(self.values)))

@@ -173,4 +173,4 @@ def test_analyze_adds_attributions_to_its_run(ask, place):
     code, _, err = ask("analyze", "net.onnx", *options, "--attribution", "lime")
     assert (code, err[:27]) == (2, "error: --attribution lime: ")
     code, _, err = ask("analyze", "net.onnx", *options, "--sanity")
-    assert (code, err) == (2, "error: --sanity: is of attributions; give --attribution too\n")
+    assert (code, err) == (2, "error: --sanity: is of the attributions you choose; give --attribution default too\n")
