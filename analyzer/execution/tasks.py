@@ -167,6 +167,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
         low = np.flatnonzero(~(objective.sense * (activation - random[channels]) > 0) & ~climbed.diverged)
         _try_again(shop, problem, recipe.second_try, climbed, channels=channels, low=low, activation=activation)
     robust = meter.robust(climbed.tiles, channels)
+    highest = meter.highest(climbed.tiles, channels) if objective.canvas != "neuron" else None
     bound, kinds = _upper_bounds(shop, layer, task, canvas)
     dead = shop.dead(layer)
     rows = []
@@ -189,6 +190,7 @@ def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str
                     raised,
                 ),
                 "image": None if images is None else int(images[index]),
+                "highest": None if highest is None else _finite(highest[index]),
                 "steps": int(climbed.steps[index]),
                 "seconds": climbed.seconds / len(channels),
             }

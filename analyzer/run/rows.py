@@ -76,6 +76,7 @@ class UnitRow(StoredPicture):
     column: int | None
     is_first: bool | None = None  # whether a finer picture will replace it; None: an older version wrote the row
     image: int | None = None  # of the user's images the one at which an accentuation began, from 0
+    highest: float | None = None  # place of the picture's map, where the objective is the mean of the map
 
     @property
     def kind(self) -> tuple[str, str, str]:

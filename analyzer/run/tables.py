@@ -33,10 +33,12 @@ UNIT_SCHEMA = pa.schema(
         *_PICTURE,
         ("is_first", pa.bool_()),  # whether it is a first picture, which a finer one will replace
         ("image", pa.int32()),  # of the user's images the one at which an accentuation began, from 0
+        ("highest", pa.float64()),  # place of the saved picture's map, where the objective is its mean; else null
     ]
 )
 LATER = frozenset(  # columns that tables of older versions lack: null there
-    {"is_first", "image", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity", "minus", "minus_label"}
+    {"is_first", "image", "highest", "shares", "feeds", "feeds_channels", "feeds_shares", "selectivity"}
+    | {"minus", "minus_label"}
 )
 
 MAP_SCHEMA = pa.schema(

@@ -70,6 +70,13 @@ class Meter:
         """Objective of unit units[i] on picture i, (N, H, W, C) uint8: (N,) float64."""
         return self._run(self.network.input.to_model(pixels), units)
 
+    def highest(self, pixels: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """The highest place of the map of unit units[i] on picture i, (N, H, W, C) uint8: (N,) float64."""
+        x = self.network.input.to_model(pixels)
+        return np.concatenate(
+            [maps[np.arange(len(maps)), units[part]].max(axis=(1, 2)) for part, maps in self._maps(x)]
+        )
+
     def all_units(self, pixels: np.ndarray) -> np.ndarray:
         """Objective of every channel, each by itself, on every picture: (N, C_out) float64."""
         values = []

@@ -97,6 +97,8 @@ class Studies:
         study = run.study("examples") if run.holds("examples") else None
         measured = study.settings.get("images") if study else None
         self.data_images = measured if isinstance(measured, int) else None
+        counts = run.table("examples/classes.parquet")["images"].to_pylist()
+        self.of_a_label = max((count for count in counts if count is not None), default=None)
 
     def silent(self, layer: str) -> tuple[int, ...] | None:
         """Channels of a layer that are never above 0 on the data set; None where there was none."""
@@ -227,6 +229,7 @@ class Details:
                 self.layer,
                 unit,
                 images=self.studies.data_images,
+                of_a_label=self.studies.of_a_label,
                 classes=[(row.name, row.auc) for row in self._best_classes(channel)],
                 strongest=[(row, self.studies.labels.get(row.example)) for row in self.examples.get(channel, [])],
                 statistics=self.statistics.get(channel),
@@ -268,7 +271,9 @@ class Details:
 def _picture(row: UnitRow, status: str) -> Packed:
     numbers = [short(value) for value in (row.activation, row.robust, row.random, row.bound)]
     first = [*row.size[:2], longest_shift(row.size[:2])] if row.is_first else None  # own size, and own shift in pixels
-    rare = [first, row.image] if row.image is not None else [first] if first else []
+    rare = [first, row.image, short(row.highest)]
+    while rare and rare[-1] is None:
+        del rare[-1]
     return [*numbers, row.bound_kind, status, int(row.has_picture), *rare]
 
 

@@ -174,16 +174,16 @@
       const shown = layer.kinds.map((kind, position) => {
         const row = unit.p?.[position];
         if (!row || kind.diverse || this.isOfOwnInput(kind)) return null;
-        const [activation, , , , , status, pictured, first, image] = row;
+        const [activation, , , , , status, pictured, first, image, highest] = row;
         const label = `${kind.title} picture of channel ${unit.c}: ${isOfNeuron(kind) ? "its neuron" : "mean of the map"} ${figure(activation)}`;
         return make("figure", { class: `${position ? "lesser" : "main"} is-${status}` },
           pictured ? this.tile(kind.letter, index, kind.size, label) : make("span", { class: "pic blank" }, "no picture"),
-          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), make("span", { class: "value" }, `${isOfNeuron(kind) ? "place" : "mean"} ${figure(activation)}`),
-            status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null, image === undefined ? null : this.photo(image)));
+          make("figcaption", {}, make("b", {}, defined(kind.anchor, kind.title, this.link.bind(this))), make("span", { class: "value" }, `${isOfNeuron(kind) ? "place" : "mean"} ${figure(activation)}${highest === undefined ? "" : `, highest ${figure(highest)}`}`),
+            status === "ok" ? null : make("span", { class: `badge is-${status}` }, status), first ? this.first() : null, image === undefined || image === null ? null : this.photo(image)));
       });
       if (unit.d) shown.splice(1, 0, ...this.diverse(unit, index)); // beside the channel's own
       const content = shown.some(Boolean) ? make("div", { class: "tiles" }, shown) : make("p", {}, "No picture of this channel is made yet: the same command goes on with it.");
-      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it most"), make("p", { class: "quiet" }, "Made by maximising it. A mean is over its whole map there, a place is one neuron of it: compare like with like."), content);
+      return make("section", { class: "maximised", "aria-label": "Maximised" }, make("h3", {}, "What raises it most"), make("p", { class: "quiet" }, "Made by maximising it. A mean is over its whole map there; the highest, and a place, are of one neuron, as the numbers of the data are."), content);
     }
 
     isOfOwnInput(kind) { return kind.space === "input"; }
@@ -202,7 +202,7 @@
       const says = ([activation, , , bound, kind]) => bound !== null && (kind === "exact" || (activation > 0 && bound > 0 && activation * 3 >= bound));
       const columns = [
         ["activation", "activation", ([activation]) => figure(activation)],
-        ["robust", "robust activation", ([activation, robust], kind) => (robust === null || !kind.shift ? "–" : `${figure(robust)}${activation > 0 ? ` (${percent(robust / activation)})` : ""}`)],
+        ["robust", "robust activation", ([activation, robust], kind) => (robust === null || !kind.shift ? "–" : `${figure(robust)}${activation > 0 ? ` (${percent(Math.max(0, robust / activation))})` : ""}`)],
         ["random", "best random", ([, , random]) => figure(random)],
         ...(rows.some(([, row]) => says(row)) ? [["bound", "at most", (row) => (says(row) ? figure(row[3]) : "–")]] : []),
       ];
@@ -318,7 +318,7 @@
         return make("figure", { class: "map" }, over, make("figcaption", {}, make("span", {}, "highest ", make("b", {}, figure(high))), mean === undefined ? null : make("span", {}, "mean ", make("b", {}, figure(mean))), make("a", { href: this.link(`image-${image}.html`) }, make("bdi", {}, name))));
       });
       const g = unit.g;
-      const further = g && g[0] >= Number(this.page.dataset.images) ? [` Highest of all is ${figure(g[1])}, on `, make("bdi", {}, g[4] ?? `image ${g[0] + 1}`), ", which has no page."] : [];
+      const further = g && g[0] >= Number(this.page.dataset.images) ? [` Highest of all is ${figure(g[1])}, on `, make("bdi", {}, g[4] ?? `image ${g[0] + 1}`), ", of which no map is kept."] : [];
       const dark = this.layer.relu && facts.every((one) => one.fact[1] <= 0) ? " It is above 0 on none of them." : "";
       return make("section", { "aria-label": "On your images" }, make("h3", {}, defined("maps", "On your images", this.link.bind(this))),
         make("p", { class: "quiet" }, `The image on which it fires most comes first. The mean is over all places of the map, as the mean of a channel picture is.${dark}`, ...further),

@@ -183,7 +183,7 @@ def test_a_view_shows_diverse_pictures_as_one_figure(browser, diverse, is_single
         view = visit.page.locator(".view:visible")
         figures = view.locator(".maximised figure")
         diverse_ones = figures.filter(has_text="Diversity")
-        expected = [words.figure(rows[0, f"diversity-{number}"]["activation"]) for number in range(1, 5)]
+        expected = [f"mean {words.figure(rows[0, f'diversity-{number}']['activation'])}" for number in range(1, 5)]
         assert diverse_ones.locator(".value").all_inner_texts() == expected
         assert "Diversity 1" in figures.nth(1).inner_text(), "they stand beside the channel's picture"
         assert view.locator(".main .badge").inner_text() == "first picture, a finer one follows"
@@ -254,7 +254,8 @@ def test_the_address_of_a_channel_opens_its_view_and_keys_walk_on(browser, folde
         assert (lead, sure) == (facts[0], f"Its picture is {facts[1]}. {facts[2]}")
         assert "times that on the strongest natural image." in sure
         shown = view.locator(".maximised figure").nth(0)
-        assert shown.locator(".value").inner_text() == words.figure(row["activation"])
+        numbers = f"mean {words.figure(row['activation'])}, highest {words.figure(row['highest'])}"
+        assert shown.locator(".value").inner_text() == numbers
         view.locator(".all-numbers summary").click()
         first = view.locator(".all-numbers tbody tr").nth(0).locator("td").all_inner_texts()
         kept = words.percent(row["robust"] / row["activation"])

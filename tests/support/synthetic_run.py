@@ -239,6 +239,7 @@ def _row(layer: dict[str, Any], channel: int, objective: str, method: str, statu
         "status": status,
         "steps": 32 if method == "ascent" else 0,
         "seconds": 0.01,
+        "highest": None if objective == "neuron" or status == "diverged" else 1.5 * activation,
         "row": 1 if objective == "neuron" else None,
         "column": 1 if objective == "neuron" else None,
     }

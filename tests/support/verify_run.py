@@ -85,7 +85,10 @@ def main() -> int:
         (maps,) = session.run(None, {session.get_inputs()[0].name: x})
         plane = maps[0, row["channel"]]
         found = plane[row["row"], row["column"]] if row["objective"] == "neuron" else plane.mean(dtype=np.float64)
-        error = abs(found - row["activation"]) / max(1e-6, abs(row["activation"]), float(np.abs(plane).max()))
+        scale = max(1e-6, abs(row["activation"]), float(np.abs(plane).max()))
+        error = abs(found - row["activation"]) / scale
+        if row["highest"] is not None:
+            error = max(error, abs(float(plane.max()) - row["highest"]) / scale)
         worst = max(worst, error)
         flag = "" if error <= TOLERANCE else "  DIFFERS"
         print(

@@ -92,19 +92,30 @@ def of(units, **wanted):
     return [(row, tile) for row, tile in units if all(row[key] == value for key, value in wanted.items())]
 
 
-def measured(network, row, pixels):
-    """The objective of a row on some pictures, by ONNX Runtime on the file alone: (pictures,)."""
+def maps_of(network, row, pixels):
+    """The maps of a row's unit on some pictures, by ONNX Runtime on the file alone: (pictures, H, W)."""
     x = ((pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2).astype(np.float32)
     value = VALUES[row["layer"]]
     whole = onnx.shape_inference.infer_shapes(onnx.load(network.model.path))
     part = onnx.utils.Extractor(whole).extract_model(["x"], [value])  # a picture may be too small for the rest
-    maps = answers(part, x)[value][:, row["channel"]].astype(np.float64)
+    return answers(part, x)[value][:, row["channel"]].astype(np.float64)
+
+
+def measured(network, row, pixels):
+    """The objective of a row on some pictures: (pictures,)."""
+    maps = maps_of(network, row, pixels)
     return maps.mean(axis=(1, 2)) if row["objective"] == "channel" else maps[:, row["row"], row["column"]]
 
 
 def test_each_activation_is_what_onnxruntime_gives_for_the_picture(network, units):
     for row, tile in of(units, space="image"):
         assert measured(network, row, tile[None])[0] == pytest.approx(row["activation"], rel=1e-5, abs=1e-5)
+
+
+def test_the_highest_place_of_a_channels_picture_is_what_onnxruntime_gives(network, units):
+    for row, tile in of(units, objective="channel", method="ascent"):
+        assert maps_of(network, row, tile[None]).max() == pytest.approx(row["highest"], rel=1e-5, abs=1e-5)
+    assert {row.get("highest") for row, _ in of(units, objective="neuron")} == {None}
 
 
 def test_random_is_the_best_of_sixteen_random_pictures(network, units):

@@ -65,7 +65,7 @@ def test_first_pictures_are_marked_for_the_view(tmp_path):
     render(run)
     for unit in handed(run.folder / "site", "-u0.js"):
         first, *others = unit["p"]
-        assert first[7:] == [[13, 13, 1]]
+        assert first[7:9] == [[13, 13, 1], None]
         assert all(row[7:] == [] for row in others)
 
 
