@@ -14,10 +14,10 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from filterscope.analyzer.execution.strongest_patches import StrongestPatches
 from filterscope.analyzer.execution.tasks import Workshop
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
+from filterscope.analyzer.network.labels import ClassFinder
 from filterscope.analyzer.network.layers import ConvLayer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.outline import outline_json
@@ -182,7 +183,7 @@ class Analysis:
         for info, pixels in images.load(
             self.sources, spec, resize, skip_broken=True, broken=self._skipped, levels=levels
         ):
-            self.photos.append(info)
+            self.photos.append(self._labelled(info))
             self.pictures.append(pixels)
             self.progress.advance()
         if self._skipped:
@@ -193,6 +194,17 @@ class Analysis:
         self._image_notes = levels.warnings()
         for note in self._image_notes:
             logging.getLogger("filterscope").warning("%s", note)
+
+    def _labelled(self, photo: images.PhotoInfo) -> images.PhotoInfo:
+        """An image with the class that its own folder names, where it has no other; a number may mean anything."""
+        folder = PurePosixPath(photo.name).parent.name
+        if photo.label is not None or not self.labels or not folder or folder.isdigit():
+            return photo
+        return replace(photo, label=self._class_finder.index(folder))
+
+    @cached_property
+    def _class_finder(self) -> ClassFinder:
+        return ClassFinder(self.labels, len(self.labels))
 
     def open_workshop(self) -> None:
         """Choose the devices, and gather what all tasks share."""

@@ -53,9 +53,9 @@ class ClassFinder:
 
     def index(self, name: str) -> int | None:
         """Number of the class; None where no class is called so, or more than one."""
-        for known, key in ((self._exact, name), (self._spelt, spelling(name))):
-            if key in known:
-                return known[key]
+        for indices, key in ((self._exact, name), (self._spelt, spelling(name))):
+            if key in indices:
+                return indices[key]
         if name.isascii() and name.isdigit():
             return int(name) if int(name) < self._count else None
         return self._by_wordnet.get(name)
@@ -76,10 +76,10 @@ def _indices(pairs: Iterable[tuple[str, int]]) -> dict[str, int | None]:
 
 def _is_imagenet(names: Sequence[str], count: int) -> bool:
     """Whether the classes are ImageNet's in the usual order, as far as one knows."""
-    known = _imagenet()
-    if count != len(known) or len(names) not in (0, count):
+    classes = _imagenet()
+    if count != len(classes) or len(names) not in (0, count):
         return False
-    same = (spelling(name) in map(spelling, text.split(",")) for (_, name), text in zip(known, names, strict=True))
+    same = (spelling(name) in map(spelling, text.split(",")) for (_, name), text in zip(classes, names, strict=True))
     return not names or sum(same) >= IMAGENET_SHARE * count
 
 

@@ -49,6 +49,19 @@ def test_broken_images_of_a_folder_are_left_out_and_named(network, folder, tmp_p
     assert "1 of 3 images could not be read" in caplog.text
 
 
+@pytest.mark.parametrize(("folder", "label"), [("great_dane", 1), ("Cat", 0), ("1", None), ("holidays", None)])
+def test_an_image_has_the_class_that_its_folder_names(tmp_path, folder, label):
+    nodes = [("Conv", "x w", "y"), ("GlobalAveragePool", "y", "p"), ("Flatten", "p", "s")]
+    onnx.save(build(nodes, {"w": normal(2, 3, 3, 3)}, shape=(1, 3, 12, 12)), tmp_path / "c.onnx")
+    (tmp_path / "photos" / folder).mkdir(parents=True)
+    Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(tmp_path / "photos" / folder / "a.png")
+    one = analysis(open_network(tmp_path / "c.onnx"), tmp_path / "photos", tmp_path / "run", quality="draft")
+    one.labels = ["cat", "Great Dane"]
+    one.check_settings()
+    one.read_images()
+    assert [photo.label for photo in one.photos] == [label]
+
+
 def test_a_broken_image_named_alone_is_refused(network, folder, tmp_path):
     with pytest.raises(InputError, match=r"b\.png"):
         analysis(network, folder / "b.png", tmp_path / "run").run()
