@@ -24,6 +24,7 @@ MOST_CLASSES = 3
 MAJORITY = 5  # of nine strongest images that share a label
 SAME_PLACE = 7 / 9  # of the strongest places that lie in the same third of the image
 ROBUST = 0.7  # share of its activation that a picture keeps when it is shifted
+FRAGILE = 0.3  # share below which it says little by itself
 APART = 0.1  # rank correlation by which a picture's way falls short of the natural one
 WORTH = 1 / 3  # share of a bound from which the bound says something
 MOST_TIMES = 10  # a natural image's activation, beyond which the number is left out
@@ -43,6 +44,7 @@ class UnitFacts:
     layer: LayerInfo
     unit: Unit
     images: int | None = None  # of the data set; null where that is not known
+    of_a_label: int | None = None  # images that the most frequent label of the data has; null where that is not known
     classes: Sequence[tuple[str, float]] = ()  # name and AUC, best first
     strongest: Strongest = ()  # places of the data set, with the label of the image
     statistics: StatisticsRow | None = None
@@ -76,7 +78,7 @@ def answer(facts: UnitFacts) -> Answer:
         doubts = ["Nothing in this run compares it with natural images."]
     if silent:
         doubts.insert(0, "No image of the data raises it above 0, so none can say whether its picture is right.")
-    says_nothing = str(picture.row.status) == "unraised" or silent
+    says_nothing = str(picture.row.status) == "unraised" or silent or _is_fragile(picture)
     level = WEAKLY if says_nothing else (WELL, PARTLY, WEAKLY)[min(2, len(doubts))]
     unknown = _unknown_way(facts, picture) if level == WELL else ""
     if unknown:
@@ -162,6 +164,9 @@ def _responds(facts: UnitFacts) -> str:
         return f"Responds to {name}: {often} of its {count} strongest images are labelled so.{stimulus}{place}"
     if facts.tuning:
         return f"Responds to {facts.tuning}.{place}"
+    if labels and facts.of_a_label is not None and facts.of_a_label < MAJORITY:
+        few = words.count(facts.of_a_label, "image")
+        return f"The pictures must say what it responds to: no label of the data has more than {few}.{place}"
     if labels:
         return f"No common label among its {count} strongest images: the pictures must say what it responds to.{place}"
     return f"What it responds to is shown below; nothing in this run names it.{place}"
@@ -200,6 +205,12 @@ def _reasons(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
     natural = _natural_way(facts.paths)
     if natural is not None:
         yield f"Its picture takes the path of natural images: {_compared(natural)}."
+
+
+def _is_fragile(picture: Picture) -> bool:
+    """Whether a picture loses most of its activation when it is shifted."""
+    activation, robust = picture.row.activation, picture.row.robust
+    return finite(activation) and finite(robust) and activation > 0 and robust < FRAGILE * activation
 
 
 def _has_natural(facts: UnitFacts) -> bool:
@@ -242,7 +253,7 @@ def _doubts(facts: UnitFacts, picture: Picture | None) -> Iterator[str]:
     if highest is not None and highest < 1:
         yield f"At its strongest place its pictures reach {words.percent(highest)} of the strongest natural one."
     if finite(robust) and activation > 0 and robust < ROBUST * activation:
-        rest = words.percent(max(0.0, robust / activation))
+        rest = words.percent(robust / activation) if robust > 0 else "nothing"
         yield f"Shifted by a few pixels, its picture keeps {rest} of its activation."
     other = _other_way(facts.paths)
     if other is not None:
@@ -260,7 +271,7 @@ def _unknown_way(facts: UnitFacts, picture: Picture) -> str:
         return ""
     if facts.paths:
         return "No earlier layer tells whether its picture takes the path of natural images."
-    how = "a higher quality measures more channels" if facts.truth else "--truth does"
+    how = "a higher quality measures more channels" if facts.truth else "the study of truth does"
     return f"Whether it takes the path of natural images through the network was not measured; {how}."
 
 

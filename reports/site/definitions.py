@@ -105,10 +105,10 @@ DEFINITIONS = (
         "Well, partly, weakly supported",
         "How far the picture can be trusted: well, where it was compared with natural images or data, takes their path "
         "through the network (or is proven to be the highest there is), and nothing speaks against it; partly, with "
-        "one doubt, or where one of these was not measured; weakly, with two doubts or more, silent on the "
-        "data, or no better than random images. Doubts are: natural images excite the channel more; shifts by a few "
-        "pixels cost more "
-        f"than {1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "
+        "one doubt, or where one of these was not measured; weakly, with two doubts or more, silent on the data, no "
+        f"better than random images, or where shifts leave less than {answer.FRAGILE:.0%} of the activation. Doubts "
+        "are: natural images excite the channel more; shifts by a few pixels cost more than "
+        f"{1 - answer.ROBUST:.0%} of the activation; the picture’s path falls short of the natural one by a rank "
         f"correlation of {answer.APART} or more in a layer that tells natural paths apart; less than {answer.BARELY} "
         "times the best random image; a first picture; pictures of the layer that look alike.",
     ),

@@ -103,7 +103,7 @@ def test_a_high_activation_alone_does_not_support_a_picture_well(paths, level, l
 
 def test_without_the_study_of_truth_it_is_named_and_a_first_layer_needs_none():
     maps = [MapFact(0, -1.0, 0.25, 3.0, 1, 1)]
-    assert answer(facts(maps=maps)).reasons[-1].endswith("was not measured; --truth does.")
+    assert answer(facts(maps=maps)).reasons[-1].endswith("was not measured; the study of truth does.")
     assert answer(replace(facts(maps=maps), layer=replace(LAYER, depth=0))).level == WELL
 
 
@@ -151,6 +151,19 @@ def test_a_neuron_is_compared_with_neurons_alone():
     assert beaten.level == PARTLY
     assert beaten.reasons[-1] == "At its strongest place its pictures reach 80 % of the strongest natural one."
     assert natural_ratio(facts(truth=truth[1:])) is None, "a neuron says nothing of the mean"
+
+
+def test_a_label_that_has_too_few_images_cannot_be_common():
+    lead = answer(facts(strongest=places(list("abcdefghi")), of_a_label=1)).lead
+    assert lead == "The pictures must say what it responds to: no label of the data has more than 1 image."
+    assert answer(facts(strongest=places(list("abcdefghi")), of_a_label=5)).lead.startswith("No common label")
+
+
+def test_a_picture_that_loses_nearly_all_by_a_shift_is_weakly_supported():
+    truth = [TruthRow("conv4", 7, "channel", 2.0, 0.5, 4.0)]
+    found = answer(facts(robust=-0.1, truth=truth, paths=[PathRow("conv4", 7, "conv3", 0.45, 0.5, 0.3)]))
+    assert found.level == WEAKLY
+    assert found.reasons[0] == "Shifted by a few pixels, its picture keeps nothing of its activation."
 
 
 def test_strongest_images_that_are_all_equally_strong_say_nothing():
