@@ -166,7 +166,8 @@ class Calibration:
         gap = abs(self.confidence - self.accuracy)
         if gap <= CALIBRATED:
             return f"Its probabilities are about right: {apart}."
-        chance = CERTAIN * math.sqrt(self.accuracy * (1 - self.accuracy) / max(1, self.images))
+        share = (self.accuracy * self.images + CERTAIN**2 / 2) / (self.images + CERTAIN**2)  # Agresti & Coull 1998
+        chance = CERTAIN * math.sqrt(share * (1 - share) / (self.images + CERTAIN**2))
         if gap <= chance:
             images = words.count(self.images, "image")
             return f"So few images do not tell whether its probabilities are right: {apart}, of {images}."

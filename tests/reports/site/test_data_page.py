@@ -244,10 +244,17 @@ def test_calibration_is_the_mean_difference(site):
     assert len(page.select("circle")) == 1
     sentence = page.select("p", "lead")[1].text
     images = sum(row["images"] for row in classes)
-    chance = 2 * (accuracy * (1 - accuracy) / images) ** 0.5
+    share = (accuracy * images + 2) / (images + 4)
+    chance = 2 * (share * (1 - share) / (images + 4)) ** 0.5
     gap = abs(0.9 - accuracy)
     says = "about right" if gap <= data_page.CALIBRATED else "few images" if gap <= chance else "-confident"
     assert says in sentence
+
+
+@pytest.mark.parametrize(("images", "word"), [(4, "So few images"), (400, "under-confident")])
+def test_few_right_answers_in_a_row_are_no_evidence_on_probabilities(images, word):
+    one = data_page.Calibration(error=0.16, confidence=0.84, accuracy=1.0, points=(), images=images)
+    assert word in one.sentence
 
 
 @pytest.mark.parametrize(
