@@ -360,7 +360,7 @@ def _find_in_folder(folder: Path) -> list[ImageSource]:
     images = [ImageSource(file, file.relative_to(folder).as_posix()) for file in pictures]
     if not images:
         raise InputError(
-            f"{folder}: no images in this folder or its sub-folders; looked for {_suffixes()} "
+            f"{folder}: no images in this folder or directly in its sub-folders; looked for {_suffixes()} "
             f"(array files are named themselves: {setting('images', 'file.npz')}; deeper folders by a glob: folder/**)"
         )
     return images

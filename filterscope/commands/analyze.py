@@ -335,7 +335,11 @@ class StudyOptions:
         if self.attribution not in ("auto", "none"):
             from filterscope.analyzer.attribution.methods import methods_named
             from filterscope.analyzer.studies.attribution import Attribution
+            from filterscope.converters.errors import SettingsError
 
+            if self.attribution not in ATTRIBUTIONS and "," not in self.attribution:
+                advice = f"give auto, none or some of {', '.join(ATTRIBUTIONS)}"
+                raise SettingsError(f"--attribution {self.attribution}: {advice}")
             methods = methods_named(self.attribution, "attribution")
             studies.append(Attribution(methods, sanity=self.sanity))
         if self.examples:

@@ -289,6 +289,8 @@ def test_the_search_of_every_page_finds_classes_words_numbers_and_layers(browser
             ]
             assert hits(visit, "zebra") == []
             assert "No layer, channel, image or class fits “zebra”" in visit.page.locator(".hits").inner_text()
+            assert hits(visit, "77") == []
+            assert "has the number 77. Add a layer’s name" in visit.page.locator(".hits").inner_text()
             assert hits(visit, "") == []
             assert not visit.page.locator(".hits").is_visible()
             assert visit.complaints == []

@@ -98,7 +98,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_a_file(tmp_path):
     ("source", "words"),
     [
         ("missing.png", "missing.png: no such file or folder"),
-        ("empty", "empty: no images in this folder or its sub-folders; looked for .avif, .bmp"),
+        ("empty", "empty: no images in this folder or directly in its sub-folders; looked for .avif, .bmp"),
         ("*.gif", "no image matches; looked for .*among 0 matches"),
         ("*.csv", "among 1 matches"),
         ("missing.npz:0-9", "missing.npz: no such file"),
