@@ -33,7 +33,7 @@ from filterscope.analyzer.execution.tasks import Workshop
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import FEWEST, Prior, measured_prior
 from filterscope.analyzer.network.labels import ClassFinder
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.outline import outline_json
 from filterscope.analyzer.network.scores import classifier_output, own_labels
@@ -227,7 +227,7 @@ class Analysis:
         """Turn the settings into tasks, and hash everything that decides their results."""
         from filterscope.analyzer.maximize.engine import batch_size
 
-        def batch(layer: ConvLayer, recipe: Recipe) -> int:
+        def batch(layer: Layer, recipe: Recipe) -> int:
             return batch_size(self.network, layer, self.shop.canvas(layer, "channel", recipe))
 
         hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in self.pictures]

@@ -21,7 +21,7 @@ from filterscope.analyzer.compute.allocator import keep_freed_memory
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.units.canvas import canvas_for
@@ -44,7 +44,7 @@ def resized(path: Path, side: int, folder: Path) -> Path:
     return folder / path.name
 
 
-def seconds(network: Network, layer: ConvLayer) -> tuple[float, int]:
+def seconds(network: Network, layer: Layer) -> tuple[float, int]:
     """CPU seconds a channel at quality `standard`, and the canvas's side."""
     wanted = quality_named("standard")
     canvas = canvas_for(network, layer, "channel", wanted.cap)

@@ -23,7 +23,7 @@ from filterscope.analyzer.compute.pixels import eight_bit, input_map
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import STRETCHED, Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
@@ -43,7 +43,7 @@ def opened(model: str, preprocessing: str) -> Network:
     return open_network(model, InputOptions(preprocessing=preset(preprocessing)))
 
 
-def ours(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
+def ours(network: Network, layer: Layer, channels: list[int], rendered: list[int], seed: int) -> Results:
     """The channels by the default recipe on its own canvas."""
     recipe = Recipe(preset_named("filterscope"), quality_named("standard"))
     canvas = canvas_for(network, layer, "channel", recipe.quality.cap)
@@ -52,7 +52,7 @@ def ours(network: Network, layer: ConvLayer, channels: list[int], rendered: list
     )
 
 
-def strong(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
+def strong(network: Network, layer: Layer, channels: list[int], rendered: list[int], seed: int) -> Results:
     """The channels by the preset `strong` on a canvas as large as the network's input."""
     canvas = Canvas(network.input.height, network.input.width, None, None)
     problem = Problem(network, layer, canvas, objective_for("channel", canvas))
@@ -97,7 +97,7 @@ class Whole(nn.Module):
         return self.twin(self.prepare(pictures))
 
 
-def lucent(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], steps: list[int]) -> Results:
+def lucent(network: Network, layer: Layer, channels: list[int], rendered: list[int], steps: list[int]) -> Results:
     """`render_vis` for one channel at a time: timings of some steps with two threads and with one, then pictures.
 
     Args:
@@ -144,7 +144,7 @@ def lucent(network: Network, layer: ConvLayer, channels: list[int], rendered: li
     return found
 
 
-def loop(network: Network, layer: ConvLayer, channels: list[int], rendered: list[int], seed: int) -> Results:
+def loop(network: Network, layer: Layer, channels: list[int], rendered: list[int], seed: int) -> Results:
     """The loop of 2018: one channel at a time, the whole input, the whole network, 40 steps of a normalised gradient.
 
     On one thread, so that the processor's seconds are those of work and not of threads that wait for each other.

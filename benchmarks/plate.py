@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from telling import SUBJECTS, Photos, Subject, looked_at, pictures_in
 from two_way_choice import choices
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 
 ROWS, COLUMNS = 12, 4
 SIDE, GAP, LABEL = 96, 3, 16  # pixels
@@ -24,7 +24,7 @@ WAYS = {"first": "first", "standard": "final", "accentuation": "accent.", "lucen
 TITLES = (*["natural"] * NATURAL, *WAYS.values())
 
 
-def units_of(subject: Subject) -> list[tuple[ConvLayer, int]]:
+def units_of(subject: Subject) -> list[tuple[Layer, int]]:
     """The rule: layers spread evenly, their channels in turn."""
     places = np.linspace(0, len(subject.units) - 1, ROWS * COLUMNS).round().astype(int)
     return [
@@ -33,7 +33,7 @@ def units_of(subject: Subject) -> list[tuple[ConvLayer, int]]:
     ]
 
 
-def row_of(photos: dict[int, Photos], subject: Subject, layer: ConvLayer, channel: int, keep: Path) -> list[np.ndarray]:
+def row_of(photos: dict[int, Photos], subject: Subject, layer: Layer, channel: int, keep: Path) -> list[np.ndarray]:
     """Natural patches, then a picture of each way."""
     own = photos[subject.side(layer)]
     task = choices(own.activations[layer.name][:, channel], own.numbers)

@@ -49,7 +49,7 @@ from filterscope.analyzer.maximize.accentuation import faded
 from filterscope.analyzer.maximize.engine import ascend
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer, layers_before
+from filterscope.analyzer.network.layers import Layer, layers_before
 from filterscope.analyzer.network.network import InputOptions, Network
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.studies.truth import _channel_means, _ranks
@@ -89,7 +89,7 @@ class Subject:
         return open_network(self.model, InputOptions(preprocessing=preset(self.preprocessing)))
 
     @cached_property
-    def units(self) -> list[tuple[ConvLayer, list[int]]]:
+    def units(self) -> list[tuple[Layer, list[int]]]:
         """Layers spread over all depths, and four channels spread over each."""
         layers = self.network.layers
         picked = sorted({round(i * (len(layers) - 1) / (LAYERS - 1)) for i in range(LAYERS)})[:: self.every]
@@ -98,7 +98,7 @@ class Subject:
             for i in picked
         ]
 
-    def side(self, layer: ConvLayer) -> int:
+    def side(self, layer: Layer) -> int:
         """Of the crops that a layer's units are asked about."""
         field = max(layer.field.size)
         return next((side for side in self.sides if side >= field), self.sides[-1])
@@ -234,10 +234,10 @@ def looked_at(subject: Subject) -> dict[int, Photos]:
     return result
 
 
-def of_recipe(recipe: Recipe) -> Callable[[Subject, ConvLayer, list[int]], np.ndarray]:
+def of_recipe(recipe: Recipe) -> Callable[[Subject, Layer, list[int]], np.ndarray]:
     """Pictures by one of our recipes: (units, P, H, W, C)."""
 
-    def make(subject: Subject, layer: ConvLayer, channels: list[int]) -> np.ndarray:
+    def make(subject: Subject, layer: Layer, channels: list[int]) -> np.ndarray:
         canvas = canvas_for(subject.network, layer, "channel", recipe.quality.cap)
         problem = Problem(subject.network, layer, canvas, objective_for("channel", canvas))
         tiles = ascend(problem, channels, recipe, seed=0, device=CPU).tiles
@@ -246,7 +246,7 @@ def of_recipe(recipe: Recipe) -> Callable[[Subject, ConvLayer, list[int]], np.nd
     return make
 
 
-def of_photos(subject: Subject, layer: ConvLayer, channels: list[int]) -> np.ndarray:
+def of_photos(subject: Subject, layer: Layer, channels: list[int]) -> np.ndarray:
     """Accentuations of the photos of even number, as a run makes them of its user's images: (units, 1, H, W, C)."""
     recipe = Recipe.named("filterscope", "standard")
     canvas = canvas_for(subject.network, layer, "channel", recipe.quality.cap)
@@ -255,13 +255,13 @@ def of_photos(subject: Subject, layer: ConvLayer, channels: list[int]) -> np.nda
     return ascend(problem, channels, recipe.accentuation, seed=0, device=CPU, start=start).tiles[:, None]
 
 
-def of_both(subject: Subject, layer: ConvLayer, channels: list[int]) -> np.ndarray:
+def of_both(subject: Subject, layer: Layer, channels: list[int]) -> np.ndarray:
     """What a page shows first of a unit: its picture and its accentuation."""
     plain = WAYS["standard"](subject, layer, channels)
     return np.concatenate([plain, of_photos(subject, layer, channels)], axis=1)
 
 
-WAYS: dict[str, Callable[[Subject, ConvLayer, list[int]], np.ndarray]] = {
+WAYS: dict[str, Callable[[Subject, Layer, list[int]], np.ndarray]] = {
     "first": of_recipe(Recipe.named("filterscope", "draft")),
     "standard": of_recipe(Recipe.named("filterscope", "standard")),
     "accentuation": of_photos,
@@ -341,7 +341,7 @@ class NaturalOfLayer:
     exemplars: list[np.ndarray]  # a channel: (EXEMPLARS, H, W, C)
     alone: np.ndarray  # (channels,) activation in the middle of the surroundings alone
     best: np.ndarray  # (channels,) the same with the best of the exemplars there
-    earlier: list[ConvLayer]  # of the paths
+    earlier: list[Layer]  # of the paths
     ranks: list[list[tuple[np.ndarray, np.ndarray]]]  # channel → earlier layer → of the exemplars, of random crops
 
 
@@ -389,7 +389,7 @@ class Naturalness:
         pairs = [pair for layer in self.natural.values() for channel in layer.ranks for pair in channel]
         return float(np.mean([paths(others, strongest, others).chance for strongest, others in pairs]))
 
-    def _of_exemplars(self, layer: ConvLayer, channels: list[int]) -> NaturalOfLayer:
+    def _of_exemplars(self, layer: Layer, channels: list[int]) -> NaturalOfLayer:
         own = self.photos[self.subject.side(layer)]
         before = [one for one in layers_before(self.subject.network.layers, layer) if one.has_maps]
         depths = sorted({round(i) for i in np.linspace(0, len(before) - 1, THROUGH)}) if before else []
@@ -407,7 +407,7 @@ class Naturalness:
             ranks.append([(part[: len(task.exemplars)], part[len(task.exemplars) :]) for part in parts])
         return NaturalOfLayer(exemplars, np.array(alone), np.array(best), earlier, ranks)
 
-    def _maps(self, layers: list[ConvLayer], pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def _maps(self, layers: list[Layer], pictures: np.ndarray) -> dict[str, np.ndarray]:
         network, size = self.subject.network, (pictures.shape[1], pictures.shape[2])
         key = (*(layer.value for layer in layers), size)
         if key not in self.sessions:
@@ -415,22 +415,22 @@ class Naturalness:
             self.sessions[key] = network.session([layer.value for layer in layers], size, threads=1)
         return self.sessions[key].run(network.input.to_model(pictures))
 
-    def _padding(self, layer: ConvLayer, channel: int, pictures: np.ndarray) -> float:
+    def _padding(self, layer: Layer, channel: int, pictures: np.ndarray) -> float:
         maps = self._maps([layer], pictures)[layer.value][:, channel]
         axes, size = axes_of(layer), (pictures.shape[1], pictures.shape[2])
         shares = [1.0 if axes is None else share_from_padding(own, axes, size) for own in maps]
         return float(np.mean(shares))
 
-    def _middle(self, layer: ConvLayer, channel: int, pictures: np.ndarray) -> np.ndarray:
+    def _middle(self, layer: Layer, channel: int, pictures: np.ndarray) -> np.ndarray:
         """(N,) activation in the middle, the pictures placed in the surroundings."""
         return self._answers(layer, channel, placed(pictures, self.surroundings))
 
-    def _answers(self, layer: ConvLayer, channel: int, canvases: np.ndarray) -> np.ndarray:
+    def _answers(self, layer: Layer, channel: int, canvases: np.ndarray) -> np.ndarray:
         maps = self._maps([layer], canvases)[layer.value][:, channel]
         axes = axes_of(layer)
         return maps.mean(axis=(1, 2)) if axes is None else activation_in_the_middle(maps, axes, self.size)
 
-    def _ranks(self, earlier: list[ConvLayer], pictures: np.ndarray) -> list[np.ndarray]:
+    def _ranks(self, earlier: list[Layer], pictures: np.ndarray) -> list[np.ndarray]:
         """Of the channels of each earlier layer: (N, channels)."""
         if not earlier:
             return []
@@ -438,7 +438,7 @@ class Naturalness:
         return [_ranks(np.stack([_channel_means(own) for own in maps[one.value]])) for one in earlier]
 
 
-def axes_of(layer: ConvLayer) -> tuple[Axis, Axis] | None:
+def axes_of(layer: Layer) -> tuple[Axis, Axis] | None:
     """Rows and columns; None where a neuron sees the whole picture."""
     field = layer.field
     if field is None or layer.is_global:
@@ -447,7 +447,7 @@ def axes_of(layer: ConvLayer) -> tuple[Axis, Axis] | None:
     return rows, columns
 
 
-def pictures_in(folder: Path, layer: ConvLayer, channel: int) -> np.ndarray:
+def pictures_in(folder: Path, layer: Layer, channel: int) -> np.ndarray:
     """A unit's pictures: (P, H, W, C) uint8."""
     tiles = np.load(folder / f"{layer.name}-{channel}.npy")
     return tiles[None] if tiles.ndim == 3 else tiles

@@ -16,7 +16,7 @@ from filterscope.analyzer.attribution.backpropagation import Backpropagation
 from filterscope.analyzer.attribution.methods import METHODS, AttributionInput
 from filterscope.analyzer.attribution.targets import Target, Values, strongest_channel
 from filterscope.analyzer.network import scores
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import SettingsError, setting
 
@@ -120,7 +120,7 @@ class Explainer:
         is_wrong = label is not None and label != best and 0 <= label < answer.size
         return self.values.klass(layer, best, self.labels, minus=label if is_wrong else following)
 
-    def _scores(self) -> ConvLayer | None:
+    def _scores(self) -> Layer | None:
         """The class scores, where the network has any that a gradient leads to."""
         try:
             layer = scores.scores(self.network)

@@ -15,7 +15,7 @@ import numpy as np
 
 from filterscope.analyzer.network import scores
 from filterscope.analyzer.network.gradient_paths import has_gradient
-from filterscope.analyzer.network.layers import ConvLayer, select
+from filterscope.analyzer.network.layers import Layer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError, setting
@@ -90,7 +90,7 @@ class Values:
             raise _does_not_fit(text, "a class minus itself is 0; give two classes")
         return self.klass(layer, classes[0], labels, minus=classes[1] if pair else None)
 
-    def klass(self, layer: ConvLayer, index: int, labels: Sequence[str], minus: int | None = None) -> Target:
+    def klass(self, layer: Layer, index: int, labels: Sequence[str], minus: int | None = None) -> Target:
         """A class of `scores.scores`; with `minus`, its score less that of another class."""
         names = labels if len(labels) == layer.out_channels else [None] * layer.out_channels
         return Target(
@@ -189,7 +189,7 @@ class Values:
         """Whether a value's last axis counts channels."""
         return self._walk.axes.get(value) == (1, 2)
 
-    def last_layer(self, before: set[str] | None = None) -> ConvLayer | None:
+    def last_layer(self, before: set[str] | None = None) -> Layer | None:
         """The last 2-d convolution; of those whose output is in `before`, where given."""
         layers = [layer for layer in self.network.layers if layer.has_maps]
         layers = [layer for layer in layers if before is None or layer.value in before]

@@ -13,7 +13,7 @@ import torch
 
 from filterscope.analyzer.bounds.linear_relaxation import LIMIT, STEPS, Relaxation, SharedBounds
 from filterscope.analyzer.bounds.subgraph import subgraph_before
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.measure import RANDOM_IMAGES
@@ -22,7 +22,7 @@ WORK = 1 << 26  # numbers of coefficients that the open positions of a layer may
 
 
 def never_positive(
-    network: Network, layer: ConvLayer, shared: SharedBounds | None = None, limit: int = LIMIT
+    network: Network, layer: Layer, shared: SharedBounds | None = None, limit: int = LIMIT
 ) -> np.ndarray:
     """Which units of a layer no picture of the model's input size can bring above 0.
 
@@ -62,7 +62,7 @@ def never_positive(
     return np.asarray(dead | np.all(high <= 0, axis=1))
 
 
-def _awake(network: Network, layer: ConvLayer, size: tuple[int, int]) -> np.ndarray:
+def _awake(network: Network, layer: Layer, size: tuple[int, int]) -> np.ndarray:
     """Units that some random picture brings above 0, so that they are not dead."""
     x = network.input.to_model(network.random_pixels(RANDOM_IMAGES, size, 1))
     maps = network.session([layer.value], size, threads=1).run(x)[layer.value]

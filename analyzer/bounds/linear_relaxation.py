@@ -31,7 +31,7 @@ from filterscope.analyzer.bounds.interval_bounds import Interval, intervals
 from filterscope.analyzer.bounds.linear_envelopes import Envelope, LinearBounds, kink_linear_bounds
 from filterscope.analyzer.bounds.piecewise import Affine, Box, Kink, Maximum, Piece
 from filterscope.analyzer.bounds.subgraph import Subgraph, is_translation_equivariant, subgraph_before
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 
@@ -47,7 +47,7 @@ SUMMED = 2.0**-29  # of the absolute terms, what a float64 sum of 2²⁴ of them
 
 def upper_bounds(
     network: Network,
-    layer: ConvLayer,
+    layer: Layer,
     canvas: Canvas,
     objective: str,
     channels: Sequence[int],
@@ -313,7 +313,7 @@ class SharedBounds:
         low, high = (end.reshape(1, -1, 1, 1) for end in bounds)
         return torch.where(inside, low, -torch.inf), torch.where(inside, high, torch.inf)
 
-    def _bounds_of(self, layer: ConvLayer) -> tuple[Tensor, Tensor] | None:
+    def _bounds_of(self, layer: Layer) -> tuple[Tensor, Tensor] | None:
         if layer.op != "Conv" or layer.is_global or layer.sees_image:
             return None  # where it sees the image, interval arithmetic is exact
         canvas = canvas_for(self.network, layer, "neuron")
@@ -330,7 +330,7 @@ class SharedBounds:
         return torch.from_numpy(low), torch.from_numpy(np.maximum(high, low))
 
 
-def _unpadded(layer: ConvLayer, axis: int, extent: int, positions: np.ndarray) -> np.ndarray:
+def _unpadded(layer: Layer, axis: int, extent: int, positions: np.ndarray) -> np.ndarray:
     """Which positions of a layer's map have their whole receptive field on a canvas of this extent, without padding."""
     assert layer.field is not None
     first = layer.field.start[axis] + positions * layer.field.jump[axis]

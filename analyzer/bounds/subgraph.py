@@ -13,7 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.bounds.piecewise import Box, Piece
 from filterscope.analyzer.bounds.piecewise_rules import Reader
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import NO_DATA
 from filterscope.converters.operator_facts import Place, operators
@@ -28,7 +28,7 @@ class Subgraph:
     """All pieces that a layer's pre-activations are computed from, on one canvas."""
 
     network: Network
-    layer: ConvLayer
+    layer: Layer
     pieces: Mapping[str, Piece]  # value name → how it comes to be; in an order in which they can be computed
     shapes: Mapping[str, tuple[int, ...]]  # for one image of the canvas's size
 
@@ -42,7 +42,7 @@ class Subgraph:
         return self.shapes[self.network.input.name]
 
 
-def subgraph_before(network: Network, layer: ConvLayer, size: tuple[int, int]) -> Subgraph:
+def subgraph_before(network: Network, layer: Layer, size: tuple[int, int]) -> Subgraph:
     """The pieces of a network up to a layer.
 
     Args:

@@ -23,7 +23,7 @@ from filterscope.analyzer.bounds.subgraph import subgraph_before
 from filterscope.analyzer.certify.branch_and_bound import branch_and_bound
 from filterscope.analyzer.certify.encoding import neuron_program
 from filterscope.analyzer.certify.highs import branch_and_cut
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
 from filterscope.analyzer.units.measure import Meter
@@ -69,7 +69,7 @@ class Certifier:
     def __init__(
         self,
         network: Network,
-        layer: ConvLayer,
+        layer: Layer,
         canvas: Canvas | None = None,
         shared: SharedBounds | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -120,7 +120,7 @@ class Certifier:
         )
 
 
-def certify(network: Network, layer: ConvLayer, channel: int, start: np.ndarray | None, seconds: float) -> Certificate:
+def certify(network: Network, layer: Layer, channel: int, start: np.ndarray | None, seconds: float) -> Certificate:
     """The provably best picture of one unit's neuron, on the canvas of `canvas_for(network, layer, "neuron")`.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 
 COPY = 8  # products for an input's place that putting it in squares costs: measured on 3×3/2, 5×5/2 and 4×4/4
 FEW_FOR = 64  # taps of a kernel for each of its channels above which a map a tap costs more than torch's own routine
@@ -26,13 +26,13 @@ class Directions:
     weight: (B, depth, k, k); bias: (B,) float32; first: (B,) first input channel that each reads, None: all are read.
     """
 
-    layer: ConvLayer
+    layer: Layer
     weight: torch.Tensor
     bias: torch.Tensor
     first: torch.Tensor | None
 
     @classmethod
-    def of(cls, layer: ConvLayer, directions: np.ndarray, device: torch.device, dtype: torch.dtype) -> Directions:
+    def of(cls, layer: Layer, directions: np.ndarray, device: torch.device, dtype: torch.dtype) -> Directions:
         """Kernels of directions.
 
         Args:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import MAP_SCHEMA
@@ -24,7 +24,7 @@ GROUP_BYTES = 1 << 28  # of maps of one image and of all statistics, held at a t
 MAP_PICTURES = 12  # images whose maps are kept as pictures, unless more are asked for
 
 
-def layer_groups(network: Network, layers: Sequence[ConvLayer], images: int) -> Iterator[list[ConvLayer]]:
+def layer_groups(network: Network, layers: Sequence[Layer], images: int) -> Iterator[list[Layer]]:
     """Layers in network order, in groups that fit into GROUP_BYTES together."""
     yield from groups_within(
         layers, lambda layer: 4 * math.prod(layer.output_shape) + 20 * images * layer.out_channels, GROUP_BYTES
@@ -33,7 +33,7 @@ def layer_groups(network: Network, layers: Sequence[ConvLayer], images: int) -> 
 
 def write_maps(
     network: Network,
-    group: Sequence[ConvLayer],
+    group: Sequence[Layer],
     images: Sequence[np.ndarray],
     *,
     slugs: dict[str, str],
@@ -88,7 +88,7 @@ def map_atlas(maps: np.ndarray) -> bytes:
     return atlas.to_png(atlas.pack(np.rint(share * 255).astype(np.uint8)[..., None]))
 
 
-def _table(slug: str, layer: ConvLayer, measured: list[dict[str, np.ndarray]], pictures: int) -> pa.Table:
+def _table(slug: str, layer: Layer, measured: list[dict[str, np.ndarray]], pictures: int) -> pa.Table:
     channels = layer.out_channels
     width = layer.output_shape[2]
     where = np.concatenate([statistics["where"] for statistics in measured])

@@ -14,7 +14,7 @@ from typing import Any
 
 from filterscope.analyzer.data.images import RESIZES
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
-from filterscope.analyzer.network.layers import ConvLayer, select
+from filterscope.analyzer.network.layers import Layer, select
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
 from filterscope.analyzer.units.objectives import OBJECTIVES
@@ -138,7 +138,7 @@ def make_plan(
     network: Network,
     settings: Settings,
     images: Sequence[str],
-    batch: Callable[[ConvLayer, Recipe], int],
+    batch: Callable[[Layer, Recipe], int],
 ) -> Plan:
     """Tasks for a network.
 
@@ -203,19 +203,19 @@ def _turn(task: Task, *, gains_field: bool) -> int:
     return 2 if gains_field else 3
 
 
-def _gains_field(layer: ConvLayer, settings: Settings) -> bool:
+def _gains_field(layer: Layer, settings: Settings) -> bool:
     """Whether first pictures are smaller than what a layer's units see, and those that are asked for larger."""
     cap = None if settings.first_recipe is None else settings.first_recipe.quality.cap
     return cap is not None and (layer.field is None or max(layer.field.size) > cap)
 
 
 def _ascents(
-    layer: ConvLayer,
+    layer: Layer,
     objectives: Sequence[str],
     channels: tuple[int, ...],
     recipe: Recipe,
     *,
-    batch: Callable[[ConvLayer, Recipe], int],
+    batch: Callable[[Layer, Recipe], int],
 ) -> list[Task]:
     """The ascents of one layer by one recipe."""
     together = batch(layer, recipe)
@@ -227,7 +227,7 @@ def _tasks(layer: str, objective: str, method: str, parts: Sequence[tuple[int, .
     return [Task(layer, objective, method, part, recipe=recipe) for part in parts]
 
 
-def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tuple[int, ...]]:
+def selection(layers: Sequence[Layer], settings: Settings) -> dict[str, tuple[int, ...]]:
     """Which layers are analysed, in network order, and which channels of each.
 
     Raises:
@@ -239,7 +239,7 @@ def selection(layers: Sequence[ConvLayer], settings: Settings) -> dict[str, tupl
     return choose_channels(analysed, settings.channels)
 
 
-def choose_channels(layers: Sequence[ConvLayer], channels: str) -> dict[str, tuple[int, ...]]:
+def choose_channels(layers: Sequence[Layer], channels: str) -> dict[str, tuple[int, ...]]:
     """Which channels of each layer are analysed.
 
     Args:

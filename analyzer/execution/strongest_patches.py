@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
 
@@ -30,7 +30,7 @@ class StrongestPatches:
     network: Network
     images: Sequence[np.ndarray]
 
-    def of(self, layer: ConvLayer, channels: Sequence[int], canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, layer: Layer, channels: Sequence[int], canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         """For each channel the patch over which the mean of its map is highest.
 
         Returns:
@@ -76,7 +76,7 @@ def strongest_windows(maps: np.ndarray, window: tuple[int, int]) -> tuple[np.nda
     return by_channel.reshape(len(by_channel), -1).max(axis=1), places
 
 
-def _extent(layer: ConvLayer, axis: int, extent: int, less: int) -> int:
+def _extent(layer: Layer, axis: int, extent: int, less: int) -> int:
     """Neurons along one axis of the map of a canvas.
 
     Args:
@@ -86,7 +86,7 @@ def _extent(layer: ConvLayer, axis: int, extent: int, less: int) -> int:
     return extent if layer.field is None else max(1, extent - round(less / layer.field.jump[axis]))
 
 
-def _cut(image: np.ndarray, layer: ConvLayer, canvas: Canvas, place: tuple[float, float]) -> np.ndarray:
+def _cut(image: np.ndarray, layer: Layer, canvas: Canvas, place: tuple[float, float]) -> np.ndarray:
     """The patch of an image whose middle is that of a neuron's field, moved where it would leave the image."""
     corners = []
     for axis in (0, 1):

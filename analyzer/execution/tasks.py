@@ -19,7 +19,7 @@ from filterscope.analyzer.maximize.analytic import image_maximisers, input_maxim
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.nonlinearity import PASSED
 from filterscope.analyzer.units.canvas import Canvas, canvas_for
@@ -78,22 +78,22 @@ class Workshop:
         keep_to(device)
         return replace(self, devices=Devices([device]), _meter=None)
 
-    def canvas(self, layer: ConvLayer, objective: str, recipe: Recipe | None = None) -> Canvas:
+    def canvas(self, layer: Layer, objective: str, recipe: Recipe | None = None) -> Canvas:
         """Size of the pictures of a layer and objective by a recipe; None: the run's."""
         key = (layer.name, OBJECTIVES[objective].canvas, (recipe or self.recipe).quality.cap)
         if key not in self._canvases:
             self._canvases[key] = canvas_for(self.network, layer, *key[1:])
         return self._canvases[key]
 
-    def bound(self, layer: ConvLayer) -> Interval:
+    def bound(self, layer: Layer) -> Interval:
         """Interval of a layer's pre-activations, a value a channel."""
         return self._all_bounds()[layer.value]
 
-    def source_bound(self, layer: ConvLayer) -> Interval:
+    def source_bound(self, layer: Layer) -> Interval:
         """Interval of a layer's input, a value a channel."""
         return self._all_bounds()[layer.source]
 
-    def dead(self, layer: ConvLayer) -> np.ndarray:
+    def dead(self, layer: Layer) -> np.ndarray:
         """Which units of a layer are proven never to pass the ReLU behind it: (C,) bool."""
         if layer.nonlinearity not in PASSED:  # behind these alone, a unit that can never exceed 0 is dead
             return np.zeros(layer.out_channels, bool)
@@ -117,7 +117,7 @@ class Workshop:
             self._bounds = intervals(self.network)
         return self._bounds
 
-    def meter(self, layer: ConvLayer, objective: str, canvas: Canvas) -> tuple[Meter, np.ndarray]:
+    def meter(self, layer: Layer, objective: str, canvas: Canvas) -> tuple[Meter, np.ndarray]:
         """The layer's meter, and each channel's best objective over 16 random images."""
         key = (layer.name, objective, canvas)
         if self._meter is None or self._meter[0] != key:
@@ -136,7 +136,7 @@ def run_task(shop: Workshop, task: Task) -> tuple[list[dict[str, Any]], np.ndarr
     return _analytic_input(shop, layer, task)
 
 
-def _ascent(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+def _ascent(shop: Workshop, layer: Layer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
     from filterscope.analyzer.maximize.engine import ascend
 
     recipe = task.recipe
@@ -233,7 +233,7 @@ def _try_again(
     climbed.steps[low] += again.steps
 
 
-def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) -> tuple[np.ndarray, list[str | None]]:
+def _upper_bounds(shop: Workshop, layer: Layer, task: Task, canvas: Canvas) -> tuple[np.ndarray, list[str | None]]:
     """Upper bounds on the objective of any picture of the canvas, and how each was found.
 
     Exact for a neuron of a layer that sees the image; the relaxation's where the network up to the layer is small
@@ -255,7 +255,7 @@ def _upper_bounds(shop: Workshop, layer: ConvLayer, task: Task, canvas: Canvas) 
     return bound, kinds
 
 
-def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+def _analytic_image(shop: Workshop, layer: Layer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
     units = image_maximisers(shop.network, layer, task.channels)
     canvas = shop.canvas(layer, "neuron")
     tiles = units.tiles
@@ -284,7 +284,7 @@ def _analytic_image(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[
     return rows, tiles
 
 
-def _analytic_input(shop: Workshop, layer: ConvLayer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
+def _analytic_input(shop: Workshop, layer: Layer, task: Task) -> tuple[list[dict[str, Any]], np.ndarray]:
     units = input_maximisers(shop.network, layer, task.channels, shop.source_bound(layer))
     rows = [
         _row(task, channel, "input", None) | {"activation": _finite(units.values[index]), "status": "ok"}

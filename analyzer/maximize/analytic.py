@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from filterscope.analyzer.bounds.interval_bounds import Interval
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import resolved_pads
 from filterscope.analyzer.units.canvas import canvas_for
@@ -37,7 +37,7 @@ class AnalyticUnits:
             raise ValueError(f"{self.tiles.dtype} tiles {self.tiles.shape} do not fit values {self.values.shape}")
 
 
-def image_maximisers(network: Network, layer: ConvLayer, channels: Sequence[int]) -> AnalyticUnits:
+def image_maximisers(network: Network, layer: Layer, channels: Sequence[int]) -> AnalyticUnits:
     """The picture that excites one neuron of each unit most, for a convolution that sees the image directly.
 
     Neuron and picture size are those of `canvas_for(network, layer, "neuron")`: a neuron whose field holds no padding,
@@ -87,9 +87,7 @@ def image_maximisers(network: Network, layer: ConvLayer, channels: Sequence[int]
     return AnalyticUnits(tiles, values, "image")
 
 
-def input_maximisers(
-    network: Network, layer: ConvLayer, channels: Sequence[int], ranges: Interval | None
-) -> AnalyticUnits:
+def input_maximisers(network: Network, layer: Layer, channels: Sequence[int], ranges: Interval | None) -> AnalyticUnits:
     """The pattern in the layer's own input that excites each unit of a convolution most.
 
     Args:
@@ -123,14 +121,14 @@ def input_maximisers(
     return AnalyticUnits(tiles, values, "input")
 
 
-def _constants(layer: ConvLayer) -> tuple[np.ndarray, np.ndarray]:
+def _constants(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     """Weight (C_out, C_in / groups, k, k) and bias (C_out,), float64."""
     if layer.rank != 2 or layer.weight is None or layer.bias_vector is None:
         raise SettingsError(f"{layer.name}: closed forms need a two-dimensional convolution with constant weights")
     return layer.weight.astype(np.float64), layer.bias_vector.astype(np.float64)
 
 
-def _group(layer: ConvLayer, channel: int) -> slice:
+def _group(layer: Layer, channel: int) -> slice:
     """Input channels that a unit reads."""
     size = layer.in_channels // layer.groups
     first = channel // (layer.out_channels // layer.groups) * size
@@ -152,7 +150,7 @@ def _mosaic(patches: np.ndarray) -> np.ndarray:
     return padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 
 
-def _source_of_pixels(network: Network, layer: ConvLayer, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _source_of_pixels(network: Network, layer: Layer, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """How the layer's input follows from the pixels, each of which it is an affine map of.
 
     Returns:

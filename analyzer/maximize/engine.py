@@ -29,7 +29,7 @@ from filterscope.analyzer.maximize.presets import STRETCHED, Recipe
 from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.problem import Problem
 from filterscope.analyzer.maximize.transforms import fitted
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas, bytes_on
 from filterscope.converters.errors import SettingsError, setting
@@ -104,7 +104,7 @@ def ascend(
     return Ascent(tiles=tiles, steps=steps, diverged=diverged, seconds=time.perf_counter() - started)
 
 
-def batch_size(network: Network, layer: ConvLayer, canvas: Canvas, together: int = 1) -> int:
+def batch_size(network: Network, layer: Layer, canvas: Canvas, together: int = 1) -> int:
     """Pictures that climb together: by speed, and as many as fit into MEMORY by the sizes of the values on the way.
 
     Depends on the plan alone, never on the machine, so that the same plan gives the same pictures.

@@ -27,7 +27,7 @@ from filterscope.analyzer.maximize.presets import PRESETS, Quality, Recipe
 from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.regularisers import Lp
 from filterscope.analyzer.maximize.transforms import fitted
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 
 FIRST = 16  # steps of Adam before L-BFGS, which from noise lies still for a hundred steps at late layers
@@ -71,7 +71,7 @@ class Matcher:
         prior: colours of the user's images; None: those of ImageNet.
     """
 
-    def __init__(self, network: Network, layer: ConvLayer, device: torch.device, prior: Prior | None = None) -> None:
+    def __init__(self, network: Network, layer: Layer, device: torch.device, prior: Prior | None = None) -> None:
         self.layer, self.device, self.prior = layer, device, prior
         self.shape = (network.input.channels, network.input.height, network.input.width)
         self._to_model = input_map(network.input, device)

@@ -19,7 +19,7 @@ from filterscope.analyzer.maximize.film import Film, Recorder
 from filterscope.analyzer.maximize.presets import Quality, Recipe
 from filterscope.analyzer.maximize.priors import Prior
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.whole_file import check_place, write_whole
@@ -104,7 +104,7 @@ class UnitRequest:
     objective: one of its own, or a name of analyzer.units.objectives; method: one of METHODS.
     """
 
-    layer: ConvLayer
+    layer: Layer
     objective: str | Objective
     units: tuple[int, ...]
     recipe: Recipe
@@ -306,7 +306,7 @@ def at_quality(request: UnitRequest, quality: Quality) -> UnitRequest:
     return replace(request, recipe=Recipe(replace(request.recipe.preset, steps=None), quality), film=False)
 
 
-def only_layer(network: Network, name: str) -> ConvLayer:
+def only_layer(network: Network, name: str) -> Layer:
     """The one layer of this name or glob.
 
     Raises:
@@ -314,7 +314,7 @@ def only_layer(network: Network, name: str) -> ConvLayer:
     """
     from filterscope.analyzer.network.layers import select
 
-    matches: Sequence[ConvLayer] = select(network.layers, [name])
+    matches: Sequence[Layer] = select(network.layers, [name])
     if len(matches) > 1:
         listed = ", ".join(layer.name for layer in matches[:5]) + (", …" if len(matches) > 5 else "")
         raise SettingsError(

@@ -27,7 +27,7 @@ SAME_PIXELS = operators(  # what leaves each pixel as it is, and its axes apart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ConvLayer:
+class Layer:
     """One convolution layer of the canonical graph."""
 
     index: int  # in graph order, from 0
@@ -108,7 +108,7 @@ class ConvLayer:
         }
 
 
-def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[str] = ()) -> list[ConvLayer]:
+def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[str] = ()) -> list[Layer]:
     """Every convolution layer of a network, in graph order.
 
     Args:
@@ -125,7 +125,7 @@ def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[
     ]
 
 
-def select(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str = "layers") -> list[ConvLayer]:
+def select(layers: Sequence[Layer], patterns: Sequence[str], field: str = "layers") -> list[Layer]:
     """Layers by name, node, value, number or glob, or several of these with commas; all of them for an empty list.
 
     Args:
@@ -150,7 +150,7 @@ def select(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str = "l
     return [layer for layer in layers if layer.index in chosen]
 
 
-def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str], field: str) -> list[ConvLayer]:
+def select_two_dimensional(layers: Sequence[Layer], patterns: Sequence[str], field: str) -> list[Layer]:
     """Two-dimensional layers that fit a list of names and globs.
 
     Args:
@@ -166,7 +166,7 @@ def select_two_dimensional(layers: Sequence[ConvLayer], patterns: Sequence[str],
     return chosen
 
 
-def layers_before(layers: Sequence[ConvLayer], layer: ConvLayer) -> list[ConvLayer]:
+def layers_before(layers: Sequence[Layer], layer: Layer) -> list[Layer]:
     """The layers that lead to a layer, directly or through others, in network order."""
     by_name = {each.name: each for each in layers}
     names, pending = set[str](), list(layer.predecessors)
@@ -178,7 +178,7 @@ def layers_before(layers: Sequence[ConvLayer], layer: ConvLayer) -> list[ConvLay
     return [each for each in layers if each.name in names]
 
 
-def _matches(layer: ConvLayer, pattern: str) -> bool:
+def _matches(layer: Layer, pattern: str) -> bool:
     own = (layer.name, layer.node, layer.value)
     if pattern in own or pattern == f"#{layer.index}":
         return True
@@ -229,7 +229,7 @@ class _Ancestry:
 
 def _layer(
     node: Node, walk: FieldWalk, ancestry: _Ancestry, names: Mapping[str, str], *, index: int, batchnorm: bool
-) -> ConvLayer:
+) -> Layer:
     graph, shapes = walk.graph, walk.shapes
     output, source = node.outputs[0], node.inputs[0]
     kernel_shape = shapes.get(node.inputs[1]) or graph.initializers[node.inputs[1]].shape
@@ -244,7 +244,7 @@ def _layer(
     out_shape = tuple(shapes[output])
     placed = shapes[source][2:] if transposed else out_shape[2:]
     field, is_global = walk.field(output) if rank == 2 else (None, False)
-    return ConvLayer(
+    return Layer(
         index=index,
         name=names.get(node.name, node.name),
         node=node.name,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from filterscope.analyzer.network.inputs import InputSpec, input_spec
-from filterscope.analyzer.network.layers import ConvLayer, conv_layers
+from filterscope.analyzer.network.layers import Layer, conv_layers
 from filterscope.analyzer.network.other_size import at_another_size
 from filterscope.analyzer.network.preprocessing import Preprocessing
 from filterscope.analyzer.network.receptive_fields import FieldWalk
@@ -71,7 +71,7 @@ class Network:
     model: CanonicalModel
     input: InputSpec
     shapes: Mapping[str, tuple[int, ...]]  # of every value, for one image at the input's size
-    layers: tuple[ConvLayer, ...]
+    layers: tuple[Layer, ...]
     compared: Alone | None = None  # comparison C, where it was made in another process
     reopen: Callable[[], Prover] | None = None  # where it is proven; None: in this process
     process: int = field(default_factory=os.getpid)  # which opened it
@@ -181,7 +181,7 @@ class Network:
                 macs.append(math.prod(self.shapes[node.outputs[0]]) * inner)
         return macs
 
-    def layer(self, name: str) -> ConvLayer:
+    def layer(self, name: str) -> Layer:
         """The layer of this name."""
         return next(layer for layer in self.layers if layer.name == name)
 

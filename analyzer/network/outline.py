@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.nonlinearity import ACTIVATION_NAMES, LIMITS, nonlinearity
 from filterscope.converters.graph import Graph, Node
 from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS, Kind, operators
@@ -65,7 +65,7 @@ class _Group:
 
 
 def outline_json(
-    graph: Graph, layers: Sequence[ConvLayer], shapes: Mapping[str, tuple[int, ...]], *, most: int = MOST
+    graph: Graph, layers: Sequence[Layer], shapes: Mapping[str, tuple[int, ...]], *, most: int = MOST
 ) -> dict[str, Any]:
     """The outline as graph.json says it, in at most `most` entries.
 
@@ -85,7 +85,7 @@ def outline_json(
     return {"nodes": total, "left_out": left_out, "entries": [entry.to_json() for entry in entries]}
 
 
-def outline(graph: Graph, layers: Sequence[ConvLayer], shapes: Mapping[str, tuple[int, ...]]) -> list[Entry]:
+def outline(graph: Graph, layers: Sequence[Layer], shapes: Mapping[str, tuple[int, ...]]) -> list[Entry]:
     """Every entry of a network's outline, each behind those that feed it; the outputs last.
 
     Args:

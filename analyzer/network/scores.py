@@ -14,7 +14,7 @@ import numpy as np
 
 from filterscope.analyzer.network.gradient_paths import FLOATS, has_gradient
 from filterscope.analyzer.network.labels import ClassFinder, from_metadata, spelling
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.operator_facts import Numbers, operators
@@ -31,7 +31,7 @@ def scores(
     network: Network,
     field: str = "class",
     instead: str = NAME_A_UNIT,
-) -> ConvLayer:
+) -> Layer:
     """A classifier's scores as a layer of one position: those of the first output that gives one number a class.
 
     What stands before a softmax or sigmoid at the end is taken: after it, a class also rises by the fall of the others.
@@ -177,8 +177,8 @@ def _before_squashing(network: Network, output: str) -> str:
     return before
 
 
-def _as_layer(network: Network, value: str, count: int) -> ConvLayer:
-    return ConvLayer(
+def _as_layer(network: Network, value: str, count: int) -> Layer:
+    return Layer(
         index=len(network.layers),
         name=NAME,
         node=NAME,

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from filterscope.analyzer.execution.plan import evenly_spaced
 from filterscope.analyzer.maximize.single_unit import Portrait, UnitRequest, answer
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.scores import class_index, scores
 from filterscope.analyzer.run import atlas
@@ -129,7 +129,7 @@ class ClassTable:
         layer: its scores.
     """
 
-    def __init__(self, network: Network, layer: ConvLayer) -> None:
+    def __init__(self, network: Network, layer: Layer) -> None:
         self.network, self.layer = network, layer
         shapes = {name: network.shapes.get(name, ()) for name in network.model.graph.outputs}
         self._outputs = [name for name, shape in shapes.items() if math.prod(shape) == layer.out_channels]
@@ -197,7 +197,7 @@ def entropy(distribution: np.ndarray) -> float:
     return max(0.0, float(-(some * np.log2(some)).sum()))
 
 
-def _scores(network: Network) -> ConvLayer:
+def _scores(network: Network) -> Layer:
     return scores(network, "classes", "leave it out")
 
 
@@ -227,7 +227,7 @@ def _names(classes: str | tuple[str, ...]) -> list[str] | None:
     return names
 
 
-def _notes(network: Network, layer: ConvLayer, classes: Sequence[int], context: Context) -> list[str]:
+def _notes(network: Network, layer: Layer, classes: Sequence[int], context: Context) -> list[str]:
     notes = [f"{len(classes)} of {layer.out_channels} classes"]
     if len(classes) < layer.out_channels:
         own = set(predicted_classes(network, context.pictures[:LOOKED_AT])) & set(classes)

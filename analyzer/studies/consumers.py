@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 
 Origin = tuple[str, int] | None  # layer and channel that a channel of a value comes from
 
@@ -26,7 +26,7 @@ class Consumer:
 
 
 def consumers(
-    layers: Sequence[ConvLayer], origins: Mapping[str, Sequence[Origin]], most: int
+    layers: Sequence[Layer], origins: Mapping[str, Sequence[Origin]], most: int
 ) -> dict[tuple[str, int], list[Consumer]]:
     """For each unit the units whose kernels it takes the largest share of, largest first.
 

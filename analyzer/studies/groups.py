@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
+from filterscope.analyzer.network.layers import Layer, select_two_dimensional
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import GRID_SCHEMA, GROUP_SCHEMA
@@ -134,7 +134,7 @@ class Groups:
             "grid": amounts.grid if self.grid is None else self.grid,
         }
 
-    def chosen(self, network: Network, analysed: Sequence[str], count: int) -> list[ConvLayer]:
+    def chosen(self, network: Network, analysed: Sequence[str], count: int) -> list[Layer]:
         """The layers that are taken apart, in network order.
 
         Raises:
@@ -181,7 +181,7 @@ class Groups:
 class _LayerView:
     """One layer: its maps, and pictures of directions in it."""
 
-    def __init__(self, context: Context, layer: ConvLayer) -> None:
+    def __init__(self, context: Context, layer: Layer) -> None:
         self.context, self.layer = context, layer
         network = context.network
         self._session = network.session([layer.value], (network.input.height, network.input.width))

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import quality_named
-from filterscope.analyzer.network.layers import ConvLayer, select_two_dimensional
+from filterscope.analyzer.network.layers import Layer, select_two_dimensional
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import INVERSION_SCHEMA
@@ -122,7 +122,7 @@ def invert(
 class ActivationComparison:
     """Compares the activations of two pictures at one layer, by ONNX Runtime."""
 
-    def __init__(self, network: Network, layer: ConvLayer) -> None:
+    def __init__(self, network: Network, layer: Layer) -> None:
         self.network, self.layer = network, layer
         self._session = network.session([layer.value], (network.input.height, network.input.width))
 
@@ -192,7 +192,7 @@ class Inversion:
             "power": self.power,
         }
 
-    def chosen(self, network: Network, analysed: Sequence[str], count: int) -> list[ConvLayer]:
+    def chosen(self, network: Network, analysed: Sequence[str], count: int) -> list[Layer]:
         """The layers that are inverted, in network order.
 
         Raises:
@@ -242,7 +242,7 @@ class Inversion:
         context.writer.write_table("inversion/inversions.parquet", pa.Table.from_pylist(rows, INVERSION_SCHEMA))
 
 
-def spread(layers: Sequence[ConvLayer], count: int) -> list[ConvLayer]:
+def spread(layers: Sequence[Layer], count: int) -> list[Layer]:
     """At most `count` of some layers, evenly spaced, first and last among them; of one, the last."""
     if count >= len(layers):
         return list(layers)

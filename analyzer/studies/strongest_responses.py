@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.reader import Run
 
@@ -36,7 +36,7 @@ class StrongestResponse:
 
 
 def responses_to_saved_pictures(
-    run: Run, network: Network, layer: ConvLayer, channels: Sequence[int]
+    run: Run, network: Network, layer: Layer, channels: Sequence[int]
 ) -> list[StrongestResponse]:
     """Every picture of pixels that the run has of these units, of the objectives channel and neuron."""
     responses = []
@@ -66,7 +66,7 @@ def responses_to_saved_pictures(
     return responses
 
 
-def _by_size(run: Run, layer: ConvLayer, channels: set[int]) -> Iterator[list[dict[str, Any]]]:
+def _by_size(run: Run, layer: Layer, channels: set[int]) -> Iterator[list[dict[str, Any]]]:
     sizes: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in run.units.filter(pc.equal(run.units["layer"], layer.name)).to_pylist():
         is_of_unit = row["channel"] in channels and row["objective"] in RISING
@@ -82,7 +82,7 @@ def parts(count: int, pixels: int) -> Iterator[slice]:
         yield slice(first, first + step)
 
 
-def strongest_natural_responses(run: Run, layer: ConvLayer, slug: str) -> np.ndarray:
+def strongest_natural_responses(run: Run, layer: Layer, slug: str) -> np.ndarray:
     """The largest pre-activation of each unit on the user's images and the data set: (C,), −inf where there is none."""
     highest = np.full(layer.out_channels, -np.inf)
     for table, column in ((run.maps(slug), "maximum"), (run.examples(slug), "activation")):

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filterscope.analyzer.execution.plan import evenly_spaced
-from filterscope.analyzer.network.layers import ConvLayer, layers_before
+from filterscope.analyzer.network.layers import Layer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run.reader import Run
 from filterscope.analyzer.run.tables import PATH_SCHEMA, TRUTH_SCHEMA
@@ -143,7 +143,7 @@ class _Natural:
 class _LayerComparison:
     """Compares one layer's maximised pictures with natural images."""
 
-    def __init__(self, context: Context, layer: ConvLayer, natural: _Natural) -> None:
+    def __init__(self, context: Context, layer: Layer, natural: _Natural) -> None:
         self.context, self.layer, self.natural = context, layer, natural
         self.network: Network = context.network
         self.slug = context.slugs[layer.name]
@@ -206,14 +206,14 @@ class _LayerComparison:
             rows += self._unit_paths(with_pictures[index], through)
         return rows
 
-    def _earlier_layers(self) -> list[ConvLayer]:
+    def _earlier_layers(self) -> list[Layer]:
         """Some of the layers that lead to this one."""
         ancestors = [layer for layer in layers_before(self.network.layers, self.layer) if layer.has_maps]
         count = min(len(ancestors), PATH_LAYERS[self.context.settings.quality])
         chosen = {round(index) for index in np.linspace(0, len(ancestors) - 1, count)} if count else set()
         return [ancestors[index] for index in sorted(chosen)]
 
-    def _unit_paths(self, channel: int, through: Sequence[ConvLayer]) -> list[dict[str, Any]]:
+    def _unit_paths(self, channel: int, through: Sequence[Layer]) -> list[dict[str, Any]]:
         response = max(self.responses[channel], key=lambda one: (one.objective == "channel", one.method == "ascent"))
         places = self.natural.strongest(self.slug, channel)
         if len(places) < 2:

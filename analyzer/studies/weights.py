@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.run import atlas
 from filterscope.analyzer.run.tables import WEIGHT_SCHEMA
@@ -64,7 +64,7 @@ class Weights:
             context.progress.advance()
 
 
-def _write(layer: ConvLayer, origins: Sequence[Origin], feeds: Sequence[Sequence[Consumer]], context: Context) -> None:
+def _write(layer: Layer, origins: Sequence[Origin], feeds: Sequence[Sequence[Consumer]], context: Context) -> None:
     channels = context.channels[layer.name]
     slug = context.slugs[layer.name]
     weight = _kernels(layer)
@@ -109,7 +109,7 @@ def _write(layer: ConvLayer, origins: Sequence[Origin], feeds: Sequence[Sequence
     context.writer.write_table(f"weights/{slug}.parquet", pa.Table.from_pylist(rows, WEIGHT_SCHEMA))
 
 
-def _kernels(layer: ConvLayer) -> np.ndarray:
+def _kernels(layer: Layer) -> np.ndarray:
     """(C_out, C_in / groups, kh, kw): of a transposed convolution too."""
     assert layer.weight is not None
     return np.asarray(layer.weight, np.float32)

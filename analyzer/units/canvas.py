@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.converters.errors import ModelError
 
@@ -35,7 +35,7 @@ class Canvas:
         return self.height, self.width
 
 
-def canvas_for(network: Network, layer: ConvLayer, objective: str, cap: int | None = None) -> Canvas:
+def canvas_for(network: Network, layer: Layer, objective: str, cap: int | None = None) -> Canvas:
     """The canvas of a layer's units.
 
     Args:
@@ -58,7 +58,7 @@ def canvas_for(network: Network, layer: ConvLayer, objective: str, cap: int | No
     raise ModelError(f"{layer.name}: the network up to this layer does not run at its own input size {full}")
 
 
-def bytes_on(network: Network, layer: ConvLayer, size: tuple[int, int]) -> float:
+def bytes_on(network: Network, layer: Layer, size: tuple[int, int]) -> float:
     """About how much memory all values up to a layer take on one picture of this size, in float32, with gradients."""
     graph = network.model.graph
     before = (name for name in graph.ancestors(layer.value) if graph.producer(name) is not None)
@@ -67,7 +67,7 @@ def bytes_on(network: Network, layer: ConvLayer, size: tuple[int, int]) -> float
     return 8 * part * elements
 
 
-def _side(network: Network, layer: ConvLayer, objective: str, *, axis: int, cap: int | None) -> int:
+def _side(network: Network, layer: Layer, objective: str, *, axis: int, cap: int | None) -> int:
     """Pixels along one axis that a canvas needs."""
     full = (network.input.height, network.input.width)[axis]
     field = layer.field
@@ -98,7 +98,7 @@ def _sizes(sides: list[int], full: tuple[int, int]) -> list[tuple[int, int]]:
     return list(dict.fromkeys([*sizes, full]))
 
 
-def _map_shape(network: Network, layer: ConvLayer, size: tuple[int, int]) -> tuple[int, int] | None:
+def _map_shape(network: Network, layer: Layer, size: tuple[int, int]) -> tuple[int, int] | None:
     x = network.input.to_model(np.zeros((1, *size, network.input.channels), np.uint8))
     try:
         shape = network.session([layer.value], size).run(x)[layer.value].shape
@@ -108,7 +108,7 @@ def _map_shape(network: Network, layer: ConvLayer, size: tuple[int, int]) -> tup
 
 
 def _position(
-    layer: ConvLayer, shape: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
+    layer: Layer, shape: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
 ) -> tuple[int, int] | None:
     if size == full or layer.field is None or layer.is_global:
         return shape[0] // 2, shape[1] // 2

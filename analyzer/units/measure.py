@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.units.canvas import Canvas
 from filterscope.analyzer.units.jitter import jitters
@@ -29,7 +29,7 @@ class Meter:
         objective: what is measured; None: what the canvas is made for, its neuron or the channel.
     """
 
-    def __init__(self, network: Network, layer: ConvLayer, canvas: Canvas, objective: Objective | None = None) -> None:
+    def __init__(self, network: Network, layer: Layer, canvas: Canvas, objective: Objective | None = None) -> None:
         self.network = network
         self.layer = layer
         self.canvas = canvas

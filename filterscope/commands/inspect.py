@@ -13,7 +13,7 @@ from filterscope.commands.options import OUTPUT, as_options
 from filterscope.converters.plain_text import visible
 
 if TYPE_CHECKING:
-    from filterscope.analyzer.network.layers import ConvLayer
+    from filterscope.analyzer.network.layers import Layer
     from filterscope.analyzer.network.network import Network
     from filterscope.converters.errors import Convolution, ModelError, UnsupportedOperatorError
     from filterscope.converters.parity import Alone, Parity
@@ -192,7 +192,7 @@ def short(number: int) -> str:
     return str(number)
 
 
-def _line(layer: ConvLayer) -> str:
+def _line(layer: Layer) -> str:
     kernel = "×".join(map(str, layer.kernel))
     if layer.stride != (1,) * layer.rank:
         kernel += f"/{layer.stride[0]}"
@@ -230,7 +230,7 @@ def _raw_line(index: int, convolution: Convolution) -> str:
     return COLUMNS.format(*cells)[:WIDTH]
 
 
-def _field(layer: ConvLayer) -> str:
+def _field(layer: Layer) -> str:
     if layer.rank != 2:
         return f"{layer.rank}-d"
     if not layer.has_maps:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from filterscope.analyzer.data.dataset import DataSet
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.scores import ClassOutput, class_output, class_probabilities
 from filterscope.analyzer.studies.examples.class_answers import ClassAnswers
@@ -37,7 +37,7 @@ class ClassSurvey:
         images: in the data set.
     """
 
-    def __init__(self, output: ClassOutput, labels: ClassLabels, layers: Sequence[ConvLayer], images: int) -> None:
+    def __init__(self, output: ClassOutput, labels: ClassLabels, layers: Sequence[Layer], images: int) -> None:
         self.output, self.labels, self.layers, self.images = output, labels, layers, images
         self.values = tuple(dict.fromkeys([output.output, output.scores]))  # of the network, to be fetched
         self.answers = ClassAnswers(output.count, images)
@@ -79,9 +79,7 @@ class ClassSurvey:
             getattr(self, part).restore(own)
 
 
-def class_survey(
-    network: Network, layers: Sequence[ConvLayer], data: DataSet, names: Sequence[str]
-) -> ClassSurvey | None:
+def class_survey(network: Network, layers: Sequence[Layer], data: DataSet, names: Sequence[str]) -> ClassSurvey | None:
     """The classes of a data set, where its labels fit the network's output; None elsewhere.
 
     Args:

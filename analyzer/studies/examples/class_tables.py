@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.run.tables import (
     ANSWER_SCHEMA,
     CONFUSION_SCHEMA,
@@ -31,7 +31,7 @@ class ClassTables:
     """The tables of one survey."""
 
     survey: ClassSurvey
-    layers: Sequence[ConvLayer]
+    layers: Sequence[Layer]
 
     def write(self, writer: RunWriter, names: Sequence[str]) -> None:
         """Write all of them.
@@ -71,7 +71,7 @@ class ClassTables:
         parts = [self._of_layer(layer, self.survey.units.preferred(i)) for i, layer in enumerate(self.layers)]
         return pa.concat_tables(parts) if parts else UNIT_CLASS_SCHEMA.empty_table()
 
-    def _of_layer(self, layer: ConvLayer, best: Preferred) -> pa.Table:
+    def _of_layer(self, layer: Layer, best: Preferred) -> pa.Table:
         columns = {
             "layer": [writable(layer.name)] * len(best.units),
             "channel": best.units,

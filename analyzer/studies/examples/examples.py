@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from filterscope.analyzer.data.dataset import DataSet, open_dataset
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.nonlinearity import PASSED
 from filterscope.analyzer.run.tables import (
     DEPTH_SCHEMA,
@@ -115,7 +115,7 @@ class Examples:
         for warning in survey.levels.warnings():
             logging.getLogger("filterscope").warning("%s", warning)
 
-    def _measure_data(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+    def _measure_data(self, context: Context, layers: Sequence[Layer]) -> Survey:
         """The whole pass, gone on with where a checkpoint of the same one is there."""
         identity = self._identity(context, layers)
         survey = self._new_survey(context, layers)
@@ -142,7 +142,7 @@ class Examples:
             _save(context, identity, survey)
         return survey
 
-    def _new_survey(self, context: Context, layers: Sequence[ConvLayer]) -> Survey:
+    def _new_survey(self, context: Context, layers: Sequence[Layer]) -> Survey:
         return Survey(
             context.network,
             layers,
@@ -153,12 +153,12 @@ class Examples:
             labels=context.labels,
         )
 
-    def _identity(self, context: Context, layers: Sequence[ConvLayer]) -> str:
+    def _identity(self, context: Context, layers: Sequence[Layer]) -> str:
         names = [layer.name for layer in layers]
         content = [context.writer.plan, self.settings(context), names, list(context.labels)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _write_examples(self, context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
+    def _write_examples(self, context: Context, layers: Sequence[Layer], survey: Survey) -> None:
         tops = [statistics.top for statistics in survey.statistics]
         mentioned = np.concatenate([*(top.images.ravel() for top in tops), _mistakes(survey)])
         numbers, first = np.unique(mentioned[mentioned >= 0], return_index=True)
@@ -206,7 +206,7 @@ class Examples:
                 "units name first."
             )
 
-    def _worth_keeping(self, context: Context, layers: Sequence[ConvLayer], survey: Survey) -> np.ndarray:
+    def _worth_keeping(self, context: Context, layers: Sequence[Layer], survey: Survey) -> np.ndarray:
         """Numbers of the images whose pictures are kept: low ranks of analysed units first, then many mentions."""
         spec = context.network.input
         most = self.picture_bytes // (spec.height * spec.width * spec.channels)
@@ -254,14 +254,14 @@ def _mistakes(survey: Survey) -> np.ndarray:
     return np.zeros(0, np.int64) if survey.classes is None else mistakes(survey.classes.answers, MISTAKES)
 
 
-def _map_request(layer: ConvLayer, slug: str, channels: Sequence[int], statistics: LayerStatistics) -> MapRequest:
+def _map_request(layer: Layer, slug: str, channels: Sequence[int], statistics: LayerStatistics) -> MapRequest:
     units = np.repeat(np.array(channels, np.int64), min(MAP_RANKS, statistics.top.images.shape[1]))
     images = statistics.top.images[list(channels), :MAP_RANKS].ravel()
     return MapRequest(layer, slug, units[images >= 0], images[images >= 0])
 
 
 def _example_table(
-    layer: ConvLayer,
+    layer: Layer,
     statistics: LayerStatistics,
     examples: np.ndarray,
     places: Places,
@@ -290,7 +290,7 @@ def _example_table(
     return pa.Table.from_arrays(arrays, schema=EXAMPLE_SCHEMA)
 
 
-def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
+def _write_statistics(context: Context, layers: Sequence[Layer], survey: Survey) -> None:
     units, depths = [], []
     for index, (layer, statistics) in enumerate(zip(layers, survey.statistics, strict=True)):
         rows = _unit_rows(layer, statistics)
@@ -314,7 +314,7 @@ def _write_statistics(context: Context, layers: Sequence[ConvLayer], survey: Sur
     context.writer.write_table("examples/layers.parquet", pa.Table.from_pylist(depths, DEPTH_SCHEMA))
 
 
-def _unit_rows(layer: ConvLayer, statistics: LayerStatistics) -> list[dict[str, Any]]:
+def _unit_rows(layer: Layer, statistics: LayerStatistics) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"layer": writable(layer.name), "channel": c} for c in range(layer.out_channels)]
     if statistics.histograms is None:  # not one finite answer
         return [row | {"dead": False, "firsts": 0} for row in rows]
@@ -341,7 +341,7 @@ def _unit_rows(layer: ConvLayer, statistics: LayerStatistics) -> list[dict[str, 
     return rows
 
 
-def _write_firing(context: Context, layers: Sequence[ConvLayer], survey: Survey) -> None:
+def _write_firing(context: Context, layers: Sequence[Layer], survey: Survey) -> None:
     firing = survey.firing
     tables = []
     for index, layer in enumerate(layers):

@@ -13,7 +13,7 @@ import numpy as np
 
 from filterscope.analyzer.data.dataset import Batch, DataSet, batches
 from filterscope.analyzer.data.white import Levels
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.nonlinearity import PASSED
 from filterscope.analyzer.studies.examples.class_survey import class_survey
@@ -90,7 +90,7 @@ class Survey:
     def __init__(
         self,
         network: Network,
-        layers: Sequence[ConvLayer],
+        layers: Sequence[Layer],
         data: DataSet,
         *,
         top: int,
@@ -212,7 +212,7 @@ def _below(state: Mapping[str, np.ndarray], prefix: str) -> State:
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
-def _places(layer: ConvLayer) -> int:
+def _places(layer: Layer) -> int:
     return math.prod(layer.output_shape[1:])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from filterscope.analyzer.data.dataset import Batch, DataSet, read_batch
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.progress import Progress
 from filterscope.analyzer.run import atlas
@@ -43,7 +43,7 @@ class AtlasTile:
 class MapRequest:
     """Maps to keep of one layer."""
 
-    layer: ConvLayer
+    layer: Layer
     slug: str
     channels: np.ndarray  # (n,) int64
     images: np.ndarray  # (n,) int64: of channel i over image i, number in the data set
@@ -170,12 +170,12 @@ def shades(seen: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(seen / high, 0, 1) * 255).astype(np.uint8)
 
 
-def _window(layer: ConvLayer) -> tuple[int, int]:
+def _window(layer: Layer) -> tuple[int, int]:
     height, width = layer.output_shape[1:]
     return math.ceil(height / MAP_SIDE), math.ceil(width / MAP_SIDE)
 
 
-def _side_by_side(layer: ConvLayer) -> tuple[int, int]:
+def _side_by_side(layer: Layer) -> tuple[int, int]:
     (height, width), window = layer.output_shape[1:], _window(layer)
     return math.ceil(height / window[0]), math.ceil(width / window[1])
 

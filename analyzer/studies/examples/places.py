@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from filterscope.analyzer.network.layers import ConvLayer
+from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import ROUNDING, FieldWalk
 
@@ -24,7 +24,7 @@ class Places:
         self._uneven = _behind(network, UPSAMPLING)
         self._sides: dict[tuple[str, int, int], tuple[int, int] | None] = {}
 
-    def fields(self, layer: ConvLayer, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    def fields(self, layer: Layer, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """What some neurons of a layer see; all of the image where only global operations lead to it.
 
         Args:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.maximize.problem import Problem
-from filterscope.analyzer.network.layers import ConvLayer, layers_before
+from filterscope.analyzer.network.layers import Layer, layers_before
 from filterscope.analyzer.network.network import Network
 from filterscope.analyzer.network.receptive_fields import resolved_pads
 from filterscope.analyzer.run import atlas
@@ -81,7 +81,7 @@ class TuningStudy:
                 f"({setting('tuning', 'all')} shows them to every layer)."
             )
 
-    def _affordable(self, context: Context) -> tuple[list[ConvLayer], list[ConvLayer]]:
+    def _affordable(self, context: Context) -> tuple[list[Layer], list[Layer]]:
         layers = [layer for layer in context.network.layers if layer.name in context.channels]
         if self.everything:
             return layers, []
@@ -95,13 +95,13 @@ class TuningStudy:
         return layers, []
 
 
-def cost(network: Network, layer: ConvLayer, size: tuple[int, int]) -> float:
+def cost(network: Network, layer: Layer, size: tuple[int, int]) -> float:
     """Multiply-accumulates of all convolutions up to a layer for one picture of this size, scaled by its area."""
     area = size[0] * size[1] / (network.input.height * network.input.width)
     return area * sum(each.macs for each in (*layers_before(network.layers, layer), layer))
 
 
-def stimuli_for(network: Network, layer: ConvLayer, canvas: Canvas) -> Stimuli:
+def stimuli_for(network: Network, layer: Layer, canvas: Canvas) -> Stimuli:
     """The stimuli for a layer's neuron, sized to its receptive field on the canvas; to its local field where a global
     operation lets it see the whole image."""
     field, size = layer.field, canvas.size
@@ -119,7 +119,7 @@ def stimuli_for(network: Network, layer: ConvLayer, canvas: Canvas) -> Stimuli:
     return Stimuli(size, (first[0], first[1], extents[0], extents[1]), network.input.channels)
 
 
-def responses(network: Network, layer: ConvLayer, canvas: Canvas, stimuli: Stimuli) -> tuple[np.ndarray, np.ndarray]:
+def responses(network: Network, layer: Layer, canvas: Canvas, stimuli: Stimuli) -> tuple[np.ndarray, np.ndarray]:
     """What the neurons of all units answer.
 
     Returns:
@@ -138,7 +138,7 @@ def responses(network: Network, layer: ConvLayer, canvas: Canvas, stimuli: Stimu
     return raised, grey
 
 
-def _layer_rows(context: Context, layer: ConvLayer) -> list[dict[str, Any]]:
+def _layer_rows(context: Context, layer: Layer) -> list[dict[str, Any]]:
     network, canvas = context.network, context.shop.canvas(layer, "neuron")
     stimuli = stimuli_for(network, layer, canvas)
     raised, grey = responses(network, layer, canvas, stimuli)
@@ -165,7 +165,7 @@ def _layer_rows(context: Context, layer: ConvLayer) -> list[dict[str, Any]]:
     return rows
 
 
-def _strongest(context: Context, layer: ConvLayer) -> np.ndarray:
+def _strongest(context: Context, layer: Layer) -> np.ndarray:
     """The strongest response known of each unit: (C_out,).
 
     Of natural images, of the run's pictures, and of a neuron's picture: the closed form where the layer sees the
