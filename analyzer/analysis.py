@@ -164,7 +164,8 @@ class Analysis:
 
     def check_settings(self) -> None:
         """Say what is wrong with the settings before the long work; take the network's own labels if none are given."""
-        selection(self.network.layers, self.settings)
+        self.network = self.network.with_values(self.settings.layers, self.settings.kinds)
+        selection(self.network.layers, self.settings, [value.name for value in self.network.values])
         refuse_foreign(self.out)
         if self.labels:
             self._check_labels()
@@ -267,7 +268,7 @@ class Analysis:
             if not self.writer.holds_bytes("model.onnx", content):
                 self.writer.write_bytes("model.onnx", content)
         self.writer.write_json("layers.json", self._layers_json())
-        outline = outline_json(model.graph, self.network.layers, self.network.shapes)
+        outline = outline_json(model.graph, self.network.convolutions, self.network.shapes)
         self.writer.write_json("graph.json", {"schema": SCHEMA} | outline)
 
     def measure_activations(self) -> None:
@@ -411,12 +412,13 @@ class Analysis:
 
     def _layers_json(self) -> dict[str, Any]:
         listed = []
-        for layer in self.network.layers:
+        for place, layer in enumerate(self.network.layers):
             chosen = self.plan.channels.get(layer.name, ())
             canvases = {kind: list(self.shop.canvas(layer, kind).size) for kind in CANVASES} if chosen else {}
             listed.append(
                 layer.to_json()
                 | {
+                    "place": place,
                     "slug": self.slugs[layer.name],
                     "analysed": bool(chosen),
                     "channels": list(chosen),

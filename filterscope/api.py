@@ -97,6 +97,7 @@ def analyze(
     preset: str | None = None,
     objective: str | Sequence[str] | None = None,
     layers: str | Sequence[str] | None = None,
+    kinds: str | Sequence[str] | None = None,
     channels: str | int | Sequence[int] | None = None,
     seed: int | None = None,
     maps: int | None = None,
@@ -119,7 +120,9 @@ def analyze(
         quality: draft, standard or fine [standard]; the last two come after a draft of everything.
         preset: filterscope, strong, distill, maco, yosinski, paper or notebook-2018 [filterscope].
         objective: channel, neuron, negative, diversity, or several of these [channel].
-        layers: names or globs [all].
+        layers: names or globs [all]; a name may be of any value that has channels, such as a block of your modules.
+        kinds: of which kinds the layers are that a glob fits, or all [conv and block]: conv, add, concat, pool,
+            activation, norm, dense, block (the end of a residual sum or a concatenation), other, or all.
         channels: "auto", "all", "16/layer", numbers and ranges such as "0,4,8-11", or numbers [auto].
         seed: same seed, same pictures [0].
         maps: images whose activation maps go into the pages [12].
@@ -150,6 +153,7 @@ def analyze(
             preset=preset,
             objective=objective,
             layers=layers,
+            kinds=kinds,
             channels=channels,
             seed=seed,
             maps=maps,

@@ -137,7 +137,7 @@ class Explainer:
         if layer is not None:
             return self.values.maps(layer)
         before = self.backpropagation.before(target.value) - {target.value}
-        for each in reversed(self.network.layers):
+        for each in reversed(self.network.convolutions):
             for value in (self.values.handed_on(each.value), each.value):
                 if each.has_maps and value in before:
                     return value, each.name

@@ -132,19 +132,22 @@ class Values:
         """The value that a name stands for, and the name to show for it.
 
         Args:
-            text: name of a layer, a value or a node.
+            text: name of a layer, a value, a module that gives one value, or a node.
             field: the setting that holds it, for the message.
 
         Raises:
             SettingsError: there is none, or several; near names are given.
         """
         graph, shapes = self.network.model.graph, self.network.shapes
-        layers = self.network.layers
+        layers = self.network.convolutions
         named = next((layer for layer in layers if text in (layer.name, f"#{layer.index}")), None)
         if named is not None:
             return named.value, named.name
         if graph.producer(text) is not None and text in shapes:
             return text, text
+        module = next((value for value in self.network.values if text in (value.name, *value.paths)), None)
+        if module is not None:
+            return module.value, module.name
         node = next((node for node in graph.nodes if node.name == text), None)
         if node is not None:
             return node.outputs[0], node.name
@@ -175,7 +178,7 @@ class Values:
             SettingsError: no such value, or one without rows and columns.
         """
         value, name = self.find(text, "layer")
-        if any(layer.value == value and layer.name == name for layer in self.network.layers):
+        if any(layer.value == value and layer.name == name for layer in self.network.convolutions):
             value = self.handed_on(value)
         if self._walk.axes.get(value) is None or len(self.network.shapes[value]) != 4:
             raise SettingsError(
@@ -191,7 +194,7 @@ class Values:
 
     def last_layer(self, before: set[str] | None = None) -> Layer | None:
         """The last 2-d convolution; of those whose output is in `before`, where given."""
-        layers = [layer for layer in self.network.layers if layer.has_maps]
+        layers = [layer for layer in self.network.convolutions if layer.has_maps]
         layers = [layer for layer in layers if before is None or layer.value in before]
         return layers[-1] if layers else None
 

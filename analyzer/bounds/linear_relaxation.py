@@ -295,7 +295,7 @@ class SharedBounds:
     def __init__(self, network: Network, interval_bounds: Mapping[str, Interval] | None = None) -> None:
         self.network = network
         self.interval_bounds = intervals(network) if interval_bounds is None else interval_bounds
-        self._layers = {layer.value: layer for layer in network.layers}
+        self._layers = {layer.value: layer for layer in network.convolutions}
         self._layer_bounds: dict[str, tuple[Tensor, Tensor] | None] = {}
 
     def element_bounds(self, value: str, size: tuple[int, int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:

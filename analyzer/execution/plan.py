@@ -16,6 +16,7 @@ from filterscope.analyzer.data.images import RESIZES
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.network.layers import Layer, select
 from filterscope.analyzer.network.network import Network
+from filterscope.analyzer.network.values import ALL_KINDS, DEFAULT_KINDS, is_of_kind
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
 from filterscope.analyzer.units.objectives import OBJECTIVES
 from filterscope.converters import checks
@@ -29,17 +30,18 @@ ANALYTIC_UNITS = 512
 FIRST = "draft"  # quality of first pictures
 DIVERSE_UNITS = 16  # at most so many channels of a deep layer get diverse pictures unasked
 DEEP = 0.5  # layers beyond this part of the network are deep
-UNDECIDING = ("layers", "channels", "time_budget")  # settings that decide no result of a unit
+UNDECIDING = ("layers", "kinds", "channels", "time_budget")  # settings that decide no result of a unit
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a run; all but `layers`, `channels` and `time_budget` decide the results of each unit."""
+    """The settings of a run; `layers`, `kinds`, `channels` and `time_budget` decide no result of a unit."""
 
     quality: str = "standard"
     preset: str = "filterscope"
     objectives: tuple[str, ...] = ("channel",)  # of the ascent
     layers: tuple[str, ...] = ()  # names and globs; none: all
+    kinds: tuple[str, ...] = DEFAULT_KINDS  # of layers that a glob fits, or all: of analyzer.network.values.KINDS
     channels: str = "auto"  # auto, all, a number a layer ("32 per layer" is "32/layer"), or a list such as "0,4,8-11"
     seed: int = 0
     map_pictures: int = 12  # images whose activation maps are kept as pictures
@@ -47,7 +49,7 @@ class Settings:
     time_budget: float | None = None  # seconds for the pictures; the same command then goes on with the rest
 
     def __post_init__(self) -> None:
-        for name, public in (("objectives", "objective"), ("layers", "layers")):
+        for name, public in (("objectives", "objective"), ("layers", "layers"), ("kinds", "kinds")):
             names = checks.listed(public, getattr(self, name))
             object.__setattr__(self, name, tuple(checks.text(public, one) for one in names))
         for name in ("quality", "preset", "channels", "resize"):
@@ -73,6 +75,10 @@ class Settings:
                 value=self.resize,
             )
         _check_form(self.channels)
+        for kind in self.kinds:
+            if kind not in ALL_KINDS:
+                advice = f"give some of {', '.join(ALL_KINDS)}"
+                raise SettingsError(f"{setting('kinds', kind)}: {advice}", field="kinds", value=kind)
         if self.time_budget is not None and not 0 < self.time_budget < float("inf"):
             raise SettingsError(
                 f"{setting('time_budget', self.time_budget)}: give more than 0 seconds",
@@ -154,8 +160,9 @@ def make_plan(
     layers = [layer for layer in network.layers if layer.name in chosen]
     first: list[Task] = []
     tasks: list[Task] = []
+    places = {layer.name: place for place, layer in enumerate(network.layers)}
     for layer in layers:
-        channels = chosen[layer.name]
+        channels, place = chosen[layer.name], places[layer.name]
         if settings.first_recipe is not None:
             quick = _ascents(layer, settings.objectives, channels, settings.first_recipe, batch=batch)
             first += [replace(task, is_first=True) for task in quick]
@@ -165,7 +172,7 @@ def make_plan(
             climbs = _ascents(layer, ["channel"], channels, settings.recipe.accentuation, batch=batch)
             tasks += [replace(task, method="accentuation") for task in climbs]
         tasks += _ascents(layer, settings.objectives, channels, settings.recipe, batch=batch)
-        if settings.has_diversity and layer.index >= DEEP * len(network.layers):
+        if settings.has_diversity and place >= DEEP * len(network.layers):
             few = tuple(channels[index] for index in evenly_spaced(len(channels), DIVERSE_UNITS))
             tasks += _ascents(layer, ["diversity"], few, settings.recipe.diverse, batch=batch)
     own = settings.recipe
@@ -227,13 +234,19 @@ def _tasks(layer: str, objective: str, method: str, parts: Sequence[tuple[int, .
     return [Task(layer, objective, method, part, recipe=recipe) for part in parts]
 
 
-def selection(layers: Sequence[Layer], settings: Settings) -> dict[str, tuple[int, ...]]:
+def selection(layers: Sequence[Layer], settings: Settings, others: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
     """Which layers are analysed, in network order, and which channels of each.
+
+    Args:
+        layers: convolutions, and the values that the settings mean.
+        others: names of other values, for the message.
 
     Raises:
         SettingsError: a layer or channel that does not exist, or only layers that are not two-dimensional.
     """
-    analysed = [layer for layer in select(layers, settings.layers) if layer.has_maps]
+    named = [layer for layer in select(layers, settings.layers, others=others) if layer.has_maps]
+    patterns = [part.strip() for pattern in settings.layers for part in (pattern, *pattern.split(","))]
+    analysed = [layer for layer in named if is_of_kind(layer.kind, settings.kinds) or layer.is_called(patterns)]
     if not analysed:
         raise SettingsError("no two-dimensional convolution is among the layers chosen; others are listed only")
     return choose_channels(analysed, settings.channels)

@@ -314,7 +314,7 @@ def only_layer(network: Network, name: str) -> Layer:
     """
     from filterscope.analyzer.network.layers import select
 
-    matches: Sequence[Layer] = select(network.layers, [name])
+    matches: Sequence[Layer] = select(network.layers, [name], others=[value.name for value in network.values])
     if len(matches) > 1:
         listed = ", ".join(layer.name for layer in matches[:5]) + (", …" if len(matches) > 5 else "")
         raise SettingsError(

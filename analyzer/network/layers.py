@@ -1,7 +1,7 @@
-"""The convolution layers of a network: what each is, what it sees, and how they follow each other.
+"""The layers of a network: what each is, what it sees, and how they follow each other.
 
-A layer is a Conv or ConvTranspose of the canonical graph; a unit is one of its output channels. Knows graphs; knows
-nothing of pictures or files.
+A layer is a Conv or ConvTranspose of the canonical graph, or another value that has channels; a unit is one of its
+channels. Knows graphs; knows nothing of pictures or files.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,14 @@ SAME_PIXELS = operators(  # what leaves each pixel as it is, and its axes apart
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One convolution layer of the canonical graph."""
+    """One layer: a convolution of the canonical graph, or another of its values; then it has no kernel."""
 
-    index: int  # in graph order, from 0
+    index: int  # of convolutions in graph order, from 0; other values come after them
     name: str  # as its user knows it
     node: str  # name of the canonical node
     value: str  # its output, the pre-activation; the original has it under this name, but for a "::channels_first"
     source: str  # its input value
-    op: str  # Conv or ConvTranspose
+    op: str  # Conv, ConvTranspose, or what gives the value
     rank: int  # spatial dimensions: 2 is analysed, others are listed
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
@@ -59,6 +59,8 @@ class Layer:
     weight: np.ndarray | None  # (C_out, C_in / groups, …) float32; None where the kernel is computed at run time
     bias_vector: np.ndarray | None  # (C_out,) float32; zeros where the layer has none, None where it is computed
     pictures: int = 1  # that its output holds for one image: more where channels were made into pictures before it
+    kind: str = "conv"  # as `network.values` says
+    paths: tuple[str, ...] = ()  # other names: of all the user's modules that give this value alone
 
     @property
     def has_maps(self) -> bool:
@@ -66,9 +68,19 @@ class Layer:
         return self.rank == 2 and self.pictures == 1
 
     @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution, and not another value of the graph."""
+        return self.op in CONVOLUTIONS
+
+    @property
     def is_constant(self) -> bool:
         """Whether kernel and bias are the same for every picture, so that the layer is a linear map that is known."""
         return self.weight is not None and self.bias_vector is not None
+
+    def is_called(self, names: Collection[str]) -> bool:
+        """Whether one of some names, to the letter, is its own."""
+        own = (self.name, self.node, self.value, self.value.partition("::")[0], f"#{self.index}", *self.paths)
+        return any(name in names for name in own)
 
     def to_json(self) -> dict[str, Any]:
         """What layers.json and `filterscope inspect` as JSON say of it (docs/run-format.md)."""
@@ -104,32 +116,58 @@ class Layer:
             "depth": self.depth,
             "predecessors": list(self.predecessors),
             "sees_image": self.sees_image,
-            "computed": not self.is_constant,
+            "computed": self.is_convolution and not self.is_constant,
+            "kind": self.kind,
+            "paths": list(self.paths),
         }
 
 
-def conv_layers(walk: FieldWalk, names: Mapping[str, str], normalised: Iterable[str] = ()) -> list[Layer]:
+def conv_layers(
+    walk: FieldWalk,
+    names: Mapping[str, str],
+    normalised: Iterable[str] = (),
+    modules: Mapping[str, Sequence[str]] | None = None,
+) -> list[Layer]:
     """Every convolution layer of a network, in graph order.
 
     Args:
         walk: through the canonical graph, at the size analysed.
         names: node name → the name its user knows.
         normalised: nodes into which a BatchNorm was folded.
+        modules: path of a user's module → the values that it gives.
     """
-    ancestry = _Ancestry(walk.graph, walk.input)
+    paths = paths_of_values(modules or {})
+    ancestry = Ancestry(walk.graph, walk.input)
     normalised = set(normalised)
     convolutions = [node for node in walk.graph.nodes if node.op in CONVOLUTIONS and not node.domain]
-    return [
+    layers = [
         _layer(node, walk, ancestry, names, index=index, batchnorm=node.name in normalised)
         for index, node in enumerate(convolutions)
     ]
+    return [replace(layer, paths=tuple(paths.get(layer.value, ()))) for layer in layers]
 
 
-def select(layers: Sequence[Layer], patterns: Sequence[str], field: str = "layers") -> list[Layer]:
+def paths_of_values(modules: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Value → the paths of the modules that give it alone.
+
+    Args:
+        modules: path of a user's module → the values that it gives.
+    """
+    paths: dict[str, list[str]] = {}
+    for path, values in modules.items():
+        if len(values) == 1:
+            paths.setdefault(values[0], []).append(path)
+    return paths
+
+
+def select(
+    layers: Sequence[Layer], patterns: Sequence[str], field: str = "layers", others: Sequence[str] = ()
+) -> list[Layer]:
     """Layers by name, node, value, number or glob, or several of these with commas; all of them for an empty list.
 
     Args:
         field: the setting that holds the patterns, for the error.
+        others: what else could have been named, for the error.
 
     Raises:
         SettingsError: nothing matches; the nearest names are suggested.
@@ -143,7 +181,7 @@ def select(layers: Sequence[Layer], patterns: Sequence[str], field: str = "layer
         matches = [layer.index for layer in layers if _matches(layer, pattern)]
         if not matches:
             names = [layer.name for layer in layers]
-            near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
+            near = difflib.get_close_matches(pattern, [*names, *others], 3, 0.3) or names[:3]
             message = f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)"
             raise SettingsError(message, field=field, value=pattern)
         chosen.update(matches)
@@ -179,13 +217,13 @@ def layers_before(layers: Sequence[Layer], layer: Layer) -> list[Layer]:
 
 
 def _matches(layer: Layer, pattern: str) -> bool:
-    own = (layer.name, layer.node, layer.value)
-    if pattern in own or pattern == f"#{layer.index}":
+    if layer.is_called([pattern]):
         return True
+    own = (layer.name, layer.node, layer.value, *layer.paths)
     return any(fnmatch.fnmatchcase(name, pattern) for name in own)
 
 
-class _Ancestry:
+class Ancestry:
     """Which convolutions stand before each value, computed once for the whole graph."""
 
     def __init__(self, graph: Graph, image: str) -> None:
@@ -228,7 +266,7 @@ class _Ancestry:
 
 
 def _layer(
-    node: Node, walk: FieldWalk, ancestry: _Ancestry, names: Mapping[str, str], *, index: int, batchnorm: bool
+    node: Node, walk: FieldWalk, ancestry: Ancestry, names: Mapping[str, str], *, index: int, batchnorm: bool
 ) -> Layer:
     graph, shapes = walk.graph, walk.shapes
     output, source = node.outputs[0], node.inputs[0]

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from filterscope.analyzer.network.layers import Layer, conv_layers
 from filterscope.analyzer.network.other_size import at_another_size
 from filterscope.analyzer.network.preprocessing import Preprocessing
 from filterscope.analyzer.network.receptive_fields import FieldWalk
+from filterscope.analyzer.network.values import DEFAULT_KINDS
 from filterscope.converters import cache
 from filterscope.converters.errors import InputError, ModelError, setting
 from filterscope.converters.normal_form.canonical import CanonicalModel, canonicalize, fixed_batch
@@ -34,6 +35,7 @@ from filterscope.converters.runtime import Session
 if TYPE_CHECKING:
     from torch import nn
 
+    from filterscope.analyzer.network.values import GraphValue
     from filterscope.converters.onnx_file.model_file import ModelFile
     from filterscope.converters.parity import Alone, Parity
     from filterscope.converters.torch_import.importer import TorchTwin
@@ -77,11 +79,11 @@ class Network:
     process: int = field(default_factory=os.getpid)  # which opened it
 
     def __repr__(self) -> str:
-        channels, spec = sum(layer.out_channels for layer in self.layers), self.input
+        channels, spec = sum(layer.out_channels for layer in self.convolutions), self.input
         assumed = ("" if spec.size_certain else " (assumed)", "" if spec.certain else " (assumed)")
         return (
-            f"<filterscope.Network {self.model.path.name}: {len(self.layers)} layers, {channels:,} channels; input "
-            f"{spec.channels}×{spec.height}×{spec.width}{assumed[0]}, {spec.preprocessing.name}{assumed[1]}>"
+            f"<filterscope.Network {self.model.path.name}: {len(self.convolutions)} layers, {channels:,} channels; "
+            f"input {spec.channels}×{spec.height}×{spec.width}{assumed[0]}, {spec.preprocessing.name}{assumed[1]}>"
         )
 
     @property
@@ -181,6 +183,25 @@ class Network:
                 macs.append(math.prod(self.shapes[node.outputs[0]]) * inner)
         return macs
 
+    @cached_property
+    def values(self) -> tuple[GraphValue, ...]:
+        """Everything in it that has channels, convolutions among them, in graph order."""
+        from filterscope.analyzer.network.values import graph_values
+
+        return tuple(graph_values(self))
+
+    def with_values(self, patterns: Sequence[str], kinds: Sequence[str] = DEFAULT_KINDS) -> Network:
+        """The network with the values that some names and globs mean among its layers (`values.chosen_values`)."""
+        from filterscope.analyzer.network.value_layers import with_values
+        from filterscope.analyzer.network.values import chosen_values
+
+        return with_values(self, chosen_values(self.values, patterns, kinds))
+
+    @property
+    def convolutions(self) -> tuple[Layer, ...]:
+        """Its convolutions, in graph order; `layers` may hold other values too."""
+        return tuple(layer for layer in self.layers if layer.is_convolution)
+
     def layer(self, name: str) -> Layer:
         """The layer of this name."""
         return next(layer for layer in self.layers if layer.name == name)
@@ -268,8 +289,8 @@ class Network:
             "notes": list(self.model.notes),
             "parameters": self.parameters,
             "macs": self.macs,
-            "conv_layers": len(self.layers),
-            "conv_channels": sum(layer.out_channels for layer in self.layers),
+            "conv_layers": len(self.convolutions),
+            "conv_channels": sum(layer.out_channels for layer in self.convolutions),
             "outputs": [{"name": name, "shape": list(self.shapes.get(name, ()))} for name in graph.outputs],
         }
 
@@ -418,7 +439,8 @@ def assemble(
 ) -> Network:
     """Put a network together from its parts, and list its layers."""
     axes = (2, 3) if spec.layout == "NCHW" else (1, 2)
-    layers = conv_layers(FieldWalk(model.graph, spec.name, axes, shapes), model.layer_names, model.normalised)
+    walk = FieldWalk(model.graph, spec.name, axes, shapes)
+    layers = conv_layers(walk, model.layer_names, model.normalised, model.module_outputs)
     return Network(model=model, input=spec, shapes=shapes, layers=tuple(layers), compared=compared)
 
 

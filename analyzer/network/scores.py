@@ -179,7 +179,7 @@ def _before_squashing(network: Network, output: str) -> str:
 
 def _as_layer(network: Network, value: str, count: int) -> Layer:
     return Layer(
-        index=len(network.layers),
+        index=len(network.convolutions),
         name=NAME,
         node=NAME,
         value=value,
@@ -202,7 +202,7 @@ def _as_layer(network: Network, value: str, count: int) -> Layer:
         nonlinearity="none",
         field=None,
         is_global=True,
-        depth=len(network.layers),
+        depth=len(network.convolutions),
         predecessors=(),
         sees_image=False,
         weight=None,

@@ -32,7 +32,7 @@ def gather_units(folder: Path) -> pa.Table:
     """
     order = {}
     if (folder / "layers.json").is_file():
-        order = {layer.name: layer.index for layer in read_layers(folder)}
+        order = {layer.name: layer.position for layer in read_layers(folder)}
     table = _gathered(folder / "tasks", is_first=False)
     first = _gathered(folder / "first", is_first=True)
     if len(first):

@@ -84,14 +84,14 @@ class FieldInfo(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerInfo(Record):
-    """A convolution layer, analysed or not: an entry of layers.json, which writes every field."""
+    """A convolution, analysed or not, or another value that is: an entry of layers.json, which writes every field."""
 
-    index: int  # place in graph order, from 0
+    index: int  # of convolutions in graph order, from 0; of other values a number after them
     name: str  # the user's
     slug: str  # the layer in file names: 1 to 60 ASCII letters, digits and dashes
     node: str  # ONNX name
     value: str  # ONNX name of the pre-activation
-    op: str  # Conv or ConvTranspose
+    op: str  # Conv, ConvTranspose, or what gives the value
     rank: int  # spatial axes: 1, 2 or 3
     kernel: tuple[int, ...]  # an extent an axis, ≥ 1
     stride: tuple[int, ...]
@@ -112,6 +112,18 @@ class LayerInfo(Record):
     sees_image: bool  # its input is the image itself
     analysed: bool
     channels: tuple[int, ...]  # those analysed, in order
+    kind: str | None  # conv, block, add, concat, …: analyzer.network.values; null: an older version, a convolution
+    place: int | None  # among the layers of the run in graph order, from 0; null: an older version, as `index`
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution, which has a kernel, and not another value of the network."""
+        return self.kind in (None, "conv")
+
+    @property
+    def position(self) -> int:
+        """Place among the layers of the run in graph order, from 0."""
+        return self.index if self.place is None else self.place
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -142,7 +142,7 @@ class Groups:
         """
         if self.layers:
             return select_two_dimensional(network.layers, self.layers, "groups")
-        candidates = [layer for layer in network.layers if layer.name in analysed]
+        candidates = [layer for layer in network.convolutions if layer.name in analysed]
         # One place has no parts, and activations that are not rectified lose half of what they say.
         candidates = [layer for layer in candidates if min(layer.output_shape[1:]) > 1] or candidates
         candidates = [layer for layer in candidates if layer.nonlinearity != "none"] or candidates

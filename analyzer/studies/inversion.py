@@ -200,7 +200,7 @@ class Inversion:
         """
         if self.layers:
             return select_two_dimensional(network.layers, self.layers, "inversion")
-        return spread([layer for layer in network.layers if layer.name in analysed], count)
+        return spread([layer for layer in network.convolutions if layer.name in analysed], count)
 
     def run(self, context: Context) -> None:
         """Invert, measure, save."""

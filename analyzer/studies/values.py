@@ -125,7 +125,7 @@ def values_of(network: Network) -> list[GraphValue]:
     """Every value that follows from the image and has channels, convolutions left out."""
     graph, shapes = network.model.graph, network.shapes
     walk = FieldWalk(graph, network.input.name, network.axes, shapes)
-    named = {layer.node: layer.name for layer in network.layers}
+    named = {layer.node: layer.name for layer in network.convolutions}
     after: dict[str, frozenset[str]] = {network.input.name: frozenset()}  # the convolutions directly before a value
     values = []
     for order, node in enumerate(graph.nodes):

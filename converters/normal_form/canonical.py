@@ -21,10 +21,11 @@ from onnx import numpy_helper
 
 from filterscope.converters.errors import LimitError, ModelError, UnsupportedOperatorError
 from filterscope.converters.graph import Graph, Node, Shape
-from filterscope.converters.normal_form import cut_head, extra_inputs
+from filterscope.converters.normal_form import cut_head, extra_inputs, views
 from filterscope.converters.normal_form.passes import Draft, run_passes
 from filterscope.converters.normal_form.runnable import make_runnable
 from filterscope.converters.normal_form.shapes import add_shapes, shapes_for
+from filterscope.converters.normal_form.views import View
 from filterscope.converters.onnx_file import limits
 from filterscope.converters.onnx_file.model_file import ModelFile
 from filterscope.converters.operator_facts import FILE_CONVOLUTIONS
@@ -51,6 +52,7 @@ class CanonicalModel:
     notes: tuple[str, ...]  # what was changed, a sentence each
     converted: bool  # whether the original is our export of another framework's model
     layer_names: Mapping[str, str]  # node name → the name its user knows, for each convolution
+    module_outputs: Mapping[str, tuple[str, ...]]  # path of a user's module → the values that it gives, in graph order
     normalised: frozenset[str]  # nodes into which a BatchNorm was folded
     opset: int  # of the file
     producer: str  # what wrote the file, as the file says
@@ -106,6 +108,16 @@ class CanonicalModel:
             return self
         add_shapes(part)
         return replace(self, proto=part)
+
+    def with_views(self, of: Mapping[str, View]) -> CanonicalModel:
+        """The model with maps of some values, each under the value's name and the view's suffix."""
+        if not of:
+            return self
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        views.add_views(proto, of)
+        add_shapes(proto)
+        return replace(self, proto=proto)
 
     def check_values(self, shape: tuple[int, int, int, int]) -> None:
         """Judge the values of the network for an input of this shape, before it is run.
@@ -219,6 +231,7 @@ def _in_normal_form(file: ModelFile, repeated: tuple[str, ...], batch: int | Non
         notes=(*file.notes, *notes),
         converted=file.converted,
         layer_names=draft.layer_names,
+        module_outputs=draft.module_outputs,
         normalised=draft.normalised,
         opset=opset_of(file.proto),
         producer=f"{file.proto.producer_name} {file.proto.producer_version}".strip(),

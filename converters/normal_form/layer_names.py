@@ -52,13 +52,13 @@ def _of_node(node: str, output: str) -> str:
     node = node.removesuffix("_quant")
     path = re.fullmatch(r"(/?)(.+?)/(Conv|ConvTranspose|Conv2D|convolution|BiasAdd)(_\d+)?", node)
     if path:
-        return _module_path(path[2]) if path[1] else path[2]
+        return module_path(path[2]) if path[1] else path[2]
     numbered = re.fullmatch(r"(p2o\.)?(Conv|ConvTranspose)[_.@]\d+", node)
     paddle = re.fullmatch(r"(.+)\.tmp_\d+", output)
     return paddle[1] if numbered and paddle else node
 
 
-def _module_path(scopes: str) -> str:
+def module_path(scopes: str) -> str:
     """PyTorch's scopes as its module path: "layer1/layer1.0/conv1", where a scope may repeat the one that holds it."""
     path: list[str] = []
     for scope in scopes.split("/"):

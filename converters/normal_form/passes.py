@@ -22,6 +22,7 @@ from filterscope.converters.normal_form.fold_constants import fold_constants
 from filterscope.converters.normal_form.free_batch import BATCH, fix_batch, free_batch
 from filterscope.converters.normal_form.inline_functions import inline_functions
 from filterscope.converters.normal_form.layer_names import layer_names
+from filterscope.converters.normal_form.module_outputs import module_outputs
 from filterscope.converters.normal_form.shapes import add_shapes
 from filterscope.converters.onnx_file import limits
 from filterscope.converters.operator_facts import CONTROL_FLOW, CONVOLUTIONS
@@ -68,6 +69,7 @@ class Draft:
     float32_form: Float32Form = field(init=False)  # the file's network in float32, for the proof
     from_fed_inputs: frozenset[str] = frozenset()  # values that follow from `repeated` and constants alone
     layer_names: Mapping[str, str] = field(default_factory=dict)  # node name → its user's name, for each convolution
+    module_outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # module path → values that it gives
     normalised: frozenset[str] = frozenset()  # nodes into which a BatchNorm was folded
 
 
@@ -247,8 +249,9 @@ def _sort_nodes(draft: Draft) -> Result:
 
 @_pass(requires=(Property.IN_ONNX_IR, Property.UNIQUE_NODE_NAMES), ensures=(Property.LAYERS_NAMED,))
 def _name_layers(draft: Draft) -> Result:
-    """Find the name that each convolution has for its user."""
+    """Find the name that each convolution has for its user, and what each of the user's modules gives."""
     draft.layer_names = layer_names(draft.model)
+    draft.module_outputs = module_outputs(draft.model)
     return Result(modified=False)
 
 

@@ -17,6 +17,7 @@ from filterscope.commands.options import (
     ATTRIBUTIONS,
     DATA,
     INPUT,
+    KINDS,
     MACHINE,
     OBJECTIVES,
     OUTPUT,
@@ -90,6 +91,15 @@ def analyze(
         ),
     ] = None,
     layers: Layers = None,
+    kinds: Annotated[
+        str,
+        typer.Option(
+            help=f"Of which kinds a glob's layers are, separated by commas: {', '.join(KINDS)}. A block ends in a "
+            "residual sum or a concatenation.",
+            **one_of(*KINDS, metavar="<kinds>"),
+            rich_help_panel=RESULT,
+        ),
+    ] = "conv,block",
     channels: Annotated[
         str,
         typer.Option(help="auto, all, 16/layer, or numbers and ranges: 0,4,8-11.", rich_help_panel=RESULT),
@@ -217,6 +227,7 @@ def analyze(
             preset=preset,
             objective=objective or "channel",
             layers=layers,
+            kinds=kinds,
             channels=channels,
             seed=seed,
             maps=maps,

@@ -23,11 +23,20 @@ SCHEMA = 1
 COLUMNS = "{:>3}  {:<27} {:<10} {:>11} {:>9} {:>9} {:>7} {:>7} {}"
 TITLES = ("#", "layer", "kernel", "channels", "output", "field", "params", "MACs", "then")
 HEAD = COLUMNS.format(*TITLES)
+VALUES = "{:<34} {:<17} {:<18} {:>8} {:>9}  {}"
 
 
 @opens_a_model
 def inspect(
     opening: Opening,
+    has_all: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every value that has channels, as a tree of your modules: any of these names is a --layer.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Everything as JSON (docs/run-format.md).", rich_help_panel=OUTPUT)
     ] = False,
@@ -46,14 +55,15 @@ def inspect(
     parity: Parity | None = None
     failure: ModelError | None = None
     if not as_json:
-        typer.echo(table(network))
+        typer.echo(value_tree(network) if has_all else table(network))
         typer.echo(totals(network))
     try:
         parity = network.prove()
     except ModelError as error:
         failure = error.beside_the_layers() if isinstance(error, UnsupportedOperatorError) else error
     if as_json:
-        typer.echo(json.dumps(to_json(network, parity, failure), indent=1))
+        content = to_json(network, parity, failure) | ({"values": values_json(network)} if has_all else {})
+        typer.echo(json.dumps(content, indent=1))
     elif parity is not None:
         typer.echo(parity_lines(parity))
     if failure is not None:
@@ -63,6 +73,47 @@ def inspect(
 def table(network: Network) -> str:
     """A line a layer."""
     return "\n".join([HEAD, *(_line(layer) for layer in network.layers)])
+
+
+def value_tree(network: Network) -> str:
+    """A line a value in network order, below the modules that it belongs to."""
+    lines = [VALUES.format("layer", "kind", "operator", "channels", "output", "value")]
+    above: list[str] = []
+    for value in network.values:
+        is_named = bool(value.paths) or value.kind == "conv"
+        holders = _holders(value.name) if is_named else above
+        shared = next((i for i, (a, b) in enumerate(zip(above, holders, strict=False)) if a != b), None)
+        shared = min(len(above), len(holders)) if shared is None else shared
+        lines += [f"{'  ' * depth}{visible(holder)}" for depth, holder in enumerate(holders) if depth >= shared]
+        above = holders
+        name = f"{'  ' * len(holders)}{visible(value.name)}"
+        kind = f"{value.kind}, block" if value.is_block else value.kind
+        maps = "×".join(map(str, value.places))
+        lines.append(VALUES.format(name, kind, value.op, f"{value.channels:,}", maps, visible(value.value)))
+    return "\n".join(lines)
+
+
+def values_json(network: Network) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    return [
+        {
+            "name": value.name,
+            "value": value.value,
+            "paths": list(value.paths),
+            "kind": value.kind,
+            "block": value.is_block,
+            "op": value.op,
+            "channels": value.channels,
+            "maps": list(value.places),
+        }
+        for value in network.values
+    ]
+
+
+def _holders(name: str) -> list[str]:
+    """The modules that hold one, the outermost first."""
+    ends = [place for place, letter in enumerate(name) if letter in "./" and place]
+    return [name[:end] for end in ends]
 
 
 def raw_table(refusal: UnsupportedOperatorError) -> str:

@@ -25,6 +25,7 @@ PREPROCESSINGS = ("unit", "imagenet", "symmetric", "raw255", "caffe-bgr")  # lit
 QUALITIES = ("draft", "standard", "fine")  # tests/filterscope/test_options.py sees that they are the library's
 PRESETS = ("filterscope", "strong", "distill", "maco", "yosinski", "paper", "notebook-2018")
 OBJECTIVES = ("channel", "neuron", "negative", "diversity", "layer")
+KINDS = ("conv", "add", "concat", "pool", "activation", "norm", "dense", "block", "other", "all")  # of layers
 METHODS = ("ascent", "vertex", "analytic", "certified")
 ATTRIBUTIONS = (
     *("all", "default", "saliency", "input-x-gradient", "integrated-gradients", "smoothgrad", "guided", "deconvnet"),
@@ -35,7 +36,8 @@ SETTINGS = frozenset(  # every option of every command, as the Python API spells
     (
         *("attribution", "canonical", "canvas", "captions", "channel", "channels", "class", "classes"),
         *("columns", "device", "direction", "dpi", "examples", "feed", "film", "groups", "high", "images", "input"),
-        *("input_channels", "input_size", "inversion", "json", "json_log", "labels", "layer", "layers"),
+        *("all",),
+        *("input_channels", "kinds", "input_size", "inversion", "json", "json_log", "labels", "layer", "layers"),
         *("layout", "limit_memory", "limit_seconds", "maps", "match", "mean", "method", "no_resize"),
         *("objective", "open", "order", "out", "pair", "png", "preprocess", "preset", "quality", "quiet", "resize"),
         *("restrain", "sanity", "seconds", "seed", "single_file", "start", "std", "steps", "target", "time_budget"),

@@ -89,6 +89,7 @@ def settings_with(
     preset: str | None = None,
     objective: str | Sequence[str] | None = None,
     layers: str | Sequence[str] | None = None,
+    kinds: str | Sequence[str] | None = None,
     channels: str | int | Sequence[int] | None = None,
     seed: int | None = None,
     maps: int | None = None,
@@ -99,6 +100,7 @@ def settings_with(
 
     Args:
         settings: what the others change; None: the defaults.
+        kinds: of the layers that a glob fits, or all: a list, or text with commas.
         channels: "auto", "all", "16/layer", numbers and ranges as text, or numbers.
         time_budget: seconds, or text such as "10m".
 
@@ -110,6 +112,7 @@ def settings_with(
         "preset": preset,
         "objectives": _unique(objective),
         "layers": _unique(layers),
+        "kinds": None if kinds is None else tuple(kinds.split(",")) if isinstance(kinds, str) else _unique(kinds),
         "channels": channels if channels is None or isinstance(channels, str) else _numbers(channels),
         "seed": seed,
         "map_pictures": maps,

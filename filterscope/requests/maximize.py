@@ -130,7 +130,7 @@ class MaximizeRequest:
         from filterscope.analyzer.network.scores import class_index, own_labels, scores
         from filterscope.analyzer.units.objectives import between
 
-        layer = scores(network) if self.layer is None else only_layer(network, self.layer)
+        layer = scores(network) if self.layer is None else only_layer(self._with_layer(network), self.layer)
         objective, units = self.objective, tuple(self.channels)
         if self.class_name is not None:
             units = (class_index(self.class_name, self.labels or own_labels(network), layer.out_channels),)
@@ -169,6 +169,7 @@ class MaximizeRequest:
         """
         from filterscope.analyzer.maximize.single_unit import answer, at_quality
 
+        network = self._with_layer(network)
         question = self.question(network)
         self._warn_of_dark_photo()
         network.prove()
@@ -181,6 +182,10 @@ class MaximizeRequest:
         if self.film is not None and portrait.film is not None:
             portrait.film.save(self.film)
         return portrait
+
+    def _with_layer(self, network: Network) -> Network:
+        """The network with the layer that is named, where it is another value than a convolution."""
+        return network if self.layer is None else network.with_values([self.layer])
 
     @property
     def _photo(self) -> Photo | None:

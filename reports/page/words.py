@@ -155,8 +155,21 @@ def listed(words: Sequence[str], most: int = 6) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
+KINDS = {  # as layers.json calls them → in words
+    "add": "sum",
+    "concat": "concatenation",
+    "pool": "pooling",
+    "activation": "activation",
+    "norm": "normalisation",
+    "dense": "dense layer",
+    "block": "end of a block",
+}
+
+
 def operation(layer: LayerInfo) -> str:
-    """What kind of convolution a layer is, in a word or three."""
+    """What kind of layer it is, in a word or three."""
+    if not layer.is_convolution:
+        return KINDS.get(str(layer.kind), str(layer.op))
     kind = "transposed convolution" if layer.op == "ConvTranspose" else "convolution"
     if layer.rank != 2:
         return f"{layer.rank}-d {kind}"
@@ -214,6 +227,9 @@ def in_brief(layer: LayerInfo, within: Sequence[int] | None = None) -> list[str]
         layer: of a run.
         within: (height, width) of the network's input, pixels, where it is known.
     """
+    if not layer.is_convolution:
+        channels, maps = count(layer.out_channels, "channel"), f"maps of {times(layer.output_shape[1:])}"
+        return [operation(layer), channels, maps, f"sees {field(layer, within)}", nonlinearity(layer)]
     kernel = times(layer.kernel)
     if any(step != 1 for step in layer.stride):
         kernel += f", stride {_one_or_all(layer.stride)}"
@@ -244,6 +260,14 @@ def facts(layer: LayerInfo, within: Sequence[int] | None = None) -> list[tuple[s
         seen += f" ({times(place.size)}\u00a0px with what lies outside)"
     if place.jump is not None and not place.is_global:
         seen += f", one neuron every {times(place.jump)} px"
+    of_maps = [
+        ("Maps", f"{times(layer.output_shape[1:])} neurons a channel"),
+        ("Followed by", nonlinearity(layer)),
+        ("Receptive field", seen),
+        ("Depth", f"{count(layer.depth, 'convolution')} before it"),
+    ]
+    if not layer.is_convolution:
+        return [("Operation", f"{operation(layer)} ({layer.op})"), ("Channels", f"{layer.out_channels:,}"), *of_maps]
     return [
         ("Operation", operation(layer)),
         ("Kernel", times(layer.kernel)),
@@ -252,14 +276,11 @@ def facts(layer: LayerInfo, within: Sequence[int] | None = None) -> list[tuple[s
         ("Padding", _padding(pads[:rank], pads[rank:])),
         ("Groups", f"{layer.groups:,}"),
         ("Channels", f"{layer.in_channels:,} in, {layer.out_channels:,} out"),
-        ("Maps", f"{times(layer.output_shape[1:])} neurons a channel"),
         ("Parameters", f"{layer.parameters:,}"),
         ("Multiply-adds", large(layer.macs)),
         ("Bias", "yes" if layer.bias else "no"),
         ("Batch normalisation", "folded into the weights" if layer.batchnorm else "none"),
-        ("Followed by", nonlinearity(layer)),
-        ("Receptive field", seen),
-        ("Depth", f"{count(layer.depth, 'convolution')} before it"),
+        *of_maps,
     ]
 
 

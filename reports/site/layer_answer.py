@@ -119,4 +119,5 @@ def _place(page: LayerPage, layers: int) -> str:
     layer = page.layer
     seen = words.field(layer, page.input_size)
     sees = "" if seen == words.NOTHING else f", and a neuron of it sees {seen}"
-    return f"It is convolution {layer.index + 1} of {layers}{sees}."
+    what = "convolution" if layer.is_convolution and layer.position == layer.index else "layer"
+    return f"It is {what} {layer.position + 1} of {layers}{sees}."

@@ -355,7 +355,7 @@ def _no_diverse(source: LayerSource, layer: LayerInfo, kinds: Sequence[Kind]) ->
         return ""
     if source.run.info.settings.quality == "draft":
         return "No diverse pictures: a draft has them only where they are asked for."
-    if layer.index < len(source.run.layers) / 2:
+    if layer.position < len(source.run.layers) / 2:
         return "No diverse pictures: unless they are asked for, only the later half of the layers has them."
     return "No diverse pictures yet." if source.run.info.status != "complete" else ""
 

@@ -32,15 +32,15 @@ def plots(run: Run, entries: Sequence[LayerEntry], channel_classes: pa.Table) ->
     rows = {row.layer: row for row in rows_of(run.table("examples/layers.parquet"), DepthRow)}
 
     def of_data(quantity: Callable[[DepthRow], float | None]) -> list[tuple[int, str, float | None]]:
-        return [(la.index, la.name, quantity(rows[la.name]) if la.name in rows else None) for la in layers]
+        return [(la.position, la.name, quantity(rows[la.name]) if la.name in rows else None) for la in layers]
 
-    fields = [(la.index, la.name, float(max(la.field.size)) if la.field.size else None) for la in layers]
-    reached = [(e.layer.index, e.layer.name, e.reached) for e in entries]
-    dead = [(e.layer.index, e.layer.name, float(e.dead) if e.page and e.layer.analysed else None) for e in entries]
+    fields = [(la.position, la.name, float(max(la.field.size)) if la.field.size else None) for la in layers]
+    reached = [(e.layer.position, e.layer.name, e.reached) for e in entries]
+    dead = [(e.layer.position, e.layer.name, float(e.dead) if e.page and e.layer.analysed else None) for e in entries]
     sparsity, active = of_data(lambda row: row.sparsity), of_data(lambda row: row.active)
     silent = of_data(lambda row: row.dead)
     telling = _telling(channel_classes)
-    classes = [(la.index, la.name, telling.get(la.name)) for la in layers]
+    classes = [(la.position, la.name, telling.get(la.name)) for la in layers]
     drawn = [
         by_depth(
             "Receptive field",

@@ -8,6 +8,7 @@ from filterscope.analyzer.data.images import RESIZES
 from filterscope.analyzer.maximize.presets import PRESETS, QUALITIES
 from filterscope.analyzer.maximize.single_unit import METHODS
 from filterscope.analyzer.network.preprocessing import PRESETS as PREPROCESSINGS
+from filterscope.analyzer.network.values import ALL_KINDS
 from filterscope.analyzer.units.objectives import OBJECTIVES
 from filterscope.cli import app
 from filterscope.commands import options
@@ -52,6 +53,7 @@ def test_choices_are_the_librarys():
     assert tuple(PREPROCESSINGS) == options.PREPROCESSINGS
     assert tuple(OBJECTIVES) == options.OBJECTIVES
     assert options.METHODS == METHODS
+    assert options.KINDS == ALL_KINDS
     assert ("all", "default", *ATTRIBUTIONS) == options.ATTRIBUTIONS
     assert (*options.RESIZES, "none") == RESIZES
 

@@ -38,10 +38,15 @@ class Layer:
     index: int = 0
     node: str = ""
     value: str = ""
+    kind: str = "conv"
+    paths: tuple = ()
 
     @property
     def has_maps(self):
         return self.rank == 2
+
+    def is_called(self, names):
+        return self.name in names
 
 
 TWO = [Layer("first", 6), Layer("second", 20)]
@@ -244,7 +249,7 @@ CHANGES = {
 
 
 def test_each_setting_makes_another_plan(network):
-    assert {*CHANGES, "time_budget"} == {field.name for field in fields(Settings)}
+    assert {*CHANGES, "kinds", "time_budget"} == {field.name for field in fields(Settings)}
     identities = {plan(network, replace(EVERY, **{name: value})).identity for name, value in CHANGES.items()}
     assert len(identities | {plan(network).identity}) == len(CHANGES) + 1
 
@@ -252,7 +257,7 @@ def test_each_setting_makes_another_plan(network):
 def test_what_decides_nothing_leaves_the_plan_as_it_is(network):
     same = plan(network).identity
     assert plan(network).identity == same
-    named = replace(EVERY, channels="auto", layers=("*",), time_budget=60.0)
+    named = replace(EVERY, channels="auto", layers=("*",), kinds=("all",), time_budget=60.0)
     assert plan(network, named).identity == same, "the same channels, named otherwise"
     assert "device" not in {field.name for field in fields(Settings)}
 

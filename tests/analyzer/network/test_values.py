@@ -1,0 +1,143 @@
+"""Any value that has channels is a layer: what is listed, what it is called, and that its maps are its numbers."""
+
+import numpy as np
+import onnx
+import pytest
+
+from filterscope.analyzer.boundary.opening import open_network
+from filterscope.analyzer.execution.plan import Settings, selection
+from filterscope.analyzer.maximize.presets import Recipe
+from filterscope.analyzer.network.network import InputOptions
+from filterscope.analyzer.network.preprocessing import preset
+from filterscope.analyzer.network.values import chosen_values
+from filterscope.requests.maximize import MaximizeRequest
+from support.networks import answers, build, normal
+
+SIDE = 12
+NODES = [
+    ("Conv", "x w", "a", {"name": "/stem/Conv"}),  # 8 channels, 12 × 12
+    ("Conv", "a v", "b", {"name": "/layer1/layer1.0/conv/Conv"}),
+    ("Add", "a b", "c", {"name": "/layer1/layer1.0/Add"}),
+    ("Relu", "c", "d", {"name": "/layer1/layer1.0/act/Relu"}),
+    ("Concat", "a d", "e", {"axis": 1, "name": "/join/Concat"}),
+    ("MaxPool", "e", "f", {"kernel_shape": [2, 2], "strides": [2, 2], "name": "/pool/MaxPool"}),
+    ("Conv", "f u", "g", {"name": "/patch/Conv"}),  # 10 channels, 6 × 6
+    ("Reshape", "g flat", "h", {"name": "/Reshape"}),  # (1, 10, 36)
+    ("Transpose", "h", "i", {"perm": [0, 2, 1], "name": "/Transpose"}),  # tokens (1, 36, 10)
+    ("Concat", "token i", "j", {"axis": 1, "name": "/cat/Concat"}),  # one token before them
+    ("Transpose", "j", "k", {"perm": [0, 2, 1], "name": "/Transpose_1"}),
+    ("MatMul", "j k", "l", {"name": "/attention/MatMul"}),  # (1, 37, 37)
+    ("Unsqueeze", "l one", "m", {"name": "/Unsqueeze"}),
+    ("Softmax", "m", "n", {"axis": -1, "name": "/attention/Softmax"}),  # one head
+    ("Transpose", "g", "o", {"perm": [0, 2, 3, 1], "name": "/Transpose_2"}),  # (1, 6, 6, 10)
+    ("ReduceMean", "i one", "p", {"keepdims": 0, "name": "/Mean"}),  # (1, 10)
+    ("Gemm", "p dense", "q", {"name": "/head/Gemm"}),  # (1, 5)
+]
+CONSTANTS = {
+    "w": normal(8, 3, 1, 1),
+    "v": normal(8, 8, 1, 1, seed=1),
+    "u": normal(10, 16, 1, 1, seed=2),
+    "flat": np.array([0, 10, 36]),
+    "token": normal(1, 1, 10, seed=3),
+    "one": np.array([1]),
+    "dense": normal(10, 5, seed=4),
+}
+LAID_OUT = {  # value → its maps, by NumPy
+    "d": lambda a: a,
+    "i": lambda a: a.transpose(0, 2, 1).reshape(1, 10, 6, 6),
+    "j": lambda a: a[:, 1:].transpose(0, 2, 1).reshape(1, 10, 6, 6),
+    "k": None,  # 37 tokens in a row of no grid
+    "h": lambda a: a.reshape(1, 10, 6, 6),
+    "n": lambda a: a,
+    "o": lambda a: a.transpose(0, 3, 1, 2),
+    "q": lambda a: a[:, :, None, None],
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build(NODES, CONSTANTS, shape=(1, 3, SIDE, SIDE), outputs=["q", "n", "o"])
+
+
+@pytest.fixture(scope="module")
+def network(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("values") / "m.onnx"
+    onnx.save(model, path)
+    return open_network(path, InputOptions(preprocessing=preset("unit")))
+
+
+def test_values_are_named_as_their_modules_and_told_apart_by_kind(network):
+    found = {value.value: (value.name, value.kind, value.is_block) for value in network.values}
+    assert found["a"] == ("stem", "conv", False)
+    assert found["b"] == ("layer1.0.conv", "conv", False)
+    assert found["c"] == ("c", "add", False), "inside a block, whose activation ends it"
+    assert found["d"] == ("layer1.0", "activation", True)
+    assert found["e"] == ("join", "concat", True)
+    assert found["f"] == ("pool", "pool", False)
+    assert found["q"] == ("head", "dense", False)
+    assert "k" not in found
+
+
+def test_maps_hold_the_values_numbers_however_they_are_laid_out(model, network):
+    everything = network.with_values([], ["all"])
+    layers = {layer.value.partition("::")[0]: layer for layer in everything.layers}
+    pixels = network.random_pixels(1, (SIDE, SIDE), 0)
+    x = (pixels / np.float32(255)).astype(np.float32).transpose(0, 3, 1, 2)
+    wanted = answers(model, x, list(LAID_OUT))
+    for value, lay_out in LAID_OUT.items():
+        if lay_out is None:
+            assert value not in layers
+            continue
+        layer = layers[value]
+        maps = everything.session([layer.value]).run(everything.input.to_model(pixels))[layer.value]
+        np.testing.assert_allclose(maps, lay_out(wanted[value]), rtol=1e-5, atol=1e-5)
+        assert maps.shape[1:] == layer.output_shape
+
+
+def test_layers_stand_in_graph_order_with_numbers_that_no_choice_changes(network):
+    everything, few = network.with_values([], ["all"]), network.with_values(["layer1", "head"])
+    assert [layer.name for layer in few.layers] == ["stem", "layer1.0.conv", "layer1.0", "patch", "head"]
+    numbers = {layer.name: layer.index for layer in everything.layers}
+    assert len(set(numbers.values())) == len(everything.layers)
+    assert {layer.name: layer.index for layer in few.layers}.items() <= numbers.items()
+    assert [layer.index for layer in network.layers] == [0, 1, 2]
+    assert few.with_values(["layer1", "head"]) is few
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kinds", "names"),
+    [
+        ([], ("conv", "block"), {"stem", "layer1.0.conv", "layer1.0", "join", "patch"}),
+        ([], ("conv",), {"stem", "layer1.0.conv", "patch"}),
+        ([], ("dense", "pool"), {"pool", "head", "l", "p"}),
+        (["layer1*"], ("conv", "block"), {"layer1.0.conv", "layer1.0"}),
+        (["layer1", "pool"], ("conv", "block"), {"layer1.0", "pool"}),
+        (["c"], ("conv",), {"c"}),  # a name is a name, of whatever kind
+        (["layer1.0.act"], ("conv",), {"layer1.0"}),
+        (["stem,head"], ("conv", "block"), {"stem", "head"}),
+    ],
+)
+def test_which_layers_are_analysed(network, patterns, kinds, names):
+    extended = network.with_values(patterns, kinds)
+    settings = Settings(layers=tuple(patterns), kinds=kinds, channels="1/layer")
+    assert set(selection(extended.layers, settings)) == names
+
+
+def test_where_no_module_is_known_every_join_is_a_block(tmp_path):
+    nodes = [(op, inputs, output, {k: v for k, v in more.items() if k != "name"}) for op, inputs, output, more in NODES]
+    onnx.save(build(nodes[:5], {"w": CONSTANTS["w"], "v": CONSTANTS["v"]}, shape=(1, 3, 8, 8)), tmp_path / "n.onnx")
+    network = open_network(tmp_path / "n.onnx", InputOptions(preprocessing=preset("unit")))
+    assert [value.value for value in network.values if value.is_block] == ["d", "e"]
+    assert chosen_values(network.values, ["e"], ("conv",))[0].name == "e"
+
+
+@pytest.mark.parametrize("value", [value for value, lay_out in LAID_OUT.items() if lay_out is not None])
+def test_a_picture_of_any_value_has_the_number_that_onnxruntime_gives_to_the_users_file(model, network, value):
+    request = MaximizeRequest(layer=value, channels=(0,), recipe=Recipe.named("filterscope", "draft"), device="cpu")
+    portrait = request.run(network)
+    assert portrait.tiles.shape[1:3] == (SIDE, SIDE)
+    x = (portrait.tiles / np.float32(255)).astype(np.float32).transpose(0, 3, 1, 2)
+    maps = LAID_OUT[value](answers(model, x, [value])[value])
+    assert maps[0, 0].mean() == pytest.approx(portrait.activation[0], rel=1e-4, abs=1e-5)
+    if value != "n":  # a softmax sums to 1 whatever it sees
+        assert portrait.activation[0] > portrait.random[0]
