@@ -191,10 +191,15 @@ class Network:
         return tuple(graph_values(self))
 
     def with_values(self, patterns: Sequence[str], kinds: Sequence[str] = DEFAULT_KINDS) -> Network:
-        """The network with the values that some names and globs mean among its layers (`values.chosen_values`)."""
-        from filterscope.analyzer.network.value_layers import with_values
+        """The network with the values that some names and globs mean among its layers (`values.chosen_values`).
+
+        Raises:
+            SettingsError: a name stands for several values, or for one that has no channels.
+        """
+        from filterscope.analyzer.network.value_layers import check_names, with_values
         from filterscope.analyzer.network.values import chosen_values
 
+        check_names(self, patterns)
         return with_values(self, chosen_values(self.values, patterns, kinds))
 
     @property

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from filterscope.analyzer.network.layers import Ancestry, Layer
 from filterscope.analyzer.network.nonlinearity import nonlinearity
 from filterscope.analyzer.network.receptive_fields import FieldWalk
+from filterscope.converters.errors import SettingsError, setting
+
+MOST_LISTED = 6  # values in a message
 
 if TYPE_CHECKING:
     from filterscope.analyzer.network.network import Network
@@ -45,6 +48,32 @@ def with_values(network: Network, values: Sequence[GraphValue]) -> Network:
     extended = replace(network, model=model, shapes=shapes, layers=tuple(layers))
     extended.__dict__["values"] = network.values  # the same numbers, whichever of them are layers
     return extended
+
+
+def check_names(network: Network, names: Sequence[str]) -> None:
+    """See that no name stands for a value that cannot be a layer, or for several.
+
+    Raises:
+        SettingsError: a module that gives several values, or a value that has no channels that could be told.
+    """
+    layers = {name for layer in network.layers for name in (layer.name, layer.node, layer.value, *layer.paths)}
+    layers |= {name for value in network.values for name in (value.name, value.value, *value.paths)}
+    for name in names:
+        if name in layers:
+            continue
+        several = network.model.module_outputs.get(name, ())
+        if len(several) > 1:
+            listed = ", ".join(several[:MOST_LISTED]) + (", …" if len(several) > MOST_LISTED else "")
+            _refuse(name, f"the module gives {len(several)} values, {listed}; name one of them")
+        value = several[0] if several else name
+        if value in network.shapes and network.model.graph.producer(value) is not None:
+            shape = list(network.shapes[value])
+            _refuse(name, f"the value {shape} is no float with channels that follows from the image; name another")
+
+
+def _refuse(name: str, fault: str) -> None:
+    """Raise the error of a name that stands for no layer."""
+    raise SettingsError(f"{setting('layers', name)}: {fault}", field="layers", value=name)
 
 
 def maps_of(value: GraphValue) -> str:

@@ -10,6 +10,7 @@ from filterscope.analyzer.maximize.presets import Recipe
 from filterscope.analyzer.network.network import InputOptions
 from filterscope.analyzer.network.preprocessing import preset
 from filterscope.analyzer.network.values import chosen_values
+from filterscope.converters.errors import SettingsError
 from filterscope.requests.maximize import MaximizeRequest
 from support.networks import answers, build, normal
 
@@ -121,6 +122,24 @@ def test_which_layers_are_analysed(network, patterns, kinds, names):
     extended = network.with_values(patterns, kinds)
     settings = Settings(layers=tuple(patterns), kinds=kinds, channels="1/layer")
     assert set(selection(extended.layers, settings)) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("k", r"`layers=k`: the value \[1, 10, 37\] is no float with channels that follows from the image"),
+        ("twice", "the module gives 2 values, r, s; name one of them"),
+        ("nothing", "no layer matches 'nothing'"),
+    ],
+)
+def test_a_name_that_stands_for_no_layer_is_refused_with_what_it_stands_for(tmp_path, name, words):
+    more = [("Relu", "a", "r", {"name": "/twice/Relu"}), ("Neg", "a", "s", {"name": "/twice/Neg"})]
+    model = build([*NODES, *more], CONSTANTS, shape=(1, 3, SIDE, SIDE), outputs=["q", "n", "o", "r", "s"])
+    onnx.save(model, tmp_path / "m.onnx")
+    network = open_network(tmp_path / "m.onnx", InputOptions(preprocessing=preset("unit")))
+    request = MaximizeRequest(layer=name, recipe=Recipe.named("filterscope", "draft"))
+    with pytest.raises(SettingsError, match=words):
+        request.run(network)
 
 
 def test_where_no_module_is_known_every_join_is_a_block(tmp_path):
