@@ -365,6 +365,7 @@ class Site:
             {"schema": SCHEMA, "run": self.run.info.json, "totals": asdict(totals), "layers": layers, "images": images},
         )
         seen = {entry.layer.index for entry in entries if entry.page}
+        convolutions = [layer for layer in self.run.layers if layer.is_convolution]
         rule, channels = telling.write(
             self.run, self.folder, self.table, self.studies, entries=entries, examples=self.examples is not None
         )
@@ -381,8 +382,9 @@ class Site:
             predictions=[page.facts.prediction for page in self.images],
             no_doubles=doubles.none_sentence({entry.layer.name: entry.doubles for entry in entries}),
             odd=findings.findings(self.run, self.studies, entries, self._saturated()),
-            drawing=graph.draw(self.run.layers, seen, summary.ends(self.run.info)),
-            outline=graph.draw_outline(self.run.graph, self.run.layers, seen),
+            drawing=graph.draw(convolutions, seen, summary.ends(self.run.info)),
+            outline=graph.draw_outline(self.run.graph, convolutions, seen),
+            cards={entry.layer.index: entry for entry in entries if entry.layer.is_convolution},
             plots=overview.plots(self.run, entries, self.studies.channel_classes),
             lacking=overview.missing(self.run, entries),
             left_out=self._left_out(entries),
