@@ -114,7 +114,13 @@ class Workshop:
 
     def _all_bounds(self) -> dict[str, Interval]:
         if self._bounds is None:
-            self._bounds = intervals(self.network)
+            bounds = intervals(self.network)
+            for layer in self.network.layers:  # an interval may lie along another axis than the channels
+                own = bounds.get(layer.value)
+                if own is None or own.axis != 1 or len(own.low) != layer.out_channels:
+                    ends = np.full(layer.out_channels, np.inf)
+                    bounds[layer.value] = Interval(-ends, ends)
+            self._bounds = bounds
         return self._bounds
 
     def meter(self, layer: Layer, objective: str, canvas: Canvas) -> tuple[Meter, np.ndarray]:

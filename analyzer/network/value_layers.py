@@ -13,6 +13,7 @@ from filterscope.analyzer.network.layers import Ancestry, Layer
 from filterscope.analyzer.network.nonlinearity import nonlinearity
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError, setting
+from filterscope.converters.normal_form.views import shapes_of
 
 MOST_LISTED = 6  # values in a message
 
@@ -34,7 +35,9 @@ def with_values(network: Network, values: Sequence[GraphValue]) -> Network:
     first = len(network.convolutions)
     number = {value.value: first + place for place, value in enumerate(network.values)}  # whatever else is chosen
     model = network.model.with_views({value.value: value.view for value in added if value.view.suffix})
-    shapes = dict(network.shapes) | {maps_of(value): (1, value.channels, *value.places) for value in added}
+    shapes = dict(network.shapes)
+    for value in added:
+        shapes |= shapes_of(value.value, value.view, network.shapes[value.value]) if value.view.suffix else {}
     walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
     ancestry = Ancestry(network.model.graph, network.input.name)
     used = {layer.name for layer in network.layers}

@@ -5,7 +5,7 @@ Knows ONNX's protobuf.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,24 +30,51 @@ def add_views(proto: onnx.ModelProto, views: Mapping[str, View]) -> None:
         proto.graph.node.extend(_nodes(proto.graph, value, view))
 
 
+def shapes_of(value: str, view: View, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of what a view's nodes give, by name, in order: the maps come last.
+
+    Args:
+        value: its name.
+        view: of it.
+        shape: of the value, for one image.
+    """
+    shapes, extents = [], list(shape)
+    for op in _steps(view):
+        if op == "Slice":
+            extents[1] -= view.first
+        elif op == "Transpose":
+            extents = [extents[axis] for axis in view.order]
+        else:
+            extents = [extent or extents[axis] for axis, extent in enumerate(view.shape)]
+        shapes.append(tuple(extents))
+    return dict(zip(_names(value, view), shapes, strict=True))
+
+
+def _steps(view: View) -> list[str]:
+    """The operators of a view."""
+    return ["Slice"] * bool(view.first) + ["Transpose"] * bool(view.order) + ["Reshape"] * bool(view.shape)
+
+
+def _names(value: str, view: View) -> list[str]:
+    """What they give: the maps' own name comes last."""
+    last = value + view.suffix
+    return [*(f"{last}::{place}" for place in range(len(_steps(view)) - 1)), last]
+
+
 def _nodes(graph: onnx.GraphProto, value: str, view: View) -> Iterator[onnx.NodeProto]:
-    steps: list[tuple[str, dict[str, int]]] = []  # operators, and their constant inputs by name
-    if view.first:
-        steps.append(("Slice", {"starts": view.first, "ends": END, "axes": 1}))
-    if view.order:
-        steps.append(("Transpose", {}))
-    if view.shape:
-        steps.append(("Reshape", {"shape": 0}))
+    constants: dict[str, dict[str, list[int]]] = {  # of each operator, by name of the input
+        "Slice": {"starts": [view.first], "ends": [END], "axes": [1]},
+        "Transpose": {},
+        "Reshape": {"shape": list(view.shape)},
+    }
     source = value
-    for place, (op, constants) in enumerate(steps):
-        name = value + view.suffix if place == len(steps) - 1 else f"{value}{view.suffix}::{place}"
+    for op, name in zip(_steps(view), _names(value, view), strict=True):
         inputs = [source]
-        for constant, number in constants.items():
-            numbers = list(view.shape) if constant == "shape" else [number]
+        for constant, numbers in constants[op].items():
             inputs.append(f"{name}::{constant}")
             graph.initializer.append(onnx.numpy_helper.from_array(np.array(numbers, np.int64), inputs[-1]))
-        attributes = [onnx.helper.make_attribute("perm", list(view.order))] if op == "Transpose" else []
         node = onnx.helper.make_node(op, inputs, [name], name=f"{name}::{op}")
-        node.attribute.extend(attributes)
+        if op == "Transpose":
+            node.attribute.append(onnx.helper.make_attribute("perm", list(view.order)))
         yield node
         source = name
