@@ -23,6 +23,7 @@ SCHEMA = 1
 COLUMNS = "{:>3}  {:<27} {:<10} {:>11} {:>9} {:>9} {:>7} {:>7} {}"
 TITLES = ("#", "layer", "kernel", "channels", "output", "field", "params", "MACs", "then")
 HEAD = COLUMNS.format(*TITLES)
+VALUE_TITLES = ("layer", "kind", "operator", "channels", "output", "value")
 VALUES = "{:<34} {:<17} {:<18} {:>8} {:>9}  {}"
 
 
@@ -77,7 +78,7 @@ def table(network: Network) -> str:
 
 def value_tree(network: Network) -> str:
     """A line a value in network order, below the modules that it belongs to."""
-    lines = [VALUES.format("layer", "kind", "operator", "channels", "output", "value")]
+    lines = [VALUES.format(*VALUE_TITLES)]
     above: list[str] = []
     for value in network.values:
         is_named = bool(value.paths) or value.kind == "conv"
@@ -89,7 +90,7 @@ def value_tree(network: Network) -> str:
         name = f"{'  ' * len(holders)}{visible(value.name)}"
         kind = f"{value.kind}, block" if value.is_block else value.kind
         maps = "×".join(map(str, value.places))
-        lines.append(VALUES.format(name, kind, value.op, f"{value.channels:,}", maps, visible(value.value)))
+        lines.append(VALUES.format(*(name, kind, value.op, f"{value.channels:,}", maps, visible(value.value))))
     return "\n".join(lines)
 
 
