@@ -181,7 +181,7 @@ def select(
         matches = [layer.index for layer in layers if _matches(layer, pattern)]
         if not matches:
             names = [layer.name for layer in layers]
-            near = difflib.get_close_matches(pattern, [*names, *others], 3, 0.3) or names[:3]
+            near = difflib.get_close_matches(pattern, list(dict.fromkeys([*names, *others])), 3, 0.3) or names[:3]
             message = f"no layer matches {pattern!r}; nearest: {', '.join(near)} (see `filterscope inspect`)"
             raise SettingsError(message, field=field, value=pattern)
         chosen.update(matches)

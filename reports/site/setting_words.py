@@ -107,6 +107,7 @@ RUN = {
         ),
     ),
     "layers": SettingWords("Layers", _or("all")),
+    "kinds": SettingWords("Kinds of layer", plain),
     "channels": SettingWords("Channels", _chosen),
     "seed": SEED,
     "map_pictures": SettingWords("Images whose maps are kept as pictures", plain),

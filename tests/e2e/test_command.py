@@ -533,6 +533,8 @@ LAYER_FIELDS = {  # DESIGN: contract of a layer; docs/run-format.md
     *("index", "name", "node", "value", "op", "rank", "kernel", "stride", "dilation", "pads", "auto_pad", "groups"),
     *("in_channels", "out_channels", "output_shape", "parameters", "macs", "bias", "batchnorm", "nonlinearity"),
     *("field", "depth", "predecessors", "sees_image", "computed", "parity"),
+    "kind",
+    "paths",
 }
 
 
