@@ -71,7 +71,7 @@ def main() -> int:
     options = parser.parse_args()
     info = json.loads((options.run / "run.json").read_text(encoding="utf-8"))
     layers = json.loads((options.run / "layers.json").read_text(encoding="utf-8"))["layers"]
-    values = {layer["name"]: layer["value"] for layer in layers}
+    values = {layer["name"]: layer["value"].partition("::")[0] for layer in layers}  # without our own view of it
     rows = pq.read_table(options.run / "units.parquet").to_pylist()
     rows = [row for row in rows if row["space"] == "image" and row["atlas"]]
     model = onnx.load(str(options.model))
@@ -83,11 +83,11 @@ def main() -> int:
         proto = cut(model, values[row["layer"]], list(x.shape))
         session = ort.InferenceSession(proto, session_options, providers=["CPUExecutionProvider"])
         (maps,) = session.run(None, {session.get_inputs()[0].name: x})
-        plane = maps[0, row["channel"]]
+        plane = np.atleast_2d(maps[0, row["channel"]])  # a dense layer's unit is one number
         found = plane[row["row"], row["column"]] if row["objective"] == "neuron" else plane.mean(dtype=np.float64)
         scale = max(1e-6, abs(row["activation"]), float(np.abs(plane).max()))
         error = abs(found - row["activation"]) / scale
-        if row["highest"] is not None:
+        if row.get("highest") is not None:
             error = max(error, abs(float(plane.max()) - row["highest"]) / scale)
         worst = max(worst, error)
         flag = "" if error <= TOLERANCE else "  DIFFERS"
