@@ -22,6 +22,7 @@ def module_outputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
     A module that is applied several times, or that has several outputs, has several values.
     """
     paths = {node: frozenset(module_paths(node)) for node in model.graph}
+    _fill_gaps(paths)
     results = {id(value) for value in model.graph.outputs}
     values: dict[str, list[str]] = {}
     for node, own in paths.items():
@@ -31,6 +32,21 @@ def module_outputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
                 if value.name and (id(value) in results or any(path not in reader for reader in readers)):
                     values.setdefault(path, []).append(value.name)
     return {path: tuple(names) for path, names in values.items()}
+
+
+def _fill_gaps(paths: dict[ir.Node, frozenset[str]]) -> None:
+    """Put a node of which nothing is noted into the modules that both what it reads and what reads it belong to.
+
+    PyTorch's exporter and our own passes replace nodes (chunk becomes Split) and leave the new ones without a note.
+    """
+    for node in reversed(paths):
+        if paths[node] or SCOPES in node.metadata_props or "/" in str(node.name):
+            continue
+        makers = [value.producer() for value in node.inputs if value is not None]
+        before = [paths[maker] for maker in makers if maker in paths]
+        after = [paths[reader] for value in node.outputs for reader, _ in value.uses() if reader in paths]
+        if before and after:
+            paths[node] = frozenset.union(*before) & frozenset.intersection(*after)
 
 
 def module_paths(node: ir.Node) -> Iterator[str]:

@@ -51,6 +51,12 @@ def test_layers_are_found_in_the_names_of_tensorflows_exporter():
     assert found["model/layer1_layer1.0_Add"] == ("e",)
 
 
+def test_a_node_without_a_note_stands_where_its_neighbours_do():
+    found = module_outputs(model(lambda path: {} if "act/" in path or path == "/Sigmoid" else {"name": path}))
+    assert found["layer1.0"] == ("f",), "the activation between its convolutions is its own"
+    assert "layer1.0.act" not in found
+
+
 def test_a_module_that_is_applied_twice_has_two_values():
     found = module_outputs(model(lambda path: {"name": path.replace("act_1", "act")}))
     assert found["layer1.0.act"] == ("c", "f")
