@@ -61,11 +61,17 @@ class Layer:
     pictures: int = 1  # that its output holds for one image: more where channels were made into pictures before it
     kind: str = "conv"  # as `network.values` says
     paths: tuple[str, ...] = ()  # other names: of all the user's modules that give this value alone
+    viewed: str = ""  # the value that `value` lays out as maps; "": it holds maps itself
 
     @property
     def has_maps(self) -> bool:
         """Whether it gives each image one map a channel, with rows and columns: others are listed only."""
         return self.rank == 2 and self.pictures == 1
+
+    @property
+    def origin(self) -> str:
+        """The value whose numbers these are, before any view of it."""
+        return self.viewed or self.value
 
     @property
     def is_convolution(self) -> bool:
@@ -79,7 +85,7 @@ class Layer:
 
     def is_called(self, names: Collection[str]) -> bool:
         """Whether one of some names, to the letter, is its own."""
-        own = (self.name, self.node, self.value, self.value.partition("::")[0], f"#{self.index}", *self.paths)
+        own = (self.name, self.node, self.value, self.origin, f"#{self.index}", *self.paths)
         return any(name in names for name in own)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,6 +125,7 @@ class Layer:
             "computed": self.is_convolution and not self.is_constant,
             "kind": self.kind,
             "paths": list(self.paths),
+            "origin": self.origin,
         }
 
 

@@ -28,7 +28,7 @@ def with_values(network: Network, values: Sequence[GraphValue]) -> Network:
     Args:
         values: of `network.values`; convolutions and what is a layer already are passed over.
     """
-    there = {layer.value.partition("::")[0] for layer in network.layers}
+    there = {layer.origin for layer in network.layers}
     added = [value for value in values if value.value not in there]
     if not added:
         return network
@@ -47,7 +47,7 @@ def with_values(network: Network, values: Sequence[GraphValue]) -> Network:
         used.add(name)
         layers.append(_layer(network, value, name, walk=walk, ancestry=ancestry, index=number[value.value]))
     order = {output: place for place, node in enumerate(network.model.graph.nodes) for output in node.outputs}
-    layers.sort(key=lambda layer: order[layer.value.partition("::")[0]])
+    layers.sort(key=lambda layer: order[layer.origin])
     extended = replace(network, model=model, shapes=shapes, layers=tuple(layers))
     extended.__dict__["values"] = network.values  # the same numbers, whichever of them are layers
     return extended
@@ -120,4 +120,5 @@ def _layer(network: Network, value: GraphValue, name: str, *, walk: FieldWalk, a
         bias_vector=None,
         kind="block" if value.is_block else value.kind,
         paths=value.paths,
+        viewed=value.value if value.view.suffix else "",
     )

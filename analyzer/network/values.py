@@ -18,7 +18,7 @@ from filterscope.analyzer.network.gradient_paths import FLOATS
 from filterscope.analyzer.network.layers import paths_of_values
 from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.normal_form.views import View
-from filterscope.converters.operator_facts import Kind, operators
+from filterscope.converters.operator_facts import PASS_INTEGERS, Kind, operators
 
 if TYPE_CHECKING:
     from filterscope.analyzer.network.network import Network
@@ -41,7 +41,7 @@ MOST_PREFIX = 5  # tokens before those of the image: of the class, of distillati
 
 
 AS_IS = View()
-CHANNELS_FIRST = View("::channels_first", order=(0, 3, 1, 2))
+CHANNELS_FIRST = View("::channels_before_rows", order=(0, 3, 1, 2))
 ONE_PLACE = View("::one_place", shape=(0, 0, 1, 1))
 
 
@@ -68,7 +68,7 @@ class _Lister:
     network: Network
     graph: Graph = field(init=False)
     walk: FieldWalk = field(init=False)
-    followed: set[str] = field(init=False)  # floats to which a gradient leads from the image
+    followed: set[str] = field(init=False)  # floats, and roundings of them, to which a gradient leads from the image
 
     def __post_init__(self) -> None:
         network = self.network
@@ -77,8 +77,11 @@ class _Lister:
         self.followed = {network.input.name}
         for node in self.graph.nodes:
             if any(name in self.followed for name in node.inputs):
-                floats = (name for name in node.outputs if self.graph.dtypes.get(name, "float32") in FLOATS)
-                self.followed.update(filter(None, floats))
+                is_rounding = node.op in (*PASS_INTEGERS, "QuantizeLinear")
+                self.followed.update(name for name in node.outputs if name and (is_rounding or self._is_float(name)))
+
+    def _is_float(self, value: str) -> bool:
+        return self.graph.dtypes.get(value, "float32") in FLOATS
 
     @cached_property
     def grids(self) -> dict[int, tuple[int, int]]:
@@ -98,7 +101,7 @@ class _Lister:
         listed = []
         for order, node in enumerate(self.graph.nodes):
             for value in node.outputs:
-                view = self._view(value) if value in self.followed else None
+                view = self._view(value) if value in self.followed and self._is_float(value) else None
                 if view is None:
                     continue
                 channels, places = _maps(self.network.shapes[value], view)

@@ -535,6 +535,7 @@ LAYER_FIELDS = {  # DESIGN: contract of a layer; docs/run-format.md
     *("field", "depth", "predecessors", "sees_image", "computed", "parity"),
     "kind",
     "paths",
+    "origin",
 }
 
 

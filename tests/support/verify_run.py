@@ -71,7 +71,7 @@ def main() -> int:
     options = parser.parse_args()
     info = json.loads((options.run / "run.json").read_text(encoding="utf-8"))
     layers = json.loads((options.run / "layers.json").read_text(encoding="utf-8"))["layers"]
-    values = {layer["name"]: layer["value"].partition("::")[0] for layer in layers}  # without our own view of it
+    values = {layer["name"]: layer.get("origin", layer["value"]) for layer in layers}
     rows = pq.read_table(options.run / "units.parquet").to_pylist()
     rows = [row for row in rows if row["space"] == "image" and row["atlas"]]
     model = onnx.load(str(options.model))

@@ -42,7 +42,7 @@ def test_values_are_named_as_their_modules_and_told_apart_by_kind(network):
 
 def test_maps_hold_the_values_numbers_however_they_are_laid_out(model, network):
     everything = network.with_values([], ["all"])
-    layers = {layer.value.partition("::")[0]: layer for layer in everything.layers}
+    layers = {layer.origin: layer for layer in everything.layers}
     pixels = network.random_pixels(1, (SIDE, SIDE), 0)
     x = (pixels / np.float32(255)).astype(np.float32).transpose(0, 3, 1, 2)
     wanted = answers(model, x, list(LAID_OUT))
@@ -101,6 +101,15 @@ def test_a_name_that_stands_for_no_layer_is_refused_with_what_it_stands_for(tmp_
     request = MaximizeRequest(layer=name, recipe=Recipe.named("filterscope", "draft"))
     with pytest.raises(SettingsError, match=words):
         request.run(network)
+
+
+def test_values_may_be_called_as_old_exporters_call_them(tmp_path):
+    nodes = [("Conv", "x w", "onnx::Relu_1"), ("Relu", "onnx::Relu_1", "onnx::Gap_2")]
+    nodes += [("GlobalAveragePool", "onnx::Gap_2", "onnx::Flatten_3"), ("Flatten", "onnx::Flatten_3", "4")]
+    onnx.save(build(nodes, {"w": CONSTANTS["w"]}, shape=(1, 3, 8, 8)), tmp_path / "o.onnx")
+    network = open_network(tmp_path / "o.onnx", InputOptions(preprocessing=preset("unit"))).with_values([], ["all"])
+    assert [layer.origin for layer in network.layers] == ["onnx::Relu_1", "onnx::Gap_2", "onnx::Flatten_3", "4"]
+    assert [layer.name for layer in network.layers if layer.is_called(["onnx::Gap_2"])] == ["onnx::Gap_2"]
 
 
 def test_where_no_module_is_known_every_join_is_a_block(tmp_path):

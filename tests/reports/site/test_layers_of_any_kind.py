@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 
 
 def test_numbers_of_every_kind_of_layer_are_those_of_the_users_file(run):
-    values = {layer.name: layer.value.partition("::")[0] for layer in run.layers}
+    values = {layer.name: layer["origin"] for layer in run.layers}
     model, compared = value_network(), set()
     for row in run.units.to_pylist():
         lay_out = LAID_OUT.get(values[row["layer"]])
