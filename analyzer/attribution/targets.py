@@ -17,7 +17,6 @@ from filterscope.analyzer.network import scores
 from filterscope.analyzer.network.gradient_paths import has_gradient
 from filterscope.analyzer.network.layers import Layer, select
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.operator_facts import operators
 
@@ -67,7 +66,7 @@ class Values:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
+        self._walk = network.walk
 
     def target(self, text: str, labels: Sequence[str] = ()) -> Target:
         """What `cat`, `281`, `cat - dog`, `LAYER:CHANNEL` or `LAYER:CHANNEL@ROW,COLUMN` stands for.

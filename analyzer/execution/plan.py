@@ -16,7 +16,7 @@ from filterscope.analyzer.data.images import RESIZES
 from filterscope.analyzer.maximize.presets import Recipe, preset_named, quality_named
 from filterscope.analyzer.network.layers import Layer, select
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.network.values import ALL_KINDS, DEFAULT_KINDS, is_of_kind
+from filterscope.analyzer.network.values import ALL_KINDS, DEFAULT_KINDS, is_of_kind, names_in
 from filterscope.analyzer.run.layout import SCHEMA, TaskKey
 from filterscope.analyzer.units.objectives import OBJECTIVES
 from filterscope.converters import checks
@@ -245,8 +245,8 @@ def selection(layers: Sequence[Layer], settings: Settings, others: Sequence[str]
         SettingsError: a layer or channel that does not exist, or only layers that are not two-dimensional.
     """
     named = [layer for layer in select(layers, settings.layers, others=others) if layer.has_maps]
-    patterns = [part.strip() for pattern in settings.layers for part in (pattern, *pattern.split(","))]
-    analysed = [layer for layer in named if is_of_kind(layer.kind, settings.kinds) or layer.is_called(patterns)]
+    names = names_in(settings.layers)
+    analysed = [layer for layer in named if is_of_kind(layer.kind, settings.kinds) or layer.is_called(names)]
     if not analysed:
         raise SettingsError("no two-dimensional convolution is among the layers chosen; others are listed only")
     return choose_channels(analysed, settings.channels)

@@ -184,6 +184,11 @@ class Network:
         return macs
 
     @cached_property
+    def walk(self) -> FieldWalk:
+        """The receptive fields of its values."""
+        return FieldWalk(self.model.graph, self.input.name, self.axes, self.shapes)
+
+    @cached_property
     def values(self) -> tuple[GraphValue, ...]:
         """Everything in it that has channels, convolutions among them, in graph order."""
         from filterscope.analyzer.network.values import graph_values

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from filterscope.analyzer.network.layers import Ancestry, Layer
 from filterscope.analyzer.network.nonlinearity import nonlinearity
-from filterscope.analyzer.network.receptive_fields import FieldWalk
-from filterscope.converters.errors import SettingsError, setting
+from filterscope.analyzer.network.values import names_in
+from filterscope.converters import checks
 from filterscope.converters.normal_form.views import shapes_of
 
 MOST_LISTED = 6  # values in a message
@@ -38,14 +38,13 @@ def with_values(network: Network, values: Sequence[GraphValue]) -> Network:
     shapes = dict(network.shapes)
     for value in added:
         shapes |= shapes_of(value.value, value.view, network.shapes[value.value]) if value.view.suffix else {}
-    walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
     ancestry = Ancestry(network.model.graph, network.input.name)
     used = {layer.name for layer in network.layers}
     layers = list(network.layers)
     for value in added:
         name = value.name if value.name not in used else value.value
         used.add(name)
-        layers.append(_layer(network, value, name, walk=walk, ancestry=ancestry, index=number[value.value]))
+        layers.append(_layer(network, value, name, ancestry=ancestry, index=number[value.value]))
     order = {output: place for place, node in enumerate(network.model.graph.nodes) for output in node.outputs}
     layers.sort(key=lambda layer: order[layer.origin])
     extended = replace(network, model=model, shapes=shapes, layers=tuple(layers))
@@ -61,22 +60,19 @@ def check_names(network: Network, names: Sequence[str]) -> None:
     """
     layers = {name for layer in network.layers for name in (layer.name, layer.node, layer.value, *layer.paths)}
     layers |= {name for value in network.values for name in (value.name, value.value, *value.paths)}
-    for name in names:
+    for name in names_in(names):
         if name in layers:
             continue
         several = network.model.module_outputs.get(name, ())
         if len(several) > 1:
             listed = ", ".join(several[:MOST_LISTED]) + (", …" if len(several) > MOST_LISTED else "")
-            _refuse(name, f"the module gives {len(several)} values, {listed}; name one of them")
+            checks.refuse("layers", name, f"the module gives {len(several)} values, {listed}; name one of them")
         value = several[0] if several else name
         if value in network.shapes and network.model.graph.producer(value) is not None:
             shape = list(network.shapes[value])
-            _refuse(name, f"the value {shape} is no float with channels that follows from the image; name another")
-
-
-def _refuse(name: str, fault: str) -> None:
-    """Raise the error of a name that stands for no layer."""
-    raise SettingsError(f"{setting('layers', name)}: {fault}", field="layers", value=name)
+            checks.refuse(
+                "layers", name, f"the value {shape} is no float with channels that follows from the image; name another"
+            )
 
 
 def maps_of(value: GraphValue) -> str:
@@ -84,8 +80,9 @@ def maps_of(value: GraphValue) -> str:
     return value.value + value.view.suffix
 
 
-def _layer(network: Network, value: GraphValue, name: str, *, walk: FieldWalk, ancestry: Ancestry, index: int) -> Layer:
+def _layer(network: Network, value: GraphValue, name: str, *, ancestry: Ancestry, index: int) -> Layer:
     graph, node = network.model.graph, network.model.graph.producer(value.value)
+    walk = network.walk
     has_places = walk.axes.get(value.value) is not None
     field, is_global = walk.field(value.value) if has_places else (None, True)
     names = {layer.node: layer.name for layer in network.layers}

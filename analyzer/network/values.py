@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from filterscope.analyzer.network.gradient_paths import FLOATS
 from filterscope.analyzer.network.layers import paths_of_values
-from filterscope.analyzer.network.receptive_fields import FieldWalk
 from filterscope.converters.normal_form.views import View
 from filterscope.converters.operator_facts import PASS_INTEGERS, Kind, operators
 
@@ -67,13 +66,11 @@ class _Lister:
 
     network: Network
     graph: Graph = field(init=False)
-    walk: FieldWalk = field(init=False)
     followed: set[str] = field(init=False)  # floats, and roundings of them, to which a gradient leads from the image
 
     def __post_init__(self) -> None:
         network = self.network
         self.graph = network.model.graph
-        self.walk = FieldWalk(self.graph, network.input.name, network.axes, network.shapes)
         self.followed = {network.input.name}
         for node in self.graph.nodes:
             if any(name in self.followed for name in node.inputs):
@@ -95,7 +92,7 @@ class _Lister:
         root = _common_root(modules)
         short = {path.removeprefix(root): values for path, values in modules.items()}
         paths = paths_of_values(short)
-        holders = {path[:end] for path in short for end, letter in enumerate(path) if letter in "./"}
+        holders = {holder for path in short for holder in holders_of(path)}
         ends = self._block_ends({value for values in modules.values() for value in values})
         layers = {layer.value: layer.name for layer in self.network.convolutions}
         listed = []
@@ -133,7 +130,7 @@ class _Lister:
             return self._view_of_tokens(shape)
         if len(shape) != 4:
             return None
-        axes = self.walk.axes.get(value)
+        axes = self.network.walk.axes.get(value)
         if axes == (1, 2) or (axes is None and shape[1:3] == (1, 1) and shape[3] > 1):
             return CHANNELS_FIRST
         is_attention = shape[2] == shape[3] and self.graph.producer(value) is not None
@@ -189,7 +186,7 @@ def chosen_values(values: Sequence[GraphValue], patterns: Sequence[str], kinds: 
         patterns: a name means its value, of whatever kind; a glob, and no pattern at all, those of the kinds.
         kinds: of KINDS, "block", "other", or "all".
     """
-    names = {part.strip() for pattern in patterns for part in (pattern, *pattern.split(","))}
+    names = names_in(patterns)
     globs = [name for name in names if glob.has_magic(name)]
     chosen = []
     for value in values:
@@ -200,6 +197,16 @@ def chosen_values(values: Sequence[GraphValue], patterns: Sequence[str], kinds: 
         ):
             chosen.append(value)
     return chosen
+
+
+def names_in(patterns: Sequence[str]) -> set[str]:
+    """Names and globs, and of those with commas the parts too: a name may hold a comma."""
+    return {part.strip() for pattern in patterns for part in (pattern, *pattern.split(","))}
+
+
+def holders_of(path: str) -> list[str]:
+    """The modules that hold one, the outermost first."""
+    return [path[:end] for end, letter in enumerate(path) if letter in "./" and end]
 
 
 def is_of_kind(kind: str, kinds: Sequence[str], *, is_block: bool = False) -> bool:

@@ -18,18 +18,18 @@ import pyarrow as pa
 
 from filterscope.analyzer.execution.activation_maps import GROUP_BYTES, map_atlas
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.network.receptive_fields import FieldWalk
+from filterscope.analyzer.network.values import KINDS as KINDS_OF_VALUES
 from filterscope.analyzer.run.layout import slugs
 from filterscope.analyzer.run.tables import VALUE_SCHEMA
 from filterscope.analyzer.studies.study import Context
 from filterscope.converters import checks
 from filterscope.converters.errors import SettingsError, setting
 from filterscope.converters.grouping import groups_within
-from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS, Kind, operators
+from filterscope.converters.operator_facts import CONVOLUTIONS, MATRIX_PRODUCTS
 
 KINDS = {  # what may be asked for → operators
-    "pool": operators(lambda facts: facts.kind in (Kind.POOLING, Kind.GLOBAL_POOLING)) | {"ReduceMean", "ReduceMax"},
-    "activation": operators(lambda facts: bool(facts.activation) or facts.gives_probabilities) | {"Clip"},
+    "pool": KINDS_OF_VALUES["pool"],
+    "activation": KINDS_OF_VALUES["activation"],
     "dense": MATRIX_PRODUCTS,
 }
 BLANK = 1e-6  # a map that spreads less, relative to its largest number, is rounding and no picture
@@ -124,7 +124,7 @@ def _matches(value: GraphValue, pattern: str) -> bool:
 def values_of(network: Network) -> list[GraphValue]:
     """Every value that follows from the image and has channels, convolutions left out."""
     graph, shapes = network.model.graph, network.shapes
-    walk = FieldWalk(graph, network.input.name, network.axes, shapes)
+    walk = network.walk
     named = {layer.node: layer.name for layer in network.convolutions}
     after: dict[str, frozenset[str]] = {network.input.name: frozenset()}  # the convolutions directly before a value
     values = []

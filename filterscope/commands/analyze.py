@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from filterscope.requests.analyze import AnalyzeRequest
 
 TUNINGS = ("auto", "all", "none")
+UNCHOSEN = ("auto", "none")  # attributions: no methods are named
 AUTO_ATTRIBUTION = ("grad-cam",)  # beside which the study explains why not the next class
 Layers = Annotated[
     list[str] | None,
@@ -149,7 +150,7 @@ def analyze(
         typer.Option(
             help="Which pixels of your images speak for a classifier's answer: auto (by Grad-CAM), none, or methods "
             f"separated by commas: {', '.join(ATTRIBUTIONS)}.",
-            **one_of("auto", "none", *ATTRIBUTIONS, metavar="<methods>"),
+            **one_of(*UNCHOSEN, *ATTRIBUTIONS, metavar="<methods>"),
             rich_help_panel=DATA,
         ),
     ] = "auto",
@@ -333,7 +334,7 @@ class StudyOptions:
             raise SettingsError("--truth: compares pictures with natural images; give --images or --examples")
         if self.values and not self.has_images:
             raise SettingsError("--values: shows values on your images; give --images")
-        if self.sanity and self.attribution in ("auto", "none"):
+        if self.sanity and self.attribution in UNCHOSEN:
             raise SettingsError("--sanity: is of the attributions you choose; give --attribution default too")
 
     def of_data(self) -> list[Study]:
@@ -343,7 +344,7 @@ class StudyOptions:
             FilterscopeError: a data set that cannot be read, or no such method.
         """
         studies: list[Study] = []
-        if self.attribution not in ("auto", "none"):
+        if self.attribution not in UNCHOSEN:
             from filterscope.analyzer.attribution.methods import methods_named
             from filterscope.analyzer.studies.attribution import Attribution
             from filterscope.converters.errors import SettingsError

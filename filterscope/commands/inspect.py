@@ -78,11 +78,13 @@ def table(network: Network) -> str:
 
 def value_tree(network: Network) -> str:
     """A line a value in network order, below the modules that it belongs to."""
+    from filterscope.analyzer.network.values import holders_of
+
     lines = [VALUES.format(*VALUE_TITLES)]
     above: list[str] = []
     for value in network.values:
         is_named = bool(value.paths) or value.kind == "conv"
-        holders = _holders(value.name) if is_named else above
+        holders = holders_of(value.name) if is_named else above
         shared = next((i for i, (a, b) in enumerate(zip(above, holders, strict=False)) if a != b), None)
         shared = min(len(above), len(holders)) if shared is None else shared
         lines += [f"{'  ' * depth}{visible(holder)}" for depth, holder in enumerate(holders) if depth >= shared]
@@ -109,12 +111,6 @@ def values_json(network: Network) -> list[dict[str, Any]]:
         }
         for value in network.values
     ]
-
-
-def _holders(name: str) -> list[str]:
-    """The modules that hold one, the outermost first."""
-    ends = [place for place, letter in enumerate(name) if letter in "./" and place]
-    return [name[:end] for end in ends]
 
 
 def raw_table(refusal: UnsupportedOperatorError) -> str:

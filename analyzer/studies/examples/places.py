@@ -6,7 +6,7 @@ import numpy as np
 
 from filterscope.analyzer.network.layers import Layer
 from filterscope.analyzer.network.network import Network
-from filterscope.analyzer.network.receptive_fields import ROUNDING, FieldWalk
+from filterscope.analyzer.network.receptive_fields import ROUNDING
 
 UPSAMPLING = ("ConvTranspose", "Resize", "DepthToSpace")  # behind these, neighbours see fields of different sizes
 
@@ -20,7 +20,6 @@ class Places:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._walk: FieldWalk | None = None
         self._uneven = _behind(network, UPSAMPLING)
         self._sides: dict[tuple[str, int, int], tuple[int, int] | None] = {}
 
@@ -52,11 +51,7 @@ class Places:
         """First pixel and extent along one axis, which does not depend on the place along the other."""
         key = (value, axis, place)
         if key not in self._sides:
-            if self._walk is None:
-                network = self.network
-                self._walk = FieldWalk(network.model.graph, network.input.name, network.axes, network.shapes)
-            seen = self._walk.along(value, axis, place)
-            self._sides[key] = seen
+            self._sides[key] = self.network.walk.along(value, axis, place)
         return self._sides[key]
 
 
